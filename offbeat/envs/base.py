@@ -1,0 +1,97 @@
+"""What offbeat asks of an environment: vectorised, one row per step and environment, ended episodes in one form.
+
+A ``VectorEnv`` gives single frames and raw scores; whatever autoreset the library underneath uses, the rows that come
+out are those of ``EnvStep``: ... last transition, a row with ``valid=False`` that carries the final observation and whose
+action is ignored, then a row with ``first=True``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from offbeat.types import ArrayDict, EnvSpec, EnvStep
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which environment, and every switch of its protocol. Fields that an environment has no use for must be left alone."""
+
+    id: str = "Pong"
+    """Environment: an Atari game (``Pong``, ``PongNoFrameskip-v4``, ``ALE/Pong-v5``), a toy (``toy/catch``),
+    ``minatar/breakout``, or any Gymnasium id. ``offbeat envs`` lists them."""
+    backend: Literal["auto", "ale", "ale-single", "envpool"] = "auto"
+    """Atari only: ALE's vector environment, single emulators that can be saved and restored exactly, or EnvPool.
+    ``auto``: ``ale``, and ``ale-single`` in deterministic runs."""
+    frame_skip: int = 4
+    """Emulator frames per action (Atari; others: 1). Unit: frames. Source: Mnih et al. 2015."""
+    frame_stack: int = 4
+    """Newest frames shown to the network (images of Atari). Source: Mnih et al. 2015."""
+    stack_padding: Literal["zero", "repeat"] = "zero"
+    """Frames before an episode's first: zeros (ALE) or copies of the first frame (Baselines, EnvPool)."""
+    sticky: float = 0.0
+    """Probability that an emulator frame repeats the previous action. Range [0, 1]. Machado et al. 2018 use 0.25."""
+    noop_max: int = 30
+    """Most no-ops at an episode's start, drawn uniformly. Unit: steps of one frame. Source: Mnih et al. 2015."""
+    life_loss: Literal["ignore", "terminal", "end_episode"] = "ignore"
+    """A lost life: is ignored; sets ``terminated`` while the game goes on; or really ends the episode (a new game)."""
+    fire_reset: bool = True
+    """Press FIRE after a reset where the game has that action."""
+    full_action_space: bool = False
+    """All 18 joystick actions instead of the game's minimal set."""
+    max_frames: int = 108_000
+    """An episode is truncated after this many emulator frames. 108,000 = 30 minutes. Source: Machado et al. 2018."""
+    reward_clip: Literal["none", "sign", "clamp", "soft_asymmetric"] = "none"
+    """Reward as trained on: raw; its sign; clamped to [-1, 1]; 5 tanh(r/5), negative part times 0.3 (IMPALA's optimistic
+    form as the V-trace seed has it). Scores always use the raw reward."""
+    reward_scale: float = 1.0
+    """Factor on the reward as trained on, after clipping."""
+    length: int = 20
+    """Toy environments: length of the T-maze's corridor, of the copy task's cue, or rows of Catch. Unit: steps."""
+    max_steps: int = 0
+    """Truncate episodes after this many agent steps; 0: the environment's own limit."""
+
+
+@runtime_checkable
+class VectorEnv(Protocol):
+    """``num_envs`` environments that step in batches. Not thread-safe; one owner.
+
+    Synchronous use: ``reset`` then ``step`` with actions for all, in the order of ``env_ids``. Asynchronous use, where
+    ``batch_size < num_envs``: ``reset``, then alternate ``recv`` (rows of whichever ``batch_size`` environments are
+    ready) and ``send`` (actions for exactly those).
+    """
+
+    spec: EnvSpec
+    num_envs: int
+    batch_size: int  # rows per recv; == num_envs for synchronous environments
+
+    def reset(self, seed: int) -> None:
+        """Start all episodes; the first rows (``first=True``, zero rewards) come from ``recv``. Same seed, same rows."""
+
+    def recv(self) -> EnvStep:
+        """The next ``batch_size`` rows, waiting for them if they are not ready."""
+
+    def send(self, action: np.ndarray) -> None:
+        """Actions [batch_size, ...] for the environments of the last ``recv``, in its order."""
+
+    def state(self) -> ArrayDict:
+        """Everything needed to go on exactly from here, as arrays (call between ``recv`` and ``send``).
+
+        Raises ``StateUnsupported`` where the environment cannot be saved exactly.
+        """
+
+    def load_state(self, state: ArrayDict) -> None:
+        """Go back to a saved state; the next call must be ``send``."""
+
+    def close(self) -> None:
+        """Free every resource; harmless when called twice."""
+
+
+class StateUnsupported(RuntimeError):
+    """The environment can be neither saved nor replayed exactly; names it and says what can."""
+
+
+class EnvUnavailable(ValueError):
+    """No environment of that id, or its extra is not installed; the message says which and how to install it."""

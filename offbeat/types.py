@@ -1,0 +1,214 @@
+"""Plain data that every part of offbeat agrees on: specs, rows as environments give them, and batches as losses read them.
+
+Letters in shapes: ``T`` time, ``B`` batch, ``A`` actions, ``N`` environments. Batches are time-major.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+OBSERVATION = "observation"
+"""The key of an observation that is one array; dictionary observations keep their own keys."""
+
+ArrayDict = dict[str, np.ndarray]
+TensorDict = dict[str, Tensor]
+CoreState = dict[str, Tensor]
+"""Recurrent state: name -> [B, ...]; an empty dict for feed-forward networks."""
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """Shape, dtype (a NumPy name such as ``"uint8"``) and bounds of one array without its batch axes."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one element of this spec."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    def zeros(self, *lead: int) -> np.ndarray:
+        """A zero array of shape ``[*lead, *shape]``."""
+        return np.zeros((*lead, *self.shape), self.dtype)
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What an environment accepts: ``num_actions`` discrete choices, or a box of floats with bounds."""
+
+    kind: Literal["discrete", "continuous"]
+    num_actions: int = 0
+    shape: tuple[int, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    @property
+    def array(self) -> ArraySpec:
+        """The spec of one stored action: int64 scalar, or float32 ``[*shape]``."""
+        return ArraySpec((), "int64") if self.kind == "discrete" else ArraySpec(self.shape, "float32")
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What an environment gives and takes. ``observation`` describes *single* frames.
+
+    Keys in ``stacked`` are shown to networks as the newest ``frame_stack`` frames joined along axis 0, oldest first
+    (a frame [1, 84, 84] with ``frame_stack=4`` becomes [4, 84, 84]). Frames before an episode's first one are zeros
+    (``stack_padding="zero"``) or copies of the first (``"repeat"``).
+    """
+
+    id: str
+    observation: dict[str, ArraySpec]
+    action: ActionSpec
+    frame_stack: int = 1
+    stacked: tuple[str, ...] = ()
+    stack_padding: Literal["zero", "repeat"] = "zero"
+    frame_skip: int = 1
+    max_episode_steps: int | None = None
+    random_score: float | None = None
+    reference_score: float | None = None
+
+    @property
+    def network_observation(self) -> dict[str, ArraySpec]:
+        """Specs as networks see them, frame stacks included."""
+        seen = {}
+        for key, spec in self.observation.items():
+            deep = self.frame_stack if key in self.stacked else 1
+            shape = (spec.shape[0] * deep, *spec.shape[1:]) if spec.shape else spec.shape
+            seen[key] = replace(spec, shape=shape)
+        return seen
+
+
+@dataclass
+class EnvStep:
+    """One new row for each of ``n`` environments: what their last actions led to, and the observation now.
+
+    After an episode's end the environment gives one row with ``valid=False`` that carries the final observation; the
+    action sent for it is ignored, and the row after it has ``first=True``. So every row takes exactly one action.
+    """
+
+    env_ids: np.ndarray  # [n] int64, which environments these rows belong to
+    observation: ArrayDict  # key -> [n, ...] single frames
+    reward: np.ndarray  # [n] float32, of the previous action, transformed as configured (clipping)
+    raw_reward: np.ndarray  # [n] float32, of the previous action, as the game gives it: for scores
+    terminated: np.ndarray  # [n] bool: the previous action ended the episode (or cost a life, where that is asked for)
+    truncated: np.ndarray  # [n] bool: the previous action reached a time limit
+    first: np.ndarray  # [n] bool: this row starts an episode
+    valid: np.ndarray  # [n] bool: False where this row only carries a final observation
+    elapsed: np.ndarray | None = None  # [n] int32, environment steps that the previous action took; None: 1
+
+
+@dataclass
+class Inputs:
+    """What a network reads: time-major, frame stacks rebuilt.
+
+    ``last_action`` and ``last_reward`` are those that led to this observation, zeros where ``first``; None unless the
+    agent asks for them.
+    """
+
+    observation: TensorDict  # key -> [T, B, ...]
+    first: Tensor  # [T, B] bool
+    last_action: Tensor | None = None  # [T, B, ...]
+    last_reward: Tensor | None = None  # [T, B] float32
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(T, B)."""
+        return int(self.first.shape[0]), int(self.first.shape[1])
+
+
+@dataclass
+class Unroll:
+    """T consecutive rows of B streams, with the observation that follows: index t of every field is the same row.
+
+    ``action[t]`` was taken at ``observation[t]``; ``reward[t]`` and ``discount[t]`` came from that action. Row T holds an
+    observation only (the bootstrap). Rows with ``valid[t] = False`` carry an episode's final observation: they are no
+    transitions, and the row after them starts an episode.
+    """
+
+    inputs: Inputs  # T + 1 rows
+    valid: Tensor  # [T + 1, B] bool
+    action: Tensor  # [T, B, ...]
+    reward: Tensor  # [T, B] float32
+    discount: Tensor  # [T, B] float32, gamma^k (1 - terminated); 0 where not valid
+    terminated: Tensor  # [T, B] bool
+    truncated: Tensor  # [T, B] bool
+    extras: TensorDict  # name -> [T, B, ...], the behaviour extras that the agent declares
+    core_state: CoreState  # name -> [B, ...], the state before row 0
+    param_version: Tensor  # [T, B] int64
+    stream: Tensor  # [B] int64
+    row: Tensor  # [B] int64, absolute index of row 0
+    source: Tensor  # [B] int64, index of the sampler in the mixture that chose this column
+
+    def to(self, device: torch.device | str) -> Unroll:
+        """The same unroll on ``device`` (copies are asynchronous from pinned memory)."""
+        return move(self, torch.device(device))
+
+
+@dataclass
+class Transition:
+    """B n-step transitions. ``reward`` is the discounted sum, ``discount`` the product over the steps taken (0 if terminated)."""
+
+    inputs: Inputs  # [1, B, ...]
+    action: Tensor  # [B, ...]
+    reward: Tensor  # [B] float32
+    discount: Tensor  # [B] float32
+    next_inputs: Inputs  # [1, B, ...]
+    steps: Tensor  # [B] int64, n or fewer at an episode's end
+    extras: TensorDict  # of the first row
+    param_version: Tensor  # [B] int64
+    stream: Tensor
+    row: Tensor
+    source: Tensor
+
+    def to(self, device: torch.device | str) -> Transition:
+        """The same transitions on ``device``."""
+        return move(self, torch.device(device))
+
+
+@dataclass
+class Sequence(Unroll):
+    """An unroll whose rows are burn-in, then training rows, then an n-step tail; rows past the episode's end are masked.
+
+    ``mask[t]`` is True for rows that are trained on. Rows after the end of the episode repeat its final observation.
+    """
+
+    mask: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # [T, B] bool
+    burn_in: int = 0
+
+
+@dataclass
+class ActOutput:
+    """What ``Agent.act`` returns for B environments: actions, extras for the row, and the next recurrent state."""
+
+    action: Tensor  # [B, ...]
+    extras: TensorDict  # name -> [B, ...], as the agent declares them
+    state: CoreState  # name -> [B, ...]
+
+
+@dataclass
+class LossOutput:
+    """What ``Agent.loss`` returns: a scalar to minimise, detached scalars to log, and new priorities if it has any."""
+
+    loss: Tensor  # []
+    metrics: TensorDict  # name -> [] detached; never read on the training thread
+    priorities: Tensor | None = None  # [B] float32
+
+
+def move(value, device: torch.device):  # type: ignore[no-untyped-def]
+    """A copy of a dataclass, dict or tensor with every tensor on ``device``."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: move(item, device) for key, item in value.items()}
+    if hasattr(value, "__dataclass_fields__"):
+        return replace(value, **{f.name: move(getattr(value, f.name), device) for f in fields(value)})
+    return value
