@@ -1,0 +1,68 @@
+# Two commands do everything on a fresh machine with Python >= 3.11: `make train` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -e -o pipefail -c
+.DEFAULT_GOAL := help
+
+PRESET ?= impala-atari
+TRAIN_ARGS ?=
+TRAIN_EXTRAS ?= atari
+BENCH ?= throughput
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+
+.PHONY: help train test test-slow check lint types tests format bench docs clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+train: $(VENV)/.train ## install what training needs, then train (PRESET=, TRAIN_ARGS=)
+	$(BIN)/offbeat train $(PRESET) $(TRAIN_ARGS)
+
+test: $(VENV)/.dev check ## install what the tests need, then lint, type-check and test
+
+check: lint types tests ## the same without installing
+
+lint: | $(VENV)/.dev
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: | $(VENV)/.dev
+	$(RUN) mypy
+
+tests: | $(VENV)/.dev
+	$(RUN) pytest $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev ## the tests that take minutes
+	$(RUN) pytest -m slow --timeout 3600 $(PYTEST_ARGS)
+
+format: $(VENV)/.dev ## sort imports, mend what ruff can mend, format
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+bench: $(VENV)/.train ## measure this machine (BENCH=throughput or streams)
+	$(BIN)/offbeat bench $(BENCH)
+
+docs: $(VENV)/.dev ## write docs/options.md anew from the configuration
+	$(RUN) offbeat.options > docs/options.md.new
+	mv docs/options.md.new docs/options.md
+
+clean: ## remove the virtual environment and every cache; results stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The stamps are older than pyproject.toml only when it has changed since: then pip runs again.
+$(VENV)/bin/python:
+	@if [ -z "$(PYTHON)" ]; then echo "offbeat needs Python >= 3.11 with venv (Debian: apt-get install python3-venv);" \
+		"found: $$(python3 --version 2>&1 || true); or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: pyproject.toml | $(VENV)/bin/python
+	$(RUN) pip install --quiet --editable '.[$(TRAIN_EXTRAS)]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(RUN) pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.train
