@@ -1,8 +1,32 @@
-"""Metrics: what roles report becomes metrics.jsonl, progress.csv, TensorBoard events and the live dashboard."""
+"""Metrics: what roles report becomes metrics.jsonl, progress.csv, TensorBoard events and the live dashboard.
+
+``docs/metrics.md`` lists every name with its formula and unit.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from offbeat.dashboard import Display, make_display
+from offbeat.metric_files import AppendFile, EventWriter, PeriodAverage, Value, plain
+
+PERIODIC = ("learner", "actor", "inference")
+"""Kinds that come so often that one line per role and period is written instead of each record."""
+
+OWN_FRAMES = ("learner", "evaluation", "status")
+"""Kinds whose ``frames`` and ``agent_steps`` name a point of the run; in other kinds they belong to the record."""
+
+WORK = ("train_s", "forward_s", "env_s")
+"""Times that are not waiting, of learners and actors."""
+
+RECENT_EPISODES = 100
+"""Episodes behind ``return_mean``."""
 
 
 @dataclass(frozen=True)
@@ -11,7 +35,257 @@ class LogConfig:
 
     every_s: float = 5.0
     """A row of progress.csv and a line on the terminal every so many seconds."""
+    every_updates: int = 0
+    """The same by learner updates, which makes the rows of two equal runs agree but for their times; 0: by time."""
     tensorboard: bool = True
     """Write TensorBoard events into the run folder."""
     dashboard: bool = True
     """A live dashboard where the output is a terminal; plain lines otherwise."""
+
+
+@dataclass
+class Status:
+    """Where the run stands: the numbers of one row of progress.csv, in its order. None: not known yet."""
+
+    seconds: float = 0.0
+    frames: int = 0
+    agent_steps: int = 0
+    updates: int = 0
+    samples: int = 0
+    episodes: int = 0
+    actor_frames_per_s: float | None = None
+    learner_frames_per_s: float | None = None
+    return_mean: float | None = None
+    return_max: float | None = None
+    length_mean: float | None = None
+    eval_mean: float | None = None
+    eval_std: float | None = None
+    policy_lag: float | None = None
+    queue: float | None = None
+    learner_wait: float | None = None
+    actor_wait: float | None = None
+    loss: float | None = None
+    policy_loss: float | None = None
+    value_loss: float | None = None
+    entropy: float | None = None
+    gradient_norm: float | None = None
+    learning_rate: float | None = None
+    skipped: int = 0
+    restarts: int = 0
+
+
+FROM_LEARNER = (
+    "policy_lag", "queue", "loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "learning_rate",
+)  # fmt: skip
+"""Columns of progress.csv that are the period's average of the learner's value of that name."""
+
+
+@dataclass
+class _Rates:
+    """Cumulative counts at the start of the period, for rates."""
+
+    seconds: float = 0.0
+    actor_steps: int = 0
+    samples: int = 0
+
+
+@dataclass
+class _Actors:
+    """Agent steps of every actor; an actor that starts again counts from zero, so its earlier steps are kept apart."""
+
+    before: dict[str, int] = field(default_factory=dict)
+    now: dict[str, int] = field(default_factory=dict)
+
+    def update(self, role: str, steps: int) -> None:
+        if steps < self.now.get(role, 0):
+            self.before[role] = self.before.get(role, 0) + self.now[role]
+        self.now[role] = steps
+
+    def total(self) -> int:
+        return sum(self.before.values()) + sum(self.now.values())
+
+
+class MetricLogger:
+    """Takes the records of all roles, in one thread of the main process, and writes and shows them."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: LogConfig,
+        *,
+        total_frames: int,
+        frame_skip: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+        resume_offset: Mapping[str, Any] | None = None,
+        display: Display | None = None,
+    ) -> None:
+        """Open the files in ``run_dir``; with ``resume_offset`` (an earlier ``offsets()``) cut them back to it."""
+        saved = dict(resume_offset or {})
+        self._config, self._clock, self._frame_skip = config, clock, frame_skip
+        self._start = clock() - saved.get("seconds", 0.0)
+        self.status = Status(**saved.get("status", {}))
+        self._returns: deque[float] = deque(saved.get("returns", ()), maxlen=RECENT_EPISODES)
+        self._lengths: deque[float] = deque(saved.get("lengths", ()), maxlen=RECENT_EPISODES)
+        self._actors = _Actors(before={"earlier": saved.get("actor_steps", 0)})
+        self._averages: dict[tuple[str, str], PeriodAverage] = {
+            (role, kind): PeriodAverage(state) for role, kind, state in saved.get("averages", ())
+        }
+        self._period_updates = saved.get("period_updates", 0)
+        self._rates = _Rates(saved.get("seconds", 0.0), saved.get("actor_steps", 0), self.status.samples)
+        self._lines = AppendFile(run_dir / "metrics.jsonl", offset=saved.get("metrics_bytes", 0))
+        columns = ",".join(asdict(self.status))
+        self._rows = AppendFile(run_dir / "progress.csv", offset=saved.get("progress_bytes", 0), header=columns)
+        self._events: EventWriter | None = None
+        if config.tensorboard:
+            self._events = EventWriter(run_dir, purge_from=self.status.frames if saved else None)
+        self._display = display or make_display(run_dir, total_frames, live=config.dashboard)
+        self._next_row = self.seconds() + config.every_s
+        self._closed = False
+
+    def seconds(self) -> float:
+        """Wall seconds of the run, those before a resume included."""
+        return self._clock() - self._start
+
+    def record(self, role: str, kind: str, values: Mapping[str, Value]) -> None:
+        """Take one record, e.g. ``record("actor-3", "episode", {"return": 21.0, "length": 1710})``."""
+        self._count(role, kind, values)
+        if kind in PERIODIC:
+            self._averages.setdefault((role, kind), PeriodAverage()).add(values)
+        else:
+            self._write(role, kind, values)
+        if kind in ("evaluation", "restart", "skipped"):
+            self._display.event(role, kind, values)
+        every = self._config.every_updates
+        if kind == "learner" and every and self.status.updates - self._period_updates >= every:
+            self._end_period()
+
+    def tick(self) -> None:
+        """Call about once a second: ends the period when it is over and refreshes the display."""
+        self._refresh()
+        if not self._config.every_updates and self.seconds() >= self._next_row:
+            self._end_period()
+        else:
+            self._display.show(self.status)
+
+    def flush(self) -> None:
+        """Write what is buffered to the files."""
+        self._lines.flush()
+        self._rows.flush()
+        if self._events is not None:
+            self._events.flush()
+
+    def close(self) -> None:
+        """End the last period, write everything and put the terminal back; harmless when called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if any(average.records for average in self._averages.values()) or self.seconds() > self._rates.seconds:
+            self._end_period()
+        self._display.close()
+        self._lines.close()
+        self._rows.close()
+        if self._events is not None:
+            self._events.close()
+
+    def offsets(self) -> dict[str, Any]:
+        """What a checkpoint must remember, as JSON can hold it: lengths of the files and the numbers still open."""
+        return {
+            "metrics_bytes": self._lines.offset(),
+            "progress_bytes": self._rows.offset(),
+            "seconds": self.seconds(),
+            "status": asdict(self.status),
+            "returns": list(self._returns),
+            "lengths": list(self._lengths),
+            "actor_steps": self._actors.total(),
+            "averages": [[role, kind, average.state()] for (role, kind), average in self._averages.items()],
+            "period_updates": self._period_updates,
+        }
+
+    def _count(self, role: str, kind: str, values: Mapping[str, Any]) -> None:
+        """Bring the counters and scores of the status up to date with one record."""
+        status = self.status
+        if kind == "learner":
+            status.updates = max(status.updates, int(values.get("updates", 0)))
+            status.samples = max(status.samples, int(values.get("samples", 0)))
+            status.frames = max(status.frames, int(values.get("frames", 0)))
+            steps = values.get("agent_steps", status.frames // self._frame_skip)
+            status.agent_steps = max(status.agent_steps, int(steps))
+        elif kind == "actor" and "steps" in values:
+            self._actors.update(role, int(values["steps"]))
+        elif kind == "episode":
+            status.episodes += 1
+            self._returns.append(values["return"])
+            self._lengths.append(values.get("length", 0))
+            status.return_mean = sum(self._returns) / len(self._returns)
+            status.return_max = max(self._returns)
+            status.length_mean = sum(self._lengths) / len(self._lengths)
+        elif kind == "evaluation":
+            status.eval_mean, status.eval_std = values["mean"], values.get("std")
+        elif kind == "restart":
+            status.restarts += 1
+        elif kind == "skipped":
+            status.skipped += int(values.get("count", 1))
+
+    def _refresh(self, period_over: bool = False) -> None:
+        """Bring time and rates up to date: rates are means over the period, or over at least half of it so far."""
+        status, rates = self.status, self._rates
+        status.seconds = round(self.seconds(), 3)
+        passed = status.seconds - rates.seconds
+        if passed <= 0 or (not period_over and passed < self._config.every_s / 2):
+            return
+        if self._actors.now:
+            status.actor_frames_per_s = (self._actors.total() - rates.actor_steps) * self._frame_skip / passed
+        if status.updates:
+            status.learner_frames_per_s = (status.samples - rates.samples) * self._frame_skip / passed
+
+    def _end_period(self) -> None:
+        """Write one line per role, one row, and start the next period."""
+        self._refresh(period_over=True)
+        waited: dict[str, float] = {}
+        worked: dict[str, float] = {}
+        for (role, kind), average in self._averages.items():
+            if not average.records:
+                continue
+            values: dict[str, Any] = average.take()
+            self._write(role, kind, values)
+            waited[kind] = waited.get(kind, 0.0) + values.get("wait_s", 0.0)
+            worked[kind] = worked.get(kind, 0.0) + sum(values.get(name, 0.0) for name in WORK)
+            if kind == "learner":
+                for name in FROM_LEARNER:
+                    setattr(self.status, name, values.get(name, getattr(self.status, name)))
+        self.status.learner_wait = _share(waited.get("learner"), worked.get("learner"))
+        self.status.actor_wait = _share(waited.get("actor"), worked.get("actor"))
+        row = asdict(self.status)
+        self._rows.write(",".join("" if value is None else str(plain(value)) for value in row.values()))
+        if self._events is not None:
+            self._events.scalars(row, self.status.frames, "progress")
+        self._lines.flush()
+        self._rows.flush()
+        self._display.show(self.status, period_over=True)
+        self._rates = _Rates(self.status.seconds, self._actors.total(), self.status.samples)
+        self._period_updates = self.status.updates
+        self._next_row = self.status.seconds + self._config.every_s
+
+    def _write(self, role: str, kind: str, values: Mapping[str, Value]) -> None:
+        """One line of metrics.jsonl, and its numbers as TensorBoard scalars."""
+        line: dict[str, Value] = {
+            "time": round(self.seconds(), 3),
+            "role": role,
+            "kind": kind,
+            "frames": self.status.frames,
+            "agent_steps": self.status.agent_steps,
+        }
+        for name, value in values.items():
+            clash = name in line and kind not in OWN_FRAMES
+            line[f"{kind}_{name}" if clash else name] = plain(value)
+        self._lines.write(json.dumps(line, allow_nan=False))
+        if self._events is not None:
+            prefix = role if kind in PERIODIC else kind
+            self._events.scalars({k: v for k, v in line.items() if k in values}, int(line["frames"]), prefix)  # type: ignore[arg-type]
+
+
+def _share(waited: float | None, worked: float | None) -> float | None:
+    """Share of the time spent waiting, in [0, 1]; None where neither was reported."""
+    if waited is None or worked is None or waited + worked <= 0:
+        return None
+    return waited / (waited + worked)

@@ -1,0 +1,172 @@
+"""The files behind ``MetricLogger``: append-only text with a resumable offset, period averages, TensorBoard events."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Value = float | int | str | None | Sequence[float]
+"""What a record may hold under one name."""
+
+COUNTERS = frozenset(
+    {"updates", "samples", "frames", "agent_steps", "steps", "policy_version", "version", "learning_rate", "progress"}
+)
+"""Names whose last value stands for a period; names ending in ``_s`` are summed, all others averaged."""
+
+
+class AppendFile:
+    """A text file that is only ever appended to, in chunks, and can be cut back to a remembered length."""
+
+    def __init__(self, path: Path, *, offset: int = 0, header: str = "", chunk_bytes: int = 1 << 16) -> None:
+        """Open ``path`` and drop everything after ``offset`` bytes; an empty file starts with ``header``.
+
+        Raises ValueError where the file is shorter than ``offset``: lines that a checkpoint counted are gone.
+        """
+        self.path = path
+        self._chunk_bytes = chunk_bytes
+        self._pending: list[str] = []
+        self._pending_bytes = 0
+        self._file = open(path, "r+b" if path.exists() else "w+b", buffering=0)  # noqa: SIM115
+        length = self._file.seek(0, 2)
+        if length < offset:
+            self._file.close()
+            raise ValueError(f"{path} has {length} bytes, the checkpoint remembers {offset}; put the longer file back")
+        self._file.truncate(offset)
+        self._file.seek(offset)
+        self._written = offset
+        if offset == 0 and header:
+            self.write(header)
+
+    def write(self, line: str) -> None:
+        """Append one line (without its line end)."""
+        self._pending.append(line + "\n")
+        self._pending_bytes += len(line) + 1
+        if self._pending_bytes >= self._chunk_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand everything to the operating system in one write."""
+        data = "".join(self._pending).encode()
+        self._pending.clear()
+        self._pending_bytes = 0
+        view = memoryview(data)
+        while view:
+            count = self._file.write(view) or 0
+            self._written += count
+            view = view[count:]
+
+    def offset(self) -> int:
+        """Bytes of the file once everything so far is on it (flushes)."""
+        self.flush()
+        return self._written
+
+    def close(self) -> None:
+        """Flush and close; harmless when called twice."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+
+
+class PeriodAverage:
+    """Makes one record of the many of a role: counters keep their last value, seconds add up, the rest is averaged.
+
+    Values that are not finite are left out of averages and counted under ``nonfinite``.
+    """
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        """Empty, or as ``state()`` of another one describes."""
+        state = state or {}
+        self.records: int = state.get("records", 0)
+        self._total: dict[str, float] = dict(state.get("total", {}))
+        self._count: dict[str, int] = dict(state.get("count", {}))
+        self._last: dict[str, Value] = dict(state.get("last", {}))
+        self._nonfinite: int = state.get("nonfinite", 0)
+
+    def add(self, values: Mapping[str, Value]) -> None:
+        """Take one record in."""
+        self.records += 1
+        for name, value in values.items():
+            if name in COUNTERS or not isinstance(value, (int, float)):
+                self._last[name] = value
+            elif math.isfinite(value):
+                self._total[name] = self._total.get(name, 0.0) + value
+                self._count[name] = self._count.get(name, 0) + 1
+            else:
+                self._nonfinite += 1
+                self._count.setdefault(name, 0)
+
+    def take(self) -> dict[str, Value]:
+        """The period's record; the next one starts empty."""
+        result = dict(self._last)
+        for name, count in self._count.items():
+            if name.endswith("_s"):
+                result[name] = self._total.get(name, 0.0)
+            else:
+                result[name] = self._total[name] / count if count else None
+        if self._nonfinite:
+            result["nonfinite"] = self._nonfinite
+        self.__init__()  # type: ignore[misc]
+        return result
+
+    def state(self) -> dict[str, Any]:
+        """Everything in it, as JSON can hold it."""
+        return {
+            "records": self.records,
+            "total": dict(self._total),
+            "count": dict(self._count),
+            "last": dict(self._last),
+            "nonfinite": self._nonfinite,
+        }
+
+
+def plain(value: Value) -> Value:
+    """``value`` as JSON should show it: whole numbers as int, seven digits otherwise, None for what is not finite."""
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]  # type: ignore[return-value]
+    number = float(value)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() and abs(number) < 2**53 else float(f"{number:.7g}")
+
+
+class EventWriter:
+    """TensorBoard scalars, with environment frames as the step.
+
+    Uses TensorBoard's own event writer: ``torch.utils.tensorboard`` would cost two seconds of imports.
+    """
+
+    def __init__(self, folder: Path, *, purge_from: int | None = None) -> None:
+        """Open a new event file in ``folder``; events of earlier files at steps >= ``purge_from`` are hidden."""
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._writer = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=30)
+        if purge_from is not None:
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._writer.add_event(self._event(wall_time=time.time(), step=purge_from, session_log=start))
+
+    def scalars(self, values: Mapping[str, Value], step: int, prefix: str) -> None:
+        """Write the numbers of one record as ``prefix/name``."""
+        scalars = [
+            self._summary.Value(tag=f"{prefix}/{name}", simple_value=value)
+            for name, value in values.items()
+            if isinstance(value, (int, float)) and math.isfinite(value)
+        ]
+        if scalars:
+            self._writer.add_event(
+                self._event(wall_time=time.time(), step=step, summary=self._summary(value=scalars))
+            )
+
+    def flush(self) -> None:
+        """Put everything on disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
