@@ -1,0 +1,271 @@
+"""Everything about a configuration that can be refused before anything is spawned, each with one clear line."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offbeat.errors import UserError
+
+if TYPE_CHECKING:
+    from offbeat.config import RunConfig
+
+GIB = 2**30
+
+RANGES: dict[str, tuple[float, float]] = {
+    "total_frames": (1, math.inf),
+    "env.frame_skip": (1, math.inf),
+    "env.frame_stack": (1, math.inf),
+    "env.sticky": (0, 1),
+    "env.reward_scale": (-math.inf, math.inf),
+    "env.length": (1, math.inf),
+    "actor.workers": (1, math.inf),
+    "actor.envs_per_worker": (1, math.inf),
+    "actor.threads": (1, math.inf),
+    "actor.env_threads": (1, math.inf),
+    "inference.threads": (1, math.inf),
+    "inference.max_batch": (1, math.inf),
+    "inference.min_batch": (1, math.inf),
+    "learner.batch_size": (1, math.inf),
+    "learner.unroll_length": (1, math.inf),
+    "learner.rmsprop_decay": (0, 1),
+    "learner.rmsprop_momentum": (0, 1),
+    "learner.adam_beta1": (0, 1),
+    "learner.adam_beta2": (0, 1),
+    "learner.publish_every": (1, math.inf),
+    "learner.threads": (1, math.inf),
+    "learner.nonfinite_limit": (1, math.inf),
+    "replay.samplers.share": (0, 1),
+    "replay.samplers.max_pending": (1, math.inf),
+    "evaluation.episodes": (1, math.inf),
+    "evaluation.envs": (1, math.inf),
+    "evaluation.threads": (1, math.inf),
+    "checkpoint.keep": (1, math.inf),
+}
+"""Least and greatest value of the options that have other bounds than [0, infinity)."""
+
+AGENT_RANGES: dict[str, tuple[float, float]] = {"discount": (0, 1), "gamma": (0, 1), "lambda_": (0, 1)}
+"""The same for options that several agents share; further bounds are the agents' own affair."""
+
+
+def validate(config: RunConfig, *, new_run: bool = True) -> None:
+    """Raise ``UserError`` (or ``EnvUnavailable``) for a configuration that cannot run here; otherwise do nothing.
+
+    ``new_run``: also refuse a run folder that is in use. Nothing is allocated, spawned or written.
+    """
+    check_ranges(config)
+    check_replay(config)
+    check_roles(config)
+    check_device("device", config.device)
+    check_device("learner.device", config.learner.device)
+    check_device("inference.device", config.inference.device)
+    if config.log.tensorboard:
+        check_extra("tensorboard", "tensorboard", "or set log.tensorboard=false")
+    check_environments(config)
+    if new_run and config.out:
+        check_run_folder(Path(config.out))
+
+
+def check_ranges(config: RunConfig) -> None:
+    """Refuse numbers outside of their ranges."""
+    from offbeat.config import SECTIONS
+
+    check_range("total_frames", config.total_frames)
+    check_range("seed", config.seed)
+    for section in SECTIONS:
+        for name, value in vars(getattr(config, section)).items():
+            check_range(f"{section.removeprefix('eval_')}.{name}", value, f"{section}.{name}")
+    for index, sampler in enumerate(config.replay.samplers):
+        for name, value in vars(sampler).items():
+            check_range(f"replay.samplers.{name}", value, f"replay.samplers.{index}.{name}")
+    for name, value in vars(config.agent).items():
+        if name in AGENT_RANGES:
+            _within(f"agent.{name}", value, *AGENT_RANGES[name])
+
+
+def check_range(name: str, value: Any, shown: str | None = None) -> None:
+    """Refuse ``value`` outside the range of option ``name``, which messages call ``shown``; only numbers are looked at."""
+    low, high = RANGES.get(name, (0, math.inf))
+    _within(shown or name, value, low, high)
+
+
+def _within(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not low <= value <= high:
+        bounds = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+        raise UserError(f"{name}={value} is out of range; it must be {bounds}")
+
+
+def check_replay(config: RunConfig) -> None:
+    """Refuse shares that do not split a batch, and fifos that ask for more unrolls than there are streams."""
+    samplers, size = config.replay.samplers, config.learner.batch_size
+    if not samplers:
+        raise UserError('replay.samplers is empty; name at least one, e.g. kind = "fifo"')
+    shares = [Fraction(sampler.share).limit_denominator(10_000) for sampler in samplers]
+    text = "/".join(f"{sampler.share:g}" for sampler in samplers)
+    if sum(shares) != 1:
+        raise UserError(
+            f"the shares of replay.samplers are {text} and sum to {float(sum(shares)):g}; they must sum to 1"
+        )
+    if any((share * size).denominator != 1 for share in shares):
+        multiple = math.lcm(*(share.denominator for share in shares))
+        raise UserError(f"batch_size={size} cannot be split {text} between replays; use a multiple of {multiple}")
+    streams = config.actor.workers * config.actor.envs_per_worker
+    for index, (sampler, share) in enumerate(zip(samplers, shares, strict=True)):
+        columns = int(share * size)
+        if sampler.kind == "fifo" and columns > streams:
+            raise UserError(
+                f"learner.batch_size={size} takes {columns} unrolls of one fifo, but there are only {streams} streams "
+                f"(actor.workers x actor.envs_per_worker); use at most one unroll per stream in a batch"
+            )
+        _check_sampler(config, index, sampler, streams)
+
+
+def _check_sampler(config: RunConfig, index: int, sampler: Any, streams: int) -> None:
+    capacity, name = config.replay.capacity, f"replay.samplers.{index}"
+    if sampler.kind == "fifo":
+        return
+    least = streams * (config.learner.unroll_length + 1)
+    if capacity < least:
+        raise UserError(
+            f"replay.capacity={capacity} cannot hold one unroll of each of {streams} streams for {name}.kind={sampler.kind}; "
+            f"use at least {least}"
+        )
+    for key in ("window", "min_rows"):
+        if getattr(sampler, key) > capacity:
+            raise UserError(f"{name}.{key}={getattr(sampler, key)} is more than replay.capacity={capacity} rows")
+
+
+def check_roles(config: RunConfig) -> None:
+    """Refuse counts of environments, workers and evaluation episodes that do not fit each other."""
+    actor, evaluation = config.actor, config.evaluation
+    if actor.batch > actor.envs_per_worker:
+        raise UserError(f"actor.batch={actor.batch} is more than actor.envs_per_worker={actor.envs_per_worker}")
+    if evaluation.episodes % evaluation.envs:
+        raise UserError(
+            f"evaluation.episodes={evaluation.episodes} cannot be shared equally by evaluation.envs={evaluation.envs}; "
+            f"use a multiple of {evaluation.envs}"
+        )
+    if config.inference.min_batch > config.inference.max_batch:
+        raise UserError(
+            f"inference.min_batch={config.inference.min_batch} is more than inference.max_batch={config.inference.max_batch}"
+        )
+    if (
+        config.learner.compile
+        and shutil.which(os.environ.get("CXX", "g++")) is None
+        and shutil.which("clang++") is None
+    ):
+        raise UserError(
+            "learner.compile=true needs a C++ compiler and none is installed; install g++, or leave it false"
+        )
+
+
+def check_device(name: str, device: str) -> None:
+    """Refuse a device that is misspelt or not there."""
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
+        raise UserError(f"{name}={device!r} is not allowed; choose one of: auto, cpu, cuda, cuda:N")
+    if kind != "cuda":
+        return
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        built = "torch finds no GPU" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA"
+        raise UserError(f"{name}={device!r}, but {built}; use cpu, or see 'offbeat doctor'")
+    if index and int(index) >= count:
+        raise UserError(f"{name}={device!r}, but there are only {count} GPUs; use cuda:0 to cuda:{count - 1}")
+
+
+def check_extra(module: str, extra: str, otherwise: str = "") -> None:
+    """Refuse a run that needs a package of an extra which is not installed; the line holds the install command."""
+    if importlib.util.find_spec(module) is None:
+        remedy = f"pip install 'offbeat[{extra}]'"
+        raise UserError(f"{module} is not installed; {remedy}" + (f", {otherwise}" if otherwise else ""))
+
+
+def check_environments(config: RunConfig) -> None:
+    """Refuse environments that do not exist, are not installed, or differ between training and evaluation."""
+    from offbeat.envs.registry import env_spec
+
+    spec, seen = env_spec(config.env), env_spec(config.eval_env)
+    if spec.action != seen.action or spec.network_observation != seen.network_observation:
+        raise UserError(
+            f"eval_env {config.eval_env.id!r} has other observations or actions than env {config.env.id!r}; "
+            f"set the same frame_stack and full_action_space, or an environment of the same kind"
+        )
+
+
+def check_run_folder(path: Path) -> None:
+    """Refuse a run folder that already holds something, or whose place cannot be written."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"out={str(path)!r} is a file; name a folder that does not exist yet")
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(
+            f"run folder {str(path)!r} is already in use; name another with --out, or 'offbeat resume {path}'"
+        )
+    parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise UserError(
+            f"out={str(path)!r} cannot be written: no permission in {str(parent)!r}; name another with --out"
+        )
+
+
+def check_resources(config: RunConfig, needed_bytes: int, out: Path) -> None:
+    """Refuse a run that fits neither the memory nor the disk.
+
+    ``needed_bytes``: shared memory of the streams and weights. Disk: the checkpoints kept (and one being written) with
+    the streams in them where they are saved, plus 64 MiB for logs.
+    """
+    available = available_memory()
+    if needed_bytes > available:
+        raise UserError(
+            f"the run needs {needed_bytes / GIB:.2f} GiB of memory for its streams and {available / GIB:.2f} GiB are "
+            f"available; lower replay.capacity or actor.envs_per_worker"
+        )
+    checkpoint = config.checkpoint
+    saved = needed_bytes if checkpoint.replay and needed_bytes <= checkpoint.max_replay_gb * GIB else 0
+    disk, free = saved * (checkpoint.keep + 1) + 64 * 2**20, free_disk(out)
+    if disk > free:
+        raise UserError(
+            f"the run needs up to {disk / GIB:.2f} GiB of disk for its checkpoints and {free / GIB:.2f} GiB are free at "
+            f"{str(out)!r}; lower checkpoint.keep, set checkpoint.replay=false, or name another folder with --out"
+        )
+
+
+def available_memory() -> int:
+    """Bytes that can still be taken: the smaller of the machine's and the container's (control group's) free memory."""
+    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        rows = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        free = [int(rows["MemAvailable"].split()[0]) * 1024] if "MemAvailable" in rows else free
+    for limit, used, stat in CGROUP_FILES:
+        try:
+            cache = [line.split()[1] for line in Path(stat).read_text().splitlines() if "inactive_file" in line]
+            free.append(int(Path(limit).read_text()) - int(Path(used).read_text()) + int(cache[-1] if cache else 0))
+        except (OSError, ValueError):  # not in a group, or its limit is "max"
+            continue
+    return max(0, min(free)) if free else 2**62
+
+
+CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
+)
+"""Files of a control group's limit, use (cached files included) and share of cached files; versions 2 and 1."""
+
+
+def free_disk(path: Path) -> int:
+    """Free bytes at ``path`` or, where it does not exist yet, at the folder above it that does."""
+    return shutil.disk_usage(next(folder for folder in (path, *path.absolute().parents) if folder.exists())).free
