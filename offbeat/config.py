@@ -1,12 +1,11 @@
 """The configuration of a run: one frozen dataclass that nests each role's own, made from presets, files and overrides.
 
 A preset is a TOML file that holds only what differs from the defaults. ``[preset] extends = "name"`` stacks it on
-another one. ``[eval_env]`` starts as a copy of ``[env]`` in which lives lost are ignored, so that scores are of whole games.
+another one. ``[eval_env]`` starts as a copy of ``[env]`` in which lives lost are ignored: scores are of whole games.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -43,11 +42,11 @@ class RunConfig:
     preset: str = ""
     """Name of the preset that the run started from."""
     engine: Literal["local", "inline"] = "local"
-    """What hosts the roles: ``local`` processes with shared memory, or all ``inline`` in one thread (bit-reproducible, for
-    debugging)."""
+    """What hosts the roles: ``local`` processes with shared memory, or all ``inline`` in one thread (bit-reproducible,
+    for debugging)."""
     deterministic: bool = False
-    """Fix the schedule of the roles so that the same seed gives the same weights bit for bit, also after a resume; slower.
-    ``local`` runs its lock-step mode; ``inline`` always does."""
+    """Fix the schedule of the roles so that the same seed gives the same weights bit for bit, also after a resume;
+    slower. ``local`` runs its lock-step mode; ``inline`` always does."""
     device: str = "auto"
     """Torch device: ``cpu``, ``cuda``, ``cuda:1``; ``auto``: CUDA where there is one."""
     seed: int = 0
@@ -136,7 +135,7 @@ def apply_overrides(config: RunConfig, overrides: Iterable[tuple[str, Any]]) -> 
     """A copy of ``config`` with options replaced, in order: ``("learner.batch_size", "16")``; values may be text.
 
     ``agent`` (or ``agent.name``) first, if given, as it decides which ``agent.*`` options exist: another agent starts
-    from its defaults. ``env.*`` also changes ``eval_env`` where the two were equal. ``env`` alone is short for ``env.id``.
+    from its defaults. ``env.*`` also changes ``eval_env`` where the two were equal. ``env`` is short for ``env.id``.
     ``replay.samplers.0.share`` changes one sampler. Raises ``UserError``.
     """
     items = [(_full_name(key), value) for key, value in overrides]

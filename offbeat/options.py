@@ -1,7 +1,7 @@
 """The list of all options, read from the source: each dataclass field and the docstring below it.
 
-Nothing is imported for it, so ``offbeat train --help`` and a misspelt option answer at once. ``python -m offbeat.options``
-writes docs/options.md.
+Nothing is imported for it, so ``offbeat train --help`` and a misspelt option answer at once.
+``python -m offbeat.options`` writes docs/options.md.
 """
 
 from __future__ import annotations
@@ -211,9 +211,9 @@ def markdown() -> str:
     lines = [
         "# Options", "",
         "Every option of a run, made from the source by `make docs`; edit the field's docstring instead of this file.",
-        "In a preset, `learner.batch_size` is the key `batch_size` in the section `[learner]`; on the command line it is",
-        "`--learner.batch_size 16` or `--learner.batch-size=16`. `--env ID` and `--agent NAME` are short for `--env.id` and",
-        "`--agent.name`. `[eval_env]` has the same keys as `[env]` and follows it, but for `life_loss` and for what is set.",
+        "In a preset, `learner.batch_size` is the key `batch_size` in the section `[learner]`; on the command line it",
+        "is `--learner.batch_size 16` or `--learner.batch-size=16`. `--env ID` and `--agent NAME` are short for `--env.id`",
+        "and `--agent.name`. `[eval_env]` has the keys of `[env]` and follows it, but for `life_loss` and what is set.",
     ]  # fmt: skip
     heading = None
     for option in all_options():

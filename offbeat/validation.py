@@ -89,7 +89,7 @@ def check_ranges(config: RunConfig) -> None:
 
 
 def check_range(name: str, value: Any, shown: str | None = None) -> None:
-    """Refuse ``value`` outside the range of option ``name``, which messages call ``shown``; only numbers are looked at."""
+    """Refuse ``value`` outside the range of option ``name``, called ``shown`` in messages; only numbers are looked at."""
     low, high = RANGES.get(name, (0, math.inf))
     _within(shown or name, value, low, high)
 
@@ -134,8 +134,8 @@ def _check_sampler(config: RunConfig, index: int, sampler: Any, streams: int) ->
     least = streams * (config.learner.unroll_length + 1)
     if capacity < least:
         raise UserError(
-            f"replay.capacity={capacity} cannot hold one unroll of each of {streams} streams for {name}.kind={sampler.kind}; "
-            f"use at least {least}"
+            f"replay.capacity={capacity} cannot hold one unroll of each of {streams} streams for "
+            f"{name}.kind={sampler.kind}; use at least {least}"
         )
     for key in ("window", "min_rows"):
         if getattr(sampler, key) > capacity:
@@ -154,7 +154,8 @@ def check_roles(config: RunConfig) -> None:
         )
     if config.inference.min_batch > config.inference.max_batch:
         raise UserError(
-            f"inference.min_batch={config.inference.min_batch} is more than inference.max_batch={config.inference.max_batch}"
+            f"inference.min_batch={config.inference.min_batch} is more than "
+            f"inference.max_batch={config.inference.max_batch}"
         )
     if (
         config.learner.compile
@@ -234,8 +235,8 @@ def check_resources(config: RunConfig, needed_bytes: int, out: Path) -> None:
     disk, free = saved * (checkpoint.keep + 1) + 64 * 2**20, free_disk(out)
     if disk > free:
         raise UserError(
-            f"the run needs up to {disk / GIB:.2f} GiB of disk for its checkpoints and {free / GIB:.2f} GiB are free at "
-            f"{str(out)!r}; lower checkpoint.keep, set checkpoint.replay=false, or name another folder with --out"
+            f"the run needs up to {disk / GIB:.2f} GiB of disk for its checkpoints and {free / GIB:.2f} GiB are free "
+            f"at {str(out)!r}; lower checkpoint.keep, set checkpoint.replay=false, or name another folder with --out"
         )
 
 
