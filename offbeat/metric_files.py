@@ -127,8 +127,11 @@ def plain(value: Value) -> Value:
     if isinstance(value, str) or value is None:
         return value
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]  # type: ignore[return-value]
-    number = float(value)  # type: ignore[arg-type]
+        return [_plain_number(float(item)) for item in value]  # type: ignore[misc]
+    return _plain_number(float(value))  # type: ignore[arg-type]
+
+
+def _plain_number(number: float) -> float | int | None:
     if not math.isfinite(number):
         return None
     return int(number) if number.is_integer() and abs(number) < 2**53 else float(f"{number:.7g}")

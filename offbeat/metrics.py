@@ -122,7 +122,7 @@ class MetricLogger:
         """Open the files in ``run_dir``; with ``resume_offset`` (an earlier ``offsets()``) cut them back to it."""
         saved = dict(resume_offset or {})
         self._config, self._clock, self._frame_skip = config, clock, frame_skip
-        self._start = clock() - saved.get("seconds", 0.0)
+        self._start: float = clock() - saved.get("seconds", 0.0)
         self.status = Status(**saved.get("status", {}))
         self._returns: deque[float] = deque(saved.get("returns", ()), maxlen=RECENT_EPISODES)
         self._lengths: deque[float] = deque(saved.get("lengths", ()), maxlen=RECENT_EPISODES)
