@@ -1,0 +1,65 @@
+"""From an agent's name to its class: modules of ``offbeat.agents``, and entry points of the group ``offbeat.agents``.
+
+An agent module defines ``Config``, a frozen dataclass, and ``Agent(config, spec, device)``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from importlib.metadata import entry_points
+from typing import Any
+
+import torch
+
+import offbeat.agents
+from offbeat.agents.base import Agent
+from offbeat.types import EnvSpec
+
+ENTRY_POINT_GROUP = "offbeat.agents"
+_NOT_AGENTS = {"base", "make"}
+
+
+def list_agents() -> list[str]:
+    """Names of all agents that can be made, in alphabetical order."""
+    own = {module.name for module in pkgutil.iter_modules(offbeat.agents.__path__)} - _NOT_AGENTS
+    return sorted(own | {point.name for point in entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def agent_config_class(name: str) -> type:
+    """The ``Config`` dataclass of an agent.
+
+    Raises:
+        ValueError: no agent has that name (the message gives the nearest one), or it lacks ``Config`` or ``Agent``.
+    """
+    config_class: type = _agent_module(name).Config
+    return config_class
+
+
+def make_agent(name: str, config: Any, spec: EnvSpec, device: torch.device | str = "cpu") -> Agent:
+    """Build an agent for one environment spec. ``config``: an instance of its ``Config``.
+
+    Raises:
+        ValueError: no agent has that name, or ``config`` is of another class.
+    """
+    module = _agent_module(name)
+    if not isinstance(config, module.Config):
+        raise ValueError(f"agent {name!r} takes a {module.Config.__module__}.Config, got {type(config).__qualname__}")
+    agent: Agent = module.Agent(config, spec, device)
+    return agent
+
+
+def _agent_module(name: str) -> Any:
+    """The module (or object) with ``Config`` and ``Agent``. Only listed names are ever imported."""
+    known = list_agents()
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise ValueError(f"unknown agent {name!r}; {hint}allowed: {', '.join(known)}")
+    points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    own = {module.name for module in pkgutil.iter_modules(offbeat.agents.__path__)}
+    module = importlib.import_module(f"offbeat.agents.{name}") if name in own else points[name].load()
+    if not (hasattr(module, "Config") and hasattr(module, "Agent")):
+        raise ValueError(f"agent {name!r}: {module!r} defines no Config and Agent; see docs/adding_an_algorithm.md")
+    return module

@@ -1,0 +1,51 @@
+"""Action 0 (or zeros) for ever; learns nothing. Shows what an environment does when left alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, Unroll
+
+
+@dataclass(frozen=True)
+class Config:
+    """The no-op agent's only constant."""
+
+    discount: float = 0.99
+    """Gamma that actors write discounts with, in [0, 1]. No action depends on it."""
+
+
+class Agent:
+    """Always takes action 0, or the zero vector."""
+
+    def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
+        """One unused weight stands in for a network."""
+        self.config = config
+        self.spec = spec
+        self.network: nn.Module = nn.ParameterDict({"unused": nn.Parameter(torch.zeros(1))}).to(device)
+        self.discount = config.discount
+        self.wants_last = False
+
+    def initial_state(self, batch: int) -> CoreState:
+        """There is none."""
+        return {}
+
+    def row_extras(self) -> dict[str, ArraySpec]:
+        """There are none."""
+        return {}
+
+    def act(
+        self, inputs: Inputs, state: CoreState, generator: torch.Generator | None, greedy: bool = False
+    ) -> ActOutput:
+        """Zeros."""
+        dtype = torch.int64 if self.spec.action.kind == "discrete" else torch.float32
+        shape = (inputs.shape[1], *self.spec.action.array.shape)
+        return ActOutput(torch.zeros(shape, dtype=dtype, device=inputs.first.device), {}, {})
+
+    def loss(self, batch: Unroll, progress: float) -> LossOutput:
+        """Always 0, with zero gradients, so that every learner can run it."""
+        loss = self.network.get_parameter("unused").sum() * 0.0
+        return LossOutput(loss, {"loss": loss.detach()})

@@ -1,0 +1,73 @@
+"""Heads: from features to a categorical policy, a diagonal Gaussian policy, or a value."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from offbeat.types import ActionSpec
+
+
+class CategoricalHead(nn.Module):
+    """Logits of a categorical policy: features [..., D] -> [..., A]."""
+
+    def __init__(self, input_size: int, num_actions: int, init_scale: float = 1.0) -> None:
+        """``init_scale`` multiplies the initial weights; small values start near the uniform policy."""
+        super().__init__()
+        self.linear = _scaled_linear(input_size, num_actions, init_scale)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits [..., A] float32."""
+        return self.linear(features).float()
+
+
+class GaussianHead(nn.Module):
+    """A diagonal Gaussian in the environment's units: features [..., D] -> mean and log_std, each [..., K].
+
+    The spread does not depend on the observation. Where the action's bounds are finite, the mean starts near their
+    middle and the spread at ``exp(init_log_std)`` half ranges. Actions are not cut to the bounds here: environments do
+    that, so that the log-probability stays that of the action that was drawn.
+    """
+
+    centre: Tensor
+    half_range: Tensor
+
+    def __init__(self, input_size: int, action: ActionSpec, init_scale: float = 1.0, init_log_std: float = 0.0) -> None:
+        """``init_scale`` multiplies the initial weights; ``init_log_std`` is in half ranges of the action."""
+        super().__init__()
+        size = torch.Size(action.shape).numel()
+        low = torch.tensor(action.low or [-1.0], dtype=torch.float32).expand(size).reshape(size)
+        high = torch.tensor(action.high or [1.0], dtype=torch.float32).expand(size).reshape(size)
+        finite = low.isfinite() & high.isfinite()
+        self.shape = action.shape
+        self.linear = _scaled_linear(input_size, size, init_scale)
+        self.log_std = nn.Parameter(torch.full((size,), init_log_std))
+        self.register_buffer("centre", torch.where(finite, (low + high) / 2, 0.0))
+        self.register_buffer("half_range", torch.where(finite, (high - low) / 2, 1.0))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean, log_std), each [..., K] float32, K = number of action components."""
+        mean = self.centre + self.half_range * self.linear(features).float()
+        return mean, (self.log_std + self.half_range.log()).expand_as(mean)
+
+
+class ValueHead(nn.Module):
+    """A scalar value: features [..., D] -> [...]."""
+
+    def __init__(self, input_size: int) -> None:
+        """A single linear layer."""
+        super().__init__()
+        self.linear = nn.Linear(input_size, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Values [...] float32."""
+        return self.linear(features).squeeze(-1).float()
+
+
+def _scaled_linear(input_size: int, output_size: int, scale: float) -> nn.Linear:
+    layer = nn.Linear(input_size, output_size)
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+        if layer.bias is not None:
+            layer.bias.mul_(scale)
+    return layer

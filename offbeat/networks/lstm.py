@@ -1,0 +1,81 @@
+"""An LSTM core (Hochreiter & Schmidhuber 1997) over time-major rows, with resets at episode starts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from offbeat.types import CoreState
+
+
+class LSTMCore(nn.Module):
+    """One or more LSTM layers; the state is zeroed before every row that starts an episode.
+
+    State: ``{"h": [B, layers, N], "c": [B, layers, N]}`` float32. Runs in float32 also under autocast: rounding would
+    build up over the unroll, and stored states could not be reproduced.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, layers: int = 1) -> None:
+        """Sizes of input D and state N; number of layers."""
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size, layers)
+        self.output_size = hidden_size
+
+    def initial_state(self, batch: int) -> CoreState:
+        """Zeros for ``batch`` episodes' starts, on the module's device."""
+        shape = (batch, self.lstm.num_layers, self.lstm.hidden_size)
+        device = next(self.lstm.parameters()).device
+        return {"h": torch.zeros(shape, device=device), "c": torch.zeros(shape, device=device)}
+
+    def forward(self, x: Tensor, state: CoreState, first: Tensor) -> tuple[Tensor, CoreState]:
+        """Run T rows.
+
+        Args:
+            x: [T, B, D] float.
+            state: the state before row 0, as ``initial_state``.
+            first: [T, B] bool, rows that start an episode.
+
+        Returns:
+            Outputs [T, B, N] float32, and the state after row T - 1.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            x, h, c = x.float(), state["h"].float().transpose(0, 1), state["c"].float().transpose(0, 1)
+            keep = (~first).to(x.dtype).unsqueeze(-1)  # [T, B, 1]
+            # A compiler cannot follow where episodes start, and it fuses the plain loop well.
+            run = self._rows if torch.compiler.is_compiling() else self._segments
+            output, h, c = run(x, h, c, keep, first)
+        return output, {"h": h.transpose(0, 1).contiguous(), "c": c.transpose(0, 1).contiguous()}
+
+    def _segments(self, x: Tensor, h: Tensor, c: Tensor, keep: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One call of the fused LSTM for each stretch in which no episode starts."""
+        length = x.shape[0]
+        starts = [0]
+        if length > 1:
+            starts += [t for t, reset in enumerate(first.any(1).tolist()) if reset and t > 0]
+        outputs = []
+        for start, end in zip(starts, [*starts[1:], length], strict=True):
+            output, (h, c) = self.lstm(x[start:end], ((h * keep[start]).contiguous(), (c * keep[start]).contiguous()))
+            outputs.append(output)
+        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)), h, c
+
+    def _rows(self, x: Tensor, h: Tensor, c: Tensor, keep: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same row by row, from the LSTM's equations."""
+        hs, cs = [], []
+        for layer in range(self.lstm.num_layers):
+            w_ih, w_hh, b_ih, b_hh = (getattr(self.lstm, f"{name}_l{layer}") for name in _WEIGHTS)
+            from_input = functional.linear(x, w_ih, b_ih + b_hh)  # [T, B, 4N]
+            hidden, cell, outputs = h[layer], c[layer], []
+            for t in range(x.shape[0]):
+                gates = from_input[t] + functional.linear(hidden * keep[t], w_hh)
+                i, f, g, o = gates.chunk(4, -1)
+                cell = f.sigmoid() * (cell * keep[t]) + i.sigmoid() * g.tanh()
+                hidden = o.sigmoid() * cell.tanh()
+                outputs.append(hidden)
+            x = torch.stack(outputs)
+            hs.append(hidden)
+            cs.append(cell)
+        return x, torch.stack(hs), torch.stack(cs)
+
+
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

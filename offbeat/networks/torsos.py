@@ -1,0 +1,193 @@
+"""Torsos: from an observation dictionary to one feature vector per row.
+
+Image trunks: ``nature`` (Mnih et al. 2015; IMPALA's shallow net in today's form), ``resnet`` (Espeholt et al. 2018,
+figure 3 right, the deep net), ``minatar`` (Young & Tian 2019). ``mlp``: everything flattened and joined.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from offbeat.types import ArraySpec, TensorDict
+
+TorsoKind = Literal["nature", "resnet", "minatar", "mlp"]
+FEATURE_SIZES = {"nature": 512, "resnet": 256, "minatar": 128}
+"""Width of the fully connected layer after each image trunk, as published."""
+_SMALLEST_NATURE_IMAGE = 36  # pixels; anything smaller leaves nothing after its three convolutions
+
+
+def choose_torso(observation: dict[str, ArraySpec]) -> TorsoKind:
+    """What ``auto`` stands for: ``nature`` for images of 36 pixels or more, ``minatar`` for smaller, else ``mlp``."""
+    sides = [min(spec.shape[1:]) for spec in observation.values() if len(spec.shape) == 3]
+    if not sides:
+        return "mlp"
+    if min(sides) >= _SMALLEST_NATURE_IMAGE:
+        return "nature"
+    return "minatar" if min(sides) >= 3 else "mlp"
+
+
+class Torso(nn.Module):
+    """Encodes observations (key -> [T, B, ...]) into features [T, B, ``output_size``].
+
+    Images (three axes, C, H, W) go through a convolutional trunk each, joined by one fully connected layer; all other
+    keys are flattened, integers with an upper bound one-hot encoded, and joined to its output. ``mlp`` flattens images
+    too and sends everything through fully connected layers.
+    """
+
+    def __init__(
+        self,
+        observation: dict[str, ArraySpec],
+        kind: TorsoKind,
+        hidden_size: tuple[int, ...] = (64, 64),
+        activation: Literal["tanh", "relu"] = "tanh",
+        feature_size: int = 0,
+    ) -> None:
+        """Build for these specs. ``hidden_size``, ``activation``: of ``mlp``; ``feature_size``: after image trunks."""
+        super().__init__()
+        self.specs = dict(observation)
+        self.image_keys = [] if kind == "mlp" else [key for key, spec in observation.items() if len(spec.shape) == 3]
+        self.vector_keys = [key for key in observation if key not in self.image_keys]
+        if kind != "mlp" and not self.image_keys:
+            shapes = {key: spec.shape for key, spec in observation.items()}
+            raise ValueError(f"torso={kind!r} needs an image [C, H, W] among the observations, got {shapes}; use 'mlp'")
+        size = sum(_vector_size(self.specs[key]) for key in self.vector_keys)
+        self.trunks = nn.ModuleList([_trunk(kind, self.specs[key], key) for key in self.image_keys])
+        self.image_layer: nn.Linear | None = None
+        if self.image_keys:
+            flat = sum(
+                _flat_size(trunk, self.specs[key]) for trunk, key in zip(self.trunks, self.image_keys, strict=True)
+            )
+            features = feature_size or FEATURE_SIZES[kind]
+            self.image_layer = nn.Linear(flat, features)
+            size += features
+        layers: list[nn.Module] = []
+        if kind == "mlp":
+            for width in hidden_size:
+                layers += [nn.Linear(size, width), nn.Tanh() if activation == "tanh" else nn.ReLU()]
+                size = width
+        self.mlp = nn.Sequential(*layers)
+        self.output_size = size
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether images are laid out channels-last in memory inside the trunks (weights stay contiguous)."""
+        return any(module.channels_last for module in self.modules() if isinstance(module, ImageConv))
+
+    @channels_last.setter
+    def channels_last(self, value: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, ImageConv):
+                module.channels_last = value
+
+    def forward(self, observation: TensorDict) -> Tensor:
+        """Features [T, B, output_size] of observations, key -> [T, B, ...] in the dtypes of the specs."""
+        parts = []
+        if self.image_layer is not None:
+            images = []
+            for trunk, key in zip(self.trunks, self.image_keys, strict=True):
+                images.append(trunk(observation[key].flatten(0, 1)).flatten(1))  # [T B, D]
+            joined = images[0] if len(images) == 1 else torch.cat(images, -1)
+            lead = observation[self.image_keys[0]].shape[:2]
+            parts.append(functional.relu(self.image_layer(joined)).unflatten(0, lead))
+        parts += [_encode_vector(observation[key], self.specs[key]) for key in self.vector_keys]
+        features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        return self.mlp(features)
+
+
+class ImageConv(nn.Conv2d):
+    """A trunk's first convolution: takes images as they are stored, casts them, and scales them to [0, 1].
+
+    The scale is applied to the weights, which gives the same result without a pass over the images; in bfloat16 it is
+    also more exact, because 0 ... 255 are exact there and their fractions are not.
+    """
+
+    def __init__(self, channels: int, width: int, kernel: int, stride: int, padding: int, scale: float) -> None:
+        """``channels`` in, ``width`` out; ``scale``: factor that brings the stored image to [0, 1]."""
+        super().__init__(channels, width, kernel, stride, padding)
+        self.scale = scale
+        self.channels_last = False
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image: [B, C, H, W], any dtype. Returns [B, width, H', W']."""
+        dtype = self.weight.dtype
+        if torch.is_autocast_enabled(image.device.type):
+            dtype = torch.get_autocast_dtype(image.device.type)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        image = image.to(dtype, memory_format=layout).contiguous(memory_format=layout)
+        weight = self.weight if self.scale == 1.0 else self.weight * self.scale
+        return self._conv_forward(image, weight, self.bias)
+
+
+class _Residual(nn.Module):
+    """x + conv(relu(conv(relu(x))))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Nothing else needs the first convolution's output, so its ReLU may overwrite it; x is needed for the sum.
+        return x + self.second(functional.relu(self.first(functional.relu(x)), inplace=True))
+
+
+def _trunk(kind: str, spec: ArraySpec, key: str) -> nn.Module:
+    channels, *sides = spec.shape
+    least = {"nature": _SMALLEST_NATURE_IMAGE, "minatar": 3}.get(kind, 1)
+    if min(sides) < least:
+        raise ValueError(f"torso={kind!r} needs images of at least {least} pixels a side, got {key} {spec.shape}")
+    scale = _scale(spec)
+    if kind == "nature":
+        return nn.Sequential(
+            ImageConv(channels, 32, 8, 4, 0, scale),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(32, 64, 4, 2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(64, 64, 3, 1),
+            nn.ReLU(inplace=True),
+        )
+    if kind == "minatar":
+        return nn.Sequential(ImageConv(channels, 16, 3, 1, 0, scale), nn.ReLU(inplace=True))
+    if kind != "resnet":
+        raise ValueError(f"torso={kind!r} is none of nature, resnet, minatar, mlp")
+    layers: list[nn.Module] = []
+    for stage, width in enumerate((16, 32, 32)):
+        convolution = (
+            ImageConv(channels, width, 3, 1, 1, scale) if stage == 0 else nn.Conv2d(channels, width, 3, padding=1)
+        )
+        layers += [convolution, nn.MaxPool2d(3, 2, padding=1), _Residual(width), _Residual(width)]
+        channels = width
+    return nn.Sequential(*layers, nn.ReLU(inplace=True))
+
+
+def _flat_size(trunk: nn.Module, spec: ArraySpec) -> int:
+    with torch.no_grad():
+        return trunk(torch.zeros(1, *spec.shape)).numel()
+
+
+def _scale(spec: ArraySpec) -> float:
+    """The factor that brings stored bytes to [0, 1]; floats and flags are left as they are."""
+    return 1.0 / (spec.high or 255.0) if spec.dtype == "uint8" else 1.0
+
+
+def _num_categories(spec: ArraySpec) -> int:
+    """Categories of a bounded integer observation, counted from 0; 0 where it is no such thing."""
+    return int(spec.high) + 1 if spec.dtype in ("int32", "int64") and spec.high is not None else 0
+
+
+def _vector_size(spec: ArraySpec) -> int:
+    return torch.Size(spec.shape).numel() * max(_num_categories(spec), 1)
+
+
+def _encode_vector(x: Tensor, spec: ArraySpec) -> Tensor:
+    """Floats [T, B, D] of an observation [T, B, *shape]."""
+    categories = _num_categories(spec)
+    if categories:
+        x = functional.one_hot(x.long().clamp(0, categories - 1), categories)
+    scale = _scale(spec)
+    x = x.to(torch.float32).reshape(*x.shape[:2], -1)
+    return x if scale == 1.0 else x * scale
