@@ -248,7 +248,7 @@ def _plain(part: str, name: str, array: Array) -> Tensor:
     if isinstance(array, Tensor):
         return array.detach().to("cpu", copy=True).contiguous()
     try:
-        return torch.tensor(array)
+        return torch.from_numpy(np.array(array, order="C"))
     except TypeError as error:
         raise CheckpointError(f"{part}: array {name!r} has dtype {array.dtype}, not numbers or bool") from error
 
