@@ -162,9 +162,7 @@ class EventWriter:
             if isinstance(value, (int, float)) and math.isfinite(value)
         ]
         if scalars:
-            self._writer.add_event(
-                self._event(wall_time=time.time(), step=step, summary=self._summary(value=scalars))
-            )
+            self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=scalars)))
 
     def flush(self) -> None:
         """Put everything on disk."""

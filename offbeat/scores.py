@@ -1,0 +1,98 @@
+"""What the returns of some episodes say about an agent: mean, spread, interquartile mean, bootstrap interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Raw returns and lengths of whole episodes, in order of environment, then of play."""
+
+    returns: np.ndarray  # [episodes] float64, sums of raw rewards
+    lengths: np.ndarray  # [episodes] int64, agent steps
+    frames: int = 0
+    """Environment frames played."""
+    seconds: float = 0.0
+    """Wall time of the games."""
+    version: int = 0
+    """Version (learner updates) of the weights."""
+    policy: str = "sampled"
+    """``greedy`` or ``sampled``."""
+    complete: bool = True
+    """False where it was stopped before all episodes had ended."""
+    at: dict[str, float] = field(default_factory=dict)
+    """The point of the run that the weights are from: frames, agent_steps, updates."""
+
+    @property
+    def mean(self) -> float:
+        """Mean return; NaN without episodes."""
+        return float(self.returns.mean()) if self.returns.size else float("nan")
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns (of the episodes, not of their mean)."""
+        return float(self.returns.std()) if self.returns.size else float("nan")
+
+    @property
+    def min(self) -> float:
+        """Lowest return."""
+        return float(self.returns.min()) if self.returns.size else float("nan")
+
+    @property
+    def max(self) -> float:
+        """Highest return."""
+        return float(self.returns.max()) if self.returns.size else float("nan")
+
+    @property
+    def iqm(self) -> float:
+        """Interquartile mean: the lowest and highest ``floor(n / 4)`` returns are left out."""
+        return interquartile_mean(self.returns)
+
+    def interval(self, confidence: float = 0.95, resamples: int = 2000) -> tuple[float, float]:
+        """Percentile bootstrap interval of the mean return; always the same for the same returns."""
+        return bootstrap_interval(self.returns, confidence, resamples)
+
+    def record(self) -> dict[str, Any]:
+        """The evaluation as one record of metrics.jsonl."""
+        low, high = self.interval()
+        return {
+            "mean": self.mean, "std": self.std, "min": self.min, "max": self.max, "iqm": self.iqm,
+            "low": low, "high": high, "episodes": len(self.returns), "length": _mean(self.lengths),
+            "version": self.version, "seconds": self.seconds, "played_frames": self.frames, "policy": self.policy,
+            **self.at, "returns": [float(value) for value in self.returns],
+        }  # fmt: skip
+
+    def summary(self) -> str:
+        """One line for people."""
+        low, high = self.interval()
+        return (
+            f"{len(self.returns)} episodes ({self.policy}): mean {self.mean:.2f} [{low:.2f}, {high:.2f}], "
+            f"std {self.std:.2f}, IQM {self.iqm:.2f}, min {self.min:.2f}, max {self.max:.2f}, "
+            f"{_mean(self.lengths):.0f} steps each"
+        )
+
+
+def interquartile_mean(values: np.ndarray) -> float:
+    """Mean of ``values`` [n] without the lowest and highest ``floor(n / 4)``; NaN for none."""
+    ordered = np.sort(np.asarray(values, np.float64))
+    cut = len(ordered) // 4
+    return _mean(ordered[cut : len(ordered) - cut])
+
+
+def bootstrap_interval(values: np.ndarray, confidence: float = 0.95, resamples: int = 2000) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of ``values`` [n], with a fixed seed; (NaN, NaN) for none."""
+    values = np.asarray(values, np.float64)
+    if not values.size:
+        return float("nan"), float("nan")
+    picks = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
+    low, high = np.quantile(values[picks].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean, NaN for none."""
+    return float(np.mean(values)) if len(values) else float("nan")
