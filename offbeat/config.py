@@ -16,7 +16,7 @@ import tomli_w
 from offbeat import schema
 from offbeat.checkpoint import CheckpointConfig
 from offbeat.envs.base import EnvConfig
-from offbeat.errors import UserError
+from offbeat.errors import UserError, unknown
 from offbeat.metrics import LogConfig
 from offbeat.presets import find_preset, read_toml
 from offbeat.replay.mixture import ReplayConfig
@@ -147,11 +147,10 @@ def apply_overrides(config: RunConfig, overrides: Iterable[tuple[str, Any]]) -> 
 def agent_config(name: str) -> type:
     """The configuration class of the agent ``name``. Raises ``UserError`` naming the nearest agent."""
     from offbeat.agents.make import agent_config_class, list_agents
-    from offbeat.errors import nearest
 
-    known = list(list_agents())
+    known = list_agents()
     if name not in known:
-        raise UserError(f"unknown agent {name!r}{nearest(name, known)} known: {', '.join(known)}")
+        raise unknown("agent", name, known)
     return agent_config_class(name)
 
 

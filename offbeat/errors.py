@@ -14,3 +14,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the known name closest to ``name``, or an empty string if none is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a ``name`` that is none of the ``known`` ones, with the nearest and all of them."""
+    known = list(known)
+    return UserError(f"unknown {kind} {name!r}{nearest(name, known) or ';'} known: {', '.join(known)}")

@@ -1,7 +1,7 @@
 """The list of all options, read from the source: each dataclass field and the docstring below it.
 
 Nothing is imported for it, so ``offbeat train --help`` and a misspelt option answer at once.
-``python -m offbeat.options`` writes docs/options.md.
+``python -m offbeat.options`` prints docs/options.md.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def all_options() -> tuple[Option, ...]:
         option
         for section, file, name in SOURCES
         for option in read_options(PACKAGE / file, name, section)
-        if not (section == "" and (option.name in dict.fromkeys(s[0] for s in SOURCES) or option.name == "agent"))
+        if not (
+            section == ""
+            and (option.name in dict.fromkeys(s[0] for s in SOURCES) or option.name in ("agent", "preset"))
+        )
     ]
     for path in sorted((PACKAGE / "agents").glob("*.py")):
         for name in _classes(path):
@@ -101,18 +104,12 @@ def _option(name: str, annotation: str, default: ast.expr | None, doc: str, agen
 
 
 def _range(name: str, values: str) -> str:
-    """The range that validation applies to an option."""
-    from offbeat.validation import AGENT_RANGES, RANGES
+    """The range that validation applies to an option; an agent's options state theirs in the text."""
+    from offbeat.validation import RANGES
 
-    if values.split()[0] not in ("int", "float"):
+    if values.split()[0] not in ("int", "float") or name.startswith("agent."):
         return ""
-    section, _, key = name.rpartition(".")
-    if section == "agent":
-        if key not in AGENT_RANGES:
-            return ""
-        low, high = AGENT_RANGES[key]
-    else:
-        low, high = RANGES.get(name.replace(".N.", ".").removeprefix("eval_"), (0, math.inf))
+    low, high = RANGES.get(name.replace(".N.", ".").removeprefix("eval_"), (0, math.inf))
     if high == math.inf:
         return "" if low == -math.inf else f">= {low:g}"
     return f"{low:g} to {high:g}"
@@ -212,7 +209,7 @@ def markdown() -> str:
         "# Options", "",
         "Every option of a run, made from the source by `make docs`; edit the field's docstring instead of this file.",
         "In a preset, `learner.batch_size` is the key `batch_size` in the section `[learner]`; on the command line it",
-        "is `--learner.batch_size 16` or `--learner.batch-size=16`. `--env ID` and `--agent NAME` are short for `--env.id`",
+        "is `--learner.batch_size 16` or `--learner.batch-size=16`. `--env ID`, `--agent NAME`: short for `--env.id`",
         "and `--agent.name`. `[eval_env]` has the keys of `[env]` and follows it, but for `life_loss` and what is set.",
     ]  # fmt: skip
     heading = None
@@ -230,12 +227,5 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(path: str = "docs/options.md") -> None:
-    """Write the file."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(markdown(), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.stdout.write(markdown())

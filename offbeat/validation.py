@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import shutil
@@ -47,10 +46,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "evaluation.threads": (1, math.inf),
     "checkpoint.keep": (1, math.inf),
 }
-"""Least and greatest value of the options that have other bounds than [0, infinity)."""
-
-AGENT_RANGES: dict[str, tuple[float, float]] = {"discount": (0, 1), "gamma": (0, 1), "lambda_": (0, 1)}
-"""The same for options that several agents share; further bounds are the agents' own affair."""
+"""Least and greatest value of the options that have other bounds than [0, infinity). Agents check their own."""
 
 
 def validate(config: RunConfig, *, new_run: bool = True) -> None:
@@ -64,8 +60,6 @@ def validate(config: RunConfig, *, new_run: bool = True) -> None:
     check_device("device", config.device)
     check_device("learner.device", config.learner.device)
     check_device("inference.device", config.inference.device)
-    if config.log.tensorboard:
-        check_extra("tensorboard", "tensorboard", "or set log.tensorboard=false")
     check_environments(config)
     if new_run and config.out:
         check_run_folder(Path(config.out))
@@ -83,13 +77,10 @@ def check_ranges(config: RunConfig) -> None:
     for index, sampler in enumerate(config.replay.samplers):
         for name, value in vars(sampler).items():
             check_range(f"replay.samplers.{name}", value, f"replay.samplers.{index}.{name}")
-    for name, value in vars(config.agent).items():
-        if name in AGENT_RANGES:
-            _within(f"agent.{name}", value, *AGENT_RANGES[name])
 
 
 def check_range(name: str, value: Any, shown: str | None = None) -> None:
-    """Refuse ``value`` outside the range of option ``name``, called ``shown`` in messages; only numbers are looked at."""
+    """Refuse ``value`` outside the range of option ``name``, called ``shown`` in messages. Only numbers have one."""
     low, high = RANGES.get(name, (0, math.inf))
     _within(shown or name, value, low, high)
 
@@ -182,13 +173,6 @@ def check_device(name: str, device: str) -> None:
         raise UserError(f"{name}={device!r}, but {built}; use cpu, or see 'offbeat doctor'")
     if index and int(index) >= count:
         raise UserError(f"{name}={device!r}, but there are only {count} GPUs; use cuda:0 to cuda:{count - 1}")
-
-
-def check_extra(module: str, extra: str, otherwise: str = "") -> None:
-    """Refuse a run that needs a package of an extra which is not installed; the line holds the install command."""
-    if importlib.util.find_spec(module) is None:
-        remedy = f"pip install 'offbeat[{extra}]'"
-        raise UserError(f"{module} is not installed; {remedy}" + (f", {otherwise}" if otherwise else ""))
 
 
 def check_environments(config: RunConfig) -> None:

@@ -1,0 +1,89 @@
+"""The command line ``offbeat``. What a user can mend is one line on stderr and exit code 2; all else is a traceback."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+
+from offbeat.errors import UserError, unknown
+
+COMMANDS = {
+    "train": ("training:train", "PRESET [--option value ...]", "train an agent"),
+    "resume": ("training:resume", "RUN [--total-frames N]", "go on with a run, or extend a finished one"),
+    "eval": ("scores:evaluate", "RUN", "play whole episodes with a run's newest weights and score them"),
+    "play": ("scores:play", "RUN", "watch the agent in a window"),
+    "record": ("scores:record", "RUN", "film the agent: mp4 or gif"),
+    "plot": ("scores:plot", "RUN...", "draw curves of runs as PNG"),
+    "compare": ("scores:compare", "RUN...", "a table of runs and their scores"),
+    "export": ("scores:export", "RUN", "write the network to a file that needs no offbeat"),
+    "presets": ("lists:presets", "", "list the presets"),
+    "envs": ("lists:envs", "[TEXT]", "list the environments"),
+    "graph": ("lists:graph", "PRESET", "print the roles of a run and what connects them"),
+    "doctor": ("lists:doctor", "", "say what this machine has and what 'auto' chooses on it"),
+    "bench": ("checks:bench", "throughput|streams [PRESET]", "measure this machine"),
+    "verify": ("checks:verify", "resume PRESET", "kill, resume and compare bit for bit"),
+}
+"""Command -> (module:function in ``offbeat.commands``, arguments, summary)."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 for errors that the user can mend, 1 for all others."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output, e.g. ``head``, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if not is_user_error(error):
+            traceback.print_exc()
+            return 1
+        print("offbeat: error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+
+
+def run(arguments: list[str]) -> int:
+    """Find the command and call it."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"offbeat {version('offbeat')}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    module, _, function = COMMANDS[name][0].partition(":")
+    return int(getattr(importlib.import_module(f"offbeat.commands.{module}"), function)(rest))
+
+
+def usage() -> str:
+    """What ``offbeat --help`` prints."""
+    lines = ["usage: offbeat COMMAND ...", ""]
+    lines += [f"  {f'{name} {args}':<36} {summary}" for name, (_, args, summary) in COMMANDS.items()]
+    lines += ["", "'offbeat COMMAND --help' shows more; 'offbeat train --help' lists every option of a run."]
+    lines += ["RUN is a run folder, or a folder of runs, of which the newest is taken."]
+    return "\n".join(lines)
+
+
+def is_user_error(error: Exception) -> bool:
+    """Whether it is for the user to mend. Modules that were never imported cannot have raised theirs."""
+    kinds: list[type] = [UserError]
+    for module, name in (
+        ("offbeat.envs.base", "EnvUnavailable"),
+        ("offbeat.envs.base", "StateUnsupported"),
+        ("offbeat.checkpoint", "CheckpointError"),
+    ):
+        if module in sys.modules:
+            kinds.append(getattr(sys.modules[module], name))
+    return isinstance(error, tuple(kinds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Reading command lines: plain commands by argparse, commands that take every option of a run by ``scan``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from offbeat.errors import UserError, nearest
+from offbeat.options import SHORT, all_options, suggest
+from offbeat.schema import FALSE, TRUE
+
+if TYPE_CHECKING:
+    from offbeat.config import RunConfig
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are single lines like all others, and that takes no abbreviations."""
+
+    def __init__(self, command: str, summary: str) -> None:
+        super().__init__(prog=f"offbeat {command}", description=summary, allow_abbrev=False)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse, but - and _ are the same in option names, and unknown options name the nearest."""
+        spelt = [_dashed(arg) for arg in args or []]
+        known, rest = super().parse_known_args(spelt, namespace)
+        for arg in rest:
+            if arg.startswith("-"):
+                names = [name for action in self._actions for name in action.option_strings]
+                raise UserError(f"unknown option {arg!r} of '{self.prog}'{nearest(arg, names)}")
+        return known, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``UserError``."""
+        raise UserError(f"{message} ('{self.prog} --help' shows how it is used)")
+
+
+def _dashed(argument: str) -> str:
+    """``--total_frames=5`` as ``--total-frames=5``; other arguments as they are."""
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else argument
+
+
+@dataclass
+class Scanned:
+    """A command line of a command that takes run options."""
+
+    positional: list[str]
+    """Everything that is neither an option nor an option's value."""
+    options: list[tuple[str, str]]
+    """Options of the run in order: full name with underscores, text of the value."""
+    own: dict[str, str]
+    """The command's own options."""
+
+    def config(self, preset: str) -> RunConfig:
+        """The preset with the options laid over it."""
+        from offbeat.config import apply_overrides, load_preset
+
+        return apply_overrides(load_preset(preset), self.options)
+
+
+def scan(arguments: list[str], own: tuple[str, ...] = ()) -> Scanned:
+    """Split ``arguments``: ``--name value``, ``--name=value``, and ``--name`` alone for options that are true or false.
+
+    ``own`` names the command's own options (they take a value). Raises ``UserError`` for unknown options, naming the
+    nearest, and for missing values.
+    """
+    scanned = Scanned([], [], {})
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--"):
+            if argument.startswith("-"):
+                raise UserError(f"unknown option {argument!r}; options start with two dashes")
+            scanned.positional.append(argument)
+            continue
+        name, equals, value = argument[2:].partition("=")
+        name = name.replace("-", "_")
+        if not equals:
+            value = _value(name, rest)
+        if name in own:
+            scanned.own[name] = value
+        else:
+            check_name(name)
+            scanned.options.append((name, value))
+    return scanned
+
+
+def _value(name: str, rest: list[str]) -> str:
+    """The value that follows option ``name``, taken from ``rest``; ``true`` where a switch stands alone."""
+    switch = any(option.name == name and option.values == "true, false" for option in all_options())
+    if switch:
+        return rest.pop(0) if rest and rest[0].lower() in TRUE + FALSE else "true"
+    if not rest or rest[0].startswith("--"):
+        check_name(name)
+        raise UserError(f"option --{name} needs a value")
+    return rest.pop(0)
+
+
+def check_name(name: str) -> None:
+    """Refuse an option that no section has; those of agents are left to the agent that runs."""
+    section, _, rest = name.partition(".")
+    if section == "agent" and rest:
+        return
+    pattern = ".".join("N" if part.isdecimal() else part for part in name.split("."))
+    if pattern not in {option.name for option in all_options()} and name not in (*SHORT, "eval_env"):
+        raise UserError(f"unknown option '--{name}'{suggest(name)}")
+
+
+def one_preset(scanned: Scanned, command: str) -> str:
+    """The single positional argument, a preset. Raises ``UserError``."""
+    if len(scanned.positional) != 1:
+        got = f"got {len(scanned.positional)}: {' '.join(scanned.positional)}" if scanned.positional else "got none"
+        raise UserError(f"'offbeat {command}' takes one preset, {got}; 'offbeat presets' lists them")
+    return scanned.positional[0]

@@ -1,0 +1,52 @@
+"""``offbeat presets``, ``envs``, ``graph`` and ``doctor``: commands that only tell."""
+
+from __future__ import annotations
+
+from offbeat.commands.arguments import Parser, one_preset, scan
+
+
+def presets(arguments: list[str]) -> int:
+    """Print each preset and what it is."""
+    Parser("presets", "List the presets.").parse_args(arguments)
+    from offbeat.presets import list_presets
+
+    found = list_presets()
+    width = max(map(len, found))
+    for name, summary in found.items():
+        print(f"{name:<{width}}  {summary}")
+    return 0
+
+
+def envs(arguments: list[str]) -> int:
+    """Print the environments that can be used here."""
+    parser = Parser("envs", "List the environments, with the number of actions where it is known.")
+    parser.add_argument("text", nargs="?", default="", help="only those whose name holds this text")
+    options = parser.parse_args(arguments)
+    from offbeat.envs.registry import list_envs
+
+    for line in list_envs():
+        if options.text.lower() in str(line).lower():
+            print(line)
+    return 0
+
+
+def graph(arguments: list[str]) -> int:
+    """Print the roles of a preset and their wiring."""
+    if "--help" in arguments or "-h" in arguments:
+        print("usage: offbeat graph PRESET [--option value ...]\n\nPrint the roles of a run and what connects them.")
+        return 0
+    scanned = scan(arguments)
+    config = scanned.config(one_preset(scanned, "graph"))
+    from offbeat.runtime.topology import describe
+
+    print(describe(config))
+    return 0
+
+
+def doctor(arguments: list[str]) -> int:
+    """Print what this machine has."""
+    Parser("doctor", "Say what this machine has and what 'auto' chooses on it.").parse_args(arguments)
+    from offbeat.doctor import report
+
+    print(report())
+    return 0

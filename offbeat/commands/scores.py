@@ -1,0 +1,118 @@
+"""Commands that look at finished or running runs: ``eval``, ``play``, ``record``, ``plot``, ``compare``, ``export``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from offbeat.commands.arguments import Parser
+from offbeat.errors import UserError
+from offbeat.runs import find_run
+
+RUN = "run folder, or a folder of runs (the newest is taken)"
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Score a run's newest weights."""
+    parser = _played("eval", "Play whole episodes with a run's newest weights and score them by raw reward.", 10)
+    parser.add_argument("--render", action="store_true", help="show the games in a window")
+    options = parser.parse_args(arguments)
+    run = find_run(options.run)
+    _at_least_one("--episodes", options.episodes)
+    if options.render:
+        return _watch(run, options.episodes, options.policy, options.seed, "eval --render")
+    from offbeat.evaluate import evaluate_run
+
+    print(evaluate_run(run, options.episodes, options.policy, options.seed).summary())
+    return 0
+
+
+def play(arguments: list[str]) -> int:
+    """Watch the agent."""
+    options = _played("play", "Watch a run's newest weights play, in a window.", 1).parse_args(arguments)
+    _at_least_one("--episodes", options.episodes)
+    return _watch(find_run(options.run), options.episodes, options.policy, options.seed, "play")
+
+
+def record(arguments: list[str]) -> int:
+    """Film the agent."""
+    parser = _played("record", "Film episodes played with a run's newest weights.", 1)
+    parser.add_argument("--format", choices=("mp4", "gif"), default="mp4", help="default: mp4")
+    parser.add_argument("--out", type=Path, help="file to write; default: one in RUN/videos")
+    options = parser.parse_args(arguments)
+    _at_least_one("--episodes", options.episodes)
+    from offbeat.record import record_run
+
+    print(record_run(find_run(options.run), options.out, options.format, options.episodes))
+    return 0
+
+
+def plot(arguments: list[str]) -> int:
+    """Draw curves."""
+    parser = Parser("plot", "Draw the curves of runs as one PNG.")
+    parser.add_argument("runs", nargs="+", help=RUN)
+    parser.add_argument("--out", type=Path, help="file to write; default: report/curves.png in the (first) run")
+    options = parser.parse_args(arguments)
+    runs = [find_run(run) for run in options.runs]
+    from offbeat.plot import plot_runs
+
+    print(plot_runs(runs, options.out))
+    return 0
+
+
+def compare(arguments: list[str]) -> int:
+    """Print a table of runs."""
+    parser = Parser("compare", "Print runs and their scores; a folder of runs stands for all of them.")
+    parser.add_argument("runs", nargs="+", help="run folders, or folders of runs")
+    options = parser.parse_args(arguments)
+    from offbeat.compare import table
+
+    print(table(options.runs))
+    return 0
+
+
+def export(arguments: list[str]) -> int:
+    """Write the network to a file."""
+    parser = Parser("export", "Write a run's newest network to a file that torch loads without offbeat.")
+    parser.add_argument("run", help=RUN)
+    parser.add_argument("--out", type=Path, help="file to write; default: RUN/policy.pt2")
+    options = parser.parse_args(arguments)
+    from offbeat.export import export_run
+
+    print(export_run(find_run(options.run), options.out))
+    return 0
+
+
+def _played(command: str, summary: str, episodes: int) -> Parser:
+    """The options of commands that play episodes."""
+    parser = Parser(command, summary)
+    parser.add_argument("run", help=RUN)
+    parser.add_argument("--episodes", type=int, default=episodes, help=f"whole episodes; default: {episodes}")
+    parser.add_argument(
+        "--policy", choices=("greedy", "sampled"), help="best action, or drawn ones; default: as the run's evaluation"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of environments and drawn actions; default: 0")
+    return parser
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise UserError(f"{name}={value} is out of range; it must be at least 1")
+
+
+def _watch(run: Path, episodes: int, policy: str | None, seed: int, command: str) -> int:
+    """Play in a window; without a display, say what to do instead."""
+    if not has_display():
+        raise UserError(f"'offbeat {command}' needs a display and there is none; film it with: offbeat record {run}")
+    from offbeat.evaluate import play_run
+
+    print(play_run(run, episodes, policy, seed).summary())
+    return 0
+
+
+def has_display() -> bool:
+    """Whether a window can be opened here."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

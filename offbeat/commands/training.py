@@ -1,0 +1,49 @@
+"""``offbeat train`` and ``offbeat resume``."""
+
+from __future__ import annotations
+
+from offbeat.commands.arguments import Parser, one_preset, scan
+from offbeat.runs import find_run
+
+TRAIN = """usage: offbeat train PRESET [--env ID] [--total-frames N] [--out DIR] [--from RUN] [--option value ...]
+
+Train the agent that a preset describes ('offbeat presets' lists them; a .toml file works too).
+Options lay themselves over the preset; --option value and --option=value are the same, and so are - and _.
+
+  --env ID
+      Short for --env.id; 'offbeat envs' lists what there is.
+  --agent NAME
+      Short for --agent.name.
+  --from RUN
+      Start from the weights of another run, in a folder of its own.
+"""
+
+
+def train(arguments: list[str]) -> int:
+    """Train a preset with options laid over it."""
+    if "--help" in arguments or "-h" in arguments:
+        from offbeat.options import help_text
+
+        print(TRAIN + help_text())
+        return 0
+    scanned = scan(arguments, own=("from",))
+    preset = one_preset(scanned, "train")
+    source = find_run(scanned.own["from"]) if "from" in scanned.own else None
+    config = scanned.config(preset)
+    from offbeat.train import train as start
+
+    start(config, init_from=source)
+    return 0
+
+
+def resume(arguments: list[str]) -> int:
+    """Go on with a run."""
+    parser = Parser("resume", "Go on with a run from its newest checkpoint, or extend a finished one.")
+    parser.add_argument("run", help="run folder, or a folder of runs (the newest is taken)")
+    parser.add_argument("--total-frames", type=int, help="new length of the run, in environment frames")
+    options = parser.parse_args(arguments)
+    run = find_run(options.run)
+    from offbeat.train import resume as go_on
+
+    go_on(run, options.total_frames)
+    return 0
