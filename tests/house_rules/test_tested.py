@@ -1,0 +1,49 @@
+"""Each file of the library's inner packages has tests, and the repository's own files are there."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from tests.house_rules.source import ROOT, library, listed
+
+INNER = ("algorithms", "networks", "agents", "replay", "envs", "runtime")
+
+
+def test_every_inner_file_has_a_test_or_is_imported_by_one():
+    texts = [file.read_text() for file in (ROOT / "tests").rglob("*.py")]
+    untested = []
+    for module in library():
+        if module.path.endswith("__init__.py") or module.name.split(".")[1] not in INNER:
+            continue
+        package, stem = module.name.rsplit(".", 1)
+        mirrored = ROOT / "tests" / package.removeprefix("offbeat.").replace(".", "/") / f"test_{stem}.py"
+        named = re.compile(
+            rf"\b{re.escape(module.name)}\b|from {re.escape(package)} import (\([^)]*|[^\n(]*)\b{stem}\b"
+        )
+        if not mirrored.exists() and not any(named.search(text) for text in texts):
+            untested.append(f"{module.path}: no {mirrored.relative_to(ROOT)}, and no test imports it")
+    assert not untested, listed(untested)
+
+
+def test_the_two_commands_exist():
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for target in ("train", "test"):
+        assert f"make {target}" in readme
+        assert re.search(rf"^{target}:", makefile, re.M)
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_links_and_commands_of_the_documents_lead_somewhere():
+    makefile = (ROOT / "Makefile").read_text()
+    broken = []
+    for file in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        text = file.read_text()
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+            if "://" not in target and not (file.parent / target).exists():
+                broken.append(f"{file.relative_to(ROOT)}: links to {target}")
+        for target in re.findall(r"\bmake ([a-z][a-z-]+)\b(?=[`\s])", "\n".join(re.findall(r"`[^`]+`", text))):
+            if not re.search(rf"^{target}:", makefile, re.M):
+                broken.append(f"{file.relative_to(ROOT)}: make {target}")
+    assert not broken, listed(broken)
