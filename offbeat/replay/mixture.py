@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import Literal
+
+import numpy as np
+import torch
+
+from offbeat.replay.fifo import Fifo, Selection
+from offbeat.replay.streams import StreamStore
+from offbeat.replay.uniform import Uniform
+from offbeat.types import ArrayDict, Unroll
 
 
 @dataclass(frozen=True)
@@ -11,7 +22,7 @@ class SamplerConfig:
     """One sampler of a mixture."""
 
     kind: Literal["fifo", "uniform"] = "fifo"
-    """``fifo``: each row once, in order, holding actors back; ``uniform``: any unroll in the window, with replacement."""
+    """``fifo``: each row once, in order, holding actors back; ``uniform``: any unroll in the window, replaced."""
     share: float = 1.0
     """Share of each batch. Shares sum to 1 and ``share * batch_size`` must be whole."""
     window: int = 0
@@ -30,3 +41,203 @@ class ReplayConfig:
     """Rows kept, all streams together; 0: just what the fifo needs. Unit: agent steps."""
     samplers: tuple[SamplerConfig, ...] = (SamplerConfig(),)
     """Samplers that share each batch."""
+
+
+class Mixture:
+    """Batches with fixed ``counts`` from several samplers over one store; columns come sampler by sampler.
+
+    ``last``: with last actions and rewards. Unrolls that were overwritten while they were copied are drawn again from
+    the same sampler and counted. One process, one thread.
+    """
+
+    def __init__(
+        self, store: StreamStore, samplers: Sequence[Fifo | Uniform], counts: Sequence[int], length: int, last: bool
+    ) -> None:
+        self.store = store
+        self.samplers = tuple(samplers)
+        self.counts = tuple(counts)
+        self.length = length
+        self.last = last
+        self.dropped = 0
+        """Unrolls that were drawn again because a writer had overwritten them."""
+        self.sampled = 0
+        """Rows handed out, all samplers together."""
+        self.skipped = 0
+        """Unrolls that were skipped because they were too old."""
+
+    def ready(self) -> bool:
+        """Whether ``sample`` would give a batch."""
+        return all(
+            sampler.ready() >= (count if isinstance(sampler, Fifo) else 1)
+            for sampler, count in zip(self.samplers, self.counts)
+            if count
+        )
+
+    def sample(self, min_version: int = 0) -> Unroll | None:
+        """The next batch, or None if there is not enough yet.
+
+        Fifo unrolls whose newest row was acted with weights older than ``min_version`` are skipped and counted.
+        """
+        self._skip_old(min_version)
+        if not self.ready():
+            return None
+        chosen = [self._select(sampler, count) for sampler, count in zip(self.samplers, self.counts)]
+        batch, ok = self._read(_join(chosen))
+        while not ok.all():
+            self._redraw(batch, ok)
+        for sampler, selection in zip(self.samplers, chosen):
+            if isinstance(sampler, Fifo):
+                sampler.release(selection)
+        self.sampled += batch.reward.numel()
+        return batch
+
+    def done(self, batch: Unroll) -> None:
+        """The batch was trained on (ledger)."""
+        for sampler, selection in self._fifo_columns(batch):
+            sampler.done(selection)
+
+    def skip(self, batch: Unroll) -> None:
+        """The batch was not trained on (ledger)."""
+        for sampler, selection in self._fifo_columns(batch):
+            sampler.skip(selection)
+
+    def steps(self) -> int:
+        """Agent steps learnt from: rows handed out by the first fifo, or rows ever stored where there is none."""
+        for sampler in self.samplers:
+            if isinstance(sampler, Fifo):
+                return sampler.handed_out()
+        return int(self.store.head.sum())
+
+    def stats(self) -> dict[str, float]:
+        """Numbers for the log: rows sampled, unrolls dropped and skipped, rows stored, unrolls pending per fifo."""
+        numbers = {
+            "sampled_rows": float(self.sampled),
+            "dropped_unrolls": float(self.dropped),
+            "skipped_unrolls": float(self.skipped),
+            "stored_rows": float(self.store.stored.sum()),
+        }
+        for index, sampler in enumerate(self.samplers):
+            if isinstance(sampler, Fifo):
+                numbers[f"pending_unrolls_{index}"] = sampler.pending()
+        return numbers
+
+    def state(self) -> ArrayDict:
+        """Random generators and counters (cursors are part of the store's state)."""
+        saved = {"counts": np.array([self.dropped, self.sampled, self.skipped])}
+        for index, sampler in enumerate(self.samplers):
+            if isinstance(sampler, Uniform):
+                saved |= {f"{index}/{name}": values for name, values in sampler.state().items()}
+        return saved
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go back to a saved ``state`` of the same mixture."""
+        self.dropped, self.sampled, self.skipped = (int(count) for count in state["counts"])
+        for index, sampler in enumerate(self.samplers):
+            if isinstance(sampler, Uniform):
+                sampler.load_state({"rng": state[f"{index}/rng"]})
+
+    def _select(self, sampler: Fifo | Uniform, count: int) -> Selection:
+        """``count`` unrolls of a sampler that said it was ready."""
+        selection = sampler.select(count)
+        if selection is None:
+            raise RuntimeError(
+                f"{type(sampler).__name__.lower()} sampler found no {count} readable unrolls of {self.length} rows; "
+                "use a larger replay.capacity or window"
+            )
+        return selection
+
+    def _read(self, selection: Selection) -> tuple[Unroll, np.ndarray]:
+        """Copy the unrolls out of the store."""
+        return self.store.read_unrolls(
+            selection.stream, selection.row, self.length, last=self.last, source=selection.source
+        )
+
+    def _redraw(self, batch: Unroll, ok: np.ndarray) -> None:
+        """Replace the columns that are not ``ok`` [B] by new draws of the same samplers, and update ``ok``."""
+        source = batch.source.numpy()
+        for index in np.unique(source[~ok]):
+            sampler = self.samplers[index]
+            columns = np.flatnonzero(~ok & (source == index))
+            if isinstance(sampler, Fifo):
+                broken = [(int(batch.stream[c]), int(batch.row[c])) for c in columns]
+                raise RuntimeError(f"fifo: unrolls (stream, row) {broken} were overwritten or have no core state")
+            self.dropped += len(columns)
+            other, fine = self._read(self._select(sampler, len(columns)))
+            _paste(batch, other, columns)
+            ok[columns] = fine
+
+    def _skip_old(self, min_version: int) -> None:
+        """Skip fifo unrolls that are next and whose newest row is older than ``min_version``."""
+        for sampler in self.samplers:
+            while isinstance(sampler, Fifo) and min_version > 0 and sampler.ready():
+                selection = sampler.peek()
+                newest = self.store.locate(selection.stream, selection.row + self.length - 1)
+                old = self.store.take("param_version", newest) < min_version
+                if not old.any():
+                    break
+                sampler.drop(selection[old])
+                self.skipped += int(old.sum())
+
+    def _fifo_columns(self, batch: Unroll) -> list[tuple[Fifo, Selection]]:
+        """The part of a batch that each fifo chose."""
+        source, stream, row = (values.cpu().numpy() for values in (batch.source, batch.stream, batch.row))
+        chosen = Selection(stream, row, source)
+        fifos = ((index, sampler) for index, sampler in enumerate(self.samplers) if isinstance(sampler, Fifo))
+        return [(sampler, chosen[source == index]) for index, sampler in fifos]
+
+
+def make_mixture(
+    store: StreamStore, config: ReplayConfig, batch_size: int, length: int, last: bool, seed: int
+) -> Mixture:
+    """The mixture that ``config`` describes. Raises ValueError where its shares or sizes cannot work."""
+    counts = split_batch(config, batch_size)
+    seeds = np.random.SeedSequence(seed).spawn(len(config.samplers))
+    samplers: list[Fifo | Uniform] = []
+    cursor = 0
+    for index, (sampler, count) in enumerate(zip(config.samplers, counts)):
+        if sampler.kind == "fifo":
+            if count > store.layout.num_streams:
+                raise ValueError(
+                    f"a batch takes {count} unrolls from the fifo, at most one per stream, but there are "
+                    f"{store.layout.num_streams} environments; use {count} environments or more, or a smaller batch"
+                )
+            samplers.append(Fifo(store, cursor, length, sampler.max_pending, index))
+            cursor += 1
+        else:
+            rng = np.random.default_rng(seeds[index])
+            samplers.append(Uniform(store, length, sampler.window, sampler.min_rows, rng, last=last, source=index))
+    return Mixture(store, samplers, counts, length, last)
+
+
+def split_batch(config: ReplayConfig, batch_size: int) -> list[int]:
+    """Unrolls of each sampler in a batch. Raises ValueError where the shares do not split it."""
+    shares = [sampler.share for sampler in config.samplers]
+    text = "/".join(f"{share:g}" for share in shares)
+    if not shares or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(f"shares {text or 'of no sampler'} of replay.samplers must be at least 0 and sum to 1")
+    counts = [round(share * batch_size) for share in shares]
+    if any(abs(count - share * batch_size) > 1e-6 for count, share in zip(counts, shares)):
+        whole = math.lcm(*(Fraction(share).limit_denominator(1000).denominator for share in shares))
+        raise ValueError(f"batch_size={batch_size} cannot be split {text} between samplers; use a multiple of {whole}")
+    return counts
+
+
+def _join(parts: Sequence[Selection]) -> Selection:
+    """Several selections as one, in their order."""
+    return Selection(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("stream", "row", "source")))
+
+
+def _paste(batch: Unroll, other: Unroll, columns: np.ndarray) -> None:
+    """Overwrite ``columns`` of ``batch`` by the columns of ``other``."""
+    at = torch.from_numpy(columns)
+    for field in fields(batch):
+        mine, new = getattr(batch, field.name), getattr(other, field.name)
+        if field.name == "inputs":
+            pairs = [(mine.observation[key], new.observation[key]) for key in mine.observation]
+            pairs += [(getattr(mine, name), getattr(new, name)) for name in ("first", "last_action", "last_reward")]
+        else:
+            pairs = [(mine[name], new[name]) for name in mine] if isinstance(mine, dict) else [(mine, new)]
+        axis = 0 if field.name in ("core_state", "stream", "row", "source") else 1
+        for target, value in pairs:
+            if target is not None:
+                target.index_copy_(axis, at, value)

@@ -1,0 +1,216 @@
+"""Readers: unrolls, transitions and sequences gathered from the streams, whole batches at once.
+
+A reader copies first and then asks whether the rows it copied can have been overwritten meanwhile. Indices are aligned
+here, once: index t of every field is the same row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from offbeat.replay.stacking import stack_rows
+from offbeat.types import ArrayDict, CoreState, Inputs, Sequence, Transition, Unroll
+
+if TYPE_CHECKING:
+    from offbeat.replay.streams import StreamStore
+
+
+@dataclass
+class Rows:
+    """Rows looked up in the rings: absolute numbers and what says how they hang together, all of one shape [..., B]."""
+
+    stream: np.ndarray  # [B] int64
+    row: np.ndarray  # [..., B] int64, absolute
+    at: np.ndarray  # [..., B] int64, index into the flattened rings
+    age: np.ndarray  # [..., B] int64, rows since the episode's first
+
+
+def look_up(store: StreamStore, stream: np.ndarray, row: np.ndarray) -> Rows:
+    """Find rows [..., B] of streams [B]."""
+    at = store.locate(stream, row)
+    return Rows(stream, row, at, store.take("age", at).astype(np.int64))
+
+
+def read_unrolls(
+    store: StreamStore, stream: np.ndarray, row: np.ndarray, length: int, *, last: bool, source: np.ndarray | None
+) -> tuple[Unroll, np.ndarray]:
+    """``length`` rows from ``row`` [B] of ``stream`` [B] and the observation after them; ok [B] False: don't use."""
+    ok, low = window(store, stream, row, last)
+    ok &= row + length <= store.heads(stream)
+    rows = look_up(store, stream, row + np.arange(length + 1)[:, None])
+    unroll, kept = _unroll(store, rows, last, source)
+    return unroll, store.verify(stream, low, ok & kept)
+
+
+def read_transitions(
+    store: StreamStore, stream: np.ndarray, row: np.ndarray, n: int, *, last: bool, source: np.ndarray | None
+) -> tuple[Transition, np.ndarray]:
+    """``n``-step transitions from ``row`` [B] of ``stream`` [B]; ok [B] False: don't use."""
+    ok, low = window(store, stream, row, last)
+    span = row + np.arange(n + 1)[:, None]  # [n + 1, B]
+    at = store.locate(stream, span)
+    known = span <= store.heads(stream)
+    valid = store.take("valid", at)
+    reward, discount = store.take("reward", at[:n]), store.take("discount", at[:n])
+    total, product = np.zeros(len(row), np.float32), np.ones(len(row), np.float32)
+    steps, going = np.zeros(len(row), np.int64), valid[0].copy()
+    ok &= going
+    for i in range(n):
+        ok &= known[i + 1] | ~going
+        total = np.where(going, total + product * reward[i], total)
+        product = np.where(going, product * discount[i], product)
+        steps += going
+        going &= (discount[i] != 0) & valid[i + 1]
+    here = look_up(store, stream, row[None])
+    then = look_up(store, stream, (row + steps)[None])
+    transition = Transition(
+        inputs=_inputs(store, here, last),
+        action=_tensor(store, "action", here.at[0]),
+        reward=torch.from_numpy(total),
+        discount=torch.from_numpy(product),
+        next_inputs=_inputs(store, then, last),
+        steps=torch.from_numpy(steps),
+        extras={name: _tensor(store, f"extras/{name}", here.at[0]) for name in store.layout.extras},
+        param_version=_tensor(store, "param_version", here.at[0]),
+        **_names(stream, row, source),
+    )
+    return transition, store.verify(stream, low, ok)
+
+
+def read_sequences(
+    store: StreamStore,
+    stream: np.ndarray,
+    row: np.ndarray,
+    burn_in: int,
+    length: int,
+    tail: int,
+    *,
+    last: bool,
+    source: np.ndarray | None,
+) -> tuple[Sequence, np.ndarray]:
+    """Burn-in, training rows and tail from ``row`` [B] of ``stream`` [B]; ok [B] False: don't use.
+
+    Rows after the row with the episode's final observation repeat it, without reward, and are masked.
+    """
+    total = burn_in + length + tail
+    ok, low = window(store, stream, row, last)
+    head = store.heads(stream)
+    step = np.arange(total + 1)[:, None]
+    span = row + step  # [T + 1, B]
+    over = ~store.take("valid", store.locate(stream, span)) & (span <= head)
+    end = np.where(over.any(0), over.argmax(0), total + 1)  # offset of the final observation
+    ok &= (end > 0) & (row + np.minimum(end, total) <= head)
+    rows = look_up(store, stream, row + np.minimum(step, end))
+    unroll, kept = _unroll(store, rows, last, source)
+    after = torch.from_numpy(step[:total] >= end)
+    for values in (unroll.reward, unroll.discount, unroll.terminated, unroll.truncated):
+        values[after] = 0
+    unroll.inputs.first[torch.from_numpy(step > end)] = False
+    mask = ~after
+    mask[:burn_in] = False
+    mask[burn_in + length :] = False
+    sequence = Sequence(**vars(unroll), mask=mask, burn_in=burn_in)
+    return sequence, store.verify(stream, low, ok & kept)
+
+
+def window(store: StreamStore, stream: np.ndarray, row: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Whether rows [B] and the history they need are in the window, and the oldest row [B] that will be read."""
+    head = store.heads(stream)
+    oldest = np.maximum(head - store.layout.capacity, 0)
+    age = store.take("age", store.locate(stream, row))
+    low = row - np.minimum(age, store.layout.history(last))
+    inside: np.ndarray = (row >= oldest) & (low >= oldest) & (row < head)
+    return inside, low
+
+
+def has_state(store: StreamStore, stream: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Whether an unroll may start at rows [B]: the state is kept, or the network resets there or right after."""
+    if not store.layout.core_state:
+        return np.ones(len(row), bool)
+    at = store.locate(stream, row)
+    free = store.take("first", at) | ~store.take("valid", at)
+    possible: np.ndarray = free | _find_state(store, stream, row, at)[1]
+    return possible
+
+
+def _unroll(store: StreamStore, rows: Rows, last: bool, source: np.ndarray | None) -> tuple[Unroll, np.ndarray]:
+    """The unroll made of ``rows`` [T + 1, B], and whether its core state is there [B]."""
+    inner = rows.at[:-1]
+    core_state, kept = _core_state(store, rows)
+    names = ("action", "reward", "discount", "terminated", "truncated", "param_version")
+    unroll = Unroll(
+        inputs=_inputs(store, rows, last),
+        valid=_tensor(store, "valid", rows.at),
+        extras={name: _tensor(store, f"extras/{name}", inner) for name in store.layout.extras},
+        core_state=core_state,
+        **{name: _tensor(store, name, inner) for name in names},
+        **_names(rows.stream, rows.row[0], source),
+    )
+    return unroll, kept
+
+
+def _inputs(store: StreamStore, rows: Rows, last: bool) -> Inputs:
+    """What a network reads at ``rows`` [T, B], frame stacks rebuilt."""
+    observation = {key: torch.from_numpy(_observation(store, key, rows)) for key in store.layout.observation}
+    inputs = Inputs(observation, _tensor(store, "first", rows.at))
+    if last:
+        before = store.locate(rows.stream, rows.row - 1)
+        action, reward = store.take("action", before), store.take("reward", before)
+        start = rows.age == 0
+        action[start] = 0
+        reward[start] = 0
+        inputs.last_action, inputs.last_reward = torch.from_numpy(action), torch.from_numpy(reward)
+    return inputs
+
+
+def _observation(store: StreamStore, key: str, rows: Rows) -> np.ndarray:
+    """One observation at ``rows`` [T, B], stacked if it is a stacked one."""
+    layout = store.layout
+    if key not in layout.stacked:
+        return store.take(f"observation/{key}", rows.at)
+    source, padding = stack_rows(rows.row, rows.age, layout.frame_stack)  # [T, B, F]
+    frames = store.take(f"observation/{key}", store.locate(rows.stream[:, None], source))  # [T, B, F, C, ...]
+    if layout.stack_padding == "zero":
+        frames[padding] = 0
+    shape = layout.observation[key].shape
+    return frames.reshape(*rows.at.shape, layout.frame_stack * shape[0], *shape[1:])
+
+
+def _core_state(store: StreamStore, rows: Rows) -> tuple[CoreState, np.ndarray]:
+    """The states before ``rows[0]``, zeros where the network resets anyway; and whether they are there [B]."""
+    layout = store.layout
+    if not layout.core_state:
+        return {}, np.ones(len(rows.stream), bool)
+    row, at = rows.row[0], rows.at[0]
+    free = store.take("first", at) | ~store.take("valid", at)
+    slot, _ = _find_state(store, rows.stream, row, at)
+    states: ArrayDict = {name: store.take(f"core/{name}", slot) for name in layout.core_state}
+    _, kept = _find_state(store, rows.stream, row, at)  # again: a state overwritten while copied is none
+    for values in states.values():
+        values[~kept] = 0
+    return {name: torch.from_numpy(values) for name, values in states.items()}, kept | free
+
+
+def _find_state(
+    store: StreamStore, stream: np.ndarray, row: np.ndarray, at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the states before rows [B] lie in the flattened state rings, and whether they are there."""
+    slot = store.take("core_slot", at) - 1
+    where = stream * store.layout.kept_states + np.maximum(slot, 0)
+    return where, (slot >= 0) & (store.take("core_row", where) == row)
+
+
+def _names(stream: np.ndarray, row: np.ndarray, source: np.ndarray | None) -> dict[str, torch.Tensor]:
+    """The fields that name a batch's columns."""
+    source = np.zeros(len(row), np.int64) if source is None else np.asarray(source, np.int64)
+    named = {"stream": stream, "row": row, "source": source}
+    return {name: torch.from_numpy(values.copy()) for name, values in named.items()}
+
+
+def _tensor(store: StreamStore, name: str, at: np.ndarray) -> torch.Tensor:
+    """A column's rows as a tensor of its own."""
+    return torch.from_numpy(store.take(name, at))

@@ -1,0 +1,137 @@
+"""A StreamStore's books: the ledger in which every row is accounted for, and exact snapshots for checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from offbeat.replay.layout import COUNTERS, CURSOR_COUNTERS
+from offbeat.types import ArrayDict
+
+if TYPE_CHECKING:
+    from offbeat.replay.streams import StreamStore
+
+
+def ledger(store: StreamStore) -> dict[str, int]:
+    """What became of every row, all streams together; see ``StreamStore.ledger``."""
+    in_hand = store.produced - store.lost - store.head
+    counts = {
+        "produced": store.produced,
+        "stored": store.stored,
+        "expired": store.expired,
+        "lost": store.lost,
+        "in_hand": in_hand,
+        "non_transitions": store.arrays["non_transitions"],
+    }
+    for cursor in range(store.layout.num_cursors):
+        _, taken, in_flight, trained, skipped = (store.arrays[name][cursor] for name in CURSOR_COUNTERS)
+        counts[f"fifo{cursor}/trained"] = trained
+        counts[f"fifo{cursor}/pending"] = in_hand + (store.head - taken) + in_flight
+        counts[f"fifo{cursor}/skipped"] = skipped
+        counts[f"fifo{cursor}/lost"] = store.lost
+    return {name: int(values.sum()) for name, values in counts.items()}
+
+
+def check_ledger(store: StreamStore) -> None:
+    """Raise RuntimeError, saying which count of which stream does not add up."""
+    head, produced, lost = store.head, store.produced, store.lost
+    _hold(store.reserved == head, "rows reserved = rows appended", store.reserved, head)
+    _hold(produced - lost >= head, "produced - lost >= appended", produced - lost, head)
+    _hold(store.arrays["non_transitions"] <= head, "non-transitions <= appended", store.arrays["non_transitions"], head)
+    for cursor in range(store.layout.num_cursors):
+        row, taken, in_flight, trained, skipped = (store.arrays[name][cursor] for name in CURSOR_COUNTERS)
+        pending = (produced - lost - head) + (head - taken) + in_flight
+        total = trained + pending + skipped + lost
+        _hold(produced == total, f"fifo {cursor}: produced = trained + pending + skipped + lost", produced, total)
+        _hold((in_flight >= 0) & (taken <= head), f"fifo {cursor}: handed out <= appended", taken, head)
+        _hold(row <= taken, f"fifo {cursor}: released <= handed out", row, taken)
+
+
+def _hold(holds: np.ndarray, what: str, left: np.ndarray, right: np.ndarray) -> None:
+    """Raise where ``holds`` [num_streams] is False."""
+    if not holds.all():
+        stream = int(np.argmin(holds))
+        raise RuntimeError(
+            f"ledger of stream {stream} does not close: {what} is broken, {left[stream]} and {right[stream]}"
+        )
+
+
+def save(store: StreamStore) -> ArrayDict:
+    """An exact snapshot: counters, and readable rows, open rows and kept states of all streams one after the other."""
+    names = (*COUNTERS, *_cursors(store))
+    saved = {name: store.arrays[name].copy() for name in names}
+    at = _used_rows(store, store.head)
+    for name in (*store.layout.columns(), "age"):
+        saved[name] = store.take(name, at)
+    if store.layout.core_state:
+        stream, slot = _kept_states(store, at)
+        saved["state_stream"] = stream
+        for name in ("core_row", *(f"core/{key}" for key in store.layout.core_state)):
+            saved[name] = store.take(name, slot)
+    return saved
+
+
+def load(store: StreamStore, state: Mapping[str, np.ndarray]) -> None:
+    """Go back to ``state``. Raises ValueError where it belongs to another layout."""
+    head = state["head"]
+    if head.shape != store.head.shape:
+        raise ValueError(f"saved streams: {len(head)} of them, this run has {len(store.head)}; use the same number")
+    at = _used_rows(store, head)
+    for name in (*store.layout.columns(), "age"):
+        need = (len(at), *store.take(name, at[:0]).shape[1:])
+        if name not in state or state[name].shape != need:
+            got = list(state[name].shape) if name in state else "nothing"
+            raise ValueError(
+                f"saved streams: {name!r} must be {list(need)}, got {got}; use the same replay and agent options"
+            )
+    for name, array in store.arrays.items():
+        if name in (*COUNTERS, *_cursors(store)):
+            array[...] = state[name]
+    for name in (*store.layout.columns(), "age"):
+        store.put(name, at, state[name])
+    if store.layout.core_state:
+        _load_states(store, state)
+    if store.layout.num_cursors:
+        store.arrays["cursor/skipped"][...] += store.arrays["cursor/in_flight"]
+        store.arrays["cursor/in_flight"][...] = 0
+        store.arrays["cursor/row"][...] = store.arrays["cursor/taken"]
+
+
+def _cursors(store: StreamStore) -> tuple[str, ...]:
+    """Names of the saved cursor arrays; how far writers may be ahead follows from the configuration instead."""
+    return CURSOR_COUNTERS if store.layout.num_cursors else ()
+
+
+def _used_rows(store: StreamStore, head: np.ndarray) -> np.ndarray:
+    """Where the readable rows and the open row of every stream lie, stream after stream; none of empty streams."""
+    count = np.where(head > 0, np.minimum(head, store.layout.capacity) + 1, 0)
+    stream = np.repeat(np.arange(len(head)), count)
+    offset = np.arange(len(stream)) - np.repeat(np.cumsum(count) - count, count)
+    return store.locate(stream, head[stream] + 1 - count[stream] + offset)
+
+
+def _kept_states(store: StreamStore, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stream and flattened slot of every state that a readable row points to, in row order."""
+    layout = store.layout
+    stream = at // layout.ring
+    slot = store.take("core_slot", at) - 1
+    row = store.head[stream] - (store.head[stream] - at % layout.ring) % layout.ring  # absolute number of each row
+    where = stream * layout.kept_states + np.maximum(slot, 0)
+    kept = (slot >= 0) & (store.take("core_row", where) == row) & (row < store.head[stream])
+    return stream[kept], where[kept]
+
+
+def _load_states(store: StreamStore, state: Mapping[str, np.ndarray]) -> None:
+    """Put saved core states into the first slots of their streams."""
+    layout = store.layout
+    stream, row = state["state_stream"], state["core_row"]
+    number = np.arange(len(stream)) - np.searchsorted(stream, stream)
+    slot = stream * layout.kept_states + number
+    store.arrays["core_slot"][...] = 0
+    store.arrays["core_row"][...] = -1
+    store.put("core_slot", store.locate(stream, row), number + 1)
+    for name in ("core_row", *(f"core/{key}" for key in layout.core_state)):
+        store.put(name, slot, state[name])
+    store.arrays["core_count"][...] = np.bincount(stream, minlength=layout.num_streams)

@@ -1,0 +1,288 @@
+"""The StreamStore: one ring of rows per environment, one writer each, any number of readers, absolute row numbers.
+
+Row ``t`` of a stream is readable iff ``head - capacity <= t < head``, and of the *open row* ``head`` the observation,
+``first`` and ``valid``. A writer raises ``reserved`` before it writes and ``head`` after; a reader copies, then looks
+at ``reserved`` and drops what may have been overwritten. Several processes may hold stores over the same arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+
+from offbeat.replay import readers, snapshot
+from offbeat.replay.layout import COUNTERS, StreamBlock, StreamLayout
+from offbeat.types import ArrayDict, Sequence, Transition, Unroll
+
+NO_LIMIT = 2**62
+"""Room of streams that no fifo reads. Unit: rows."""
+
+
+class StreamStore:
+    """All streams of a run, over arrays (zeros at first) as ``StreamLayout.arrays`` describes them.
+
+    ``guard`` is a lock shared by all stores over the same arrays, for machines that reorder stores (ARM); x86-64 needs
+    none.
+    """
+
+    def __init__(
+        self,
+        layout: StreamLayout,
+        arrays: dict[str, np.ndarray],
+        guard: AbstractContextManager[object] | None = None,
+    ) -> None:
+        for name, spec in layout.arrays().items():
+            if name not in arrays or arrays[name].shape != spec.shape or arrays[name].dtype != np.dtype(spec.dtype):
+                got = f"{arrays[name].dtype}{list(arrays[name].shape)}" if name in arrays else "nothing"
+                raise ValueError(f"streams: array {name!r} must be {spec.dtype}{list(spec.shape)}, got {got}")
+        self.layout = layout
+        self.arrays = arrays
+        self.dropped = 0
+        """Rows that this store's readers copied in vain because a writer had overwritten them."""
+        self._guard = guard if guard is not None else nullcontext()
+        self._columns = layout.columns()
+        self._open = {name for name in self._columns if name.startswith("observation/")} | {"first", "valid"}
+        self._flat = {
+            name: array.reshape(-1, *array.shape[2:])
+            for name, array in arrays.items()
+            if name not in COUNTERS and not name.startswith("cursor/")
+        }
+
+    @classmethod
+    def allocate(cls, layout: StreamLayout) -> StreamStore:
+        """A store over private memory."""
+        return cls(layout, {name: np.zeros(spec.shape, spec.dtype) for name, spec in layout.arrays().items()})
+
+    @property
+    def head(self) -> np.ndarray:
+        """Rows appended so far, [num_streams] int64."""
+        return self.arrays["head"]
+
+    @property
+    def reserved(self) -> np.ndarray:
+        """Rows appended or being written, [num_streams] int64."""
+        return self.arrays["reserved"]
+
+    @property
+    def produced(self) -> np.ndarray:
+        """Rows that actors made, appended or not, [num_streams] int64."""
+        return self.arrays["produced"]
+
+    @property
+    def lost(self) -> np.ndarray:
+        """Rows that died with their writer, [num_streams] int64."""
+        return self.arrays["lost"]
+
+    @property
+    def stored(self) -> np.ndarray:
+        """Rows that can be read now, [num_streams] int64."""
+        stored: np.ndarray = np.minimum(self.head, self.layout.capacity)
+        return stored
+
+    @property
+    def expired(self) -> np.ndarray:
+        """Rows that were appended and can no longer be read, [num_streams] int64."""
+        expired: np.ndarray = self.head - self.stored
+        return expired
+
+    def append(self, block: StreamBlock) -> None:
+        """Append complete rows and their open row. One writer per stream; no stream twice in a block.
+
+        A row after an episode's end must have ``valid=False``, the row after that ``first=True``. The first row must be
+        the open row of the block before (an earlier writer's with ``valid=False``: see ``attach``). Does not wait: ask
+        ``room``. Raises ValueError for anything else.
+        """
+        first, valid = self._check(block)
+        streams, length = block.streams, first.shape[1] - 1
+        head = self.head[streams]
+        at = streams[:, None] * self.layout.ring + (head[:, None] + np.arange(length + 1)) % self.layout.ring
+        age = self._ages(head, at[:, 0], first)
+        with self._guard:
+            self.reserved[streams] = head + length
+        if self.layout.core_state:
+            self._flat["core_slot"][at[:, :length]] = self._keep_states(block, head, length)
+        self._flat["age"][at] = age
+        for name, values in block.columns.items():
+            self._flat[name][at[:, :length]] = values
+        self._flat["discount"][at[:, :length][~valid[:, :length]]] = 0
+        for name, values in block.open_row.items():
+            self._flat[name][at[:, length]] = values
+        self.arrays["non_transitions"][streams] += (~valid[:, :length]).sum(1)
+        with self._guard:
+            self.head[streams] = head + length
+
+    def add_produced(self, streams: np.ndarray) -> None:
+        """Count one row made for each of ``streams`` [n]; rows never appended are lost once the writer is replaced."""
+        self.produced[streams] += 1
+
+    def open_rows(self, streams: np.ndarray) -> ArrayDict:
+        """The row after the last appended one, of ``streams``: single frames, ``first``, ``valid``; name -> [n, ...]."""
+        at = self.locate(streams, self.head[streams])
+        return {name: self.take(name, at) for name in sorted(self._open)}
+
+    def attach(self, streams: np.ndarray) -> ArrayDict | None:
+        """Take over ``streams`` [n] as their new writer. None if all are empty, else their open rows.
+
+        What the earlier writer made and never appended is counted as lost. The new writer must first append (and count
+        as produced) the open row with ``valid=False``, except in streams whose head is 0.
+        """
+        self.settle(streams)
+        self.reserved[streams] = self.head[streams]
+        return self.open_rows(streams) if self.head[streams].any() else None
+
+    def settle(self, streams: np.ndarray | None = None) -> None:
+        """Count rows in hand of writers that are gone (None: of all streams) as lost."""
+        streams = np.arange(self.layout.num_streams) if streams is None else streams
+        self.lost[streams] = self.produced[streams] - self.head[streams]
+
+    def room(self, streams: np.ndarray) -> np.ndarray:
+        """Rows that may be appended to ``streams`` [n] now without passing any fifo's limit: [n] int64."""
+        if not self.layout.num_cursors:
+            return np.full(len(streams), NO_LIMIT, np.int64)
+        limit = self.arrays["cursor/row"][:, streams] + self.arrays["cursor/lead"][:, None]
+        room: np.ndarray = np.maximum(limit.min(0) - self.head[streams], 0)
+        return room
+
+    def read_unrolls(
+        self, stream: np.ndarray, row: np.ndarray, length: int, *, last: bool, source: np.ndarray | None = None
+    ) -> tuple[Unroll, np.ndarray]:
+        """``length`` rows from ``row`` [B] of ``stream`` [B] and the observation after them; ok [B] False: don't use.
+
+        ``last``: with last actions and rewards. ``source`` [B] int64 is handed through. Not ok where rows, the history
+        that stacks need, or the core state are not or no longer there.
+        """
+        return readers.read_unrolls(self, stream, row, length, last=last, source=source)
+
+    def read_transitions(
+        self, stream: np.ndarray, row: np.ndarray, n: int, *, last: bool, source: np.ndarray | None = None
+    ) -> tuple[Transition, np.ndarray]:
+        """Transitions of up to ``n`` steps from ``row`` [B] of ``stream`` [B]; ok [B] False: don't use.
+
+        The sum stops at termination, and at an episode's cut, where the final observation is the next one. Not ok where
+        ``row`` is no transition or its ``n`` steps are not complete yet.
+        """
+        return readers.read_transitions(self, stream, row, n, last=last, source=source)
+
+    def read_sequences(
+        self,
+        stream: np.ndarray,
+        row: np.ndarray,
+        burn_in: int,
+        length: int,
+        tail: int,
+        *,
+        last: bool,
+        source: np.ndarray | None = None,
+    ) -> tuple[Sequence, np.ndarray]:
+        """``burn_in + length + tail`` rows of one episode from ``row`` [B]; ok [B] False: don't use.
+
+        Rows after the episode's end repeat its final observation (no reward, discount 0, ``valid`` and ``mask`` False).
+        """
+        return readers.read_sequences(self, stream, row, burn_in, length, tail, last=last, source=source)
+
+    def readable(self, stream: np.ndarray, row: np.ndarray, length: int, *, last: bool) -> np.ndarray:
+        """Whether an unroll of ``length`` rows may start at ``row`` [B] of ``stream`` [B] right now: [B] bool."""
+        inside, _ = readers.window(self, stream, row, last)
+        inside &= (row + length <= self.heads(stream)) & readers.has_state(self, stream, row)
+        return inside
+
+    def heads(self, stream: np.ndarray) -> np.ndarray:
+        """The heads of ``stream`` [B]; every row below them is completely written."""
+        with self._guard:
+            head: np.ndarray = self.head[stream]
+        return head
+
+    def locate(self, stream: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """Where absolute rows lie in the flattened rings; shapes broadcast."""
+        at: np.ndarray = stream * self.layout.ring + row % self.layout.ring
+        return at
+
+    def take(self, name: str, at: np.ndarray) -> np.ndarray:
+        """A copy of an array's entries at the places ``at`` that ``locate`` gave: [*at.shape, ...]."""
+        taken: np.ndarray = self._flat[name].take(at, axis=0, mode="clip")
+        return taken
+
+    def put(self, name: str, at: np.ndarray, values: np.ndarray) -> None:
+        """Overwrite an array's entries at the places ``at``; for loading a snapshot."""
+        self._flat[name][at] = values
+
+    def verify(self, stream: np.ndarray, low: np.ndarray, ok: np.ndarray) -> np.ndarray:
+        """``ok`` [B], False also where rows from ``low`` [B] may have been overwritten since; those are counted."""
+        with self._guard:
+            intact: np.ndarray = low >= self.reserved[stream] - self.layout.capacity - self.layout.block
+        self.dropped += int((ok & ~intact).sum())
+        return ok & intact
+
+    def ledger(self) -> dict[str, int]:
+        """What became of every row, all streams together; per fifo cursor c the keys ``fifo<c>/...``. Unit: rows.
+
+        produced = stored + expired + lost + in_hand, and produced = trained + pending + skipped + lost per cursor;
+        ``non_transitions`` of the appended rows carry a final observation only, ``in_hand`` rows are not yet appended.
+        """
+        return snapshot.ledger(self)
+
+    def check_ledger(self) -> None:
+        """Raise RuntimeError, saying which count of which stream does not add up."""
+        snapshot.check_ledger(self)
+
+    def state(self) -> ArrayDict:
+        """Everything needed to go on exactly from here: counters, used part of the rings. No writer may be at work."""
+        return snapshot.save(self)
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go back to a saved ``state`` of the same layout; unrolls that were handed out then count as skipped."""
+        snapshot.load(self, state)
+
+    def _check(self, block: StreamBlock) -> tuple[np.ndarray, np.ndarray]:
+        """Refuse a malformed block; ``first`` and ``valid`` [n, L + 1] with the open row."""
+        for what, got, need in (
+            ("columns", block.columns.keys(), self._columns.keys()),
+            ("open row", block.open_row.keys(), self._open),
+        ):
+            if got != need:
+                raise ValueError(f"block's {what}: missing {sorted(need - got)}, unknown {sorted(got - need)}")
+        first = np.concatenate([block.columns["first"], block.open_row["first"][:, None]], 1)
+        valid = np.concatenate([block.columns["valid"], block.open_row["valid"][:, None]], 1)
+        if not 1 <= first.shape[1] - 1 <= self.layout.block:
+            raise ValueError(f"block of {first.shape[1] - 1} rows; allowed are 1 to {self.layout.block}")
+        if (first[:, 1:] == valid[:, :-1]).any():
+            n, row = np.argwhere(first[:, 1:] == valid[:, :-1])[0]
+            raise ValueError(
+                f"stream {block.streams[n]}: offset {row + 1} has first={first[n, row + 1]} after "
+                f"valid={valid[n, row]}; an episode ends in one row with valid=False, and the next row starts another"
+            )
+        started = self.head[block.streams] > 0
+        expected = self.take("first", self.locate(block.streams, self.head[block.streams]))
+        if (started & (expected != first[:, 0])).any():
+            wrong = block.streams[started & (expected != first[:, 0])]
+            raise ValueError(f"streams {wrong.tolist()}: a block must begin with the open row of the one before it")
+        return first, valid
+
+    def _ages(self, head: np.ndarray, at: np.ndarray, first: np.ndarray) -> np.ndarray:
+        """Rows since the episode's first, [n, L + 1]; ``at`` [n] is where the old open row lies."""
+        offset = np.arange(first.shape[1])
+        start = np.maximum.accumulate(np.where(first, offset, -1), axis=1)
+        before = np.where(head > 0, self._flat["age"][at], 0)
+        return np.where(start >= 0, offset - start, before[:, None] + offset)
+
+    def _keep_states(self, block: StreamBlock, head: np.ndarray, length: int) -> np.ndarray:
+        """Write the block's core states; slot + 1 of each row's state [n, L], 0 where none is kept."""
+        slots = np.zeros((len(head), length), np.int64)
+        entry, offset = block.core_stream, block.core_row
+        if len(entry):
+            order = np.lexsort((offset, entry))
+            entry, offset = entry[order], offset[order]
+            number = np.arange(len(entry)) - np.searchsorted(entry, entry)  # 0, 1, ... within each stream
+            streams = block.streams[entry]
+            count = self.arrays["core_count"]
+            slot = (count[streams] + number) % self.layout.kept_states
+            np.add.at(count, streams, 1)
+            where = streams * self.layout.kept_states + slot
+            self._flat["core_row"][where] = -1  # readers of an old state see that it is going
+            for name, values in block.core_state.items():
+                self._flat[f"core/{name}"][where] = values[order]
+            self._flat["core_row"][where] = head[entry] + offset
+            slots[entry, offset] = slot + 1
+        return slots
