@@ -39,10 +39,9 @@ def unrescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
     Returns:
         As ``x``.
     """
-    size = x.abs()
-    q = (1.0 + 4.0 * epsilon * (size + 1.0 + epsilon)).sqrt()
-    half = 2.0 / (q + 1.0 + 2.0 * epsilon)
-    return x * half * (size * half + 2.0)
+    q = (1.0 + 4.0 * epsilon * (x.abs() + 1.0 + epsilon)).sqrt()
+    u = 2.0 * x / (q + 1.0 + 2.0 * epsilon)  # signed; a division, whose gradient does not overflow for large x
+    return u * (u.abs() + 2.0)
 
 
 @torch.no_grad()
