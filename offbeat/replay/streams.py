@@ -118,7 +118,7 @@ class StreamStore:
         self.produced[streams] += 1
 
     def open_rows(self, streams: np.ndarray) -> ArrayDict:
-        """The row after the last appended one, of ``streams``: single frames, ``first``, ``valid``; name -> [n, ...]."""
+        """The row after the last appended one, of ``streams``: single frames, ``first``, ``valid``, all [n, ...]."""
         at = self.locate(streams, self.head[streams])
         return {name: self.take(name, at) for name in sorted(self._open)}
 
@@ -213,7 +213,8 @@ class StreamStore:
         with self._guard:
             intact: np.ndarray = low >= self.reserved[stream] - self.layout.capacity - self.layout.block
         self.dropped += int((ok & ~intact).sum())
-        return ok & intact
+        intact &= ok
+        return intact
 
     def ledger(self) -> dict[str, int]:
         """What became of every row, all streams together; per fifo cursor c the keys ``fifo<c>/...``. Unit: rows.

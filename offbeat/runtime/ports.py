@@ -5,34 +5,17 @@ Ports move blocks, never single rows. Every method that may wait takes a timeout
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from offbeat.replay.layout import StreamBlock as StreamBlock
 from offbeat.types import ActOutput, ArrayDict, CoreState, Inputs, Unroll
 
 
 class Stopped(Exception):
     """Raised by a waiting port when the run is asked to stop."""
-
-
-@dataclass
-class StreamBlock:
-    """Consecutive rows of some streams, complete, and the observation that follows the last (the *open row*).
-
-    Arrays are [n, L, ...]: n streams, L rows each. ``open_row`` holds observation, ``first`` and ``valid`` of the row
-    after them: [n, ...]. ``core_state`` holds states to keep: for entry i the state before row ``core_row[i]`` (offset
-    in the block) of ``streams[core_stream[i]]``.
-    """
-
-    streams: np.ndarray  # [n] int64
-    columns: ArrayDict  # name -> [n, L, ...]
-    open_row: ArrayDict  # name -> [n, ...]
-    core_stream: np.ndarray  # [m] int64, index into ``streams``
-    core_row: np.ndarray  # [m] int64, 0 <= offset < L
-    core_state: ArrayDict  # name -> [m, ...]
 
 
 class StreamWriter(Protocol):
@@ -57,12 +40,21 @@ class BatchSource(Protocol):
     def done(self, batch: Unroll) -> None:
         """The batch was trained on (ledger)."""
 
+    def steps(self) -> int:
+        """Agent steps learnt from: rows handed out by the fifos, or stored ones where there is no fifo."""
+
+    def stats(self) -> dict[str, float]:
+        """Numbers of the samplers: pending, dropped, ages."""
+
 
 class ParamPublisher(Protocol):
     """The learner's end of the weights."""
 
     def publish(self, flat: torch.Tensor, version: int) -> bool:
         """Copy the flat weight vector [P] float32 into a free slot; False (and counted) if none is free."""
+
+    def version(self) -> int:
+        """The newest published version."""
 
 
 class ParamReader(Protocol):
@@ -84,6 +76,8 @@ class PrioritySink(Protocol):
 
 class Policy(Protocol):
     """Who chooses actions for an actor: its own network, or an inference server."""
+
+    version: int  # of the weights that acted last
 
     def act(self, env_ids: np.ndarray, inputs: Inputs) -> ActOutput:
         """Actions for these environments (T = 1). The recurrent state lives behind this port, one per environment."""
