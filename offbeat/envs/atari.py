@@ -1,0 +1,114 @@
+"""Atari 2600 games: their names, their spec, and the choice among three backends with one meaning for every switch."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from types import ModuleType
+
+from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
+from offbeat.envs.rows import reject_unused
+from offbeat.types import OBSERVATION, ActionSpec, ArraySpec, EnvSpec
+
+FRAME_SIZE = 84
+"""Height and width of a frame in pixels. Source: Mnih et al. 2015."""
+EXTRA = 'pip install "offbeat[atari]"'
+
+
+def ale_module() -> ModuleType:
+    """``ale_py``, silent. EnvUnavailable naming the extra if it is not installed."""
+    try:
+        import ale_py
+    except ImportError as error:
+        raise EnvUnavailable(f"Atari games need ale-py, which is not installed; {EXTRA}") from error
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    return ale_py
+
+
+@cache
+def game_names() -> dict[str, str]:
+    """Name as offbeat writes it (``MsPacman``) -> ROM id (``ms_pacman``); empty without ale-py."""
+    try:
+        ale_module()
+    except EnvUnavailable:
+        return {}
+    from ale_py import roms
+
+    return {rom.replace("_", " ").title().replace(" ", ""): rom for rom in sorted(roms.get_all_rom_ids())}
+
+
+def looks_like_atari(env_id: str) -> bool:
+    """Is ``env_id`` spelt in a way that only Atari ids are, whether or not there is such a game?"""
+    return bool(re.match(r"ALE/", env_id) or re.search(r"(NoFrameskip|Deterministic)-v\d+$", env_id))
+
+
+def find_game(env_id: str) -> str | None:
+    """The game's name for ``Pong``, ``pong``, ``ms_pacman``, ``ALE/Pong-v5``, ``PongNoFrameskip-v4``, ``Pong-v5``; or None.
+
+    Only the game is read from an id: its protocol (sticky actions, frame skip) is what ``EnvConfig`` says.
+    """
+    stem = re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", env_id.removeprefix("ALE/"))
+    plain = re.sub(r"[^a-z0-9]", "", stem.lower())
+    return next((name for name in game_names() if name.lower() == plain), None)
+
+
+def action_ids(game: str, full: bool) -> list[int]:
+    """The emulator's action numbers of ``game``: all 18, or those that it uses (read from the emulator)."""
+    ale_py = ale_module()
+    emulator = ale_py.ALEInterface()
+    emulator.loadROM(rom_path(game))
+    actions = emulator.getLegalActionSet() if full else emulator.getMinimalActionSet()
+    return [int(action.value) for action in actions]
+
+
+def rom_path(game: str) -> str:
+    """Where ale-py keeps the ROM of ``game`` (a key of ``game_names``)."""
+    from ale_py import roms
+
+    return str(roms.get_rom_path(game_names()[game]))
+
+
+def max_episode_frames(config: EnvConfig) -> int:
+    """Emulator frames after which an episode is truncated, of ``max_frames`` and ``max_steps`` whichever is less."""
+    frames = config.max_steps * config.frame_skip
+    return min(config.max_frames, frames) if frames else config.max_frames
+
+
+def atari_spec(config: EnvConfig, game: str) -> EnvSpec:
+    """The spec of ``game``: single frames uint8 [1, 84, 84]."""
+    used = [name for name in EnvConfig.__dataclass_fields__ if name != "length"]
+    reject_unused(config, tuple(used))
+    return EnvSpec(
+        id=config.id,
+        observation={OBSERVATION: ArraySpec((1, FRAME_SIZE, FRAME_SIZE), "uint8", 0.0, 255.0)},
+        action=ActionSpec("discrete", len(action_ids(game, config.full_action_space))),
+        frame_stack=config.frame_stack,
+        stacked=(OBSERVATION,),
+        stack_padding=config.stack_padding,
+        frame_skip=config.frame_skip,
+        max_episode_steps=-(-max_episode_frames(config) // config.frame_skip),
+    )
+
+
+def make_atari(
+    config: EnvConfig, game: str, num_envs: int, batch_size: int | None, threads: int, deterministic: bool
+) -> VectorEnv:
+    """``num_envs`` games in the backend that ``config`` names; ``auto`` is ``ale``, or ``ale-single`` if deterministic."""
+    backend = config.backend
+    if backend == "auto":
+        backend = "ale-single" if deterministic else "ale"
+    if deterministic and backend != "ale-single":
+        raise ValueError(f"backend={backend!r} cannot be saved exactly; deterministic runs need 'ale-single' or 'auto'")
+    ale_module()
+    spec = atari_spec(config, game)
+    if backend == "ale-single":
+        from offbeat.envs.atari_single import AtariSingle
+
+        return AtariSingle(config, spec, game, num_envs)
+    if backend == "envpool":
+        from offbeat.envs.atari_envpool import AtariEnvPool
+
+        return AtariEnvPool(config, spec, game, num_envs, batch_size or num_envs, threads)
+    from offbeat.envs.atari_ale import AtariAle
+
+    return AtariAle(config, spec, game, num_envs, batch_size or num_envs, threads)

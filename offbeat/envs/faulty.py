@@ -1,0 +1,95 @@
+"""Environments that break on purpose, so that what a run does about it can be tested with a real one.
+
+``toy/raise@500`` is ``toy/counting`` that misbehaves on the 500th ``send`` after it was made. Faults: ``FAULTS``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from offbeat.envs.base import EnvConfig
+from offbeat.envs.toy import ToyVector
+from offbeat.types import ArrayDict, EnvStep
+
+FAULTS = {
+    "raise": "raises RuntimeError after N steps",
+    "hang": "never answers again after N steps",
+    "kill": "kills its own process with SIGKILL after N steps",
+    "nan": "gives NaN rewards from step N on",
+}
+"""Fault -> what it does."""
+_PATTERN = re.compile(rf"({'|'.join(FAULTS)})@(\d+)")
+
+
+def is_faulty(name: str) -> bool:
+    """Is ``name`` (without ``toy/``) a fault and the step at which it happens?"""
+    return _PATTERN.fullmatch(name) is not None
+
+
+def healthy(config: EnvConfig) -> EnvConfig:
+    """The same without the fault."""
+    return replace(config, id="toy/counting")
+
+
+def make_faulty(config: EnvConfig, num_envs: int) -> FaultyVector:
+    """The environment of an id such as ``toy/hang@500``."""
+    match = _PATTERN.fullmatch(config.id.removeprefix("toy/"))
+    if match is None:
+        raise ValueError(
+            f"{config.id} is no faulty environment; write toy/<fault>@<steps>, faults: {', '.join(FAULTS)}"
+        )
+    return FaultyVector(ToyVector(healthy(config), num_envs), match[1], int(match[2]))
+
+
+class FaultyVector:
+    """``inner`` until the ``after``-th ``send``; then ``fault`` happens."""
+
+    def __init__(self, inner: ToyVector, fault: str, after: int) -> None:
+        self.spec, self.num_envs, self.batch_size = inner.spec, inner.num_envs, inner.batch_size
+        self._inner, self._fault, self._after = inner, fault, after
+        self._sent = 0
+
+    def reset(self, seed: int) -> None:
+        """Start the inner environment; the count of steps goes on."""
+        self._inner.reset(seed)
+
+    def recv(self) -> EnvStep:
+        """The inner environment's rows, with NaN rewards where that is the fault."""
+        rows = self._inner.recv()
+        if self._fault == "nan" and self._sent >= self._after:
+            rows.reward = np.full_like(rows.reward, np.nan)
+        return rows
+
+    def send(self, action: np.ndarray) -> None:
+        """Pass the actions on, or break."""
+        self._sent += 1
+        if self._sent >= self._after:
+            self._break()
+        self._inner.send(action)
+
+    def state(self) -> ArrayDict:
+        """The inner environment's state and the count of steps."""
+        return self._inner.state() | {"sent": np.array(self._sent, np.int64)}
+
+    def load_state(self, state: ArrayDict) -> None:
+        """Go back to a saved state."""
+        self._inner.load_state({name: array for name, array in state.items() if name != "sent"})
+        self._sent = int(state["sent"])
+
+    def close(self) -> None:
+        """Close the inner environment."""
+        self._inner.close()
+
+    def _break(self) -> None:
+        if self._fault == "raise":
+            raise RuntimeError(f"toy/raise: raised on purpose at step {self._sent}")
+        if self._fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        while self._fault == "hang":
+            time.sleep(3600)

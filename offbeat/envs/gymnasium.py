@@ -1,0 +1,206 @@
+"""Any Gymnasium environment: K of them in one process, restorable by replaying the actions of the current episode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported
+from offbeat.envs.rows import check_actions, reject_unused, transform_reward
+from offbeat.envs.seeding import env_generators, pack_generator, unpack_generator
+from offbeat.envs.spaces import Leaf, action_decoder, action_spec, flatten, flatten_space
+from offbeat.types import ArrayDict, EnvSpec, EnvStep
+
+MakeEnv = Callable[[], "gymnasium.Env[Any, Any]"]
+
+
+def gymnasium_maker(env_id: str) -> MakeEnv:
+    """A function that makes the registered environment ``env_id``."""
+    return lambda: gymnasium.make(env_id, disable_env_checker=True)
+
+
+def gymnasium_spec(config: EnvConfig, env: gymnasium.Env[Any, Any], used: tuple[str, ...] = ("max_steps",)) -> EnvSpec:
+    """The spec of ``env``; ValueError if its spaces are not supported."""
+    reject_unused(config, used)
+    registered = env.spec.max_episode_steps if env.spec is not None else None
+    limits = [limit for limit in (registered, config.max_steps) if limit]
+    return EnvSpec(
+        id=config.id,
+        observation={key: leaf.spec for key, leaf in flatten_space(env.observation_space, config.id).items()},
+        action=action_spec(env.action_space, config.id),
+        max_episode_steps=min(limits) if limits else None,
+        reference_score=env.spec.reward_threshold if env.spec is not None else None,
+    )
+
+
+class _Slot:
+    """One environment with its clock, and what is needed to play its episode again: the seed and the actions."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], leaves: dict[str, Leaf], max_steps: int) -> None:
+        self.env, self.leaves, self.max_steps = env, leaves, max_steps
+        self.decode = action_decoder(env.action_space)
+        self.ended = True
+        self.seed = 0
+        self.actions: list[np.ndarray] = []
+        self.observation: ArrayDict = {}
+
+    def start(self, seed: int) -> None:
+        """A new episode; everything random in it follows from ``seed``."""
+        observation, _ = self.env.reset(seed=seed)
+        self.observation = flatten(self.leaves, observation)
+        self.seed, self.actions, self.ended = seed, [], False
+
+    def act(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        """(reward, terminated, truncated)."""
+        observation, reward, terminated, truncated, _ = self.env.step(self.decode(action))
+        self.observation = flatten(self.leaves, observation)
+        self.actions.append(action)
+        truncated = bool(truncated) or 0 < self.max_steps <= len(self.actions)
+        self.ended = bool(terminated) or truncated
+        return float(reward), bool(terminated), truncated and not terminated
+
+
+class GymnasiumVector:
+    """K Gymnasium environments as a ``VectorEnv``, stepped one after the other in this process.
+
+    Every episode starts with a fresh seed of our own, so an episode is a function of its seed and its actions:
+    ``state`` keeps those, ``load_state`` plays them again and checks that the same observation comes out.
+    """
+
+    def __init__(self, config: EnvConfig, num_envs: int, make: MakeEnv, used: tuple[str, ...] = ("max_steps",)) -> None:
+        self._config = config
+        envs = [make() for _ in range(num_envs)]
+        self.spec = gymnasium_spec(config, envs[0], used)
+        self.num_envs = self.batch_size = num_envs
+        leaves = flatten_space(envs[0].observation_space, config.id)
+        self._slots = [_Slot(env, leaves, config.max_steps) for env in envs]
+        self._ids = np.arange(num_envs)
+        self._generators = env_generators(0, num_envs)
+        self._rows: EnvStep | None = None
+
+    def reset(self, seed: int) -> None:
+        """Start all episodes; each environment gets a sequence of seeds of its own from ``seed``."""
+        self._generators = env_generators(seed, self.num_envs)
+        for index in range(self.num_envs):
+            self._start(index)
+        outcome = np.zeros((4, self.num_envs))
+        outcome[3] = 1
+        self._rows = self._make_rows(outcome)
+
+    def recv(self) -> EnvStep:
+        """The rows that the last ``send`` led to."""
+        if self._rows is None:
+            raise RuntimeError("recv() needs a reset() or send() before it")
+        rows, self._rows = self._rows, None
+        return rows
+
+    def send(self, action: np.ndarray) -> None:
+        """Take one action in each environment; ended ones ignore it and start anew."""
+        action = check_actions(action, self.spec.action, self.num_envs)
+        outcome = np.zeros((4, self.num_envs))  # reward, terminated, truncated, first
+        for index, slot in enumerate(self._slots):
+            if slot.ended:
+                self._start(index)
+                outcome[3, index] = 1
+            else:
+                outcome[:3, index] = slot.act(action[index])
+        self._rows = self._make_rows(outcome)
+
+    def state(self) -> ArrayDict:
+        """Seeds, actions since the episodes' starts, generators, and the observations that a replay must give."""
+        spec = self.spec.action.array
+        counts = np.array([len(slot.actions) for slot in self._slots], np.int64)
+        actions = spec.zeros(self.num_envs, int(counts.max()))
+        for index, slot in enumerate(self._slots):
+            if slot.actions:
+                actions[index, : counts[index]] = slot.actions
+        seen = {f"observation.{key}": self._stack(key) for key in self.spec.observation}
+        return {
+            "seed": np.array([slot.seed for slot in self._slots], np.int64),
+            "actions": actions,
+            "count": counts,
+            "generator": np.stack([pack_generator(generator) for generator in self._generators]),
+            **seen,
+        }
+
+    def load_state(self, state: ArrayDict) -> None:
+        """Play the saved actions again. ``StateUnsupported`` if the saved observations do not come out."""
+        self._generators = [unpack_generator(words) for words in state["generator"]]
+        for index, slot in enumerate(self._slots):
+            slot.start(int(state["seed"][index]))
+            for action in state["actions"][index, : state["count"][index]]:
+                slot.act(action)
+            for key in self.spec.observation:
+                if not np.array_equal(slot.observation[key], state[f"observation.{key}"][index], equal_nan=True):
+                    raise _not_replayable(self._config.id, key)
+        self._rows = None
+
+    def close(self) -> None:
+        """Close every environment."""
+        for slot in self._slots:
+            slot.env.close()
+        self._slots = []
+
+    def _start(self, index: int) -> None:
+        self._slots[index].start(int(self._generators[index].integers(2**31 - 1)))
+
+    def _stack(self, key: str) -> np.ndarray:
+        return np.stack([slot.observation[key] for slot in self._slots])
+
+    def _make_rows(self, outcome: np.ndarray) -> EnvStep:
+        raw, (terminated, truncated, first) = outcome[0].astype(np.float32), outcome[1:] > 0
+        return EnvStep(
+            env_ids=self._ids.copy(),
+            observation={key: self._stack(key) for key in self.spec.observation},
+            reward=transform_reward(raw, self._config),
+            raw_reward=raw,
+            terminated=terminated,
+            truncated=truncated,
+            first=first,
+            valid=~(terminated | truncated),
+        )
+
+
+def check_replayable(config: EnvConfig, make: MakeEnv, steps: int = 50, used: tuple[str, ...] = ("max_steps",)) -> None:
+    """Play ``steps`` random actions twice from one seed; ``StateUnsupported`` if the rows differ.
+
+    A run that must be resumable bit for bit asks this before it starts.
+    """
+    played = []
+    for _ in range(2):
+        envs = GymnasiumVector(config, 1, make, used)
+        generator = np.random.Generator(np.random.PCG64(1))
+        spec = envs.spec.action
+        envs.reset(1)
+        rows = [envs.recv()]
+        for _ in range(steps):
+            if spec.kind == "discrete":
+                action = generator.integers(spec.num_actions, size=1)
+            else:
+                action = generator.uniform(-1, 1, (1, *spec.shape)).astype(np.float32)
+            envs.send(action)
+            rows.append(envs.recv())
+        played.append(rows)
+        envs.close()
+    for one, two in zip(*played, strict=True):
+        if one.raw_reward != two.raw_reward or one.valid != two.valid:
+            raise _not_replayable(config.id, "reward or end")
+        for key in one.observation:
+            if not np.array_equal(one.observation[key], two.observation[key], equal_nan=True):
+                raise _not_replayable(config.id, key)
+
+
+def unavailable(env_id: str, error: Exception) -> EnvUnavailable:
+    """What Gymnasium said when it could not make ``env_id``, on one line."""
+    reason = " ".join(str(error).split())
+    return EnvUnavailable(f"Gymnasium cannot make {env_id}: {type(error).__name__}: {reason}")
+
+
+def _not_replayable(env_id: str, what: str) -> StateUnsupported:
+    return StateUnsupported(
+        f"{env_id} cannot be saved exactly: the same seed and actions did not give the same {what}; "
+        "make it depend on its seed alone, or run without deterministic mode and resume with fresh episodes"
+    )

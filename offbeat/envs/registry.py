@@ -1,0 +1,223 @@
+"""From an id to an environment: Atari names, ``toy/``, ``minatar/``, ``procgen:``, entry points, or any Gymnasium id."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+import gymnasium
+
+from offbeat.envs import atari, faulty, gymnasium as gym_envs, minatar, procgen, toy
+from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
+from offbeat.envs.counting import NUM_ACTIONS
+from offbeat.envs.rows import check_config
+from offbeat.envs.toy_games import GAMES
+from offbeat.types import EnvSpec
+
+ENTRY_POINTS = "offbeat.envs"
+"""Entry-point group: each names a callable ``(config, num_envs, *, batch_size, threads, deterministic) -> VectorEnv``."""
+Factory = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class EnvListing:
+    """One line of ``offbeat envs``."""
+
+    id: str
+    kind: str
+    """``atari``, ``toy``, ``minatar``, ``procgen``, ``gymnasium`` or ``entry point``."""
+    extra: str
+    """The extra of offbeat that brings it; empty: none needed."""
+    actions: str
+    """Number of discrete actions (Atari: of the minimal set), ``box(n)`` if continuous, empty if unknown without it."""
+    note: str
+
+
+def make_env(
+    config: EnvConfig,
+    num_envs: int,
+    *,
+    batch_size: int | None = None,
+    threads: int = 1,
+    deterministic: bool = False,
+    factory: Factory | None = None,
+) -> VectorEnv:
+    """``num_envs`` environments of ``config.id``.
+
+    ``batch_size`` rows per ``recv`` (fewer than ``num_envs`` only where the backend steps part of them); ``threads``
+    native threads; ``deterministic`` asks for environments that can be saved exactly. ``factory`` is a user's own: it
+    gets (config, num_envs, batch_size=, threads=, deterministic=) and gives a ``VectorEnv``, or it takes no argument
+    and gives one ``gymnasium.Env``. Raises ``EnvUnavailable``, ``StateUnsupported`` or ValueError.
+    """
+    check_config(config)
+    if num_envs < 1 or not 1 <= (batch_size or num_envs) <= num_envs:
+        raise ValueError(
+            f"batch_size={batch_size} of num_envs={num_envs} environments; need 1 <= batch_size <= num_envs"
+        )
+    options = {"batch_size": batch_size, "threads": threads, "deterministic": deterministic}
+    kind, name = ("factory", "") if factory is not None else _resolve(config.id)
+    if kind == "entry point":
+        factory = _entry_points()[name].load()
+    if factory is not None and not _makes_one_env(factory):
+        return _checked(factory(config, num_envs, **options), config)
+    if kind == "atari":
+        return atari.make_atari(config, name, num_envs, batch_size, threads, deterministic)
+    if kind == "procgen":
+        return procgen.make_procgen(config, name, num_envs, batch_size, threads, deterministic)
+    if (batch_size or num_envs) != num_envs:
+        raise ValueError(
+            f"{config.id} steps all {num_envs} environments at once, got batch_size={batch_size}; leave it 0"
+        )
+    if kind == "toy":
+        return faulty.make_faulty(config, num_envs) if faulty.is_faulty(name) else toy.ToyVector(config, num_envs)
+    make, used = _single_maker(kind, name, config, factory)
+    if deterministic:
+        gym_envs.check_replayable(config, make, used=used)
+    return gym_envs.GymnasiumVector(config, num_envs, make, used)
+
+
+def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
+    """What ``make_env`` would give, without making a batch or stepping (one environment is made where there is no other way)."""
+    check_config(config)
+    kind, name = ("factory", "") if factory is not None else _resolve(config.id)
+    if kind == "atari":
+        return atari.atari_spec(config, name)
+    if kind == "toy":
+        return toy.toy_spec(faulty.healthy(config)) if faulty.is_faulty(name) else toy.toy_spec(config)
+    if kind == "procgen":
+        return procgen.procgen_spec(config, name)
+    if kind == "entry point":
+        factory = _entry_points()[name].load()
+    if factory is not None and not _makes_one_env(factory):
+        env = make_env(config, 1, factory=factory)
+        env.close()
+        return env.spec
+    make, used = _single_maker(kind, name, config, factory)
+    single = make()
+    try:
+        return gym_envs.gymnasium_spec(config, single, used)
+    finally:
+        single.close()
+
+
+def list_envs() -> list[EnvListing]:
+    """Every environment that has a name here, installed or not. Atari's action counts are read from the emulator."""
+    records = []
+    for game in atari.game_names():
+        count = len(atari.action_ids(game, full=False))
+        records.append(EnvListing(game, "atari", "atari", str(count), "or all 18 with full_action_space"))
+    if not records:
+        records.append(EnvListing("<Game>, ALE/<Game>-v5", "atari", "atari", "", f"not installed: {atari.EXTRA}"))
+    records.append(EnvListing("toy/counting", "toy", "", str(NUM_ACTIONS), "every row predictable, for tests"))
+    for name, (_, note) in GAMES.items():
+        action = toy.toy_spec(EnvConfig(id=f"toy/{name}")).action
+        actions = str(action.num_actions) if action.kind == "discrete" else f"box({action.shape[0]})"
+        records.append(EnvListing(f"toy/{name}", "toy", "", actions, note))
+    records += [EnvListing(f"toy/{name}@N", "toy", "", str(NUM_ACTIONS), note) for name, note in faulty.FAULTS.items()]
+    for game, count in minatar.MINIMAL_ACTIONS.items():
+        records.append(
+            EnvListing(f"minatar/{game}", "minatar", "minatar", str(count), "or all 6 with full_action_space")
+        )
+    for game in procgen.GAMES:
+        records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", "hard, all levels"))
+    records += [EnvListing(name, "entry point", "", "", point.value) for name, point in _entry_points().items()]
+    records.append(EnvListing("<any Gymnasium id>", "gymnasium", "", "", "for instance CartPole-v1"))
+    return records
+
+
+def _resolve(env_id: str) -> tuple[str, str]:
+    """(kind, name within the kind) of an id; EnvUnavailable with the nearest known names if there is none."""
+    if env_id in _entry_points():
+        return "entry point", env_id
+    if env_id.startswith("toy/"):
+        name = env_id.removeprefix("toy/")
+        if name == "counting" or name in GAMES or faulty.is_faulty(name):
+            return "toy", name
+        raise _unknown(env_id, [f"toy/{known}" for known in ("counting", *GAMES, *(f"{f}@500" for f in faulty.FAULTS))])
+    if env_id.lower().startswith("minatar/"):
+        game = minatar.find_game(env_id)
+        if game is None:
+            raise _unknown(env_id, [f"minatar/{known}" for known in minatar.MINIMAL_ACTIONS])
+        return "minatar", game
+    if env_id.startswith("procgen:"):
+        game = procgen.find_game(env_id)
+        if game is None:
+            raise _unknown(env_id, [f"procgen:procgen-{known}-v0" for known in procgen.GAMES])
+        return "procgen", game
+    game = None if _is_plain_gymnasium(env_id) else atari.find_game(env_id)
+    if game is not None:
+        return "atari", game
+    if atari.looks_like_atari(env_id):
+        atari.ale_module()
+        raise _unknown(env_id, list(atari.game_names()))
+    if ":" in env_id or env_id in gymnasium.registry or _same_name_registered(env_id):
+        return "gymnasium", env_id
+    registered = [known for known in gymnasium.registry if _is_plain_gymnasium(known)]
+    raise _unknown(env_id, [*atari.game_names(), *registered, *(f"toy/{known}" for known in GAMES)])
+
+
+def _is_plain_gymnasium(env_id: str) -> bool:
+    """Registered with Gymnasium by anyone but ale-py (``Blackjack-v1`` is also the name of a cartridge)."""
+    found = gymnasium.registry.get(env_id)
+    return found is not None and "ale_py" not in str(found.entry_point)
+
+
+def _same_name_registered(env_id: str) -> bool:
+    """Ids without their version (``CartPole``) are Gymnasium's newest version of it."""
+    return any(known.rsplit("-v", 1)[0] == env_id for known in gymnasium.registry)
+
+
+def _unknown(env_id: str, known: list[str]) -> EnvUnavailable:
+    lower = {name.lower(): name for name in known}
+    near = [lower[name] for name in difflib.get_close_matches(env_id.lower(), lower, n=3, cutoff=0.5)]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    missing = "" if atari.game_names() else f"; Atari games need ale-py: {atari.EXTRA}"
+    return EnvUnavailable(f"no environment is called {env_id!r}{hint}{missing}; `offbeat envs` lists all")
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _makes_one_env(factory: Factory) -> bool:
+    """A factory that can be called without arguments makes single Gymnasium environments."""
+    required = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(factory).parameters.values()
+    return not any(p.default is p.empty and p.kind in required for p in parameters)
+
+
+def _single_maker(
+    kind: str, name: str, config: EnvConfig, factory: Factory | None
+) -> tuple[gym_envs.MakeEnv, tuple[str, ...]]:
+    """A function that makes one Gymnasium environment, and the switches that it understands."""
+    if factory is not None:
+        return _checked_single(factory), ("max_steps",)
+    if kind == "minatar":
+        return minatar.maker(config, name), ("max_steps", "sticky", "full_action_space")
+    make = gym_envs.gymnasium_maker(name)
+    try:
+        make().close()
+    except Exception as error:
+        raise gym_envs.unavailable(name, error) from error
+    return make, ("max_steps",)
+
+
+def _checked_single(factory: Factory) -> gym_envs.MakeEnv:
+    def make() -> gymnasium.Env:  # type: ignore[type-arg]
+        env = factory()
+        if not isinstance(env, gymnasium.Env):
+            raise ValueError(f"the env factory gave {type(env).__name__}; expected a gymnasium.Env")
+        return env
+
+    return make
+
+
+def _checked(env: object, config: EnvConfig) -> VectorEnv:
+    if not isinstance(env, VectorEnv):
+        raise ValueError(
+            f"the factory of {config.id} gave {type(env).__name__}; expected an object with the methods of VectorEnv"
+        )
+    return env

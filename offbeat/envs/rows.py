@@ -1,0 +1,82 @@
+"""What all adapters do to their rows: reward as trained on, checks of actions and of switches that have no meaning."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+
+from offbeat.envs.base import EnvConfig
+from offbeat.types import ActionSpec
+
+_ALSO_HARMLESS = {"frame_skip": 1, "frame_stack": 1, "noop_max": 0, "fire_reset": False}
+
+
+def transform_reward(raw: np.ndarray, config: EnvConfig) -> np.ndarray:
+    """The reward as trained on, float32 [n], from the raw reward [n].
+
+    ``none``: r; ``sign``: sign(r); ``clamp``: min(1, max(-1, r)); ``soft_asymmetric``: 5 tanh(r / 5), times 0.3 where
+    r < 0. Then times ``config.reward_scale``.
+    """
+    if config.reward_clip == "sign":
+        reward = np.sign(raw)
+    elif config.reward_clip == "clamp":
+        reward = np.clip(raw, -1.0, 1.0)
+    elif config.reward_clip == "soft_asymmetric":
+        squeezed = 5.0 * np.tanh(raw / 5.0)
+        reward = np.where(raw < 0, 0.3 * squeezed, squeezed)
+    else:
+        reward = raw
+    if config.reward_scale != 1.0:
+        reward = reward * config.reward_scale
+    return np.asarray(reward, np.float32)
+
+
+def check_actions(action: np.ndarray, spec: ActionSpec, count: int) -> np.ndarray:
+    """``action`` as int64 [count] or float32 [count, *shape]; ValueError where shape, kind or range is wrong."""
+    array = np.asarray(action)
+    expected = (count, *spec.shape) if spec.kind == "continuous" else (count,)
+    if array.shape != expected:
+        raise ValueError(f"actions have shape {array.shape}; expected {expected}, one for each row of the last recv")
+    if spec.kind == "continuous":
+        return array.astype(np.float32, copy=False)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"actions have dtype {array.dtype}; expected integers in [0, {spec.num_actions})")
+    if count and (array.min() < 0 or array.max() >= spec.num_actions):
+        raise ValueError(f"actions reach from {array.min()} to {array.max()}; allowed are 0 to {spec.num_actions - 1}")
+    return array.astype(np.int64, copy=False)
+
+
+def reject_unused(config: EnvConfig, used: tuple[str, ...]) -> None:
+    """ValueError for a switch that was changed though it means nothing to this environment.
+
+    ``used`` names the fields that do mean something besides ``id``, ``reward_clip`` and ``reward_scale``. Values that
+    ask for nothing (a frame skip of 1) are accepted.
+    """
+    known = {"id", "reward_clip", "reward_scale", *used}
+    for field in fields(EnvConfig):
+        value = getattr(config, field.name)
+        if field.name in known or value == field.default or value == _ALSO_HARMLESS.get(field.name, field.default):
+            continue
+        raise ValueError(f"{field.name}={value!r} means nothing to {config.id}; leave it at {field.default!r}")
+
+
+def check_config(config: EnvConfig) -> None:
+    """ValueError naming the first field that is out of its range."""
+    ranges = {
+        "frame_skip": (1, 1000), "frame_stack": (1, 1000), "sticky": (0.0, 1.0), "noop_max": (0, 10_000),
+        "max_frames": (1, 2**31 - 1), "length": (1, 10**6), "max_steps": (0, 2**31 - 1),
+    }  # fmt: skip
+    for name, (low, high) in ranges.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise ValueError(f"{name}={value} is out of range; allowed are {low} to {high}")
+    choices = {
+        "backend": ("auto", "ale", "ale-single", "envpool"),
+        "stack_padding": ("zero", "repeat"),
+        "life_loss": ("ignore", "terminal", "end_episode"),
+        "reward_clip": ("none", "sign", "clamp", "soft_asymmetric"),
+    }
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            raise ValueError(f"{name}={getattr(config, name)!r} is unknown; allowed are {', '.join(allowed)}")
