@@ -96,7 +96,7 @@ def from_dict(data: dict[str, Any]) -> RunConfig:
     Raises ``UserError`` for unknown keys (naming the nearest), wrong types and unknown agents.
     """
     _check_keys(data)
-    sections = {name: schema.build(cls, data.get(name, {}), name) for name, cls in SECTIONS.items()}
+    sections: dict[str, Any] = {name: schema.build(cls, data.get(name, {}), name) for name, cls in SECTIONS.items()}
     followed = replace(sections["env"], life_loss="ignore")
     sections["eval_env"] = schema.update(followed, data.get("eval_env", {}), "eval_env")
     agent = dict(_section(data, "agent"))

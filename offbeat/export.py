@@ -110,4 +110,4 @@ def _dynamic(inputs: tuple[Any, ...], batch: Any) -> Any:
     """The same structure with the batch axis of each tensor marked: axis 0 of states, axis 1 of all others."""
     observation, _, state, *last = inputs
     rows = {1: batch}
-    return (dict.fromkeys(observation, rows), rows, dict.fromkeys(state, {0: batch}), *(rows for _ in last))
+    return (dict.fromkeys(observation, rows), rows, {key: {0: batch} for key in state}, *(rows for _ in last))

@@ -6,7 +6,6 @@ Every refusal is a ``UserError`` that names the option by its full name, e.g. ``
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import tomllib
 import types
@@ -63,7 +62,6 @@ def plain_value(value: Any) -> Any:
     return NONE if value is None else value
 
 
-@functools.cache
 def field_types(cls: type) -> dict[str, Any]:
     """Name -> type of each field of a dataclass, in order."""
     hints = typing.get_type_hints(cls)

@@ -177,9 +177,15 @@ def check_device(name: str, device: str) -> None:
 
 def check_environments(config: RunConfig) -> None:
     """Refuse environments that do not exist, are not installed, or differ between training and evaluation."""
+    from offbeat.envs.base import EnvUnavailable
     from offbeat.envs.registry import env_spec
 
-    spec, seen = env_spec(config.env), env_spec(config.eval_env)
+    try:
+        spec, seen = env_spec(config.env), env_spec(config.eval_env)
+    except EnvUnavailable:
+        raise
+    except ValueError as error:  # a switch that means nothing to the environment
+        raise UserError(f"[env] {error}") from error
     if spec.action != seen.action or spec.network_observation != seen.network_observation:
         raise UserError(
             f"eval_env {config.eval_env.id!r} has other observations or actions than env {config.env.id!r}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from offbeat.commands.arguments import Parser, one_preset, scan
+from offbeat.errors import UserError, nearest
 
 
 def presets(arguments: list[str]) -> int:
@@ -24,9 +25,16 @@ def envs(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from offbeat.envs.registry import list_envs
 
-    for line in list_envs():
-        if options.text.lower() in str(line).lower():
-            print(line)
+    found = [(env.id, env.actions or "-", env.kind, env.note) for env in list_envs()]
+    shown = [line for line in found if options.text.lower() in line[0].lower()]
+    if not shown:
+        raise UserError(
+            f"no environment with {options.text!r} in its name{nearest(options.text, [e[0] for e in found])}"
+        )
+    rows = [("environment", "actions", "kind", ""), *shown]
+    widths = [max(len(line[i]) for line in rows) for i in range(3)]
+    for *cells, note in rows:
+        print("  ".join([*(c.ljust(w) for c, w in zip(cells, widths, strict=True)), note]).rstrip())
     return 0
 
 
