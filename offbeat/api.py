@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from offbeat.acting import LoadedAgent
     from offbeat.config import RunConfig
+    from offbeat.load import LoadedAgent
     from offbeat.scores import Evaluation
     from offbeat.train import RunResult
 
@@ -32,15 +32,19 @@ def train(preset: str | Path | RunConfig, *, from_run: str | Path | None = None,
     return start(config, init_from=None if from_run is None else find_run(from_run))
 
 
-def load(run: str | Path, device: str = "cpu") -> LoadedAgent:
-    """The agent of a run (or of the newest run in a folder of runs) with its newest weights, ready to act.
+def load(run: str | Path, *, greedy: bool = True, seed: int = 0, device: str = "cpu") -> LoadedAgent:
+    """The agent of a run with its newest weights, ready to act: ``offbeat.load(run).act(observation)``.
 
-    Raises ``UserError`` where there is no run, ``CheckpointError`` where it has no complete checkpoint.
+    Args:
+        run: run folder, or a folder of runs (the newest is taken).
+        greedy: the most probable action, else one drawn with ``seed``.
+
+    Raises:
+        UserError: there is no run, or no complete checkpoint in it.
     """
-    from offbeat.acting import load_agent
-    from offbeat.runs import find_run
+    from offbeat.load import load as load_run
 
-    return load_agent(find_run(run), device)
+    return load_run(run, greedy=greedy, seed=seed, device=device)
 
 
 def evaluate(run: str | Path, *, episodes: int = 10, policy: str | None = None, seed: int = 0) -> Evaluation:

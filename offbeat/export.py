@@ -44,11 +44,13 @@ class ExportedNetwork(nn.Module):
 
 def export_run(run: Path, out: Path | None = None) -> Path:
     """Write the network of ``run`` with its newest weights to ``out`` (``RUN/policy.pt2``) and return the path."""
-    from offbeat.acting import load_agent
+    from offbeat.envs.registry import env_spec
+    from offbeat.load import load_agent, run_config
 
-    loaded = load_agent(run)
+    config = run_config(run)
+    agent, _ = load_agent(run, config, env_spec(config.eval_env), device="cpu")
     path = out or run / "policy.pt2"
-    export_agent(loaded.agent, path, {"run": run.name, "agent": loaded.config.agent_name, "env": loaded.config.env.id})
+    export_agent(agent, path, {"run": run.name, "agent": config.agent_name, "env": config.env.id})
     return path
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
+import argparse
 from pathlib import Path
 
 from offbeat.commands.arguments import Parser
@@ -21,7 +20,7 @@ def evaluate(arguments: list[str]) -> int:
     run = find_run(options.run)
     _at_least_one("--episodes", options.episodes)
     if options.render:
-        return _watch(run, options.episodes, options.policy, options.seed, "eval --render")
+        return _watch(options)
     from offbeat.evaluate import evaluate_run
 
     print(evaluate_run(run, options.episodes, options.policy, options.seed).summary())
@@ -32,7 +31,7 @@ def play(arguments: list[str]) -> int:
     """Watch the agent."""
     options = _played("play", "Watch a run's newest weights play, in a window.", 1).parse_args(arguments)
     _at_least_one("--episodes", options.episodes)
-    return _watch(find_run(options.run), options.episodes, options.policy, options.seed, "play")
+    return _watch(options)
 
 
 def record(arguments: list[str]) -> int:
@@ -44,7 +43,9 @@ def record(arguments: list[str]) -> int:
     _at_least_one("--episodes", options.episodes)
     from offbeat.record import record_run
 
-    print(record_run(find_run(options.run), options.out, options.format, options.episodes))
+    print(
+        record_run(find_run(options.run), options.out, options.format, options.episodes, options.policy, options.seed)
+    )
     return 0
 
 
@@ -101,18 +102,9 @@ def _at_least_one(name: str, value: int) -> None:
         raise UserError(f"{name}={value} is out of range; it must be at least 1")
 
 
-def _watch(run: Path, episodes: int, policy: str | None, seed: int, command: str) -> int:
-    """Play in a window; without a display, say what to do instead."""
-    if not has_display():
-        raise UserError(f"'offbeat {command}' needs a display and there is none; film it with: offbeat record {run}")
+def _watch(options: argparse.Namespace) -> int:
+    """Play in a window."""
     from offbeat.evaluate import play_run
 
-    print(play_run(run, episodes, policy, seed).summary())
+    print(play_run(find_run(options.run), options.episodes, options.policy, options.seed).summary())
     return 0
-
-
-def has_display() -> bool:
-    """Whether a window can be opened here."""
-    if sys.platform in ("darwin", "win32"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
