@@ -1,0 +1,109 @@
+"""Torsos: what they do to pixels, vectors and integers, and how large they are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from offbeat.networks.torsos import Torso, choose_torso
+from offbeat.types import ArraySpec
+
+ATARI = ArraySpec((4, 84, 84), "uint8", 0, 255)
+GRID = ArraySpec((6, 10, 10), "uint8", 0, 1)
+VECTOR = ArraySpec((3,))
+CHOICE = ArraySpec((), "int64", 0, 4)
+
+
+def count(module) -> int:
+    return sum(weight.numel() for weight in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "size", "weights"),
+    [
+        # Convolutions and the layer after them, counted by hand from the published descriptions.
+        ("nature", ATARI, 512, (4 * 64 + 1) * 32 + (32 * 16 + 1) * 64 + (64 * 9 + 1) * 64 + (64 * 49 + 1) * 512),
+        ("resnet", ATARI, 256, 1_091_038 - (6 + 1) * (257 + 1)),  # R2AC's published count, less reward input and heads
+        ("minatar", GRID, 128, (6 * 9 + 1) * 16 + (16 * 64 + 1) * 128),
+        ("mlp", VECTOR, 64, (3 + 1) * 64 + (64 + 1) * 64),
+    ],
+)
+def test_sizes(kind, spec, size, weights):
+    torso = Torso({"observation": spec}, kind)
+    assert torso.output_size == size
+    assert count(torso) == weights
+    x = torch.zeros(2, 3, *spec.shape).to(getattr(torch, spec.dtype))
+    assert torso({"observation": x}).shape == (2, 3, size)
+
+
+@pytest.mark.parametrize("kind", ["nature", "resnet"])
+def test_scaling_in_the_weights_equals_scaling_the_image(kind):
+    torch.manual_seed(0)
+    stored, scaled = Torso({"image": ATARI}, kind), Torso({"image": ArraySpec(ATARI.shape, "float32")}, kind)
+    scaled.load_state_dict(stored.state_dict())
+    image = torch.randint(256, (2, 2, *ATARI.shape), dtype=torch.uint8)
+    torch.testing.assert_close(stored({"image": image}), scaled({"image": image.float() / 255}), rtol=1e-4, atol=1e-5)
+
+
+def test_flags_are_not_scaled():
+    torso = Torso({"image": GRID}, "minatar")
+    image = torch.randint(2, (2, 2, *GRID.shape), dtype=torch.uint8)
+    conv = torso.trunks[0][0]
+    expected = functional.conv2d(image.flatten(0, 1).float(), conv.weight, conv.bias).relu().flatten(1)
+    expected = torso.image_layer(expected).relu().reshape(2, 2, -1)
+    torch.testing.assert_close(torso({"image": image}), expected)
+
+
+@pytest.mark.parametrize("kind", ["nature", "resnet"])
+def test_channels_last_changes_layout_only(kind):
+    torch.manual_seed(0)
+    torso = Torso({"image": ATARI}, kind)
+    image = torch.randint(256, (2, 2, *ATARI.shape), dtype=torch.uint8)
+    plain = torso({"image": image})
+    torso.channels_last = True
+    assert torso.channels_last
+    torch.testing.assert_close(torso({"image": image}), plain, rtol=1e-4, atol=1e-5)
+    assert all(weight.is_contiguous() for weight in torso.parameters())
+
+
+def test_dictionary_joins_images_vectors_and_one_hot_integers():
+    specs = {"choice": CHOICE, "image": ATARI, "vector": VECTOR, "map": GRID}
+    torso = Torso(specs, "resnet")
+    assert torso.output_size == 256 + 5 + 3
+    observation = {
+        "choice": torch.tensor([[0, 4]]),
+        "image": torch.randint(256, (1, 2, *ATARI.shape), dtype=torch.uint8),
+        "vector": torch.randn(1, 2, 3),
+        "map": torch.randint(2, (1, 2, *GRID.shape), dtype=torch.uint8),
+    }
+    features = torso(observation)
+    torch.testing.assert_close(features[..., 256:261], functional.one_hot(observation["choice"], 5).float())
+    torch.testing.assert_close(features[..., 261:], observation["vector"])
+    observation["map"] = 1 - observation["map"]
+    assert not torch.equal(torso(observation)[..., :256], features[..., :256])
+
+
+def test_mlp_takes_everything_flattened():
+    specs = {"choice": CHOICE, "pixels": ArraySpec((2, 2, 2), "uint8", 0, 255), "vector": VECTOR}
+    torso = Torso(specs, "mlp", hidden_size=(7,), activation="relu")
+    pixels = torch.randint(256, (1, 2, 2, 2, 2), dtype=torch.uint8)
+    choice, vector = torch.tensor([[1, 2]]), torch.randn(1, 2, 3)
+    joined = torch.cat([functional.one_hot(choice, 5).float(), pixels.reshape(1, 2, 8) / 255, vector], -1)
+    expected = torso.mlp[0](joined).relu()
+    torch.testing.assert_close(torso({"choice": choice, "pixels": pixels, "vector": vector}), expected)
+
+
+def test_auto():
+    assert choose_torso({"observation": ATARI}) == "nature"
+    assert choose_torso({"observation": GRID}) == "minatar"
+    assert choose_torso({"observation": VECTOR}) == "mlp"
+    assert choose_torso({"observation": ATARI, "map": GRID}) == "minatar"
+    assert choose_torso({"observation": ArraySpec((1, 2, 5), "uint8")}) == "mlp"
+
+
+def test_says_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"torso='nature' needs an image \[C, H, W\] among the observations, got"):
+        Torso({"observation": VECTOR}, "nature")
+    with pytest.raises(ValueError, match=r"torso='nature' needs images of at least 36 pixels a side, got observation"):
+        Torso({"observation": GRID}, "nature")
