@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+import torch
+
+from offbeat.envs.base import VectorEnv
+from offbeat.replay.layout import StreamLayout
+from offbeat.replay.stacking import FrameStacker
+from offbeat.runtime.ports import MetricSink, Policy, StopSignal, StreamWriter
+from offbeat.runtime.staging import Staging
+from offbeat.types import ArrayDict, EnvStep, Inputs
+
+REPORT_S = 1.0
+"""An actor reports its counters about so often. Unit: seconds."""
 
 
 @dataclass(frozen=True)
@@ -26,3 +41,159 @@ class ActorConfig:
     """An actor that shows no life for so long is reported with its stack, killed and replaced. Unit: seconds."""
     max_restarts: int = 5
     """Replacements of dead or hung actors in a run; one more ends it."""
+
+
+def run_actor(
+    envs: VectorEnv,
+    policy: Policy,
+    streams: StreamWriter,
+    metrics: MetricSink,
+    stop: StopSignal,
+    work: ActorWork,
+) -> Iterator[None]:
+    """Act for ever. Yields after each appended round of blocks: between two yields weights are taken over once at most.
+
+    The order at a yield is fixed: blocks appended, newest rows received but not acted on. That is where an engine may
+    save ``work`` and ``envs``, or stop.
+    """
+    staging = work.staging
+    if work.rows is None:
+        left_over = streams.attach(staging.streams)
+        if left_over is not None:
+            work.adopt(left_over)
+        envs.reset(work.seed)
+        work.rows = envs.recv()
+    policy.refresh()
+    while not stop.is_set():
+        rows = work.rows
+        ended = staging.complete(rows)
+        if len(ended):
+            streams.append(staging.take(ended, rows))
+            yield
+            policy.refresh()
+        inputs = work.observe(rows)
+        due = staging.due(rows.env_ids)
+        if len(due):
+            staging.keep(due, policy.core_state(due))
+        started = time.perf_counter()
+        output = policy.act(rows.env_ids, inputs)
+        action = output.action.cpu().numpy()
+        extras = {name: value.cpu().numpy() for name, value in output.extras.items()}
+        acted = time.perf_counter()
+        envs.send(action)
+        staging.act(rows.env_ids, action, extras, policy.version)
+        work.remember(rows, action)
+        streams.produced(staging.streams[rows.env_ids])
+        work.rows = envs.recv()
+        work.account(metrics, acted - started, time.perf_counter() - acted)
+
+
+class ActorWork:
+    """What an actor carries from step to step: rows in hand, unfinished blocks, frame stacks, scores.
+
+    Args:
+        layout: of the streams.
+        streams: stream of each environment, [K] int64.
+        block: rows per appended block.
+        discount: gamma.
+        wants_last: whether inputs carry the last action and reward.
+        seed: of the environments' first reset.
+        frame_skip: frames per agent step.
+    """
+
+    def __init__(
+        self,
+        layout: StreamLayout,
+        streams: np.ndarray,
+        *,
+        block: int,
+        discount: float,
+        wants_last: bool,
+        seed: int,
+        frame_skip: int = 1,
+    ) -> None:
+        count = len(streams)
+        self.seed, self.wants_last, self.frame_skip = seed, wants_last, frame_skip
+        self.staging = Staging(layout, streams, block, discount)
+        self.stacker = FrameStacker(layout, count)
+        self.rows: EnvStep | None = None
+        self.last_action = layout.action.zeros(count)
+        self.returns = np.zeros(count, np.float64)
+        self.lengths = np.zeros(count, np.int64)
+        self.steps = 0
+        self._act_s = self._env_s = 0.0
+        self._reported = time.perf_counter()
+
+    def adopt(self, open_rows: ArrayDict) -> None:
+        """Go on with streams that a dead actor left."""
+        self.staging.adopt(open_rows)
+
+    def observe(self, rows: EnvStep) -> Inputs:
+        """Open the rows and build what the network sees of them, [1, n, ...]."""
+        self.staging.open(rows)
+        stacked = self.stacker.push(rows.env_ids, rows.observation, rows.first)
+        observation = {key: torch.from_numpy(value).unsqueeze(0) for key, value in stacked.items()}
+        first = torch.from_numpy(rows.first).unsqueeze(0)
+        if not self.wants_last:
+            return Inputs(observation, first)
+        fresh = rows.first
+        action = self.last_action[rows.env_ids]
+        action[fresh] = 0
+        reward = np.where(fresh, 0.0, rows.reward).astype(np.float32)
+        return Inputs(observation, first, torch.from_numpy(action).unsqueeze(0), torch.from_numpy(reward).unsqueeze(0))
+
+    def remember(self, rows: EnvStep, action: np.ndarray) -> None:
+        """Keep what the next observation's inputs need."""
+        self.last_action[rows.env_ids] = action
+
+    def account(self, metrics: MetricSink, act_s: float, env_s: float) -> None:
+        """Add up scores of the rows in hand, report ended episodes, and the counters once in a while."""
+        rows = self.rows
+        assert rows is not None
+        ids = rows.env_ids
+        self.steps += int(rows.valid.sum())
+        self._act_s += act_s
+        self._env_s += env_s
+        self.returns[ids] += rows.raw_reward
+        self.lengths[ids] += ~rows.first
+        for env in ids[~rows.valid]:
+            length = int(self.lengths[env])
+            metrics.write(
+                "episode",
+                {"return": float(self.returns[env]), "length": length, "episode_frames": length * self.frame_skip},
+            )
+            self.returns[env] = 0.0
+            self.lengths[env] = 0
+        now = time.perf_counter()
+        if now - self._reported >= REPORT_S:
+            self._reported = now
+            metrics.write("actor", {"steps": self.steps, "forward_s": self._act_s, "env_s": self._env_s})
+
+    def state(self) -> ArrayDict:
+        """Everything needed to go on exactly, at a yield of ``run_actor``."""
+        rows = self.rows
+        assert rows is not None
+        saved = {f"staging/{name}": value for name, value in self.staging.state().items()}
+        saved |= {f"stacker/{name}": value for name, value in self.stacker.state().items()}
+        saved |= {f"rows/observation/{key}": value for key, value in rows.observation.items()}
+        for name in ("env_ids", "reward", "raw_reward", "terminated", "truncated", "first", "valid"):
+            saved[f"rows/{name}"] = getattr(rows, name)
+        if rows.elapsed is not None:
+            saved["rows/elapsed"] = rows.elapsed
+        saved |= {"last_action": self.last_action, "returns": self.returns, "lengths": self.lengths}
+        saved["steps"] = np.array([self.steps])
+        return {name: np.array(value) for name, value in saved.items()}
+
+    def load_state(self, state: ArrayDict) -> None:
+        """Back to a saved state; ``run_actor`` then goes on where it yielded."""
+
+        def part(prefix: str) -> ArrayDict:
+            return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+        self.staging.load_state(part("staging/"))
+        self.stacker.load_state(part("stacker/"))
+        rows = part("rows/")
+        observation = {name[len("observation/") :]: rows.pop(name) for name in list(rows) if name.startswith("obs")}
+        self.rows = EnvStep(observation=observation, **rows)
+        self.last_action, self.returns, self.lengths = state["last_action"], state["returns"], state["lengths"]
+        self.steps = int(state["steps"][0])

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from offbeat.envs.base import VectorEnv
+from offbeat.evaluate import Evaluation, play_episodes
+from offbeat.runtime.policy import LocalPolicy
+from offbeat.runtime.ports import MetricSink, StopSignal
+
 
 @dataclass(frozen=True)
 class EvaluationConfig:
@@ -22,3 +27,33 @@ class EvaluationConfig:
     """One evaluation of the final weights."""
     threads: int = 1
     """Torch threads of the evaluator."""
+
+
+def run_evaluator(
+    envs: VectorEnv,
+    policy: LocalPolicy,
+    metrics: MetricSink,
+    stop: StopSignal,
+    config: EvaluationConfig,
+    *,
+    seed: int,
+    point: dict[str, float],
+) -> Evaluation:
+    """One evaluation: take the newest weights, play whole episodes, report raw scores tagged with version and ``point``.
+
+    A stop in the middle ends it; what was played until then is returned but not reported.
+    """
+    version = policy.refresh()
+    result = play_episodes(
+        envs,
+        policy.agent,
+        episodes=config.episodes,
+        greedy=config.policy == "greedy",
+        seed=seed,
+        stop=stop.is_set,
+        version=version,
+    )
+    if result.complete:
+        record = result.record() | point
+        metrics.write("evaluation", record)
+    return result

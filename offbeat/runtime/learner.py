@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+import torch
+
+from offbeat.agents.base import Agent
+from offbeat.runtime.optimiser import FlatOptimiser
+from offbeat.runtime.ports import BatchSource, MetricSink, ParamPublisher, PrioritySink, StopSignal
+from offbeat.types import LossOutput, Unroll
+
+IDLE_S = 0.5
+"""Longest wait for a batch before the learner looks up. Unit: seconds."""
+REPORT_S = 0.5
+"""The learner reports about so often. Unit: seconds."""
+COUNTERS = ("updates", "agent_steps", "samples", "skipped")
+"""Counters of ``LearnerWork`` that a checkpoint holds."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +68,153 @@ class LearnerConfig:
     """Unrolls whose newest row is older than so many updates are skipped and counted; 0: none are."""
     nonfinite_limit: int = 20
     """Consecutive updates with a non-finite loss or gradient that are skipped before the run stops with a diagnosis."""
+
+
+def run_learner(
+    agent: Agent,
+    batches: BatchSource,
+    params: ParamPublisher,
+    priorities: PrioritySink | None,
+    metrics: MetricSink,
+    stop: StopSignal,
+    work: LearnerWork,
+) -> Iterator[str]:
+    """Learn until ``work`` has trained on all its frames. Yields ``"trained"`` after each update, ``"idle"`` without a batch.
+
+    At every yield the weights are published and nothing is half done.
+    """
+    params.publish(work.optimiser.flat, work.updates)
+    while not stop.is_set() and not work.finished():
+        waited = time.perf_counter()
+        batch = batches.next(IDLE_S)
+        started = time.perf_counter()
+        work.wait_s += started - waited
+        if batch is None:
+            yield "idle"
+            continue
+        output = work.train_step(agent, batch)
+        if output is not None:
+            if priorities is not None and output.priorities is not None:
+                fresh = output.priorities.cpu().numpy()
+                priorities.update(batch.stream.cpu().numpy(), batch.row.cpu().numpy(), fresh)
+            if work.updates % work.config.publish_every == 0:
+                params.publish(work.optimiser.flat, work.updates)
+        batches.done(batch)
+        work.count(batch, batches, time.perf_counter() - started)
+        work.report(metrics)
+        yield "trained"
+    if params.version() < work.updates:
+        params.publish(work.optimiser.flat, work.updates)
+
+
+class NonFinite(RuntimeError):
+    """Too many updates in a row had a loss or gradient that is not finite; the text says what was seen."""
+
+
+class LearnerWork:
+    """What the learner carries: optimiser, counters, sums of metrics.
+
+    Args:
+        agent: owns the network that is trained.
+        config: batches, optimiser, precision.
+        total_steps: agent steps to train on.
+        frame_skip: frames per agent step.
+    """
+
+    def __init__(self, agent: Agent, config: LearnerConfig, *, total_steps: int, frame_skip: int) -> None:
+        self.config, self.total_steps, self.frame_skip = config, total_steps, frame_skip
+        agent.network.train()
+        self.optimiser = FlatOptimiser(agent.network, config)
+        self.device = self.optimiser.flat.device
+        self.updates = self.agent_steps = self.samples = self.skipped = 0
+        self._bad_in_a_row = 0
+        self.wait_s = self._train_s = 0.0
+        self._loss = torch.compile(agent.loss) if config.compile else agent.loss
+        self._sums: dict[str, torch.Tensor] = {}
+        self._summed = 0
+        self._lag = 0.0
+        self._reported = time.perf_counter()
+        self._sources: dict[str, float] = {}
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+        return min(1.0, self.agent_steps / max(1, self.total_steps))
+
+    def finished(self) -> bool:
+        """Whether all steps were trained on."""
+        return self.agent_steps >= self.total_steps
+
+    def train_step(self, agent: Agent, batch: Unroll) -> LossOutput | None:
+        """One update; None if it was skipped because the loss or a gradient was not finite."""
+        bf16 = self.config.precision == "bf16"
+        self.optimiser.zero()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            output: LossOutput = self._loss(batch, self.progress)
+        output.loss.backward()  # type: ignore[no-untyped-call]
+        norm, finite = self.optimiser.step(self.progress)
+        if not finite or not bool(torch.isfinite(output.loss)):
+            self._skip(batch, output, norm)
+            return None
+        self._bad_in_a_row = 0
+        self.updates += 1
+        for name, value in (*output.metrics.items(), ("loss", output.loss.detach()), ("gradient_norm", norm)):
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        self._summed += 1
+        return output
+
+    def _skip(self, batch: Unroll, output: LossOutput, norm: torch.Tensor) -> None:
+        self.skipped += 1
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row < self.config.nonfinite_limit:
+            return
+        reward, weights = batch.reward, self.optimiser.flat
+        raise NonFinite(
+            f"{self._bad_in_a_row} updates in a row were skipped because they were not finite "
+            f"(loss {float(output.loss.detach()):.3g}, gradient norm {float(norm):.3g}); "
+            f"rewards of the last batch in [{float(reward.min()):.3g}, {float(reward.max()):.3g}], "
+            f"weights finite: {bool(torch.isfinite(weights).all())}. "
+            "Try a lower learner.learning_rate, env.reward_clip, or learner.precision fp32; "
+            "learner.nonfinite_limit sets how many are tolerated."
+        )
+
+    def count(self, batch: Unroll, batches: BatchSource, train_s: float) -> None:
+        """Count a batch that was handed to training."""
+        length, width = batch.reward.shape
+        self.samples += length * width
+        self.agent_steps = batches.steps()
+        self._lag += self.updates - float(batch.param_version.double().mean())
+        self._train_s += train_s
+        self._sources = batches.stats()
+
+    def report(self, metrics: MetricSink, force: bool = False) -> None:
+        """Send the sums since the last report, about once a second."""
+        now = time.perf_counter()
+        if not self._summed or (now - self._reported < REPORT_S and not force):
+            return
+        values = {name: float(total) / self._summed for name, total in self._sums.items()}
+        values |= {
+            "updates": self.updates,
+            "samples": self.samples,
+            "agent_steps": self.agent_steps,
+            "frames": self.agent_steps * self.frame_skip,
+            "learning_rate": self.optimiser.learning_rate(self.progress),
+            "policy_lag": self._lag / self._summed,
+            "wait_s": self.wait_s,
+            "train_s": self._train_s,
+            "skipped": self.skipped,
+        }
+        metrics.write("learner", values | self._sources)
+        self._sums, self._summed, self._lag, self._reported = {}, 0, 0.0, now
+        self.wait_s = self._train_s = 0.0
+
+    def counters(self) -> dict[str, int]:
+        """The counters that a checkpoint holds."""
+        return {name: int(getattr(self, name)) for name in COUNTERS}
+
+    def load_state(self, optimiser: dict[str, torch.Tensor], counters: dict[str, int]) -> None:
+        """Back to saved statistics and counters; empty ones leave theirs as they are. The weights are the network's."""
+        if optimiser:
+            self.optimiser.load_state(optimiser)
+        for name, value in counters.items():
+            setattr(self, name, value)

@@ -1,0 +1,138 @@
+"""Where a learner's batches come from: a mixture of samplers over the streams, assembled ahead of need in a thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+
+from offbeat.replay.fifo import Fifo
+from offbeat.replay.mixture import Mixture
+from offbeat.replay.streams import StreamStore
+from offbeat.runtime.ports import Stopped
+from offbeat.runtime.shm import Bell, Wait
+from offbeat.types import Unroll
+
+
+class StreamBatches:
+    """Batches of a mixture, moved to the learner's device.
+
+    Args:
+        mixture: draws and assembles.
+        store: the streams.
+        device: where batches go.
+        wait: how to wait for rows; None: never (``next`` then answers at once).
+        writers: rung when a batch has made room.
+        prefetch: batches assembled ahead by a thread; 0: assembled in ``next``.
+        oldest: gives the lowest version of weights that fifo unrolls may have been acted with.
+        trained: agent steps learnt from before (a resumed run).
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        store: StreamStore,
+        device: torch.device,
+        *,
+        wait: Wait | None = None,
+        writers: list[Bell] | None = None,
+        prefetch: int = 0,
+        oldest: Callable[[], int] = lambda: 0,
+        trained: int = 0,
+    ) -> None:
+        self.mixture, self._store, self._device = mixture, store, device
+        self._wait, self._writers = wait, writers or []
+        self._oldest = oldest
+        counts = [count for sampler, count in zip(mixture.samplers, mixture.counts) if isinstance(sampler, Fifo)]
+        self._fresh_rows = counts[0] * mixture.length if counts else 0
+        self._steps = trained if counts else trained - int(store.head.sum())
+        self._ready: queue.Queue[Unroll | BaseException] = queue.Queue(maxsize=max(1, prefetch))
+        self._lock = threading.Lock()
+        self._ending = False
+        self._thread = threading.Thread(target=self._work_ahead, name="assembly", daemon=True) if prefetch else None
+        if self._thread is not None:
+            self._thread.start()
+
+    def next(self, timeout_s: float) -> Unroll | None:
+        """The next batch; None if there was none within the time."""
+        if self._thread is None:
+            return self._assemble(timeout_s)
+        try:
+            batch = self._ready.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if isinstance(batch, BaseException):
+            raise batch
+        return batch
+
+    def _assemble(self, timeout_s: float) -> Unroll | None:
+        found: list[Unroll] = []
+
+        def sample() -> bool:
+            with self._lock:
+                batch = self.mixture.sample(self._oldest())
+            if batch is not None:
+                found.append(batch)
+            return batch is not None
+
+        ready = sample() if self._wait is None else self._wait.until("batch", sample, timeout_s)
+        if not ready:
+            return None
+        for bell in self._writers:
+            bell.ring()
+        batch = found[0]
+        if self._device.type == "cuda":
+            moved: Unroll = _pinned(batch).to(self._device)
+            return moved
+        return batch
+
+    def _work_ahead(self) -> None:
+        try:
+            while not self._ending:
+                batch = self._assemble(0.5)
+                while batch is not None and not self._ending:
+                    try:
+                        self._ready.put(batch, timeout=0.5)
+                        batch = None
+                    except queue.Full:
+                        continue
+        except Stopped as stopped:
+            self._ready.put(stopped)
+        except BaseException as error:  # handed to the training thread, which raises it
+            self._ready.put(error)
+
+    def done(self, batch: Unroll) -> None:
+        """The batch was trained on."""
+        with self._lock:
+            self.mixture.done(batch)
+            self._steps += self._fresh_rows
+
+    def steps(self) -> int:
+        """Agent steps learnt from: rows handed out by fifos and trained on, or stored rows where there is no fifo."""
+        return self._steps if self._fresh_rows else self._steps + int(self._store.head.sum())
+
+    def stats(self) -> dict[str, float]:
+        """Numbers of the samplers."""
+        with self._lock:
+            return self.mixture.stats() | {"queue": float(self._ready.qsize())}
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ending = True
+        if self._thread is not None:
+            self._thread.join(timeout=5.0)
+
+
+def _pinned(value: Any) -> Any:
+    """The same dataclass, dict or tensor in page-locked memory, so that the copy to the device runs beside other work."""
+    if isinstance(value, torch.Tensor):
+        return value.pin_memory()
+    if isinstance(value, dict):
+        return {key: _pinned(item) for key, item in value.items()}
+    if hasattr(value, "__dataclass_fields__"):
+        return replace(value, **{f.name: _pinned(getattr(value, f.name)) for f in fields(value)})
+    return value

@@ -1,0 +1,101 @@
+"""What the main process decides in every engine: when to evaluate, when to save, when to stop; and how a save is put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offbeat.checkpoint import CheckpointError, begin
+
+if TYPE_CHECKING:
+    from offbeat.metrics import MetricLogger
+    from offbeat.runtime.world import World
+
+Save = Callable[[Path], dict[str, Any]]
+"""Asks every role for its part in that folder; returns ``counters`` and the names of the ``parts`` written."""
+
+
+class Conductor:
+    """Schedules of a run, in the main process.
+
+    Args:
+        world: of the run.
+        run: run folder.
+        logger: takes every record.
+        say: prints a line to the user and the run's log.
+        meta: what the checkpoint that this run goes on from held, or {}.
+    """
+
+    def __init__(
+        self, world: World, run: Path, logger: MetricLogger, say: Callable[[str], None], meta: dict[str, Any]
+    ) -> None:
+        self.world, self.run, self.logger, self.say = world, run, logger, say
+        self.evaluations = int(meta.get("evaluations", 0))
+        self.resumes = int(meta.get("resumes", -1)) + 1
+        self.updates = self.agent_steps = 0
+        self._saved_updates = int(meta.get("counters", {}).get("updates", 0))
+        self._saved_at = time.monotonic()
+        self.stop_reason: str | None = None
+
+    def progress(self, updates: int, agent_steps: int) -> None:
+        """Where the learner is now."""
+        self.updates, self.agent_steps = updates, agent_steps
+
+    @property
+    def frames(self) -> int:
+        """Environment frames trained on."""
+        return self.agent_steps * self.world.spec.frame_skip
+
+    def point(self) -> dict[str, float]:
+        """Where the run is, for records."""
+        return {"frames": self.frames, "agent_steps": self.agent_steps, "updates": self.updates}
+
+    def evaluation_due(self) -> bool:
+        """Whether the next evaluation of the schedule should start; counts it."""
+        every = self.world.config.evaluation.every_frames
+        if not every or self.frames < (self.evaluations + 1) * every:
+            return False
+        self.evaluations = self.frames // every
+        return True
+
+    def checkpoint_due(self) -> bool:
+        """Whether it is time to save."""
+        config = self.world.config.checkpoint
+        if config.every_updates and self.updates - self._saved_updates >= config.every_updates:
+            return True
+        timed = config.every_s and not self.world.config.deterministic and self.world.config.engine != "inline"
+        return bool(timed) and time.monotonic() - self._saved_at >= config.every_s
+
+    def save(self, save: Save) -> Path | None:
+        """Write a checkpoint. None if the disk does not take it: the run goes on and the older ones stay."""
+        self._saved_updates, self._saved_at = self.updates, time.monotonic()
+        try:
+            draft = begin(self.run, self.agent_steps)
+            try:
+                answer = save(draft.path)
+                counters = answer["counters"]
+                draft.agent_steps = counters["agent_steps"]
+                for part in answer["parts"]:
+                    draft.adopt(part)
+                self.logger.flush()
+                meta = {
+                    "counters": counters,
+                    "evaluations": self.evaluations,
+                    "resumes": self.resumes,
+                    "metrics": self.logger.offsets(),
+                    "frames": counters["agent_steps"] * self.world.spec.frame_skip,
+                    "version": counters["updates"],
+                }
+                return draft.commit(meta, self.world.config.checkpoint.keep)
+            except BaseException:
+                draft.abort()
+                raise
+        except (CheckpointError, OSError) as error:
+            self.say(f"checkpoint failed, the run goes on and earlier ones are kept: {error}")
+            return None
+
+    def ask_to_stop(self, reason: str) -> None:
+        """End the run at the next boundary, saving it."""
+        self.stop_reason = self.stop_reason or reason

@@ -1,0 +1,51 @@
+"""The fixed schedule of deterministic runs, whatever hosts the roles: act, learn, evaluate if due, save if due."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from offbeat.runtime.conductor import Conductor
+
+
+class Roles(Protocol):
+    """The roles of a run, all at rest between two calls."""
+
+    def act(self) -> None:
+        """Every actor appends one block to each of its streams, acting with the weights published before."""
+
+    def learn(self) -> dict[str, Any]:
+        """The learner trains on every batch that is ready; {"finished", "updates", "agent_steps"}."""
+
+    def evaluate(self, number: int, point: dict[str, float]) -> None:
+        """One evaluation of the current weights."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Every role writes its part of a checkpoint."""
+
+    def pump(self) -> None:
+        """Take in what roles have reported; raise if one has failed."""
+
+
+def run_rounds(roles: Roles, conductor: Conductor) -> bool:
+    """Rounds until the learner is finished or the conductor stops; saves at the end. True if finished."""
+    while True:
+        if conductor.stop_reason is not None:
+            conductor.save(roles.save)
+            return False
+        roles.act()
+        status = roles.learn()
+        roles.pump()
+        conductor.progress(status["updates"], status["agent_steps"])
+        conductor.logger.tick()
+        finished = bool(status["finished"])
+        if conductor.evaluation_due() and not finished:
+            roles.evaluate(conductor.evaluations, conductor.point())
+        if finished:
+            conductor.save(roles.save)
+            if conductor.world.config.evaluation.at_end:
+                roles.evaluate(conductor.evaluations + 1_000_000, conductor.point())
+            roles.pump()
+            return True
+        if conductor.checkpoint_due():
+            conductor.save(roles.save)

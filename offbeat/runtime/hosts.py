@@ -1,0 +1,353 @@
+"""Hosts: each builds one role's parts from the world and runs the role's loop in steps, wherever an engine puts it.
+
+A host answers commands: ``advance`` (an actor: one block of every stream; the learner: every batch that is ready),
+``save`` (write its part of a checkpoint), ``evaluate``. Engines call them directly or through a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from offbeat.agents.base import Agent
+from offbeat.agents.make import make_agent
+from offbeat.checkpoint import load_weights, write_part
+from offbeat.envs.base import EnvConfig, StateUnsupported, VectorEnv
+from offbeat.envs.registry import make_env
+from offbeat.replay.mixture import make_mixture
+from offbeat.runtime.actor import ActorWork, run_actor
+from offbeat.runtime.batches import StreamBatches
+from offbeat.runtime.evaluator import run_evaluator
+from offbeat.runtime.inference import RemotePolicy, run_inference
+from offbeat.runtime.learner import LearnerWork, run_learner
+from offbeat.runtime.policy import LocalPolicy
+from offbeat.runtime.ports import MetricSink, Policy
+from offbeat.runtime.shm import Heart
+from offbeat.runtime.world import World
+from offbeat.runtime.writer import StoreWriter
+
+HOLD_S = 5.0
+"""Longest wait for writers to finish their blocks before the streams are saved. Unit: seconds."""
+Parts = dict[str, dict[str, Any]]
+"""A loaded checkpoint: part -> name -> tensor or array."""
+
+
+class Host(Protocol):
+    """One role in steps."""
+
+    def advance(self) -> dict[str, Any]:
+        """Do one round's work; {"finished": bool, ...}."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write this role's part of a checkpoint into ``folder``; returns what belongs into its meta data."""
+
+    def close(self) -> None:
+        """Free the role's resources."""
+
+
+class Stop:
+    """A stop signal that also counts as a sign of life: roles look at it in every step."""
+
+    def __init__(self, world: World, heart: Heart) -> None:
+        self._world, self._heart = world, heart
+
+    def is_set(self) -> bool:
+        """True once the run should end."""
+        self._heart.beat()
+        return self._world.stopped()
+
+
+def seeds(world: World, role: int, *path: int) -> list[int]:
+    """Two independent seeds of 63 bits for one role: environments and network."""
+    words = np.random.SeedSequence([world.config.seed, role, *path]).generate_state(2, np.uint64)
+    return [int(word >> np.uint64(1)) for word in words]
+
+
+def device_of(world: World, own: str) -> torch.device:
+    """The device of a role: its own setting, else the run's; ``auto`` is CUDA where there is one."""
+    name = own if own != "auto" else world.config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def build_agent(world: World, device: torch.device | str) -> Agent:
+    """A role's own agent; every copy starts from the same weights, those of the run's seed."""
+    torch.manual_seed(world.config.seed)
+    if world.agent_factory is not None:
+        made: Agent = world.agent_factory(world.config.agent, world.spec, device)
+    else:
+        made = make_agent(world.config.agent_name, world.config.agent, world.spec, device)
+    if hasattr(made.network, "channels_last"):
+        made.network.channels_last = world.config.learner.channels_last  # type: ignore[assignment]
+    return made
+
+
+def build_envs(world: World, config: EnvConfig, count: int, *, batch: int = 0, threads: int = 1) -> VectorEnv:
+    """Environments of a role."""
+    return make_env(
+        config,
+        count,
+        batch_size=batch or None,
+        threads=threads,
+        deterministic=is_deterministic(world),
+        factory=world.env_factory,
+    )
+
+
+def is_deterministic(world: World) -> bool:
+    """Whether the run's schedule is fixed."""
+    return world.config.deterministic or world.config.engine == "inline"
+
+
+class ActorHost:
+    """An actor with its environments and policy."""
+
+    def __init__(
+        self, world: World, index: int, metrics: MetricSink, *, incarnation: int = 0, loaded: Parts | None = None, free: bool
+    ) -> None:
+        config, self._world, self.name = world.config, world, f"actor-{index}"
+        self._threads = config.actor.threads
+        torch.set_num_threads(self._threads)
+        env_seed, act_seed = seeds(world, 1, index, incarnation)
+        streams = world.streams_of(index)
+        self.envs = build_envs(world, config.env, len(streams), batch=config.actor.batch, threads=config.actor.env_threads)
+        wait = world.wait(self.name) if free else None
+        self.policy: LocalPolicy | RemotePolicy
+        agent = build_agent(world, "cpu")
+        if world.inbox is not None and wait is not None:
+            self.policy = RemotePolicy(world.inbox, index, wait, world.bells["inference"], agent.wants_last)
+        else:
+            self.policy = LocalPolicy(
+                agent, world.params.store, len(streams), seed=act_seed, precision=config.learner.precision
+            )
+        self.work = ActorWork(
+            world.layout,
+            streams,
+            block=config.learner.unroll_length,
+            discount=agent.discount,
+            wants_last=agent.wants_last,
+            seed=env_seed,
+            frame_skip=world.spec.frame_skip,
+        )
+        part = (loaded or {}).get(self.name)
+        if part is not None and not free:
+            self._load(part)
+        stop = Stop(world, world.heart(self.name))
+        writer = StoreWriter(world.store, wait, world.paused, world.bells["learner"])
+        self._loop = run_actor(self.envs, self._as_policy(), writer, metrics, stop, self.work)
+
+    def _as_policy(self) -> Policy:
+        return self.policy
+
+    def advance(self) -> dict[str, Any]:
+        """One block of every stream."""
+        torch.set_num_threads(self._threads)
+        return {"finished": next(self._loop, "ended") == "ended"}
+
+    def steps(self) -> Iterator[None]:
+        """The role's own loop, for engines that let it run."""
+        return self._loop
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write environments, policy and work; only between rounds."""
+        try:
+            envs = self.envs.state()
+        except StateUnsupported as error:
+            raise StateUnsupported(f"{error}; a deterministic run needs environments that can be saved exactly") from error
+        arrays = {f"envs/{name}": value for name, value in envs.items()}
+        arrays |= {f"work/{name}": value for name, value in self.work.state().items()}
+        arrays |= {f"policy/{name}": value for name, value in self.policy.state().items()}
+        write_part(folder, self.name, arrays)
+        return {}
+
+    def _load(self, part: dict[str, Any]) -> None:
+        groups: dict[str, dict[str, np.ndarray]] = {"envs": {}, "work": {}, "policy": {}}
+        for name, value in part.items():
+            group, rest = name.split("/", 1)
+            groups[group][rest] = np.asarray(value)
+        self.work.load_state(groups["work"])
+        self.policy.load_state(groups["policy"])
+        self.envs.load_state(groups["envs"])
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.envs.close()
+
+
+class LearnerHost:
+    """The learner with its sampler."""
+
+    name = "learner"
+
+    def __init__(
+        self, world: World, metrics: MetricSink, *, loaded: Parts | None = None, counters: dict[str, int] | None = None, free: bool
+    ) -> None:
+        config, self._world, self.metrics = world.config, world, metrics
+        self._threads = config.learner.threads
+        self._wait = world.wait(self.name) if free else None
+        torch.set_num_threads(self._threads)
+        self.agent = build_agent(world, device_of(world, config.learner.device))
+        skip = world.spec.frame_skip
+        self.work = LearnerWork(self.agent, config.learner, total_steps=-(-config.total_frames // skip), frame_skip=skip)
+        mixture = make_mixture(
+            world.store,
+            config.replay,
+            config.learner.batch_size,
+            config.learner.unroll_length,
+            self.agent.wants_last,
+            seeds(world, 2)[0],
+        )
+        self.mixture = mixture
+        if loaded is not None:
+            self._load(loaded, counters or {})
+        elif world.init_from is not None:
+            self.agent.network.load_state_dict(load_weights(world.init_from)[0])
+        writers = [bell for role, bell in world.bells.items() if role.startswith("actor")]
+        self.batches = StreamBatches(
+            mixture,
+            world.store,
+            self.work.device,
+            wait=self._wait,
+            writers=writers if free else [],
+            prefetch=config.learner.prefetch if free else 0,
+            oldest=self._oldest,
+            trained=self.work.agent_steps,
+        )
+        stop = Stop(world, world.heart(self.name))
+        self._loop = run_learner(self.agent, self.batches, world.params.store, None, metrics, stop, self.work)
+
+    def advance(self) -> dict[str, Any]:
+        """Train on every batch that is ready."""
+        torch.set_num_threads(self._threads)
+        for event in self._loop:
+            self.post()
+            if event == "idle":
+                break
+        return {"finished": self.work.finished(), "updates": self.work.updates, "agent_steps": self.work.agent_steps}
+
+    def steps(self) -> Iterator[str]:
+        """The role's own loop, for engines that let it run."""
+        return self._loop
+
+    def _oldest(self) -> int:
+        limit = self._world.config.learner.max_policy_lag
+        return max(0, self.work.updates - limit) if limit else 0
+
+    def post(self) -> None:
+        """Put the counters on the notice board."""
+        self._world.board["updates"][0] = self.work.updates
+        self._world.board["agent_steps"][0] = self.work.agent_steps
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write weights, optimiser, sampler, generators and (if wanted) the streams."""
+        state = self.agent.network.state_dict()
+        arrays: dict[str, Any] = {f"weights/{name}": value.detach().cpu() for name, value in state.items()}
+        arrays |= {f"optimiser/{name}": value.cpu() for name, value in self.work.optimiser.state().items()}
+        arrays["generator"] = torch.get_rng_state()
+        write_part(folder, self.name, arrays)
+        limits = self._world.config.checkpoint
+        keep = limits.replay and self._world.memory.nbytes <= limits.max_replay_gb * 2**30
+        if keep:
+            self._hold_writers()
+            streams = {f"streams/{name}": value for name, value in self._world.store.state().items()}
+            streams |= {f"mixture/{name}": value for name, value in self.mixture.state().items()}
+            self._world.board["pause"][0] = 0
+            self._world.ring()
+            write_part(folder, "streams", streams)
+        self.work.report(self.metrics, force=True)
+        return {"counters": self.work.counters(), "parts": [self.name, *(["streams"] if keep else [])]}
+
+    def _hold_writers(self) -> None:
+        """Keep actors from appending until the streams are copied; a block that is being written is waited for."""
+        if self._wait is None:
+            return
+        store = self._world.store
+        self._world.board["pause"][0] = 1
+        self._wait.until("writers", lambda: bool((store.reserved == store.head).all()), HOLD_S)
+
+    def _load(self, loaded: Parts, counters: dict[str, int]) -> None:
+        part = loaded[self.name]
+        weights = {name.removeprefix("weights/"): value for name, value in part.items() if name.startswith("weights/")}
+        self.agent.network.load_state_dict(weights)
+        optimiser = {name.removeprefix("optimiser/"): value for name, value in part.items() if name.startswith("optimiser/")}
+        self.work.load_state(optimiser, counters)
+        if "generator" in part:
+            torch.set_rng_state(torch.as_tensor(part["generator"], dtype=torch.uint8))
+        streams = loaded.get("streams")
+        if streams is not None:
+            mixture = {name.removeprefix("mixture/"): v for name, v in streams.items() if name.startswith("mixture/")}
+            self.mixture.load_state({name: np.asarray(value) for name, value in mixture.items()})
+
+    def close(self) -> None:
+        """End the assembly thread."""
+        self.batches.close()
+
+
+class EvaluatorHost:
+    """The evaluator with environments of its own, made at the first evaluation."""
+
+    name = "evaluator"
+
+    def __init__(self, world: World, metrics: MetricSink) -> None:
+        self._world, self._metrics = world, metrics
+        self._envs: VectorEnv | None = None
+        self._policy: LocalPolicy | None = None
+
+    def evaluate(self, number: int, point: dict[str, float]) -> dict[str, Any]:
+        """Score the current weights. ``number`` seeds the games; ``point``: where the run is, noted in the record."""
+        world, config = self._world, self._world.config.evaluation
+        torch.set_num_threads(config.threads)
+        if self._envs is None or self._policy is None:
+            self._envs = build_envs(world, world.config.eval_env, config.envs, threads=config.threads)
+            agent = build_agent(world, device_of(world, world.config.learner.device))
+            self._policy = LocalPolicy(agent, world.params.store, config.envs, seed=0)
+        stop = Stop(world, world.heart(self.name))
+        seed = seeds(world, 3, number)[0]
+        result = run_evaluator(self._envs, self._policy, self._metrics, stop, config, seed=seed, point=point)
+        return {"mean": result.mean, "complete": result.complete}
+
+    def advance(self) -> dict[str, Any]:
+        """Nothing: evaluations are asked for one by one."""
+        return {"finished": False}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Nothing: every evaluation starts from its number."""
+        return {}
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._envs is not None:
+            self._envs.close()
+
+
+class InferenceHost:
+    """The inference server."""
+
+    name = "inference"
+
+    def __init__(self, world: World, metrics: MetricSink) -> None:
+        torch.set_num_threads(world.config.inference.threads)
+        assert world.inbox is not None, "the world of a run with a server has an inbox"
+        self._loop = run_inference(
+            build_agent(world, device_of(world, world.config.inference.device)),
+            world.inbox,
+            world.params.store,
+            [bell for role, bell in world.bells.items() if role.startswith("actor")],
+            metrics,
+            Stop(world, world.heart(self.name)),
+            world.wait(self.name),
+            world.config.inference,
+            seeds(world, 4)[1],
+        )
+
+    def steps(self) -> Iterator[None]:
+        """The role's own loop."""
+        return self._loop
+
+    def close(self) -> None:
+        """Nothing to free."""

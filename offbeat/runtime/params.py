@@ -1,0 +1,80 @@
+"""Versioned weights in shared memory: one publisher, any number of copying readers, nobody ever sees a torn vector.
+
+The flat vector lives in a few slots. The publisher writes into the slot after the newest, so a reader that copies the
+newest slot is disturbed only when it takes longer than ``slots - 1`` publications; it sees that by the slot's version and
+copies again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from offbeat.runtime.shm import SharedArrays
+from offbeat.types import ArraySpec
+
+SLOTS = 3
+"""Slots of the store: one that is newest, one that may still be read, one that is written."""
+
+
+class ParamStore:
+    """The weights [P] float32 of a run. ``arrays``: memory as ``param_arrays`` describes it, shared or private."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self._slot, self._version, self._newest = arrays["slot"], arrays["version"], arrays["newest"]
+        self._counts = arrays["counts"]
+
+    @property
+    def retries(self) -> int:
+        """How often readers had to copy again."""
+        return int(self._counts[0])
+
+    def version(self) -> int:
+        """The newest published version; 0 before the first."""
+        return int(self._newest[0]) // SLOTS
+
+    def publish(self, flat: torch.Tensor, version: int) -> bool:
+        """Make ``flat`` [P] the newest weights. ``version`` must grow. Always True: readers copy, so a slot is always free."""
+        if version <= self.version() and version != 0:
+            raise ValueError(f"version={version}: must be greater than the published {self.version()}")
+        slot = (int(self._newest[0]) % SLOTS + 1) % SLOTS
+        self._version[slot] = -1  # a reader that is still copying this slot sees that it changed
+        self._slot[slot] = flat.detach().cpu().numpy()
+        self._version[slot] = version
+        self._newest[0] = version * SLOTS + slot
+        return True
+
+    def pull(self, flat: torch.Tensor) -> int:
+        """Copy the newest weights into ``flat`` [P] (any device) and return their version."""
+        while True:
+            version, slot = divmod(int(self._newest[0]), SLOTS)
+            if self._version[slot] == version:
+                flat.copy_(torch.from_numpy(self._slot[slot]))
+                if self._version[slot] == version:
+                    return version
+            self._counts[0] += 1
+
+
+def param_arrays(size: int) -> dict[str, ArraySpec]:
+    """The arrays that a store of ``size`` weights needs."""
+    return {
+        "slot": ArraySpec((SLOTS, size), "float32"),
+        "version": ArraySpec((SLOTS,), "int64"),
+        "newest": ArraySpec((1,), "int64"),
+        "counts": ArraySpec((1,), "int64"),
+    }
+
+
+class SharedParams:
+    """A ``ParamStore`` whose memory travels to child processes at spawn."""
+
+    def __init__(self, size: int) -> None:
+        self._memory = SharedArrays(param_arrays(size))
+        self.store = ParamStore(self._memory.arrays)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"memory": self._memory}
+
+    def __setstate__(self, state: dict[str, SharedArrays]) -> None:
+        self._memory = state["memory"]
+        self.store = ParamStore(self._memory.arrays)

@@ -1,0 +1,76 @@
+"""The policy that an actor holds when it runs the network itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from offbeat.agents.base import Agent
+from offbeat.networks.flat import flatten_parameters
+from offbeat.runtime.ports import ParamReader
+from offbeat.types import ActOutput, ArrayDict, CoreState, Inputs, move
+
+
+class LocalPolicy:
+    """Acts with a copy of the network, pulls newer weights when asked, keeps the recurrent state of ``count`` environments.
+
+    Args:
+        agent: this role's own agent.
+        params: where weights come from.
+        count: environments.
+        seed: of the actions drawn.
+        greedy: always the most probable action.
+        precision: ``"bf16"`` runs the forward in bfloat16.
+    """
+
+    def __init__(
+        self, agent: Agent, params: ParamReader, count: int, *, seed: int, greedy: bool = False, precision: str = "fp32"
+    ) -> None:
+        self.agent, self.params, self.greedy = agent, params, greedy
+        self.flat = flatten_parameters(agent.network)
+        self.device = self.flat.device
+        self.version = -1
+        self._state = agent.initial_state(count)
+        self._count = count
+        self._generator = torch.Generator(self.device)
+        self._generator.manual_seed(seed)
+        self._bf16 = precision == "bf16"
+        agent.network.eval()
+
+    def refresh(self) -> int:
+        """Take newer weights if there are any; the version that acts from now on."""
+        if self.params.version() != self.version:
+            self.version = self.params.pull(self.flat)
+        return self.version
+
+    @torch.inference_mode()
+    def act(self, env_ids: np.ndarray, inputs: Inputs) -> ActOutput:
+        """Actions for these environments; their recurrent states move on."""
+        everyone = len(env_ids) == self._count and bool((env_ids == np.arange(self._count)).all())
+        index = torch.from_numpy(env_ids)
+        state = self._state if everyone else {name: value[index] for name, value in self._state.items()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            output = self.agent.act(move(inputs, self.device), state, self._generator, self.greedy)
+        if everyone:
+            self._state = output.state
+        else:
+            for name, value in output.state.items():
+                self._state[name][index] = value
+        return output
+
+    def core_state(self, env_ids: np.ndarray) -> CoreState:
+        """The state before the next ``act`` of these environments: name -> [n, ...]."""
+        index = torch.from_numpy(env_ids)
+        return {name: value[index] for name, value in self._state.items()}
+
+    def state(self) -> ArrayDict:
+        """Recurrent states, the generator and the weights acted with."""
+        saved = {f"core/{name}": value.cpu().numpy() for name, value in self._state.items()}
+        return saved | {"generator": self._generator.get_state().numpy(), "version": np.array([self.version])}
+
+    def load_state(self, state: ArrayDict) -> None:
+        """Back to a saved state; the weights come with the next ``refresh``."""
+        for name in self._state:
+            self._state[name] = torch.from_numpy(state[f"core/{name}"].copy()).to(self.device)
+        self._generator.set_state(torch.from_numpy(state["generator"].copy()))
+        self.version = -1

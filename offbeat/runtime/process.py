@@ -1,0 +1,226 @@
+"""A role in a process of its own: how it is started, what it is told, what it reports, how it dies.
+
+Parent and child talk JSON over a pipe: commands down, records, results and errors up. The child sets its own thread
+counts before torch starts, ignores Ctrl-C (the parent decides), and writes its stack to the log when it is asked.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from offbeat.runtime.ports import Stopped
+from offbeat.runtime.world import World
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Read by native libraries when they are loaded, so they are set before the child starts."""
+
+
+class RoleProcess:
+    """The parent's end of one role."""
+
+    def __init__(self, world: World, role: str, *, lockstep: bool, incarnation: int = 0, checkpoint: Path | None = None) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.role, self.incarnation = role, incarnation
+        self.pipe, child = context.Pipe()
+        self.finished = self.busy = False
+        self.error: str | None = None
+        self.result: dict[str, Any] | None = None
+        world.heart(role).clear()
+        self.heart = world.heart(role)
+        self._stack_path = world.log_path.with_name(f".stack-{role}-{os.getpid()}")
+        arguments = (world, role, child, lockstep, incarnation, checkpoint, self._stack_path)
+        self.process = context.Process(target=role_main, args=arguments, name=f"offbeat-{role}", daemon=True)
+        with _threads(_thread_count(world, role)):
+            self.process.start()
+        child.close()
+
+    def command(self, name: str, **arguments: Any) -> None:
+        """Tell the role to do something; its answer arrives as ``result``."""
+        self.busy, self.result = True, None
+        try:
+            self.pipe.send_bytes(json.dumps({"command": name} | arguments).encode())
+        except (BrokenPipeError, OSError):
+            self.busy = False  # dead: whoever watches it will notice
+
+    def read(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All records (kind, values) that have arrived; results and errors are kept in attributes."""
+        while True:
+            try:
+                if not self.pipe.poll():
+                    return
+                message = json.loads(self.pipe.recv_bytes())
+            except (EOFError, OSError):
+                return
+            match message["type"]:
+                case "record":
+                    yield message["kind"], message["values"]
+                case "result":
+                    self.result, self.busy = message["values"], False
+                case "finished":
+                    self.finished = True
+                case "error":
+                    self.error = message["text"]
+
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.is_alive()
+
+    def stack(self, wait_s: float = 1.0) -> str:
+        """Ask the process for its Python stacks; empty if it does not answer."""
+        if self.process.pid is None or not self.alive():
+            return ""
+        os.kill(self.process.pid, signal.SIGUSR1)
+        deadline = time.monotonic() + wait_s
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+            if self._stack_path.exists() and (text := self._stack_path.read_text()):
+                return text
+        return ""
+
+    def kill(self) -> None:
+        """End the process at once and wait for it."""
+        self.process.kill()
+        self.process.join(timeout=10.0)
+        self.close()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the process to end by itself."""
+        self.process.join(timeout=timeout_s)
+        return not self.alive()
+
+    def close(self) -> None:
+        """Close the pipe and remove the stack file."""
+        self.pipe.close()
+        self._stack_path.unlink(missing_ok=True)
+
+    def death(self) -> str:
+        """How the process died, in words."""
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+
+class Link:
+    """The child's end: a metric sink, and the source of its commands."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def write(self, kind: str, values: dict[str, float]) -> None:
+        """One record for the metrics."""
+        self._send({"type": "record", "kind": kind, "values": values})
+
+    def result(self, values: dict[str, Any]) -> None:
+        """The answer to a command."""
+        self._send({"type": "result", "values": values})
+
+    def finished(self) -> None:
+        """The role's loop has ended by itself."""
+        self._send({"type": "finished"})
+
+    def error(self, text: str) -> None:
+        """The role fails; ``text`` is its traceback."""
+        self._send({"type": "error", "text": text})
+
+    def command(self, timeout_s: float | None) -> dict[str, Any] | None:
+        """The next command; None if there was none within the time (None: wait for ever)."""
+        if not self._pipe.poll(timeout_s):
+            return None
+        command: dict[str, Any] = json.loads(self._pipe.recv_bytes())
+        return command
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._pipe.send_bytes(json.dumps(message).encode())
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Environment in which a child starts with ``count`` native threads that do not spin while they wait."""
+    before = dict(os.environ)
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _thread_count(world: World, role: str) -> int:
+    config = world.config
+    if role.startswith("actor"):
+        return config.actor.threads
+    return {"learner": config.learner, "evaluator": config.evaluation, "inference": config.inference}[role].threads
+
+
+def role_main(
+    world: World, role: str, pipe: Connection, lockstep: bool, incarnation: int, checkpoint: Path | None, stack_path: Path
+) -> None:
+    """What a child process runs: build the role's host, then serve commands or run freely, until the run ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    link = Link(pipe)
+    if role == "evaluator":
+        os.nice(5)  # scores can wait, training cannot
+    with stack_path.open("w") as stack:
+        faulthandler.register(signal.SIGUSR1, file=stack, all_threads=True)
+        try:
+            serve(world, role, link, lockstep, incarnation, checkpoint)
+        except (Stopped, EOFError, BrokenPipeError):
+            sys.exit(0)  # the run ends, or its parent is gone
+        except BaseException:
+            link.error(traceback.format_exc())
+            sys.exit(1)
+
+
+def serve(world: World, role: str, link: Link, lockstep: bool, incarnation: int, checkpoint: Path | None) -> None:
+    """Build the host, run its loop, answer commands."""
+    from offbeat.runtime.making import make_host  # imports torch: after the thread counts are set
+
+    host = make_host(world, role, link, free=not lockstep, incarnation=incarnation, checkpoint=checkpoint)
+    if not lockstep and hasattr(host, "steps"):
+        for _ in host.steps():
+            if hasattr(host, "post"):
+                host.post()
+            command = link.command(0)
+            if command is not None and not _obey(host, command, link):
+                host.close()
+                return
+        link.finished()
+    while True:
+        command = link.command(0.5)
+        if command is None:
+            if os.getppid() == 1 or world.stopped():
+                break
+            continue
+        if not _obey(host, command, link):
+            break
+    host.close()
+
+
+def _obey(host: Any, command: dict[str, Any], link: Link) -> bool:
+    """Carry out one command; False if it was the last."""
+    match command.pop("command"):
+        case "stop":
+            return False
+        case "advance":
+            link.result(host.advance())
+        case "save":
+            link.result(host.save(Path(command["folder"])))
+        case "evaluate":
+            link.result(host.evaluate(**command))
+    return True

@@ -1,0 +1,212 @@
+"""Shared memory and waiting between processes: the one file that knows how.
+
+``SharedArrays`` is a block of named arrays that several processes map: a memfd on Linux, an unlinked mapped file elsewhere,
+so the size of /dev/shm is no limit and nothing is left behind when processes are killed. ``Bell`` lets one process sleep
+until another has something for it, without locks that a killed process could keep.
+
+Order of writes: on x86-64 stores become visible in program order, so a counter written after the rows that it announces
+is enough. On other architectures ``make_guard`` gives a lock that writers and verifying readers take.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import platform
+import select
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from multiprocessing import reduction
+from typing import Any
+
+import numpy as np
+
+from offbeat.runtime.ports import Stopped
+from offbeat.types import ArraySpec
+
+ALIGN = 64
+"""Bytes: arrays start on cache lines of their own, so that two writers never share one."""
+SLICE_S = 0.5
+"""Longest uninterrupted sleep: after so long a waiter looks whether its parent is still alive. Unit: seconds."""
+
+
+class SharedArrays:
+    """Named arrays in one block of memory that travels to child processes at spawn.
+
+    Args:
+        specs: name -> full shape and dtype. Memory starts as zeros.
+        backing: ``"auto"``, ``"memfd"`` or ``"file"`` (an unlinked file in ``folder`` or the temporary folder).
+        folder: where the mapped file is made; only with ``"file"``.
+    """
+
+    def __init__(self, specs: dict[str, ArraySpec], backing: str = "auto", folder: str | None = None) -> None:
+        self.specs = specs
+        offset = 0
+        self._offsets: dict[str, int] = {}
+        for name, spec in specs.items():
+            self._offsets[name] = offset
+            offset += -(-spec.nbytes // ALIGN) * ALIGN
+        self.nbytes = max(offset, ALIGN)
+        self._fd = _open_block(self.nbytes, backing, folder)
+        self._map()
+
+    def _map(self) -> None:
+        self._mmap = mmap.mmap(self._fd, self.nbytes)
+        self.arrays: dict[str, np.ndarray] = {}
+        for name, spec in self.specs.items():
+            count = int(np.prod(spec.shape, dtype=np.int64))
+            flat = np.frombuffer(self._mmap, spec.dtype, count, self._offsets[name])
+            self.arrays[name] = flat.reshape(spec.shape)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The array of that name: a view, never a copy."""
+        return self.arrays[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"specs": self.specs, "offsets": self._offsets, "nbytes": self.nbytes, "fd": reduction.DupFd(self._fd)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.specs, self._offsets, self.nbytes = state["specs"], state["offsets"], state["nbytes"]
+        self._fd = state["fd"].detach()
+        self._map()
+
+
+def _open_block(nbytes: int, backing: str, folder: str | None) -> int:
+    """A file descriptor of ``nbytes`` zero bytes that no name in the file system refers to."""
+    if backing == "auto":
+        backing = "memfd" if hasattr(os, "memfd_create") else "file"
+    if backing == "memfd":
+        fd = os.memfd_create("offbeat")
+    elif backing == "file":
+        fd, path = tempfile.mkstemp(prefix="offbeat-", dir=folder)
+        os.unlink(path)
+    else:
+        raise ValueError(f"backing={backing!r}: allowed are 'auto', 'memfd' and 'file'")
+    os.ftruncate(fd, nbytes)
+    return fd
+
+
+class Bell:
+    """Wakes one waiting process. Ringing before the wait is remembered; ringing twice wakes once. No locks inside."""
+
+    def __init__(self) -> None:
+        if sys.platform == "linux":
+            self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK)
+        else:
+            self._read, self._write = os.pipe()
+            os.set_blocking(self._read, False)
+            os.set_blocking(self._write, False)
+
+    def ring(self) -> None:
+        """Wake the waiter, now or at its next wait. Never blocks."""
+        try:
+            os.write(self._write, (1).to_bytes(8, sys.byteorder))
+        except BlockingIOError:
+            return  # full: it is rung already
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until rung or until the timeout; True if it was rung."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        if not poll.poll(max(0.0, timeout_s) * 1000):
+            return False
+        try:
+            os.read(self._read, 4096 if self._read != self._write else 8)
+        except BlockingIOError:
+            return False
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor to wait on together with others."""
+        return self._read
+
+    def __getstate__(self) -> dict[str, Any]:
+        same = self._read == self._write
+        return {"read": reduction.DupFd(self._read), "write": None if same else reduction.DupFd(self._write)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._read = state["read"].detach()
+        self._write = self._read if state["write"] is None else state["write"].detach()
+
+
+class Heart:
+    """One role's sign of life: a time in shared memory that the supervisor watches."""
+
+    def __init__(self, beats: SharedArrays, index: int) -> None:
+        self._beats, self._index = beats, index
+
+    def beat(self) -> None:
+        """Say that this role is alive now."""
+        self._beats["beat"][self._index] = time.monotonic()
+
+    def age_s(self) -> float:
+        """Seconds since the last beat."""
+        last = float(self._beats["beat"][self._index])
+        return time.monotonic() - last if last else 0.0
+
+    def clear(self) -> None:
+        """Forget the beats of an earlier incarnation; the time of starting counts as the first."""
+        self.beat()
+
+
+class Wait:
+    """How one role waits: on its bell, with a name, a timeout and a measure, watching for the end of the run.
+
+    ``seconds`` sums up the time spent waiting, by name.
+    """
+
+    def __init__(self, bell: Bell, stopped: Callable[[], bool], heart: Heart | None = None) -> None:
+        self.bell, self.stopped, self.heart = bell, stopped, heart
+        self.seconds: dict[str, float] = {}
+        self._parent = os.getppid()
+
+    def until(self, name: str, ready: Callable[[], bool], timeout_s: float = float("inf")) -> bool:
+        """Sleep until ``ready()``; False after ``timeout_s``.
+
+        Raises ``Stopped`` when the run ends or this process's parent is gone.
+        """
+        if ready():
+            return True
+        start = time.monotonic()
+        try:
+            while True:
+                if self.stopped():
+                    raise Stopped(name)
+                if os.getppid() != self._parent:
+                    raise Stopped(f"{name}: the parent process is gone")
+                left = timeout_s - (time.monotonic() - start)
+                if left <= 0:
+                    return False
+                self.bell.wait(min(left, SLICE_S))
+                if self.heart is not None:
+                    self.heart.beat()
+                if ready():
+                    return True
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+
+def make_guard(force: bool = False) -> AbstractContextManager[Any] | None:
+    """A lock for architectures whose stores may become visible out of order; None on x86-64, which needs none."""
+    if platform.machine() in ("x86_64", "AMD64") and not force:
+        return None
+    return _TimedLock()
+
+
+class _TimedLock:
+    """A process-shared lock that a killed holder cannot keep for ever: after ten seconds it is taken as free."""
+
+    def __init__(self) -> None:
+        self._lock = multiprocessing.get_context("spawn").Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=10.0):
+            return  # its holder was killed between two instructions: the stamps still show a torn row
+
+    def __exit__(self, *exc: object) -> None:
+        with suppress(ValueError):  # not held: it was left behind by a killed process
+            self._lock.release()

@@ -1,0 +1,167 @@
+"""Where an actor collects rows until a block is full: one row per step and environment, completed by the next step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from offbeat.replay.layout import StreamBlock, StreamLayout
+from offbeat.types import ArrayDict, ArraySpec, CoreState, EnvStep
+
+
+class Staging:
+    """Unfinished blocks of ``length`` rows for K environments, each at a position of its own.
+
+    The order of calls for some environments: ``complete`` (what the last action led to), ``full`` (blocks to ship),
+    ``open`` (the new row), ``keep`` where a state is due, ``act`` (action and extras of that row).
+
+    Args:
+        layout: columns of the streams.
+        streams: stream of each environment, [K] int64.
+        length: rows per block.
+        discount: gamma.
+    """
+
+    def __init__(self, layout: StreamLayout, streams: np.ndarray, length: int, discount: float) -> None:
+        self.streams, self.length, self.discount = streams, length, discount
+        self._layout = layout
+        count = len(streams)
+        specs = {f"observation/{key}": spec for key, spec in layout.observation.items()}
+        specs |= {"action": layout.action, "reward": ArraySpec(()), "discount": ArraySpec(())}
+        specs |= {name: ArraySpec((), "bool") for name in ("terminated", "truncated", "first", "valid")}
+        specs |= {"param_version": ArraySpec((), "int64"), "elapsed": ArraySpec((), "int32")}
+        specs |= {f"extras/{name}": spec for name, spec in layout.extras.items()}
+        self.columns: ArrayDict = {name: spec.zeros(count, length) for name, spec in specs.items()}
+        self.position = np.zeros(count, np.int64)
+        self.row = np.zeros(count, np.int64)  # absolute index of position 0
+        self.since_first = np.zeros(count, np.int64)
+        self._kept: dict[str, list[np.ndarray]] = {}
+        self._forget_states()
+
+    def _forget_states(self) -> None:
+        names = ("env", "offset", *(f"core/{name}" for name in self._layout.core_state))
+        self._kept = {name: [] for name in names}
+
+    def complete(self, step: EnvStep) -> np.ndarray:
+        """Fill in what the previous row's action led to; [m] the environments whose block is now full."""
+        ids = step.env_ids
+        at = self.position[ids] - 1
+        begun = at >= 0
+        if not begun.all():
+            if not begun.any():
+                return ids[:0]
+            raise ValueError("environments that have and have not acted came in one step")
+        columns = self.columns
+        acted = columns["valid"][ids, at]
+        columns["reward"][ids, at] = np.where(acted, step.reward, 0.0)
+        columns["terminated"][ids, at] = step.terminated & acted
+        columns["truncated"][ids, at] = step.truncated & acted
+        elapsed = np.ones(len(ids), np.int32) if step.elapsed is None else step.elapsed
+        columns["elapsed"][ids, at] = elapsed
+        alive = acted & ~step.terminated
+        columns["discount"][ids, at] = np.where(alive, np.power(self.discount, elapsed), 0.0)
+        return ids[self.position[ids] == self.length]
+
+    def take(self, ids: np.ndarray, step: EnvStep) -> StreamBlock:
+        """The full blocks of environments ``ids`` with the rows of ``step`` as open rows. Append it before ``open``:
+        it may hold views.
+        """
+        among = slice(None) if len(ids) == len(step.env_ids) else np.isin(step.env_ids, ids)
+        open_row = {f"observation/{key}": value[among] for key, value in step.observation.items()}
+        open_row |= {"first": step.first[among], "valid": step.valid[among]}
+        ordered = len(ids) == len(self.streams) and np.array_equal(ids, np.arange(len(ids)))
+        chosen = slice(None) if ordered else ids  # all of them in order: views, no copies
+        block = StreamBlock(
+            streams=self.streams[ids],
+            columns={name: column[chosen] for name, column in self.columns.items()},
+            open_row=open_row,
+            **self._take_states(ids),
+        )
+        self.position[ids] = 0
+        self.row[ids] += self.length
+        return block
+
+    def _take_states(self, ids: np.ndarray) -> dict[str, ArrayDict | np.ndarray]:
+        """The states kept for these environments, as the last three fields of a block; the others stay."""
+        if not self._kept["env"]:
+            nothing = np.zeros(0, np.int64)
+            empty = {name: spec.zeros(0) for name, spec in self._layout.core_state.items()}
+            return {"core_stream": nothing, "core_row": nothing, "core_state": empty}
+        kept = {name: np.concatenate(parts) for name, parts in self._kept.items()}
+        index = np.full(len(self.streams), -1, np.int64)
+        index[ids] = np.arange(len(ids))
+        ours = index[kept["env"]] >= 0
+        self._forget_states()
+        if not ours.all():
+            for name, values in kept.items():
+                self._kept[name].append(values[~ours])
+        return {
+            "core_stream": index[kept["env"][ours]],
+            "core_row": kept["offset"][ours],
+            "core_state": {name: kept[f"core/{name}"][ours] for name in self._layout.core_state},
+        }
+
+    def open(self, step: EnvStep) -> None:
+        """Begin the row of ``step``: observation, ``first``, ``valid``."""
+        ids, at = step.env_ids, self.position[step.env_ids]
+        for key, value in step.observation.items():
+            self.columns[f"observation/{key}"][ids, at] = value
+        self.columns["first"][ids, at] = step.first
+        self.columns["valid"][ids, at] = step.valid
+        self.since_first[ids] = np.where(step.first, 0, self.since_first[ids])
+
+    def due(self, ids: np.ndarray) -> np.ndarray:
+        """[m] the environments among ``ids`` whose state before the open row must be kept."""
+        if not self._layout.core_state:
+            return ids[:0]
+        return ids[self._layout.state_due(self.row[ids] + self.position[ids], self.since_first[ids])]
+
+    def keep(self, ids: np.ndarray, state: CoreState) -> None:
+        """Keep the state [m, ...] before the open row of environments ``ids``."""
+        if len(ids):
+            self._kept["env"].append(ids.copy())
+            self._kept["offset"].append(self.position[ids].copy())
+            for name, value in state.items():
+                self._kept[f"core/{name}"].append(value.cpu().numpy().copy())
+
+    def act(self, ids: np.ndarray, action: np.ndarray, extras: ArrayDict, version: int) -> None:
+        """Write what was done at the open row and move on."""
+        at = self.position[ids]
+        self.columns["action"][ids, at] = action
+        self.columns["param_version"][ids, at] = version
+        for name, value in extras.items():
+            self.columns[f"extras/{name}"][ids, at] = value
+        self.position[ids] += 1
+        self.since_first[ids] += 1
+
+    def adopt(self, rows: ArrayDict) -> None:
+        """Go on after another writer's death: its open rows become final observations, so its episodes are cut there."""
+        for name, value in rows.items():
+            self.columns[name][:, 0] = value
+        self.columns["valid"][:, 0] = False
+        for name, column in self.columns.items():
+            if name not in rows:
+                column[:, 0] = 0
+        self.keep_zero_states()
+        self.position[:] = 1
+        self.since_first += 1
+
+    def keep_zero_states(self) -> None:
+        """States for adopted rows: the dead writer took the real ones along; the row after resets them anyway."""
+        due = self.due(np.arange(len(self.streams)))
+        if len(due):
+            self._kept["env"].append(due)
+            self._kept["offset"].append(np.zeros(len(due), np.int64))
+            for name, spec in self._layout.core_state.items():
+                self._kept[f"core/{name}"].append(spec.zeros(len(due)))
+
+    def state(self) -> ArrayDict:
+        """What must be saved between two blocks (every position 0)."""
+        if self.position.any() or self._kept["env"]:
+            raise ValueError("staging can only be saved at a block boundary")
+        return {"row": self.row.copy(), "since_first": self.since_first.copy()}
+
+    def load_state(self, state: ArrayDict) -> None:
+        """Back to a saved state."""
+        self.row[:], self.since_first[:] = state["row"], state["since_first"]
+        self.position[:] = 0
+        self._forget_states()

@@ -1,0 +1,130 @@
+"""What the roles of one run share: configuration, streams, weights, a notice board, bells. Travels to processes at spawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from offbeat.agents.base import Agent
+from offbeat.replay.layout import StreamLayout, layout_for
+from offbeat.replay.streams import StreamStore
+from offbeat.runtime.inference import inbox_arrays
+from offbeat.runtime.params import SharedParams
+from offbeat.runtime.shm import Bell, Heart, SharedArrays, Wait, make_guard
+from offbeat.types import ArraySpec, EnvSpec
+
+if TYPE_CHECKING:
+    from offbeat.config import RunConfig
+
+BOARD = {name: ArraySpec((1,), "int64") for name in ("stop", "pause", "updates", "agent_steps")}
+"""The notice board: whether the run should end, whether appending is paused, and the learner's counters."""
+
+
+@dataclass
+class World:
+    """Everything that roles of one run have in common. Roles never hold it: hosts hand each role its ports.
+
+    ``make_agent`` and ``make_envs`` are importable functions or user objects that can be sent to processes.
+    """
+
+    config: RunConfig
+    spec: EnvSpec
+    layout: StreamLayout
+    memory: SharedArrays
+    params: SharedParams
+    board: SharedArrays
+    beats: SharedArrays
+    bells: dict[str, Bell]
+    log_path: Path
+    env_factory: Any = None
+    agent_factory: Any = None
+    guard: Any = None
+    inbox: SharedArrays | None = None
+    init_from: Path | None = None
+    _store: StreamStore | None = field(default=None, repr=False)
+
+    @property
+    def store(self) -> StreamStore:
+        """The streams, over the shared memory."""
+        if self._store is None:
+            self._store = StreamStore(self.layout, self.memory.arrays, guard=self.guard)
+        return self._store
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_store": None}
+
+    def stopped(self) -> bool:
+        """Whether the run should end."""
+        return bool(self.board["stop"][0])
+
+    def paused(self) -> bool:
+        """Whether writers must hold still between two blocks."""
+        return bool(self.board["pause"][0])
+
+    def stop(self) -> None:
+        """Ask every role to end, also those that sleep."""
+        self.board["stop"][0] = 1
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake everybody."""
+        for bell in self.bells.values():
+            bell.ring()
+
+    def wait(self, role: str) -> Wait:
+        """How this role waits."""
+        return Wait(self.bells[role], self.stopped, self.heart(role))
+
+    def heart(self, role: str) -> Heart:
+        """This role's sign of life."""
+        return Heart(self.beats, list(self.bells).index(role))
+
+    def streams_of(self, worker: int) -> np.ndarray:
+        """The streams of an actor: one per environment, [K] int64."""
+        each = self.config.actor.envs_per_worker
+        return np.arange(worker * each, (worker + 1) * each)
+
+
+def roles_of(config: RunConfig) -> list[str]:
+    """Names of all roles of a run, the learner first."""
+    server = ["inference"] if config.actor.inference == "server" else []
+    return ["learner", "evaluator", *server, *(f"actor-{index}" for index in range(config.actor.workers))]
+
+
+def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent) -> StreamLayout:
+    """The layout of a run's streams: what is stored per row, how much of it, from whom."""
+    core = {name: ArraySpec(tuple(value.shape[1:])) for name, value in agent.initial_state(1).items()}
+    return layout_for(
+        spec,
+        agent.row_extras(),
+        core,
+        num_streams=config.actor.workers * config.actor.envs_per_worker,
+        replay=config.replay,
+        unroll_length=config.learner.unroll_length,
+    )
+
+
+def make_world(config: RunConfig, spec: EnvSpec, layout: StreamLayout, weights: int, log_path: Path, **own: Any) -> World:
+    """Allocate everything. ``weights``: length of the flat weight vector."""
+    roles = roles_of(config)
+    inbox = None
+    if "inference" in roles:
+        workers = config.actor.workers
+        inbox = SharedArrays(inbox_arrays(spec, layout, workers, config.actor.envs_per_worker))
+    return World(
+        config=config,
+        spec=spec,
+        layout=layout,
+        memory=SharedArrays(layout.arrays()),
+        params=SharedParams(weights),
+        board=SharedArrays(BOARD),
+        beats=SharedArrays({"beat": ArraySpec((len(roles),), "float64")}),
+        bells={role: Bell() for role in roles},
+        log_path=log_path,
+        guard=make_guard(),
+        inbox=inbox,
+        **own,
+    )
