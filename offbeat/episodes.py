@@ -161,7 +161,8 @@ def idle_actions(spec: ActionSpec, count: int) -> np.ndarray:
     """Actions [count, ...] for environments whose rows nobody looks at: 0, or the allowed number nearest to it."""
     action = spec.array.zeros(count)
     if spec.kind == "continuous" and spec.low:
-        low, high = np.reshape(spec.low, spec.shape), np.reshape(spec.high, spec.shape)
+        bounds = (np.asarray(bound, np.float32) for bound in (spec.low, spec.high))
+        low, high = (bound.reshape(spec.shape) if bound.size > 1 else bound for bound in bounds)
         action[:] = np.clip(0.0, low, high)
     return action
 

@@ -2,7 +2,126 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
 from offbeat.episodes import play_episodes
+from offbeat.errors import UserError
 from offbeat.scores import Evaluation
 
-__all__ = ["Evaluation", "play_episodes"]
+if TYPE_CHECKING:
+    from offbeat.types import EnvStep
+
+__all__ = ["Evaluation", "evaluate_run", "play_episodes", "play_run"]
+
+
+def evaluate_run(
+    run: Path,
+    episodes: int = 10,
+    policy: str | None = None,
+    seed: int = 0,
+    *,
+    checkpoint: Path | None = None,
+) -> Evaluation:
+    """Score a run's newest weights (or those of ``checkpoint``) by whole episodes in its evaluation environments.
+
+    Args:
+        run: run folder.
+        episodes: whole episodes, shared equally among at most ``evaluation.envs`` environments.
+        policy: ``greedy`` or ``sampled``; None: as the run's evaluation.
+        seed: of environments and drawn actions; the same seed gives the same games.
+    """
+    from offbeat.envs.registry import make_env
+    from offbeat.load import restore
+
+    loaded = restore(run, checkpoint=checkpoint)
+    greedy = is_greedy(policy or loaded.config.evaluation.policy)
+    env = make_env(loaded.config.eval_env, min(episodes, loaded.config.evaluation.envs))
+    try:
+        return play_episodes(env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, version=loaded.version)
+    finally:
+        env.close()
+
+
+def play_run(
+    run: Path,
+    episodes: int = 1,
+    policy: str | None = None,
+    seed: int = 0,
+    *,
+    checkpoint: Path | None = None,
+) -> Evaluation:
+    """Show episodes in a window, at the speed that people play; closing it ends them. Returns their scores.
+
+    UserError offering ``offbeat record`` where no window can be opened.
+    """
+    from offbeat.load import restore
+    from offbeat.pictures import open_camera
+
+    loaded = restore(run, checkpoint=checkpoint)
+    greedy = is_greedy(policy or loaded.config.evaluation.policy)
+    window = Window(f"offbeat · {run}", run)
+    camera = open_camera(loaded.config.eval_env)
+
+    def show(step: EnvStep) -> None:
+        frame = camera.picture(step)
+        if frame is not None:
+            window.show(frame, 1 / camera.fps)
+
+    try:
+        return play_episodes(
+            camera.env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, on_step=show,
+            stop=lambda: window.closed, version=loaded.version,
+        )  # fmt: skip
+    finally:
+        window.close()
+        camera.env.close()
+
+
+def is_greedy(policy: str) -> bool:
+    """Whether ``policy`` is greedy. UserError if it is neither ``greedy`` nor ``sampled``."""
+    if policy not in ("greedy", "sampled"):
+        raise UserError(f"policy {policy!r} is unknown; allowed: greedy, sampled")
+    return policy == "greedy"
+
+
+class Window:
+    """A window that shows pictures, drawn by matplotlib."""
+
+    def __init__(self, title: str, run: Path) -> None:
+        """Open it. UserError where there is no display or no windowing toolkit."""
+        remedy = f"film it with: offbeat record {run}"
+        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise UserError(f"a window needs a display and there is none; {remedy}")
+        import matplotlib
+        from matplotlib import pyplot
+        from matplotlib.backends import BackendFilter, backend_registry
+
+        self._pyplot = pyplot
+        windows = {name.lower() for name in backend_registry.list_builtin(BackendFilter.INTERACTIVE)}
+        if matplotlib.get_backend().lower() not in windows:
+            raise UserError(f"a window needs a toolkit of matplotlib's (Tk, Qt, GTK) and none is installed; {remedy}")
+        self._figure = pyplot.figure(title)
+        self._image: Any = None
+        self._due = time.monotonic()
+        self.closed = False
+        self._figure.canvas.mpl_connect("close_event", lambda _: setattr(self, "closed", True))
+
+    def show(self, frame: np.ndarray, period_s: float) -> None:
+        """Show a picture [H, W, 3] ``period_s`` after the one before."""
+        if self._image is None:
+            axes = self._figure.add_axes((0.0, 0.0, 1.0, 1.0))
+            axes.axis("off")
+            self._image = axes.imshow(frame)
+        self._image.set_data(frame)
+        self._due = max(self._due + period_s, time.monotonic() - period_s)
+        self._pyplot.pause(max(1e-3, self._due - time.monotonic()))
+
+    def close(self) -> None:
+        """Close it; harmless when the user already did."""
+        self._pyplot.close(self._figure)

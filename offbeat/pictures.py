@@ -1,0 +1,131 @@
+"""Pictures of what an environment shows: its own where it can draw itself, else its observation made visible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import load_env_creator
+
+from offbeat.envs.base import EnvConfig, VectorEnv
+from offbeat.types import EnvStep
+
+SMALLEST_SIDE = 240
+"""Pictures with a shorter side than this are enlarged by a whole factor. Unit: pixels."""
+
+BACKGROUND = np.array([24, 26, 32], np.uint8)
+
+PALETTE = np.array(
+    [
+        [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [213, 94, 0], [204, 121, 167], [148, 103, 189],
+        [255, 255, 255], [127, 127, 127], [23, 190, 207],
+    ],
+    np.uint8,
+)  # fmt: skip
+"""Colours of an observation's channels where there are more than three (MinAtar)."""
+
+
+class Camera:
+    """One environment, and pictures of it after each of its rows."""
+
+    def __init__(self, env: VectorEnv, render: Callable[[], Any] | None = None, fps: float | None = None) -> None:
+        """``render`` draws the environment as it is now, [H, W, 3] uint8 or None; without it the observation is drawn.
+
+        ``fps``: pictures per second at the speed that people play; default: 60 Hz over the frame skip, 10 without one.
+        """
+        self.env, self._render = env, render
+        self.fps = fps or (60 / env.spec.frame_skip if env.spec.frame_skip > 1 else 10.0)
+
+    def picture(self, step: EnvStep) -> np.ndarray | None:
+        """A picture [H, W, 3] uint8 of environment 0 after ``step``; None where ``step`` has no row of it."""
+        rows = np.flatnonzero(step.env_ids == 0)
+        if not len(rows):
+            return None
+        drawn = self._render() if self._render is not None else None
+        if drawn is None:
+            drawn = draw_observation({key: value[rows[0]] for key, value in step.observation.items()})
+        return enlarge(np.asarray(drawn, np.uint8))
+
+
+def open_camera(config: EnvConfig) -> Camera:
+    """One environment of ``config``, made such that it draws itself where it can.
+
+    Atari games play on a single emulator, whose screen is filmed in colour; Gymnasium environments render
+    ``rgb_array``; a user's vector environment may have a method ``render() -> [H, W, 3] uint8`` of its own.
+    """
+    from offbeat.envs.atari import find_game
+    from offbeat.envs.registry import make_env
+
+    if find_game(config.id) is not None:
+        config = replace(config, backend="ale-single")
+    elif (fps := _gymnasium_fps(config.id)) is not None:
+        made: list[gymnasium.Env[Any, Any]] = []
+
+        def make() -> gymnasium.Env[Any, Any]:
+            made.append(gymnasium.make(config.id, render_mode="rgb_array"))
+            return made[-1]
+
+        return Camera(make_env(config, 1, factory=make), lambda: made[-1].render(), fps)
+    env = make_env(config, 1)
+    return Camera(env, getattr(env, "render", None))
+
+
+def _gymnasium_fps(env_id: str) -> float | None:
+    """Pictures per second of a Gymnasium id that can draw itself; None for all others."""
+    try:
+        spec = gymnasium.spec(env_id)
+        entry = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+    except (gymnasium.error.Error, ImportError, AttributeError, ValueError):
+        return None
+    metadata = getattr(entry, "metadata", {})
+    if "rgb_array" not in metadata.get("render_modes", ()):
+        return None
+    return float(metadata.get("render_fps", 30))
+
+
+def draw_observation(observation: dict[str, np.ndarray]) -> np.ndarray:
+    """One observation as a picture [H, W, 3]: its first image, else every number as a bar."""
+    images = [value for value in observation.values() if value.ndim in (2, 3) and min(value.shape[-2:]) > 1]
+    if images:
+        return draw_image(images[0])
+    return draw_bars(np.concatenate([np.ravel(value).astype(np.float64) for value in observation.values()]))
+
+
+def draw_image(image: np.ndarray) -> np.ndarray:
+    """An image [H, W] or [C, H, W] as [H, W, 3] uint8: grey, RGB, or one colour per channel where there are others.
+
+    Floats are shown from 0 (black) to their largest value (white), or 1 if that is larger.
+    """
+    planes = image[None] if image.ndim == 2 else image
+    if planes.dtype != np.uint8:
+        planes = planes.astype(np.float64)
+        planes = np.clip(planes / max(1.0, float(planes.max(initial=0))) * 255, 0, 255).astype(np.uint8)
+    if len(planes) == 1:
+        return np.repeat(planes[0][..., None], 3, axis=2)
+    if len(planes) == 3:
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
+    picture = np.broadcast_to(BACKGROUND, (*planes.shape[1:], 3)).copy()
+    for index, plane in enumerate(planes):
+        picture[plane > 0] = PALETTE[index % len(PALETTE)]
+    return picture
+
+
+def draw_bars(values: np.ndarray, height: int = 240, width: int = 24) -> np.ndarray:
+    """Numbers [n] as bars up or down from the middle, squashed by ``x / (1 + |x|)`` so that any size fits."""
+    picture = np.broadcast_to(BACKGROUND, (height, max(1, len(values)) * width, 3)).copy()
+    middle = height // 2
+    picture[middle] = 127
+    for index, value in enumerate(np.nan_to_num(values)):
+        reach = round(value / (1 + abs(value)) * (middle - 4))
+        top, bottom = sorted((middle, middle - reach))
+        picture[top : bottom + 1, index * width + 4 : (index + 1) * width - 4] = PALETTE[index % len(PALETTE)]
+    return picture
+
+
+def enlarge(image: np.ndarray, smallest: int = SMALLEST_SIDE) -> np.ndarray:
+    """``image`` [H, W, 3] with every pixel repeated so that its shorter side is at least ``smallest``."""
+    factor = max(1, -(-smallest // min(image.shape[:2])))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
