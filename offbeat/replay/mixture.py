@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 import torch
 
+from offbeat.replay.columns import paste_columns
 from offbeat.replay.fifo import Fifo, Selection
 from offbeat.replay.streams import StreamStore
 from offbeat.replay.uniform import Uniform
@@ -163,7 +164,7 @@ class Mixture:
                 raise RuntimeError(f"fifo: unrolls (stream, row) {broken} were overwritten or have no core state")
             self.dropped += len(columns)
             other, fine = self._read(self._select(sampler, len(columns)))
-            _paste(batch, other, columns)
+            paste_columns(batch, other, torch.from_numpy(columns))
             ok[columns] = fine
 
     def _skip_old(self, min_version: int) -> None:
@@ -225,19 +226,3 @@ def split_batch(config: ReplayConfig, batch_size: int) -> list[int]:
 def _join(parts: Sequence[Selection]) -> Selection:
     """Several selections as one, in their order."""
     return Selection(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("stream", "row", "source")))
-
-
-def _paste(batch: Unroll, other: Unroll, columns: np.ndarray) -> None:
-    """Overwrite ``columns`` of ``batch`` by the columns of ``other``."""
-    at = torch.from_numpy(columns)
-    for field in fields(batch):
-        mine, new = getattr(batch, field.name), getattr(other, field.name)
-        if field.name == "inputs":
-            pairs = [(mine.observation[key], new.observation[key]) for key in mine.observation]
-            pairs += [(getattr(mine, name), getattr(new, name)) for name in ("first", "last_action", "last_reward")]
-        else:
-            pairs = [(mine[name], new[name]) for name in mine] if isinstance(mine, dict) else [(mine, new)]
-        axis = 0 if field.name in ("core_state", "stream", "row", "source") else 1
-        for target, value in pairs:
-            if target is not None:
-                target.index_copy_(axis, at, value)
