@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -44,10 +45,21 @@ class Camera:
         rows = np.flatnonzero(step.env_ids == 0)
         if not len(rows):
             return None
-        drawn = self._render() if self._render is not None else None
+        drawn = self._drawn()
         if drawn is None:
             drawn = draw_observation({key: value[rows[0]] for key, value in step.observation.items()})
         return enlarge(np.asarray(drawn, np.uint8))
+
+    def _drawn(self) -> Any:
+        """What the environment draws; None where it cannot, for ever once something for drawing is not installed."""
+        if self._render is None:
+            return None
+        try:
+            return self._render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            self._render = None
+            warnings.warn(f"{self.env.spec.id} draws no pictures, its observations are shown: {error}", stacklevel=2)
+            return None
 
 
 def open_camera(config: EnvConfig) -> Camera:
