@@ -144,10 +144,12 @@ class Network(nn.Module):
         """
         parts = [self.torso(observation).float()]
         if self.last_action:
-            assert last_action is not None, "this network needs last_action"
+            if last_action is None:
+                raise ValueError("last_action: expected a tensor [T, B, ...], got None; the configuration asks for it")
             parts.append(self._encode_action(last_action, first))
         if self.last_reward:
-            assert last_reward is not None, "this network needs last_reward"
+            if last_reward is None:
+                raise ValueError("last_reward: expected a tensor [T, B], got None; the configuration asks for it")
             parts.append(last_reward.clamp(-1.0, 1.0).unsqueeze(-1))
         features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         if self.core is not None:

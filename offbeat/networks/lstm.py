@@ -8,9 +8,14 @@ from torch.nn import functional
 
 from offbeat.types import CoreState
 
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
 
 class LSTMCore(nn.Module):
     """One or more LSTM layers; the state is zeroed before every row that starts an episode.
+
+    Holds its weights itself, named, shaped and initialised as in ``torch.nn.LSTM``, because ``torch.compile`` takes no
+    ``nn.LSTM``.
 
     State: ``{"h": [B, layers, N], "c": [B, layers, N]}`` float32. Runs in float32 also under autocast: rounding would
     build up over the unroll, and stored states could not be reproduced.
@@ -19,13 +24,19 @@ class LSTMCore(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, layers: int = 1) -> None:
         """Sizes of input D and state N; number of layers."""
         super().__init__()
-        self.lstm = nn.LSTM(input_size, hidden_size, layers)
+        self.layers = layers
         self.output_size = hidden_size
+        bound = hidden_size**-0.5
+        for layer in range(layers):
+            shapes = ((4 * hidden_size, input_size if layer == 0 else hidden_size), (4 * hidden_size, hidden_size))
+            for name, shape in zip(_WEIGHTS, (*shapes, shapes[1][:1], shapes[1][:1]), strict=True):
+                weight = torch.empty(shape).uniform_(-bound, bound)
+                self.register_parameter(f"{name}_l{layer}", nn.Parameter(weight))
 
     def initial_state(self, batch: int) -> CoreState:
         """Zeros for ``batch`` episodes' starts, on the module's device."""
-        shape = (batch, self.lstm.num_layers, self.lstm.hidden_size)
-        device = next(self.lstm.parameters()).device
+        shape = (batch, self.layers, self.output_size)
+        device = next(self.parameters()).device
         return {"h": torch.zeros(shape, device=device), "c": torch.zeros(shape, device=device)}
 
     def forward(self, x: Tensor, state: CoreState, first: Tensor) -> tuple[Tensor, CoreState]:
@@ -53,17 +64,19 @@ class LSTMCore(nn.Module):
         starts = [0]
         if length > 1:
             starts += [t for t, reset in enumerate(first.any(1).tolist()) if reset and t > 0]
+        weights = [weight for layer in range(self.layers) for weight in self._weights(layer)]
         outputs = []
         for start, end in zip(starts, [*starts[1:], length], strict=True):
-            output, (h, c) = self.lstm(x[start:end], ((h * keep[start]).contiguous(), (c * keep[start]).contiguous()))
+            state = ((h * keep[start]).contiguous(), (c * keep[start]).contiguous())
+            output, h, c = torch.lstm(x[start:end], state, weights, True, self.layers, 0.0, self.training, False, False)
             outputs.append(output)
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)), h, c
 
     def _rows(self, x: Tensor, h: Tensor, c: Tensor, keep: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same row by row, from the LSTM's equations."""
         hs, cs = [], []
-        for layer in range(self.lstm.num_layers):
-            w_ih, w_hh, b_ih, b_hh = (getattr(self.lstm, f"{name}_l{layer}") for name in _WEIGHTS)
+        for layer in range(self.layers):
+            w_ih, w_hh, b_ih, b_hh = self._weights(layer)
             from_input = functional.linear(x, w_ih, b_ih + b_hh)  # [T, B, 4N]
             hidden, cell, outputs = h[layer], c[layer], []
             for t in range(x.shape[0]):
@@ -77,5 +90,5 @@ class LSTMCore(nn.Module):
             cs.append(cell)
         return x, torch.stack(hs), torch.stack(cs)
 
-
-_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    def _weights(self, layer: int) -> list[Tensor]:
+        return [self.get_parameter(f"{name}_l{layer}") for name in _WEIGHTS]

@@ -12,9 +12,9 @@ from offbeat.networks.lstm import LSTMCore
 def row_by_row(core: LSTMCore, x, state, first):
     """The slow way: one cell per layer, state zeroed by hand."""
     cells = []
-    for layer in range(core.lstm.num_layers):
+    for layer in range(core.layers):
         cell = nn.LSTMCell(x.shape[-1] if layer == 0 else core.output_size, core.output_size)
-        names = {name: getattr(core.lstm, f"{name}_l{layer}") for name in dict(cell.named_parameters())}
+        names = {name: getattr(core, f"{name}_l{layer}") for name in dict(cell.named_parameters())}
         cells.append((cell, names))
     h, c, outputs = state["h"].clone(), state["c"].clone(), []
     for t in range(x.shape[0]):
