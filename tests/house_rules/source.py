@@ -37,10 +37,18 @@ def library() -> tuple[Module, ...]:
     return tuple(modules)
 
 
-def imports(module: Module) -> list[tuple[int, str]]:
-    """(line, dotted name) of each import, wherever in the file it stands; ``from a import b`` gives ``a.b``."""
+def imports(module: Module, types_too: bool = True) -> list[tuple[int, str]]:
+    """(line, dotted name) of each import, wherever in the file it stands; ``from a import b`` gives ``a.b``.
+
+    ``types_too=False`` leaves out what stands under ``if TYPE_CHECKING``.
+    """
     found = []
+    skipped: set[ast.AST] = set()
     for node in ast.walk(module.tree):
+        if not types_too and isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            skipped.update(node.body)
+        if node in skipped:
+            continue
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

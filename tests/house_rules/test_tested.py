@@ -26,6 +26,12 @@ def test_every_inner_file_has_a_test_or_is_imported_by_one():
     assert not untested, listed(untested)
 
 
+def test_every_preset_has_a_row_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    presets = [file.stem for file in (ROOT / "offbeat" / "presets").glob("*.toml")]
+    assert [name for name in presets if f"| `{name}` |" not in readme] == []
+
+
 def test_the_two_commands_exist():
     readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
     for target in ("train", "test"):
