@@ -260,46 +260,57 @@ def test_meta_that_is_no_json_leaves_no_trace(tmp_path):
 
 
 SAVER = """
-import sys
+import os, sys
 from pathlib import Path
 import torch
 from offbeat import checkpoint
 checkpoint.LARGE_BYTES = 1 << 16
-run, number = Path(sys.argv[1]), int(sys.argv[2])
-print("go", flush=True)
-while True:
-    rows = torch.full((1 << 16,), number % 251, dtype=torch.uint8)
-    parts = {"learner": {"rows": rows, "number": torch.tensor(number)}, "streams": {"rows": rows.numpy()}}
-    checkpoint.save(run, number // 2, parts, {"number": number}, keep=2)
-    number += 1
+
+def save_for_ever(number):
+    while True:
+        rows = torch.full((1 << 16,), number % 251, dtype=torch.uint8)
+        parts = {"learner": {"rows": rows, "number": torch.tensor(number)}, "streams": {"rows": rows.numpy()}}
+        checkpoint.save(Path(sys.argv[1]), number // 2, parts, {"number": number}, keep=2)
+        number += 1
+
+for line in sys.stdin:  # a child per line, so that torch is imported once only
+    child = os.fork()
+    if child == 0:
+        save_for_ever(int(line))
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("gone", flush=True)
 """
 
 
 def test_a_saver_killed_at_any_moment_leaves_a_complete_checkpoint(tmp_path):
     delays = random.Random(0)
     number = 0
-    for _ in range(20):
-        command = [sys.executable, "-c", SAVER, str(tmp_path), str(number)]
-        saver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert saver.stdout is not None
-        assert saver.stdout.readline() == "go\n"
-        while number == 0 and read(tmp_path, []) is None:
-            time.sleep(0.005)
-        time.sleep(delays.uniform(0.0, 0.1))
-        os.kill(saver.pid, signal.SIGKILL)
-        saver.wait()
-        saver.stdout.close()
-        skipped: list[str] = []
-        found = read(tmp_path, skipped)
-        assert skipped == []
-        assert found is not None
-        parts, meta = checkpoints.load(found)
-        assert meta["number"] >= number
-        number = meta["number"]
-        assert found.agent_steps == number // 2
-        assert parts["learner"]["number"] == number
-        assert all((rows == number % 251).all() for rows in (parts["learner"]["rows"], parts["streams"]["rows"]))
-    assert number > 0
+    command = [sys.executable, "-c", SAVER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
+        assert nursery.stdin is not None
+        assert nursery.stdout is not None
+        for _ in range(30):
+            nursery.stdin.write(f"{number}\n")
+            nursery.stdin.flush()
+            child = int(nursery.stdout.readline())
+            while read(tmp_path, []) is None:
+                time.sleep(0.005)
+            time.sleep(delays.uniform(0.0, 0.1))
+            os.kill(child, signal.SIGKILL)
+            assert nursery.stdout.readline() == "gone\n"
+            skipped: list[str] = []
+            found = read(tmp_path, skipped)
+            assert skipped == []
+            assert found is not None
+            parts, meta = checkpoints.load(found)
+            assert meta["number"] >= number
+            number = meta["number"]
+            assert found.agent_steps == number // 2
+            assert parts["learner"]["number"] == number
+            assert all((rows == number % 251).all() for rows in (parts["learner"]["rows"], parts["streams"]["rows"]))
+        nursery.stdin.close()
+    assert number > 30
 
 
 @pytest.fixture
