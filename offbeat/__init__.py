@@ -1,4 +1,4 @@
-"""offbeat: asynchronous deep reinforcement learning. ``offbeat.train``, ``offbeat.load`` and ``offbeat.evaluate``.
+"""offbeat: asynchronous deep reinforcement learning. ``offbeat.train``, ``offbeat.load``, ``offbeat.evaluate``.
 
 Importing it is cheap; torch is imported by the first call.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from offbeat.api import evaluate, load, train
+from offbeat.api import evaluate, export, load, plot, record, resume, train
 
-__all__ = ["evaluate", "load", "train"]
+__all__ = ["evaluate", "export", "load", "plot", "record", "resume", "train"]
 
 
 class _Package(ModuleType):
-    """Keeps the functions ``train`` and ``evaluate`` where importing the modules of these names would replace them."""
+    """Keeps functions such as ``train`` where importing the modules of the same names would replace them."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in __all__ and isinstance(value, ModuleType):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from offbeat.runs import find_run
 
 if TYPE_CHECKING:
     from offbeat.config import RunConfig
@@ -12,11 +15,21 @@ if TYPE_CHECKING:
     from offbeat.train import RunResult
 
 
-def train(preset: str | Path | RunConfig, *, from_run: str | Path | None = None, **overrides: Any) -> RunResult:
+def train(
+    preset: str | Path | RunConfig,
+    *,
+    from_run: str | Path | None = None,
+    env_factory: Callable[..., Any] | None = None,
+    agent_factory: Callable[..., Any] | None = None,
+    **overrides: Any,
+) -> RunResult:
     """Train a preset (name or .toml file) or a configuration, and return the run's result once it has ended.
 
     Args:
         from_run: start from the newest weights of this run, in a folder of its own.
+        env_factory: an environment of your own: a class or function without arguments that gives a ``gymnasium.Env``,
+            or one that takes (config, num_envs, ...) and gives a ``VectorEnv``. Processes import it by its name.
+        agent_factory: an agent of your own, called with (agent config, EnvSpec, device).
         overrides: options as on the command line; ``learner__batch_size=16`` stands for ``learner.batch_size``,
             ``env="Breakout"`` for ``env.id``. A dict sets several of a section: ``learner={"batch_size": 16}``.
 
@@ -24,12 +37,21 @@ def train(preset: str | Path | RunConfig, *, from_run: str | Path | None = None,
         UserError: the configuration cannot run here. Nothing has been started then.
     """
     from offbeat.config import RunConfig, apply_overrides, load_preset
-    from offbeat.runs import find_run
     from offbeat.train import train as start
 
     config = preset if isinstance(preset, RunConfig) else load_preset(preset)
-    config = apply_overrides(config, _flat(overrides))
-    return start(config, init_from=None if from_run is None else find_run(from_run))
+    pairs = _flat(overrides)
+    if env_factory is not None:  # the run's files name it, not the preset's environment
+        pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
+    source = None if from_run is None else find_run(from_run)
+    return start(apply_overrides(config, pairs), init_from=source, env_factory=env_factory, agent_factory=agent_factory)
+
+
+def resume(run: str | Path, total_frames: int | None = None) -> RunResult:
+    """Go on with a run (or the newest run in a folder of runs); ``total_frames`` gives it a new length."""
+    from offbeat.train import resume as go_on
+
+    return go_on(find_run(run), total_frames)
 
 
 def load(run: str | Path, *, greedy: bool = True, seed: int = 0, device: str = "cpu") -> LoadedAgent:
@@ -53,9 +75,29 @@ def evaluate(run: str | Path, *, episodes: int = 10, policy: str | None = None, 
     ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations.
     """
     from offbeat.evaluate import evaluate_run
-    from offbeat.runs import find_run
 
     return evaluate_run(find_run(run), episodes, policy, seed)
+
+
+def record(run: str | Path, out: Path | None = None, *, format: str = "mp4", episodes: int = 1) -> Path:
+    """Film whole episodes played with a run's newest weights; returns the file."""
+    from offbeat.record import record_run
+
+    return record_run(find_run(run), out, format, episodes)
+
+
+def plot(*runs: str | Path, out: Path | None = None) -> Path:
+    """Draw the curves of runs as one PNG; returns the file."""
+    from offbeat.plot import plot_runs
+
+    return plot_runs([find_run(run) for run in runs], out)
+
+
+def export(run: str | Path, out: Path | None = None) -> Path:
+    """Write a run's newest network to a file that torch loads without offbeat; returns the file."""
+    from offbeat.export import export_run
+
+    return export_run(find_run(run), out)
 
 
 def _flat(overrides: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,10 +50,11 @@ RANGES: dict[str, tuple[float, float]] = {
 """Least and greatest value of the options that have other bounds than [0, infinity). Agents check their own."""
 
 
-def validate(config: RunConfig, *, new_run: bool = True) -> None:
+def validate(config: RunConfig, *, new_run: bool = True, env_factory: Callable[..., object] | None = None) -> None:
     """Raise ``UserError`` (or ``EnvUnavailable``) for a configuration that cannot run here; otherwise do nothing.
 
-    ``new_run``: also refuse a run folder that is in use. Nothing is allocated, spawned or written.
+    ``new_run``: also refuse a run folder that is in use. ``env_factory``: a user's own environment, in place of the one
+    that ``env.id`` names. Nothing is allocated, spawned or written.
     """
     check_ranges(config)
     check_replay(config)
@@ -60,7 +62,7 @@ def validate(config: RunConfig, *, new_run: bool = True) -> None:
     check_device("device", config.device)
     check_device("learner.device", config.learner.device)
     check_device("inference.device", config.inference.device)
-    check_environments(config)
+    check_environments(config, env_factory)
     if new_run and config.out:
         check_run_folder(Path(config.out))
 
@@ -175,13 +177,13 @@ def check_device(name: str, device: str) -> None:
         raise UserError(f"{name}={device!r}, but there are only {count} GPUs; use cuda:0 to cuda:{count - 1}")
 
 
-def check_environments(config: RunConfig) -> None:
+def check_environments(config: RunConfig, factory: Callable[..., object] | None = None) -> None:
     """Refuse environments that do not exist, are not installed, or differ between training and evaluation."""
     from offbeat.envs.base import EnvUnavailable
     from offbeat.envs.registry import env_spec
 
     try:
-        spec, seen = env_spec(config.env), env_spec(config.eval_env)
+        spec, seen = env_spec(config.env, factory), env_spec(config.eval_env, factory)
     except EnvUnavailable:
         raise
     except ValueError as error:  # a switch that means nothing to the environment

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import offbeat
 from offbeat.config import from_dict, load_preset, to_toml, validate
 from offbeat.envs.base import EnvUnavailable
 from offbeat.errors import UserError
@@ -47,7 +48,7 @@ def test_a_preset_has_a_row_in_the_docs(name: str) -> None:
 
 
 def test_unknown_presets_name_the_nearest() -> None:
-    with pytest.raises(UserError, match="unknown preset 'impala-atary'; did you mean 'impala-atari'?"):
+    with pytest.raises(UserError, match=r"unknown preset 'impala-atary'; did you mean 'impala-atari'\?"):
         find_preset("impala-atary")
     with pytest.raises(UserError, match=r"unknown preset 'xyzzy'; 'offbeat presets' lists them"):
         find_preset("xyzzy")
@@ -60,3 +61,21 @@ def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
     path.write_text("[learner\nbatch_size = 3\n")
     with pytest.raises(UserError, match=r"broken.toml is not TOML: .*line 1"):
         load_preset(path)
+
+
+TINY = {
+    "engine": "inline", "actor": {"workers": 1, "envs_per_worker": 2, "inference": "actor"},
+    "learner": {"batch_size": 2, "unroll_length": 5}, "evaluation": {"every_frames": 0, "at_end": False},
+    "log": {"tensorboard": False, "dashboard": False},
+}  # fmt: skip
+"""Lays itself over any preset so that it runs for seconds."""
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_trains(name: str, tmp_path: Path) -> None:
+    frame_skip = 4 if "Pong" in load_preset(name).env.id else 1
+    try:
+        result = offbeat.train(name, out=str(tmp_path / "run"), total_frames=100 * frame_skip, **TINY)
+    except EnvUnavailable as error:
+        pytest.skip(str(error))
+    assert (result.finished, result.agent_steps, result.updates) == (True, 100, 10)
