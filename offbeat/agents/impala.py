@@ -1,7 +1,7 @@
 """IMPALA: an actor-critic trained off-policy with V-trace.
 
 Source: Espeholt et al. 2018, "IMPALA: Scalable Distributed Deep-RL with Importance Weighted Actor-Learner
-Architectures"; loss: section 4.2; networks: figure 3; constants: table D.3.
+Architectures"; loss: section 4.2; networks: figure 3; constants: its table of Atari hyperparameters.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Config:
     policy_init_scale: float = 1.0
     """Factor on the policy head's initial weights, >= 0. 1: torch's own; 0.01: start close to the uniform policy."""
     discount: float = 0.99
-    """Gamma per environment step, in [0, 1]. Source: Espeholt et al. 2018, table D.3."""
+    """Gamma per environment step, in [0, 1]. Source: Espeholt et al. 2018, Atari hyperparameters."""
     baseline_cost: float = 0.5
-    """Weight of the value loss, >= 0. Source: Espeholt et al. 2018, table D.3."""
+    """Weight of the value loss, >= 0. Source: Espeholt et al. 2018, Atari hyperparameters."""
     entropy_cost: float = 0.01
-    """Weight of the entropy bonus, >= 0. Source: Espeholt et al. 2018, table D.3 (Atari)."""
+    """Weight of the entropy bonus, >= 0. Source: Espeholt et al. 2018, Atari hyperparameters."""
     rho_bar: float = 1.0
     """Clip of the importance weights in V-trace's temporal differences, > 0.
     Source: Espeholt et al. 2018, section 4."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from unrolls import BOX, DISCRETE, change, make_inputs, make_spec, make_unroll, row, with_episode_ends
 
 from offbeat.agents.impala import Agent, Config, NetworkOutput
 from offbeat.types import Inputs
+from tests.agents.unrolls import BOX, DISCRETE, change, make_inputs, make_spec, make_unroll, row, with_episode_ends
 
 VARIANTS = [
     ("vector", DISCRETE, {}),

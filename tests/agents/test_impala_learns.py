@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
-from unrolls import change
 
 from offbeat.agents.impala import Agent, Config
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec, Inputs, Unroll
+from tests.agents.unrolls import change
 
 CHOICES = 3
 

@@ -7,12 +7,12 @@ from importlib.metadata import EntryPoint
 
 import pytest
 import torch
-from unrolls import BOX, DISCRETE, make_inputs, make_spec, make_unroll
 
-from offbeat.agents import impala, make, noop
+from offbeat.agents import impala, make, noop, random
 from offbeat.agents.make import agent_config_class, list_agents, make_agent
 from offbeat.networks.flat import flatten_parameters
 from offbeat.types import ActionSpec
+from tests.agents.unrolls import BOX, DISCRETE, make_inputs, make_spec, make_unroll
 
 
 def test_finds_every_agent():
@@ -72,16 +72,16 @@ def test_agents_that_learn_nothing(name, action):
 
 def test_random_is_uniform_and_follows_the_generator():
     inputs = make_inputs(make_spec(), 1, 9000)
-    agent = make_agent("random", agent_config_class("random")(), make_spec())
+    agent = make_agent("random", random.Config(), make_spec())
     draws = [agent.act(inputs, {}, torch.Generator().manual_seed(seed)).action for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     torch.testing.assert_close(torch.bincount(draws[0]) / 9000, torch.full((3,), 1 / 3), rtol=0, atol=0.02)
-    agent = make_agent("random", agent_config_class("random")(), make_spec("vector", BOX))
+    agent = make_agent("random", random.Config(), make_spec("vector", BOX))
     action = agent.act(inputs, {}, torch.Generator().manual_seed(1)).action
     low, high = torch.tensor(BOX.low), torch.tensor(BOX.high)
     assert ((action >= low) & (action <= high)).all()
     torch.testing.assert_close(action.mean(0), (low + high) / 2, rtol=0, atol=0.1)
     unbounded = ActionSpec("continuous", shape=(2,), low=(-float("inf"),) * 2, high=(float("inf"),) * 2)
-    agent = make_agent("random", agent_config_class("random")(), make_spec("vector", unbounded))
+    agent = make_agent("random", random.Config(), make_spec("vector", unbounded))
     assert agent.act(inputs, {}, None).action.isfinite().all()
