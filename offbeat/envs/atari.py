@@ -43,7 +43,7 @@ def looks_like_atari(env_id: str) -> bool:
 
 
 def find_game(env_id: str) -> str | None:
-    """The game's name for ``Pong``, ``pong``, ``ms_pacman``, ``ALE/Pong-v5``, ``PongNoFrameskip-v4``, ``Pong-v5``; or None.
+    """The game of ``Pong``, ``pong``, ``ms_pacman``, ``ALE/Pong-v5``, ``PongNoFrameskip-v4``, ``Pong-v5``; or None.
 
     Only the game is read from an id: its protocol (sticky actions, frame skip) is what ``EnvConfig`` says.
     """
@@ -93,7 +93,7 @@ def atari_spec(config: EnvConfig, game: str) -> EnvSpec:
 def make_atari(
     config: EnvConfig, game: str, num_envs: int, batch_size: int | None, threads: int, deterministic: bool
 ) -> VectorEnv:
-    """``num_envs`` games in the backend that ``config`` names; ``auto`` is ``ale``, or ``ale-single`` if deterministic."""
+    """``num_envs`` games in the configured backend (``auto``: ``ale``, or ``ale-single`` if deterministic)."""
     backend = config.backend
     if backend == "auto":
         backend = "ale-single" if deterministic else "ale"
@@ -104,6 +104,10 @@ def make_atari(
     if backend == "ale-single":
         from offbeat.envs.atari_single import AtariSingle
 
+        if (batch_size or num_envs) != num_envs:
+            raise ValueError(
+                f"backend='ale-single' steps all {num_envs} environments at once, got batch_size={batch_size}"
+            )
         return AtariSingle(config, spec, game, num_envs)
     if backend == "envpool":
         from offbeat.envs.atari_envpool import AtariEnvPool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from offbeat.envs.atari import FRAME_SIZE, game_names, max_episode_frames
@@ -26,8 +28,8 @@ class AtariAle:
 
         if config.life_loss == "end_episode" and batch_size != num_envs:
             raise ValueError(
-                f"life_loss='end_episode' with batch_size={batch_size} of {num_envs} environments: ALE can restart single "
-                "games only in whole batches; set the batch to all environments, or backend='ale-single'"
+                f"life_loss='end_episode' with batch_size={batch_size} of {num_envs} environments: ALE can restart "
+                "single games only in whole batches; set the batch to all environments, or backend='ale-single'"
             )
         self.spec, self.num_envs, self.batch_size = spec, num_envs, batch_size
         self._restart_on_loss = config.life_loss == "end_episode"
@@ -49,7 +51,7 @@ class AtariAle:
             reward_clipping=False,
             use_fire_reset=config.fire_reset,
         )
-        self._ready: tuple | None = None  # type: ignore[type-arg]
+        self._ready: tuple[Any, ...] | None = None
         self._lost = np.zeros(0, np.int64)
 
     def reset(self, seed: int) -> None:
@@ -88,12 +90,14 @@ class AtariAle:
         """Stop the threads and free the emulators."""
         self._env = None
 
-    def _open(self):  # type: ignore[no-untyped-def]
+    def _open(self) -> Any:
         if self._env is None:
             raise RuntimeError(f"{self.spec.id} was closed")
         return self._env
 
-    def _restarted(self, frames, reward, over, cut, lives):  # type: ignore[no-untyped-def]
+    def _restarted(
+        self, frames: np.ndarray, reward: np.ndarray, over: np.ndarray, cut: np.ndarray, lives: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
         """The rows of a whole batch, those of games that lost a life replaced by the first rows of new games."""
         mask = np.zeros(self.num_envs, bool)
         mask[self._lost] = True

@@ -28,9 +28,9 @@ class Counting:
         self.observation = {OBSERVATION: ArraySpec((3,), "float32", 0.0, None)}
         self.action = discrete(NUM_ACTIONS)
         self.limit = 2 * length
-        self.random_score, self.reference_score = None, None
+        self.scores: tuple[float, float] | None = None
         names = ("step", "episode", "row", "end", "cut")
-        self.fields = {name: np.zeros(count, np.int64) for name in names}
+        self.fields: ArrayDict = {name: np.zeros(count, np.int64) for name in names}
         self.fields["episode"] -= 1
         self.fields["row"] -= 1
 

@@ -41,9 +41,7 @@ def make_faulty(config: EnvConfig, num_envs: int) -> FaultyVector:
     """The environment of an id such as ``toy/hang@500``."""
     match = _PATTERN.fullmatch(config.id.removeprefix("toy/"))
     if match is None:
-        raise ValueError(
-            f"{config.id} is no faulty environment; write toy/<fault>@<steps>, faults: {', '.join(FAULTS)}"
-        )
+        raise ValueError(f"{config.id} is not toy/<fault>@<steps>; faults: {', '.join(FAULTS)}")
     return FaultyVector(ToyVector(healthy(config), num_envs), match[1], int(match[2]))
 
 

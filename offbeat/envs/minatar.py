@@ -34,7 +34,7 @@ def maker(config: EnvConfig, game: str) -> MakeEnv:
     return lambda: MinAtarGame(game, config.sticky, config.full_action_space)
 
 
-class MinAtarGame(gymnasium.Env[np.ndarray, int]):
+class MinAtarGame(gymnasium.Env[np.ndarray, np.int64]):
     """One MinAtar game. Observation uint8 [C, 10, 10] of 0 and 1; difficulty rises as published; no limit of steps.
 
     ``sticky`` is the probability that a step repeats the previous action (the published setting is 0.1). Differs from
@@ -61,10 +61,10 @@ class MinAtarGame(gymnasium.Env[np.ndarray, int]):
         self._game.reset()
         return self._observe(), {}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step, with the previous action instead in a ``sticky`` share of steps."""
         if self._random.rand() >= self._sticky:
-            self._last_action = self._actions[action]
+            self._last_action = self._actions[int(action)]
         reward, terminal = self._game.act(self._last_action)
         return self._observe(), float(reward), bool(terminal), False, {}
 

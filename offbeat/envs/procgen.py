@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class ProcgenVector:
         self._envpool = envpool_module(config.id, QT)
         self._rows = AtariRows(config, num_envs)
         self._ids = np.arange(0)
-        self._pool = None
+        self._pool: Any = None
 
     def reset(self, seed: int) -> None:
         """Make the games anew: EnvPool takes its seed only then."""
@@ -113,7 +114,7 @@ class ProcgenVector:
         """Free the games."""
         self._pool = None
 
-    def _open(self):  # type: ignore[no-untyped-def]
+    def _open(self) -> Any:
         if self._pool is None:
             raise RuntimeError(f"{self.spec.id} needs reset() first")
         return self._pool

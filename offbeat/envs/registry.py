@@ -1,4 +1,4 @@
-"""From an id to an environment: Atari names, ``toy/``, ``minatar/``, ``procgen:``, entry points, or any Gymnasium id."""
+"""From an id to an environment: Atari, ``toy/``, ``minatar/``, ``procgen:``, entry points, or any Gymnasium id."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from importlib.metadata import EntryPoint, entry_points
 
 import gymnasium
 
-from offbeat.envs import atari, faulty, gymnasium as gym_envs, minatar, procgen, toy
+from offbeat.envs import atari, faulty, minatar, procgen, toy
+from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.counting import NUM_ACTIONS
 from offbeat.envs.rows import check_config
@@ -18,7 +19,7 @@ from offbeat.envs.toy_games import GAMES
 from offbeat.types import EnvSpec
 
 ENTRY_POINTS = "offbeat.envs"
-"""Entry-point group: each names a callable ``(config, num_envs, *, batch_size, threads, deterministic) -> VectorEnv``."""
+"""Entry-point group of callables ``(config, num_envs, *, batch_size, threads, deterministic) -> VectorEnv``."""
 Factory = Callable[..., object]
 
 
@@ -54,9 +55,7 @@ def make_env(
     """
     check_config(config)
     if num_envs < 1 or not 1 <= (batch_size or num_envs) <= num_envs:
-        raise ValueError(
-            f"batch_size={batch_size} of num_envs={num_envs} environments; need 1 <= batch_size <= num_envs"
-        )
+        raise ValueError(f"batch_size={batch_size} of num_envs={num_envs} ; need 1 <= batch_size <= num_envs")
     options = {"batch_size": batch_size, "threads": threads, "deterministic": deterministic}
     kind, name = ("factory", "") if factory is not None else _resolve(config.id)
     if kind == "entry point":
@@ -68,9 +67,7 @@ def make_env(
     if kind == "procgen":
         return procgen.make_procgen(config, name, num_envs, batch_size, threads, deterministic)
     if (batch_size or num_envs) != num_envs:
-        raise ValueError(
-            f"{config.id} steps all {num_envs} environments at once, got batch_size={batch_size}; leave it 0"
-        )
+        raise ValueError(f"{config.id} steps all {num_envs} environments at once, got batch_size={batch_size}")
     if kind == "toy":
         return faulty.make_faulty(config, num_envs) if faulty.is_faulty(name) else toy.ToyVector(config, num_envs)
     make, used = _single_maker(kind, name, config, factory)
@@ -80,7 +77,7 @@ def make_env(
 
 
 def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
-    """What ``make_env`` would give, without making a batch or stepping (one environment is made where there is no other way)."""
+    """The spec of what ``make_env`` would give, without a batch or a step (where need be, from one environment)."""
     check_config(config)
     kind, name = ("factory", "") if factory is not None else _resolve(config.id)
     if kind == "atari":
@@ -118,9 +115,7 @@ def list_envs() -> list[EnvListing]:
         records.append(EnvListing(f"toy/{name}", "toy", "", actions, note))
     records += [EnvListing(f"toy/{name}@N", "toy", "", str(NUM_ACTIONS), note) for name, note in faulty.FAULTS.items()]
     for game, count in minatar.MINIMAL_ACTIONS.items():
-        records.append(
-            EnvListing(f"minatar/{game}", "minatar", "minatar", str(count), "or all 6 with full_action_space")
-        )
+        records.append(EnvListing(f"minatar/{game}", "minatar", "minatar", str(count), "all 6 with full_action_space"))
     for game in procgen.GAMES:
         records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", "hard, all levels"))
     records += [EnvListing(name, "entry point", "", "", point.value) for name, point in _entry_points().items()]

@@ -1,6 +1,6 @@
 """Gymnasium spaces as offbeat's specs: observations become a flat dictionary of arrays that networks can read.
 
-- ``Box`` of uint8 stays uint8 (images [H, W, C] become [C, H, W], [H, W] becomes [1, H, W]); any other ``Box`` is float32.
+- ``Box`` of uint8 stays uint8 (images [H, W, C] become [C, H, W], [H, W] becomes [1, H, W]); others are float32.
 - ``Discrete`` and ``MultiDiscrete`` become one-hot float32, ``MultiBinary`` float32.
 - ``Dict`` and ``Tuple`` are flattened, nested keys joined with "."; a single array has the key ``"observation"``.
 """
@@ -82,8 +82,8 @@ def _leaves(space: spaces.Space[Any], path: tuple[Any, ...], env_id: str) -> lis
     if isinstance(space, spaces.MultiBinary):
         return [Leaf(path, ArraySpec(tuple(space.shape), "float32", 0.0, 1.0), lambda x: np.asarray(x, np.float32))]
     raise ValueError(
-        f"{env_id} has the observation space {space}; supported are Box, Discrete, MultiDiscrete, MultiBinary, and Dict "
-        "and Tuple of these; wrap it with a gymnasium.ObservationWrapper that gives one of these"
+        f"{env_id} has the observation space {space}; supported are Box, Discrete, MultiDiscrete, MultiBinary, and "
+        "Dict and Tuple of these; wrap it with a gymnasium.ObservationWrapper that gives one of these"
     )
 
 

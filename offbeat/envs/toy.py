@@ -1,7 +1,7 @@
 """Toy environments: small tasks with known answers, vectorised in NumPy and exactly restorable.
 
-``toy/catch``, ``toy/copy``, ``toy/tmaze``, ``toy/identity``, ``toy/dict`` and ``toy/continuous`` are in ``toy_games.py``,
-``toy/counting`` in ``counting.py``, ``toy/raise@N`` and the other broken ones in ``faulty.py``.
+The rules of ``toy/catch``, ``copy``, ``tmaze``, ``identity``, ``dict`` and ``continuous`` are in ``toy_games.py``,
+those of ``toy/counting`` in ``counting.py``, ``toy/raise@N`` and the other broken ones in ``faulty.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from offbeat.types import ArrayDict, EnvSpec, EnvStep
 
 def make_game(name: str, count: int, length: int) -> ToyGame:
     """``count`` copies of the toy game ``name``. KeyError if there is none of that name."""
-    return Counting(count, length) if name == "counting" else GAMES[name][0](count, length)
+    if name == "counting":
+        return Counting(count, length)
+    return GAMES[name][0](count, length)
 
 
 def toy_spec(config: EnvConfig) -> EnvSpec:
@@ -31,8 +33,8 @@ def toy_spec(config: EnvConfig) -> EnvSpec:
         observation=game.observation,
         action=game.action,
         max_episode_steps=min(game.limit, config.max_steps or game.limit),
-        random_score=game.random_score,
-        reference_score=game.reference_score,
+        random_score=game.scores[0] if game.scores else None,
+        reference_score=game.scores[1] if game.scores else None,
     )
 
 

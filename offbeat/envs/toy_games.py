@@ -18,14 +18,13 @@ Outcome = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class ToyGame(Protocol):
-    """N copies of one game. ``limit`` is the time limit in steps; scores are mean returns of one episode."""
+    """N copies of one game. ``limit`` is the time limit in steps; ``scores`` are (random, best) mean returns."""
 
     observation: dict[str, ArraySpec]
     action: ActionSpec
     fields: ArrayDict
     limit: int
-    random_score: float | None
-    reference_score: float | None
+    scores: tuple[float, float] | None
 
     def start(self, games: np.ndarray, generator: np.random.Generator) -> None:
         """Start new episodes in ``games`` (indices [n])."""
@@ -45,8 +44,8 @@ def discrete(num_actions: int) -> ActionSpec:
 class Catch:
     """A ball falls through a board of ``rows`` x 5; the paddle in the lowest row moves left, stays or moves right.
 
-    Observation float32 [rows, 5], 1 at ball and paddle. The ball starts in the top row in a random column, the paddle in
-    the middle. After rows - 1 steps: +1 if caught, -1 if not. Best 1.0; random play about -0.6.
+    Observation float32 [rows, 5], 1 at ball and paddle. The ball starts in the top row in a random column, the paddle
+    in the middle. After rows - 1 steps: +1 if caught, -1 if not. Best 1.0; random play about -0.6.
     Source: bsuite (Osband et al. 2020).
     """
 
@@ -59,8 +58,8 @@ class Catch:
         self.observation = {OBSERVATION: ArraySpec((rows, self.columns), "float32", 0.0, 1.0)}
         self.action = discrete(3)
         self.limit = rows
-        self.random_score, self.reference_score = -0.6, 1.0
-        self.fields = {name: np.zeros(count, np.int64) for name in ("ball_row", "ball_column", "paddle")}
+        self.scores: tuple[float, float] | None = -0.6, 1.0
+        self.fields: ArrayDict = {name: np.zeros(count, np.int64) for name in ("ball_row", "ball_column", "paddle")}
 
     def start(self, games: np.ndarray, generator: np.random.Generator) -> None:
         """Ball at the top, paddle in the middle."""
@@ -99,8 +98,8 @@ class Copy:
         self.observation = {OBSERVATION: ArraySpec((3,), "float32", -1.0, 1.0)}
         self.action = discrete(2)
         self.limit = 2 * length
-        self.random_score, self.reference_score = length / 2, float(length)
-        self.fields = {"bits": np.zeros((count, length), np.int8), "time": np.zeros(count, np.int64)}
+        self.scores: tuple[float, float] | None = length / 2, float(length)
+        self.fields: ArrayDict = {"bits": np.zeros((count, length), np.int8), "time": np.zeros(count, np.int64)}
 
     def start(self, games: np.ndarray, generator: np.random.Generator) -> None:
         """New bits."""
@@ -128,9 +127,9 @@ class TMaze:
     """A corridor of ``length`` steps; its junction must be left to the side that a cue named at the first step only.
 
     Observation float32 [3]: (cue: -1 left, +1 right, 0 at every later step; in the corridor; at the junction). Actions:
-    0 forward, 1 left, 2 right. In the corridor only forward moves; left and right bump into the wall, as does forward at
-    the junction: the agent stays, and ``reward`` (not ``raw_reward``) is -0.1. Left or right at the junction ends the
-    episode. The score ``raw_reward`` is 1 for the right side and 0 otherwise, so that the mean return is the rate of
+    0 forward, 1 left, 2 right. In the corridor only forward moves; left and right bump into the wall, as does forward
+    at the junction: the agent stays, and ``reward`` (not ``raw_reward``) is -0.1. Left or right at the junction ends
+    the episode. The score ``raw_reward`` is 1 for the right side and 0 otherwise, so the mean return is the rate of
     success: best 1.0, without memory 0.5. The reward as trained on is +1 or -1 there. Episodes are truncated after
     5 length + 10 steps, which counts as failure.
     Source: Bakker 2002, with fewer directions.
@@ -141,8 +140,8 @@ class TMaze:
         self.observation = {OBSERVATION: ArraySpec((3,), "float32", -1.0, 1.0)}
         self.action = discrete(3)
         self.limit = 5 * length + 10
-        self.random_score, self.reference_score = 0.5, 1.0
-        self.fields = {
+        self.scores: tuple[float, float] | None = 0.5, 1.0
+        self.fields: ArrayDict = {
             "side": np.zeros(count, np.int64), "place": np.zeros(count, np.int64), "time": np.zeros(count, np.int64),
         }  # fmt: skip
 
@@ -187,8 +186,8 @@ class Identity:
         self.observation = {OBSERVATION: ArraySpec((self.symbols,), "float32", 0.0, 1.0)}
         self.action = discrete(self.symbols)
         self.limit = length
-        self.random_score, self.reference_score = length / self.symbols, float(length)
-        self.fields = {"symbol": np.zeros(count, np.int64), "time": np.zeros(count, np.int64)}
+        self.scores: tuple[float, float] | None = length / self.symbols, float(length)
+        self.fields: ArrayDict = {"symbol": np.zeros(count, np.int64), "time": np.zeros(count, np.int64)}
 
     def start(self, games: np.ndarray, generator: np.random.Generator) -> None:
         """The first symbol."""
@@ -225,8 +224,8 @@ class Pair:
         }
         self.action = discrete(self.choices)
         self.limit = length
-        self.random_score, self.reference_score = length / self.choices, float(length)
-        self.fields = {name: np.zeros(count, np.int64) for name in ("lit", "shift", "time")}
+        self.scores: tuple[float, float] | None = length / self.choices, float(length)
+        self.fields: ArrayDict = {name: np.zeros(count, np.int64) for name in ("lit", "shift", "time")}
 
     def start(self, games: np.ndarray, generator: np.random.Generator) -> None:
         """The first pair."""
@@ -263,8 +262,8 @@ class Continuous:
         self.observation = {OBSERVATION: ArraySpec((2,), "float32", -1.0, 1.0)}
         self.action = ActionSpec("continuous", shape=(2,), low=(-1.0, -1.0), high=(1.0, 1.0))
         self.limit = length
-        self.random_score, self.reference_score = -length * 5 / 6, 0.0
-        self.fields = {"x": np.zeros((count, 2), np.float32), "time": np.zeros(count, np.int64)}
+        self.scores: tuple[float, float] | None = -length * 5 / 6, 0.0
+        self.fields: ArrayDict = {"x": np.zeros((count, 2), np.float32), "time": np.zeros(count, np.int64)}
 
     def start(self, games: np.ndarray, generator: np.random.Generator) -> None:
         """The first x."""

@@ -1,0 +1,110 @@
+"""Atari through EnvPool: native threads, partial batches, an optional extra."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from offbeat.envs.atari import FRAME_SIZE, max_episode_frames
+from offbeat.envs.atari_rows import AtariRows
+from offbeat.envs.base import EnvConfig, StateUnsupported
+from offbeat.envs.procgen import envpool_module
+from offbeat.envs.rows import check_actions
+from offbeat.envs.seeding import env_seeds
+from offbeat.types import ArrayDict, EnvSpec, EnvStep
+
+
+def check_envpool(config: EnvConfig, partial: bool) -> None:
+    """ValueError for switches that EnvPool cannot do; ``partial``: batches of fewer than all environments."""
+    if config.noop_max < 1:
+        raise ValueError("noop_max=0 is impossible with backend='envpool', which needs at least 1; use backend='ale'")
+    limit = max_episode_frames(config)
+    if limit % config.frame_skip:
+        raise ValueError(
+            f"max_frames={limit} is no multiple of frame_skip={config.frame_skip}; backend='envpool' counts whole steps"
+        )
+    if config.life_loss == "end_episode" and partial:
+        raise ValueError(
+            "life_loss='end_episode' with backend='envpool' restarts single games only in whole batches; set the batch "
+            "to all environments, or backend='ale-single'"
+        )
+
+
+class AtariEnvPool:
+    """``num_envs`` games in one EnvPool, its own life-loss, reward and stacking options off."""
+
+    def __init__(
+        self, config: EnvConfig, spec: EnvSpec, game: str, num_envs: int, batch_size: int, threads: int
+    ) -> None:
+        check_envpool(config, batch_size != num_envs)
+        self.spec, self.num_envs, self.batch_size = spec, num_envs, batch_size
+        self._config, self._task, self._threads = config, f"{game}-v5", threads
+        self._envpool = envpool_module(config.id)
+        self._rows = AtariRows(config, num_envs)
+        self._restart_on_loss = config.life_loss == "end_episode"
+        self._ids = np.arange(0)
+        self._lost = np.zeros(0, np.int64)
+        self._pool: Any = None
+
+    def reset(self, seed: int) -> None:
+        """Make all games anew: EnvPool takes its seed only then."""
+        self._pool = self._envpool.make(
+            self._task,
+            env_type="gymnasium",
+            num_envs=self.num_envs,
+            batch_size=self.batch_size,
+            num_threads=self._threads,
+            seed=int(env_seeds(seed, 1)[0]),
+            max_episode_steps=max_episode_frames(self._config) // self._config.frame_skip,
+            frame_skip=self._config.frame_skip,
+            stack_num=1,
+            img_height=FRAME_SIZE,
+            img_width=FRAME_SIZE,
+            noop_max=self._config.noop_max,
+            use_fire_reset=self._config.fire_reset,
+            full_action_space=self._config.full_action_space,
+            repeat_action_probability=self._config.sticky,
+            episodic_life=False,
+            reward_clip=False,
+        )
+        self._rows = AtariRows(self._config, self.num_envs)
+        self._lost = np.zeros(0, np.int64)
+        self._pool.async_reset()
+
+    def recv(self) -> EnvStep:
+        """The next rows, in the order in which they came."""
+        frames, reward, over, cut, info = self._open().recv()
+        self._ids = info["env_id"].astype(np.int64)
+        lives = info["lives"]
+        if len(self._lost):
+            fresh, again = self._pool.reset(self._lost.astype(np.int32))
+            at = np.searchsorted(self._ids, again["env_id"])
+            frames[at], lives[at] = fresh, again["lives"]
+            reward[at], over[at], cut[at] = 0, False, False
+        rows = self._rows.make(self._ids, frames, reward, over, cut, lives)
+        if self._restart_on_loss:
+            self._lost = self._ids[~rows.valid & ~over & ~cut]
+        return rows
+
+    def send(self, action: np.ndarray) -> None:
+        """Actions for the rows of the last ``recv``."""
+        action = check_actions(action, self.spec.action, self.batch_size)
+        self._open().send(action.astype(np.int32), self._ids.astype(np.int32))
+
+    def state(self) -> ArrayDict:
+        """Always raises: EnvPool cannot be saved."""
+        raise StateUnsupported(f"{self.spec.id} with backend 'envpool' cannot be saved; 'ale-single' can")
+
+    def load_state(self, state: ArrayDict) -> None:
+        """Always raises."""
+        raise StateUnsupported(f"{self.spec.id} with backend 'envpool' cannot be restored; 'ale-single' can")
+
+    def close(self) -> None:
+        """Free the games and their threads."""
+        self._pool = None
+
+    def _open(self) -> Any:
+        if self._pool is None:
+            raise RuntimeError(f"{self.spec.id} needs reset() first")
+        return self._pool
