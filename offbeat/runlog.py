@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,8 @@ class RunLog:
         while data:
             data = data[os.write(self._file, data) :]
         if self._echo is not None:
-            print(text, file=self._echo, flush=True)
+            # A live dashboard puts itself in the place of sys.stdout, to print above its panel.
+            print(text, file=sys.stdout if self._echo is sys.__stdout__ else self._echo, flush=True)
 
     def close(self) -> None:
         """Close the file; harmless when called twice."""
