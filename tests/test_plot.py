@@ -18,7 +18,6 @@ from offbeat.metrics import LogConfig, MetricLogger
 from offbeat.plot import axis_unit, draw, labels, plot_run, plot_runs, read_runs, short
 from offbeat.scores import Evaluation
 
-
 Options = tuple[tuple[str, str], ...]
 
 
