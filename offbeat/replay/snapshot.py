@@ -63,10 +63,13 @@ def save(store: StreamStore) -> ArrayDict:
     names = (*COUNTERS, *_cursors(store))
     saved = {name: store.arrays[name].copy() for name in names}
     at = _used_rows(store, store.head)
+    row = store.absolute(at)
     for name in (*store.layout.columns(), "age"):
         saved[name] = store.take(name, at)
+        if name not in (*store.open_columns, "age"):  # an open row has no action yet, only what an old row left there
+            saved[name][row == store.head[at // store.layout.ring]] = 0
     if store.layout.core_state:
-        stream, slot = _kept_states(store, at)
+        stream, slot = _kept_states(store, at, row)
         saved["state_stream"] = stream
         for name in ("core_row", *(f"core/{key}" for key in store.layout.core_state)):
             saved[name] = store.take(name, slot)
@@ -112,26 +115,25 @@ def _used_rows(store: StreamStore, head: np.ndarray) -> np.ndarray:
     return store.locate(stream, head[stream] + 1 - count[stream] + offset)
 
 
-def _kept_states(store: StreamStore, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Stream and flattened slot of every state that a readable row points to, in row order."""
+def _kept_states(store: StreamStore, at: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stream and flattened slot of the kept states of the readable among ``row``, which lie at ``at``."""
     layout = store.layout
     stream = at // layout.ring
     slot = store.take("core_slot", at) - 1
-    row = store.head[stream] - (store.head[stream] - at % layout.ring) % layout.ring  # absolute number of each row
     where = stream * layout.kept_states + np.maximum(slot, 0)
     kept = (slot >= 0) & (store.take("core_row", where) == row) & (row < store.head[stream])
     return stream[kept], where[kept]
 
 
 def _load_states(store: StreamStore, state: Mapping[str, np.ndarray]) -> None:
-    """Put saved core states into the first slots of their streams."""
+    """Put saved core states back into the slots that they came from: the newest that their streams' writers filled."""
     layout = store.layout
     stream, row = state["state_stream"], state["core_row"]
-    number = np.arange(len(stream)) - np.searchsorted(stream, stream)
+    from_newest = np.searchsorted(stream, stream, side="right") - np.arange(len(stream))
+    number = (store.arrays["core_count"][stream] - from_newest) % layout.kept_states
     slot = stream * layout.kept_states + number
     store.arrays["core_slot"][...] = 0
     store.arrays["core_row"][...] = -1
     store.put("core_slot", store.locate(stream, row), number + 1)
     for name in ("core_row", *(f"core/{key}" for key in layout.core_state)):
         store.put(name, slot, state[name])
-    store.arrays["core_count"][...] = np.bincount(stream, minlength=layout.num_streams)

@@ -43,7 +43,7 @@ class StreamStore:
         """Rows that this store's readers copied in vain because a writer had overwritten them."""
         self._guard = guard if guard is not None else nullcontext()
         self._columns = layout.columns()
-        self._open = {name for name in self._columns if name.startswith("observation/")} | {"first", "valid"}
+        self.open_columns = {name for name in self._columns if name.startswith("observation/")} | {"first", "valid"}
         self._flat = {
             name: array.reshape(-1, *array.shape[2:])
             for name, array in arrays.items()
@@ -120,7 +120,7 @@ class StreamStore:
     def open_rows(self, streams: np.ndarray) -> ArrayDict:
         """The row after the last appended one, of ``streams``: single frames, ``first``, ``valid``, all [n, ...]."""
         at = self.locate(streams, self.head[streams])
-        return {name: self.take(name, at) for name in sorted(self._open)}
+        return {name: self.take(name, at) for name in sorted(self.open_columns)}
 
     def attach(self, streams: np.ndarray) -> ArrayDict | None:
         """Take over ``streams`` [n] as their new writer. None if all are empty, else their open rows.
@@ -199,6 +199,12 @@ class StreamStore:
         at: np.ndarray = stream * self.layout.ring + row % self.layout.ring
         return at
 
+    def absolute(self, at: np.ndarray) -> np.ndarray:
+        """The newest absolute rows, heads included, that lie at the places ``at``; shape of ``at``."""
+        head = self.head[at // self.layout.ring]
+        row: np.ndarray = head - (head - at) % self.layout.ring
+        return row
+
     def take(self, name: str, at: np.ndarray) -> np.ndarray:
         """A copy of an array's entries at the places ``at`` that ``locate`` gave: [*at.shape, ...]."""
         taken: np.ndarray = self._flat[name].take(at, axis=0, mode="clip")
@@ -240,7 +246,7 @@ class StreamStore:
         """Refuse a malformed block; ``first`` and ``valid`` [n, L + 1] with the open row."""
         for what, got, need in (
             ("columns", block.columns.keys(), self._columns.keys()),
-            ("open row", block.open_row.keys(), self._open),
+            ("open row", block.open_row.keys(), self.open_columns),
         ):
             if got != need:
                 raise ValueError(f"block's {what}: missing {sorted(need - got)}, unknown {sorted(got - need)}")

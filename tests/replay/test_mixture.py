@@ -1,0 +1,179 @@
+"""Mixtures: shares, redrawing, ledger, and going on from a saved state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from offbeat.replay.columns import unroll_columns
+from offbeat.replay.layout import layout_for
+from offbeat.replay.mixture import Mixture, ReplayConfig, SamplerConfig, make_mixture, split_batch
+from offbeat.replay.streams import StreamStore
+from offbeat.types import ActionSpec, ArraySpec, EnvSpec, Unroll
+from tests.replay.test_fifo import grow
+from tests.replay.twin import Twin, TwinReader
+
+SPEC = EnvSpec("toy", {"observation": ArraySpec((1, 2, 2), "uint8")}, ActionSpec("discrete", 3), 4, ("observation",))
+HALF = ReplayConfig(90, (SamplerConfig("fifo", 0.5), SamplerConfig("uniform", 0.5, min_rows=15)))
+
+
+def build(config: ReplayConfig = HALF, seed: int = 0, batch_size: int = 4) -> tuple[StreamStore, Twin, Mixture]:
+    """Three streams, unrolls of five rows, batches of four."""
+    layout = layout_for(
+        SPEC, {"q": ArraySpec(())}, {"h": ArraySpec((2,))}, num_streams=3, replay=config, unroll_length=5
+    )
+    store = StreamStore.allocate(layout)
+    return store, Twin(layout, np.random.default_rng(seed)), make_mixture(store, config, batch_size, 5, True, seed)
+
+
+def fill(store: StreamStore, twin: Twin) -> None:
+    """Let the writers go on as far as they may."""
+    for s in range(3):
+        while store.room(np.array([s]))[0] >= 5 and store.head[s] < 400:
+            grow(store, twin, s, 5)
+
+
+def equal(one: Unroll, other: Unroll) -> bool:
+    mine, theirs = unroll_columns(one), unroll_columns(other)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_batches_have_their_shares_and_the_twins_contents() -> None:
+    store, twin, mixture = build()
+    batches = 0
+    assert mixture.sample() is None
+    while batches < 20:
+        fill(store, twin)
+        batch = mixture.sample()
+        assert batch is not None
+        assert batch.source.tolist() == [0, 0, 1, 1]
+        for b in range(4):
+            want = TwinReader(twin, True).unroll(int(batch.stream[b]), int(batch.row[b]), 5)
+            assert want is not None
+            assert batch.reward[:, b].tolist() == [row["reward"] for row in want[:-1]]
+            seen = np.array([row["seen"]["observation"] for row in want])
+            assert np.array_equal(batch.inputs.observation["observation"][:, b].numpy(), seen)
+        mixture.done(batch)
+        store.check_ledger()
+        batches += 1
+    counts = store.ledger()
+    assert counts["fifo0/trained"] == 20 * 2 * 5 == mixture.steps()
+    assert mixture.stats()["sampled_rows"] == 20 * 4 * 5
+    assert mixture.stats()["pending_unrolls_0"] > 0
+
+
+def test_overwritten_unrolls_are_drawn_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ReplayConfig(90, (SamplerConfig("uniform", 1.0),))
+    store, twin, mixture = build(config)
+    for _ in range(12):
+        for s in range(3):
+            grow(store, twin, s, 5)
+    true_read, spoiled = store.read_unrolls, []
+
+    def spoil(*args, **options):  # type: ignore[no-untyped-def]
+        unroll, ok = true_read(*args, **options)
+        if len(spoiled) < 3:
+            bad = np.arange(len(ok)) % 2 == len(spoiled) % 2
+            unroll.action[:, bad] = -1
+            for values in (unroll.inputs.observation["observation"], unroll.inputs.last_action):
+                values[:, bad] = 77
+            ok &= ~bad
+            spoiled.append(int(bad.sum()))
+        return unroll, ok
+
+    monkeypatch.setattr(store, "read_unrolls", spoil)
+    batch = mixture.sample()
+    assert batch is not None
+    assert len(spoiled) == 3
+    assert mixture.stats()["dropped_unrolls"] == mixture.dropped == sum(spoiled)
+    clean, ok = true_read(batch.stream.numpy(), batch.row.numpy(), 5, last=True, source=batch.source.numpy())
+    assert ok.all()
+    assert equal(batch, clean)
+
+
+def test_a_fifo_unroll_that_is_gone_is_an_error_not_a_gap() -> None:
+    store, twin, mixture = build()
+    fill(store, twin)
+    store.arrays["core_row"][:] = -1
+    store.arrays["first"][:] = False
+    store.arrays["valid"][:] = True
+    with pytest.raises(RuntimeError, match=r"fifo|no 2 readable"):
+        mixture.sample()
+
+
+def test_old_unrolls_are_skipped() -> None:
+    store, twin, mixture = build(ReplayConfig(0, (SamplerConfig("fifo", 1.0, max_pending=2),)), batch_size=3)
+    fill(store, twin)
+    store.arrays["param_version"][:] = 7
+    store.arrays["param_version"][1, 4] = 6  # the newest row of stream 1's first unroll
+    batch = mixture.sample(min_version=7)
+    assert batch is not None
+    assert batch.row.tolist() == [0, 0, 5]
+    assert batch.stream.tolist() == [0, 2, 1]
+    mixture.skip(batch)
+    store.check_ledger()
+    assert store.ledger()["fifo0/skipped"] == 5 + 15
+    assert mixture.stats()["skipped_unrolls"] == 1
+
+
+@pytest.mark.parametrize("config", [HALF, replace(HALF, samplers=(HALF.samplers[1], HALF.samplers[0]))])
+def test_a_saved_mixture_goes_on_exactly(config: ReplayConfig) -> None:
+    store, twin, mixture = build(config)
+    for _ in range(9):
+        fill(store, twin)
+        batch = mixture.sample()
+        assert batch is not None
+        mixture.done(batch)
+    again, _, other = build(config, seed=5)
+    again.load_state({name: values.copy() for name, values in store.state().items()})
+    other.load_state(mixture.state())
+    assert other.stats() == mixture.stats()
+    for _ in range(9):
+        for s in range(3):
+            while store.room(np.array([s]))[0] >= 5:
+                while len(twin.streams[s].hand) < 5:
+                    twin.step(s)
+                block = twin.block([s], 5)
+                for target in (store, again):
+                    target.produced[s] += 5
+                    target.append(block)
+        one, two = mixture.sample(), other.sample()
+        assert one is not None
+        assert two is not None
+        assert equal(one, two)
+        mixture.done(one)
+        other.done(two)
+    saved, resaved = store.state(), again.state()
+    assert saved.keys() == resaved.keys()
+    for name in saved:
+        np.testing.assert_array_equal(saved[name], resaved[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("shares", "batch_size", "text"),
+    [
+        ((0.25, 0.75), 10, r"batch_size=10 cannot be split 0.25/0.75 between samplers; use a multiple of 4"),
+        ((0.5, 0.4), 10, r"shares 0.5/0.4 of replay.samplers must be at least 0 and sum to 1"),
+        ((1.5, -0.5), 10, r"shares 1.5/-0.5 of replay.samplers"),
+        ((), 10, r"shares of no sampler"),
+    ],
+)
+def test_shares_that_cannot_work_are_refused(shares: tuple[float, ...], batch_size: int, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        split_batch(ReplayConfig(0, tuple(SamplerConfig(share=share) for share in shares)), batch_size)
+
+
+def test_thirds_split() -> None:
+    config = ReplayConfig(0, (SamplerConfig(share=1 / 3), SamplerConfig("uniform", share=2 / 3)))
+    assert split_batch(config, 6) == [2, 4]
+    with pytest.raises(ValueError, match="use a multiple of 3"):
+        split_batch(config, 8)
+
+
+def test_a_batch_larger_than_the_number_of_streams_is_refused() -> None:
+    store, _, _ = build()
+    with pytest.raises(ValueError, match=r"a batch takes 8 unrolls from the fifo, .* there are 3 environments"):
+        make_mixture(store, HALF, 16, 5, True, 0)
