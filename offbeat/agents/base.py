@@ -11,7 +11,7 @@ from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, Loss
 
 
 class Agent(Protocol):
-    """An agent bound to one environment spec. Holds its network; every role builds its own copy from config and spec."""
+    """An agent bound to one environment spec. Holds its network; each role builds its own copy from config and spec."""
 
     spec: EnvSpec
     config: Any
@@ -20,13 +20,18 @@ class Agent(Protocol):
     wants_last: bool  # True: Inputs carry last_action and last_reward
 
     def initial_state(self, batch: int) -> CoreState:
-        """The recurrent state at an episode's start: name -> [batch, ...] on the network's device; {} if there is none."""
+        """The recurrent state at an episode's start: name -> [batch, ...] on the network's device; {} without one."""
 
     def row_extras(self) -> dict[str, ArraySpec]:
         """The behaviour extras that ``act`` returns for each row, e.g. ``behaviour_logits``: name -> spec."""
 
-    def act(self, inputs: Inputs, state: CoreState, generator: torch.Generator | None, greedy: bool = False) -> ActOutput:
-        """Choose actions for ``inputs`` of T = 1. State is reset by ``inputs.first`` inside. Called without gradients."""
+    def act(
+        self, inputs: Inputs, state: CoreState, generator: torch.Generator | None, greedy: bool = False
+    ) -> ActOutput:
+        """Choose actions for ``inputs`` of T = 1. ``inputs.first`` resets the state inside. Called without gradients."""
 
     def loss(self, batch: Unroll, progress: float) -> LossOutput:
-        """The loss of one batch on the network's device. ``progress``: share of the run done, in [0, 1], for schedules."""
+        """The loss of one batch on the network's device. ``progress``: share of the run done, in [0, 1].
+
+        The learner logs the loss itself; ``metrics`` holds everything else.
+        """

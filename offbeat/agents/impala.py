@@ -237,7 +237,6 @@ class Agent:
         entropy_loss = actor_critic.entropy_loss(entropy, valid, config.reduction)
         loss = policy_loss + config.baseline_cost * baseline_loss + config.entropy_cost * entropy_loss
         metrics = {
-            "loss": loss.detach(),
             "policy_loss": policy_loss.detach(),
             "baseline_loss": baseline_loss.detach(),
             "entropy_loss": entropy_loss.detach(),

@@ -48,7 +48,7 @@ class Agent:
     def loss(self, batch: Unroll, progress: float) -> LossOutput:
         """Always 0, with zero gradients, so that every learner can run it."""
         loss = self.network.get_parameter("unused").sum() * 0.0
-        return LossOutput(loss, {"loss": loss.detach()})
+        return LossOutput(loss, {})
 
 
 def _draw(action: ActionSpec, batch: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
