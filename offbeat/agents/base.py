@@ -28,7 +28,7 @@ class Agent(Protocol):
     def act(
         self, inputs: Inputs, state: CoreState, generator: torch.Generator | None, greedy: bool = False
     ) -> ActOutput:
-        """Choose actions for ``inputs`` of T = 1. ``inputs.first`` resets the state inside. Called without gradients."""
+        """Choose actions for ``inputs`` of T = 1. ``inputs.first`` resets the state. Called without gradients."""
 
     def loss(self, batch: Unroll, progress: float) -> LossOutput:
         """The loss of one batch on the network's device. ``progress``: share of the run done, in [0, 1].
