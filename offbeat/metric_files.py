@@ -11,9 +11,10 @@ from typing import Any
 Value = float | int | str | None | Sequence[float]
 """What a record may hold under one name."""
 
-COUNTERS = frozenset(
-    {"updates", "samples", "frames", "agent_steps", "steps", "policy_version", "version", "learning_rate", "progress"}
-)
+COUNTERS = frozenset({
+    "updates", "samples", "frames", "agent_steps", "steps", "policy_version", "version", "learning_rate", "skipped",
+    "sampled_rows", "dropped_unrolls", "skipped_unrolls", "stored_rows",
+})  # fmt: skip
 """Names whose last value stands for a period; names ending in ``_s`` are summed, all others averaged."""
 
 

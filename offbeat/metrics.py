@@ -66,7 +66,7 @@ class Status:
     actor_wait: float | None = None
     loss: float | None = None
     policy_loss: float | None = None
-    value_loss: float | None = None
+    baseline_loss: float | None = None
     entropy: float | None = None
     gradient_norm: float | None = None
     learning_rate: float | None = None
@@ -75,7 +75,7 @@ class Status:
 
 
 FROM_LEARNER = (
-    "policy_lag", "queue", "loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "learning_rate",
+    "policy_lag", "queue", "loss", "policy_loss", "baseline_loss", "entropy", "gradient_norm", "learning_rate",
 )  # fmt: skip
 """Columns of progress.csv that are the period's average of the learner's value of that name."""
 
@@ -126,12 +126,12 @@ class MetricLogger:
         self.status = Status(**saved.get("status", {}))
         self._returns: deque[float] = deque(saved.get("returns", ()), maxlen=RECENT_EPISODES)
         self._lengths: deque[float] = deque(saved.get("lengths", ()), maxlen=RECENT_EPISODES)
-        self._actors = _Actors(before={"earlier": saved.get("actor_steps", 0)})
+        self._actors = _Actors(**{name: dict(counts) for name, counts in saved.get("actors", {}).items()})
         self._averages: dict[tuple[str, str], PeriodAverage] = {
             (role, kind): PeriodAverage(state) for role, kind, state in saved.get("averages", ())
         }
         self._period_updates = saved.get("period_updates", 0)
-        self._rates = _Rates(saved.get("seconds", 0.0), saved.get("actor_steps", 0), self.status.samples)
+        self._rates = _Rates(saved.get("seconds", 0.0), self._actors.total(), self.status.samples)
         self._lines = AppendFile(run_dir / "metrics.jsonl", offset=saved.get("metrics_bytes", 0))
         columns = ",".join(asdict(self.status))
         self._rows = AppendFile(run_dir / "progress.csv", offset=saved.get("progress_bytes", 0), header=columns)
@@ -153,7 +153,7 @@ class MetricLogger:
             self._averages.setdefault((role, kind), PeriodAverage()).add(values)
         else:
             self._write(role, kind, values)
-        if kind in ("evaluation", "restart", "skipped"):
+        if kind in ("evaluation", "restart"):
             self._display.event(role, kind, values)
         every = self._config.every_updates
         if kind == "learner" and every and self.status.updates - self._period_updates >= every:
@@ -196,7 +196,7 @@ class MetricLogger:
             "status": asdict(self.status),
             "returns": list(self._returns),
             "lengths": list(self._lengths),
-            "actor_steps": self._actors.total(),
+            "actors": asdict(self._actors),
             "averages": [[role, kind, average.state()] for (role, kind), average in self._averages.items()],
             "period_updates": self._period_updates,
         }
@@ -210,6 +210,10 @@ class MetricLogger:
             status.frames = max(status.frames, int(values.get("frames", 0)))
             steps = values.get("agent_steps", status.frames // self._frame_skip)
             status.agent_steps = max(status.agent_steps, int(steps))
+            if int(values.get("skipped", 0)) > status.skipped:
+                status.skipped = int(values["skipped"])
+                said = {"updates": status.skipped, "reason": "loss or gradient not finite"}
+                self._display.event(role, "skipped", said)
         elif kind == "actor" and "steps" in values:
             self._actors.update(role, int(values["steps"]))
         elif kind == "episode":
@@ -223,8 +227,6 @@ class MetricLogger:
             status.eval_mean, status.eval_std = values["mean"], values.get("std")
         elif kind == "restart":
             status.restarts += 1
-        elif kind == "skipped":
-            status.skipped += int(values.get("count", 1))
 
     def _refresh(self, period_over: bool = False) -> None:
         """Bring time and rates up to date: rates are means over the period, or over at least half of it so far."""

@@ -94,6 +94,42 @@ def test_actor_rate_counts_all_actors_also_after_a_restart(tmp_path: Path) -> No
     assert sorted(line["role"] for line in lines(tmp_path)) == ["actor-0", "actor-0", "actor-1", "actor-1"]
 
 
+def test_a_resumed_actor_may_go_on_counting_or_start_from_zero(tmp_path: Path) -> None:
+    for again in (1100, 100):
+        clock, folder = Clock(), tmp_path / str(again)
+        folder.mkdir()
+        logger = make(folder, clock)
+        logger.record("actor-0", "actor", {"steps": 1000})
+        clock.now += 5
+        logger.tick()
+        saved = logger.offsets()
+        logger.close()
+        logger = make(folder, clock, resume_offset=saved)
+        clock.now += 5
+        logger.record("actor-0", "actor", {"steps": again})
+        logger.tick()
+        logger.close()
+        assert [float(row["actor_frames_per_s"]) for row in rows(folder)] == pytest.approx([800, 80])
+
+
+def test_skipped_updates_are_counted_and_said(tmp_path: Path) -> None:
+    clock, out = Clock(), io.StringIO()
+    logger = make(tmp_path, clock, out=out)
+    for update, skipped in enumerate([0, 2, 2, 3]):
+        logger.record("learner", "learner", learner(update + 1, skipped=skipped))
+    assert logger.status.skipped == 3
+    assert [line for line in out.getvalue().splitlines() if line.startswith("skipped learner")] == [
+        "skipped learner updates=2 reason=loss or gradient not finite",
+        "skipped learner updates=3 reason=loss or gradient not finite",
+    ]
+    logger.close()
+
+
+def test_every_column_is_explained_in_the_documentation() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+    assert [name for name in asdict(Status()) if f"`{name}`" not in text] == []
+
+
 def test_each_episode_is_a_line_and_the_mean_is_of_the_last_hundred(tmp_path: Path) -> None:
     logger = make(tmp_path, Clock())
     returns = [float(value) for value in range(250)]
