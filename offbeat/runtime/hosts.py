@@ -117,6 +117,8 @@ class ActorHost:
         streams = world.streams_of(index)
         self.envs = build_envs(world, config.env, len(streams), batch=config.actor.batch, threads=config.actor.env_threads)
         wait = world.wait(self.name) if free else None
+        if wait is not None:
+            wait.until("first weights", lambda: world.params.store.version() >= 0)
         self.policy: LocalPolicy | RemotePolicy
         agent = build_agent(world, "cpu")
         if world.inbox is not None and wait is not None:
@@ -218,6 +220,8 @@ class LearnerHost:
             oldest=self._oldest,
             trained=self.work.agent_steps,
         )
+        world.params.store.publish(self.work.optimiser.flat, self.work.updates)
+        world.ring()  # actors wait for the first weights
         stop = Stop(world, world.heart(self.name))
         self._loop = run_learner(self.agent, self.batches, world.params.store, None, metrics, stop, self.work)
 

@@ -83,7 +83,8 @@ def run_learner(
 
     At every yield the weights are published and nothing is half done.
     """
-    params.publish(work.optimiser.flat, work.updates)
+    if params.version() < work.updates:
+        params.publish(work.optimiser.flat, work.updates)
     while not stop.is_set() and not work.finished():
         waited = time.perf_counter()
         batch = batches.next(IDLE_S)

@@ -30,24 +30,27 @@ class ParamStore:
         return int(self._counts[0])
 
     def version(self) -> int:
-        """The newest published version; 0 before the first."""
-        return int(self._newest[0]) // SLOTS
+        """The newest published version; -1 before the first."""
+        return int(self._newest[0]) // SLOTS - 1
 
     def publish(self, flat: torch.Tensor, version: int) -> bool:
         """Make ``flat`` [P] the newest weights. ``version`` must grow. Always True: readers copy, so a slot is always free."""
-        if version <= self.version() and version != 0:
+        if version <= self.version():
             raise ValueError(f"version={version}: must be greater than the published {self.version()}")
         slot = (int(self._newest[0]) % SLOTS + 1) % SLOTS
         self._version[slot] = -1  # a reader that is still copying this slot sees that it changed
         self._slot[slot] = flat.detach().cpu().numpy()
         self._version[slot] = version
-        self._newest[0] = version * SLOTS + slot
+        self._newest[0] = (version + 1) * SLOTS + slot
         return True
 
     def pull(self, flat: torch.Tensor) -> int:
         """Copy the newest weights into ``flat`` [P] (any device) and return their version."""
+        if self.version() < 0:
+            raise RuntimeError("no weights have been published yet")
         while True:
             version, slot = divmod(int(self._newest[0]), SLOTS)
+            version -= 1
             if self._version[slot] == version:
                 flat.copy_(torch.from_numpy(self._slot[slot]))
                 if self._version[slot] == version:

@@ -61,10 +61,10 @@ class ParamReader(Protocol):
     """A reader's end of the weights."""
 
     def version(self) -> int:
-        """The newest published version; 0 before the first update."""
+        """The newest published version: the learner's updates; -1 before the first weights."""
 
     def pull(self, flat: torch.Tensor) -> int:
-        """Copy the newest weights into ``flat`` [P] and return their version; never torn."""
+        """Copy the newest weights into ``flat`` [P] and return their version; never torn. There must be some."""
 
 
 class PrioritySink(Protocol):

@@ -217,6 +217,8 @@ def _obey(host: Any, command: dict[str, Any], link: Link) -> bool:
     match command.pop("command"):
         case "stop":
             return False
+        case "hello":
+            link.result({})
         case "advance":
             link.result(host.advance())
         case "save":

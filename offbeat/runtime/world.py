@@ -10,6 +10,7 @@ import numpy as np
 
 from offbeat.agents.base import Agent
 from offbeat.replay.layout import StreamLayout, layout_for
+from offbeat.replay.mixture import make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.inference import inbox_arrays
 from offbeat.runtime.params import SharedParams
@@ -114,7 +115,7 @@ def make_world(config: RunConfig, spec: EnvSpec, layout: StreamLayout, weights: 
     if "inference" in roles:
         workers = config.actor.workers
         inbox = SharedArrays(inbox_arrays(spec, layout, workers, config.actor.envs_per_worker))
-    return World(
+    world = World(
         config=config,
         spec=spec,
         layout=layout,
@@ -128,3 +129,6 @@ def make_world(config: RunConfig, spec: EnvSpec, layout: StreamLayout, weights: 
         inbox=inbox,
         **own,
     )
+    # Fifos write down how far writers may be ahead; writers may ask before the learner's process has made its own.
+    make_mixture(world.store, config.replay, config.learner.batch_size, config.learner.unroll_length, True, 0)
+    return world

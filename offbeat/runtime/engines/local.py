@@ -87,6 +87,7 @@ class LockstepRoles:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._learner, self._evaluator = supervisor.roles["learner"], supervisor.roles["evaluator"]
+        supervisor.ask(self._learner, "hello")  # the first weights are published before anybody acts
 
     def act(self) -> None:
         """One block of every stream; the actors work at the same time."""
