@@ -32,9 +32,11 @@ def game_names() -> dict[str, str]:
         ale_module()
     except EnvUnavailable:
         return {}
-    from ale_py import roms
+    from ale_py import ALEInterface, roms
 
-    return {rom.replace("_", " ").title().replace(" ", ""): rom for rom in sorted(roms.get_all_rom_ids())}
+    # Two-player cartridges come along too, but opening one ends the process.
+    known = [rom for rom in sorted(roms.get_all_rom_ids()) if ALEInterface.isSupportedROM(str(roms.get_rom_path(rom)))]
+    return {rom.replace("_", " ").title().replace(" ", ""): rom for rom in known}
 
 
 def looks_like_atari(env_id: str) -> bool:
