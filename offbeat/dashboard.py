@@ -169,9 +169,15 @@ def progress_line(status: Status, total_frames: int) -> str:
     return "progress " + " ".join(f"{name}={str(value).replace(',', '')}" for name, value in pairs.items())
 
 
+EVALUATION_SHOWN = ("frames", "mean", "low", "high", "min", "max", "episodes", "version")
+"""What of an evaluation is shown; the rest is in metrics.jsonl."""
+
+
 def event_line(role: str, kind: str, values: Mapping[str, Any]) -> str:
-    """An event as ``kind role name=value ...``; lists are left to metrics.jsonl."""
-    shown = (f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items() if not isinstance(v, list))
+    """An event as ``kind role name=value ...``."""
+    if kind == "evaluation":
+        values = {name: values[name] for name in EVALUATION_SHOWN if name in values}
+    shown = (f"{k}={v:.10g}" if isinstance(v, (int, float)) else f"{k}={v}" for k, v in values.items())
     return " ".join((kind, role, *shown))
 
 

@@ -123,6 +123,45 @@ class PeriodAverage:
         }
 
 
+class Meter:
+    """Rates of counters that several roles report now and then, each measured between its own reports.
+
+    A counter that falls belongs to a role that started again, from zero.
+    """
+
+    def __init__(self, counts: Mapping[str, float] | None = None, now_s: float = 0.0) -> None:
+        """``counts``: where the counters of a resumed run stood."""
+        self._base = {role: (count, now_s) for role, count in (counts or {}).items()}
+        self._newest = dict(self._base)
+        self._start_s = now_s
+
+    def update(self, role: str, count: float, now_s: float) -> None:
+        """The counter of ``role`` is ``count`` now."""
+        last_count, _ = self._newest.get(role, (0.0, 0.0))
+        if count < last_count:
+            base_count, base_s = self._base.get(role, (0.0, self._start_s))
+            self._base[role] = (base_count - last_count, base_s)
+        self._newest[role] = (count, now_s)
+
+    def per_s(self, least_s: float = 0.0) -> float | None:
+        """Sum of all roles' rates since ``restart``; None if there was no report ``least_s`` or more after it."""
+        total, longest = 0.0, 0.0
+        for role, (count, now_s) in self._newest.items():
+            base_count, base_s = self._base.get(role, (0.0, self._start_s))
+            if now_s > base_s:
+                total += (count - base_count) / (now_s - base_s)
+                longest = max(longest, now_s - base_s)
+        return total if longest > 0 and longest >= least_s else None
+
+    def restart(self) -> None:
+        """Measure from the newest reports on."""
+        self._base = dict(self._newest)
+
+    def counts(self) -> dict[str, float]:
+        """Where the counters stand, for a checkpoint."""
+        return {role: count for role, (count, _) in self._newest.items()}
+
+
 def plain(value: Value) -> Value:
     """``value`` as JSON should show it: whole numbers as int, seven digits otherwise, None for what is not finite."""
     if isinstance(value, str) or value is None:

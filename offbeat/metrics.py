@@ -9,12 +9,12 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from offbeat.dashboard import Display, make_display
-from offbeat.metric_files import AppendFile, EventWriter, PeriodAverage, Value, plain
+from offbeat.metric_files import AppendFile, EventWriter, Meter, PeriodAverage, Value, plain
 
 PERIODIC = ("learner", "actor", "inference")
 """Kinds that come so often that one line per role and period is written instead of each record."""
@@ -80,31 +80,6 @@ FROM_LEARNER = (
 """Columns of progress.csv that are the period's average of the learner's value of that name."""
 
 
-@dataclass
-class _Rates:
-    """Cumulative counts at the start of the period, for rates."""
-
-    seconds: float = 0.0
-    actor_steps: int = 0
-    samples: int = 0
-
-
-@dataclass
-class _Actors:
-    """Agent steps of every actor; an actor that starts again counts from zero, so its earlier steps are kept apart."""
-
-    before: dict[str, int] = field(default_factory=dict)
-    now: dict[str, int] = field(default_factory=dict)
-
-    def update(self, role: str, steps: int) -> None:
-        if steps < self.now.get(role, 0):
-            self.before[role] = self.before.get(role, 0) + self.now[role]
-        self.now[role] = steps
-
-    def total(self) -> int:
-        return sum(self.before.values()) + sum(self.now.values())
-
-
 class MetricLogger:
     """Takes the records of all roles, in one thread of the main process, and writes and shows them."""
 
@@ -126,12 +101,13 @@ class MetricLogger:
         self.status = Status(**saved.get("status", {}))
         self._returns: deque[float] = deque(saved.get("returns", ()), maxlen=RECENT_EPISODES)
         self._lengths: deque[float] = deque(saved.get("lengths", ()), maxlen=RECENT_EPISODES)
-        self._actors = _Actors(**{name: dict(counts) for name, counts in saved.get("actors", {}).items()})
+        before_s = saved.get("seconds", 0.0)
+        self._acted, self._trained = (Meter(saved.get(name), before_s) for name in ("acted", "trained"))
         self._averages: dict[tuple[str, str], PeriodAverage] = {
             (role, kind): PeriodAverage(state) for role, kind, state in saved.get("averages", ())
         }
         self._period_updates = saved.get("period_updates", 0)
-        self._rates = _Rates(saved.get("seconds", 0.0), self._actors.total(), self.status.samples)
+        self._row_s = before_s
         self._lines = AppendFile(run_dir / "metrics.jsonl", offset=saved.get("metrics_bytes", 0))
         columns = ",".join(asdict(self.status))
         self._rows = AppendFile(run_dir / "progress.csv", offset=saved.get("progress_bytes", 0), header=columns)
@@ -139,7 +115,6 @@ class MetricLogger:
         if config.tensorboard:
             self._events = EventWriter(run_dir, purge_from=self.status.frames if saved else None)
         self._display = display or make_display(run_dir, total_frames, live=config.dashboard)
-        self._next_row = self.seconds() + config.every_s
         self._closed = False
 
     def seconds(self) -> float:
@@ -162,7 +137,7 @@ class MetricLogger:
     def tick(self) -> None:
         """Call about once a second: ends the period when it is over and refreshes the display."""
         self._refresh()
-        if not self._config.every_updates and self.seconds() >= self._next_row:
+        if not self._config.every_updates and self.seconds() >= self._row_s + self._config.every_s:
             self._end_period()
         else:
             self._display.show(self.status)
@@ -179,7 +154,7 @@ class MetricLogger:
         if self._closed:
             return
         self._closed = True
-        if any(average.records for average in self._averages.values()) or self.seconds() > self._rates.seconds:
+        if any(average.records for average in self._averages.values()) or self.seconds() > self._row_s:
             self._end_period()
         self._display.close()
         self._lines.close()
@@ -196,7 +171,8 @@ class MetricLogger:
             "status": asdict(self.status),
             "returns": list(self._returns),
             "lengths": list(self._lengths),
-            "actors": asdict(self._actors),
+            "acted": self._acted.counts(),
+            "trained": self._trained.counts(),
             "averages": [[role, kind, average.state()] for (role, kind), average in self._averages.items()],
             "period_updates": self._period_updates,
         }
@@ -207,6 +183,7 @@ class MetricLogger:
         if kind == "learner":
             status.updates = max(status.updates, int(values.get("updates", 0)))
             status.samples = max(status.samples, int(values.get("samples", 0)))
+            self._trained.update(role, values.get("samples", 0), self.seconds())
             status.frames = max(status.frames, int(values.get("frames", 0)))
             steps = values.get("agent_steps", status.frames // self._frame_skip)
             status.agent_steps = max(status.agent_steps, int(steps))
@@ -215,7 +192,7 @@ class MetricLogger:
                 said = {"updates": status.skipped, "reason": "loss or gradient not finite"}
                 self._display.event(role, "skipped", said)
         elif kind == "actor" and "steps" in values:
-            self._actors.update(role, int(values["steps"]))
+            self._acted.update(role, values["steps"], self.seconds())
         elif kind == "episode":
             status.episodes += 1
             self._returns.append(values["return"])
@@ -228,21 +205,18 @@ class MetricLogger:
         elif kind == "restart":
             status.restarts += 1
 
-    def _refresh(self, period_over: bool = False) -> None:
-        """Bring time and rates up to date: rates are means over the period, or over at least half of it so far."""
-        status, rates = self.status, self._rates
+    def _refresh(self, least_s: float = 0.5) -> None:
+        """Bring time and rates up to date; rates stay as they are until ``least_s`` of the period were measured."""
+        status = self.status
         status.seconds = round(self.seconds(), 3)
-        passed = status.seconds - rates.seconds
-        if passed <= 0 or (not period_over and passed < self._config.every_s / 2):
-            return
-        if self._actors.now:
-            status.actor_frames_per_s = (self._actors.total() - rates.actor_steps) * self._frame_skip / passed
-        if status.updates:
-            status.learner_frames_per_s = (status.samples - rates.samples) * self._frame_skip / passed
+        for name, meter in (("actor_frames_per_s", self._acted), ("learner_frames_per_s", self._trained)):
+            rate = meter.per_s(least_s)
+            if rate is not None:
+                setattr(status, name, rate * self._frame_skip)
 
     def _end_period(self) -> None:
         """Write one line per role, one row, and start the next period."""
-        self._refresh(period_over=True)
+        self._refresh(least_s=0)
         waited: dict[str, float] = {}
         worked: dict[str, float] = {}
         for (role, kind), average in self._averages.items():
@@ -264,9 +238,9 @@ class MetricLogger:
         self._lines.flush()
         self._rows.flush()
         self._display.show(self.status, period_over=True)
-        self._rates = _Rates(self.status.seconds, self._actors.total(), self.status.samples)
-        self._period_updates = self.status.updates
-        self._next_row = self.status.seconds + self._config.every_s
+        self._acted.restart()
+        self._trained.restart()
+        self._period_updates, self._row_s = self.status.updates, self.status.seconds
 
     def _write(self, role: str, kind: str, values: Mapping[str, Value]) -> None:
         """One line of metrics.jsonl, and its numbers as TensorBoard scalars."""

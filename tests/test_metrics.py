@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from offbeat.dashboard import LiveDashboard, PlainLines, clock_text, make_display, panel, progress_line
-from offbeat.metric_files import AppendFile, PeriodAverage, plain
+from offbeat.metric_files import AppendFile, Meter, PeriodAverage, plain
 from offbeat.metrics import LogConfig, MetricLogger, Status
 
 
@@ -55,12 +55,12 @@ def test_learner_lines_are_averages_of_their_period(tmp_path: Path) -> None:
     losses: list[list[float]] = [[], []]
     for period in range(2):
         for update in range(10):
+            clock.now += 0.5
             losses[period].append(rng.random())
             values = learner(
                 period * 10 + update + 1, loss=losses[period][-1], wait_s=0.1, train_s=0.3, learning_rate=update
             )
             logger.record("learner", "learner", values)
-            clock.now += 0.5
             logger.tick()
     logger.close()
     written = [line for line in lines(tmp_path) if line["kind"] == "learner"]
@@ -99,8 +99,8 @@ def test_a_resumed_actor_may_go_on_counting_or_start_from_zero(tmp_path: Path) -
         clock, folder = Clock(), tmp_path / str(again)
         folder.mkdir()
         logger = make(folder, clock)
-        logger.record("actor-0", "actor", {"steps": 1000})
         clock.now += 5
+        logger.record("actor-0", "actor", {"steps": 1000})
         logger.tick()
         saved = logger.offsets()
         logger.close()
@@ -225,6 +225,20 @@ def test_append_file_writes_in_chunks(tmp_path: Path) -> None:
     file.close()
 
 
+def test_rates_are_measured_between_reports() -> None:
+    meter = Meter()
+    meter.update("actor-0", 100, 1.0)
+    meter.update("actor-1", 300, 2.0)
+    assert meter.per_s() == 100 + 150
+    assert meter.per_s(least_s=2.5) is None
+    meter.restart()
+    assert meter.per_s() is None
+    meter.update("actor-0", 200, 5.0)
+    assert meter.per_s() == 25
+    meter.update("actor-0", 60, 9.0)  # a new incarnation
+    assert meter.per_s() == (100 + 60) / 8
+
+
 def test_period_average_survives_json() -> None:
     rng = random.Random(1)
     whole, part = PeriodAverage(), PeriodAverage()
@@ -265,7 +279,7 @@ def test_plain_lines_say_at_once_what_is_waited_for_then_one_line_a_period(tmp_p
     assert out.getvalue() == "progress waiting for first batch\n"
     play(logger, clock, 0, 9)
     shown = out.getvalue().splitlines()
-    assert shown[1].startswith("evaluation evaluator mean=0")
+    assert shown[1].startswith("evaluation evaluator frames=0 mean=0")
     assert [line.split()[1] for line in shown[2:]] == ["frames=1600", "frames=3600"]
     assert "percent=16.0 " in shown[2]
     logger.close()
