@@ -13,6 +13,7 @@ import offbeat
 from offbeat import doctor, validation
 from offbeat.cli import COMMANDS, main
 from offbeat.commands.arguments import scan
+from offbeat.envs import atari
 from offbeat.errors import UserError
 
 TINY = ["--total-frames", "400", "--evaluation.every-frames=0"]
@@ -174,9 +175,13 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert ended.value.code == 0
 
 
-def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atari, "game_names", lambda: {"Pong": "pong"})  # reading all of them takes seconds
     assert main(["presets"]) == 0
     assert "impala-catch" in capsys.readouterr().out
+    assert main(["envs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[:2]] == [["environment", "actions", "kind"], ["Pong", "6", "atari"]]
     assert main(["envs", "catch"]) == 0
     assert "toy/catch" in capsys.readouterr().out
     assert "did you mean 'toy/catch'" in refused(capsys, "envs", "toy/ctch")
