@@ -1,0 +1,249 @@
+"""Writers and readers in different processes over one mapped file: no torn row gets through, all are counted."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offbeat.replay.fifo import Fifo
+from offbeat.replay.layout import StreamBlock, StreamLayout
+from offbeat.replay.streams import StreamStore
+from offbeat.types import ArraySpec, Unroll
+from tests.replay.twin import image_layout
+
+SPAWN = multiprocessing.get_context("spawn")
+EPISODE = 7  # rows, the last with valid=False
+
+
+def layout_of(**changes: Any) -> StreamLayout:
+    """Frames large enough that copying them takes time."""
+    fields: dict[str, Any] = {
+        "observation": {"observation": ArraySpec((1, 40, 40), "int32")},
+        "extras": {"q": ArraySpec((), "float64")},
+        "core_state": {"h": ArraySpec((64,), "float64")},
+        "num_streams": 2,
+        "capacity": 24,
+        "block": 8,
+        "state_grid": 4,
+        "state_period": 0,
+    }
+    return image_layout(**(fields | changes))
+
+
+def mapped(layout: StreamLayout, path: Path, guard: Any = None) -> StreamStore:
+    """A store over the file ``path``, made if it is not there."""
+    specs, offset, arrays = layout.arrays(), 0, {}
+    size = sum(-(-spec.nbytes // 64) * 64 for spec in specs.values())
+    if not path.exists():
+        path.write_bytes(b"\0" * size)
+    memory = np.memmap(path, np.uint8, "r+")
+    for name, spec in specs.items():
+        arrays[name] = memory[offset : offset + spec.nbytes].view(spec.dtype).reshape(spec.shape)
+        offset += -(-spec.nbytes // 64) * 64
+    return StreamStore(layout, arrays, guard)
+
+
+def mark(stream: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """A number that names a row; every array of the row holds nothing else."""
+    return stream * 1_000_000 + row
+
+
+def make_block(store: StreamStore, streams: np.ndarray, length: int) -> StreamBlock:
+    """The next rows of ``streams``, each array filled with the row's mark."""
+    row = store.head[streams][:, None] + np.arange(length + 1)
+    number = mark(streams[:, None], row)
+    columns = {}
+    for name, spec in store.layout.columns().items():
+        wide = number.reshape(*number.shape, *(1,) * len(spec.shape))
+        columns[name] = np.broadcast_to(wide, (*number.shape, *spec.shape)).astype(spec.dtype)
+    columns["first"], columns["valid"] = row % EPISODE == 0, row % EPISODE != EPISODE - 1
+    open_row = {name: columns[name][:, length] for name in ("observation/observation", "first", "valid")}
+    due, offset = np.nonzero(store.layout.state_due(row[:, :length], row[:, :length]))
+    states = {"h": np.repeat(number[due, offset][:, None], 64, 1).astype(np.float64)} if len(due) else {}
+    states = states or {"h": np.zeros((0, 64))}
+    return StreamBlock(streams, {k: v[:, :length] for k, v in columns.items()}, open_row, due, offset, states)
+
+
+def check_unroll(unroll: Unroll, ok: np.ndarray, length: int) -> None:
+    """Every ok column holds the marks of its rows and nothing else, stacks included."""
+    for b in np.flatnonzero(ok):
+        stream, start = int(unroll.stream[b]), int(unroll.row[b])
+        row = start + np.arange(length + 1)
+        number = mark(np.array(stream), row)
+        frames = unroll.inputs.observation["observation"][:, b].numpy()
+        for back in range(4):
+            frame = frames[:, 3 - back].reshape(length + 1, -1)
+            want = np.where(row % EPISODE >= back, number - back, 0)
+            assert (frame == want[:, None]).all()
+        for values in (unroll.action, unroll.extras["q"], unroll.param_version):
+            assert (values[:, b].numpy() == number[:-1]).all()
+        assert (unroll.valid[:, b].numpy() == (row % EPISODE != EPISODE - 1)).all()
+        before = np.where(row % EPISODE > 0, number - 1, 0)
+        assert (unroll.inputs.last_action[:, b].numpy() == before).all()
+        kept = start % 4 == 0
+        assert (unroll.core_state["h"][b].numpy() == (number[0] if kept else 0)).all()
+
+
+def write_for_ever(layout: StreamLayout, path: Path, streams: list[int], seed: int, guard: Any) -> None:
+    """A writer process: appends as fast as fifos allow until it is killed."""
+    store, rng, mine = mapped(layout, path, guard), np.random.default_rng(seed), np.array(streams)
+    store.attach(mine)
+    while True:
+        length = int(rng.integers(1, layout.block + 1)) if not layout.num_cursors else layout.block
+        if store.room(mine).min() < length:
+            time.sleep(0.0005)
+            continue
+        block = make_block(store, mine, length)
+        for _ in range(length):
+            store.add_produced(mine)
+        store.append(block)
+
+
+@contextlib.contextmanager
+def writers(layout: StreamLayout, path: Path, owned: list[list[int]], guard: Any = None) -> Iterator[list[Any]]:
+    """Writer processes, killed at the end."""
+    made = [
+        SPAWN.Process(target=write_for_ever, args=(layout, path, streams, seed, guard), daemon=True)
+        for seed, streams in enumerate(owned)
+    ]
+    for process in made:
+        process.start()
+    try:
+        yield made
+    finally:
+        for process in made:
+            process.kill()
+            process.join(20)
+
+
+def wait_for(store: StreamStore, rows: int) -> None:
+    """Until every stream has so many rows."""
+    deadline = time.monotonic() + 60
+    while store.head.min() < rows:
+        assert time.monotonic() < deadline, f"writers stand still at {store.head}"
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_no_torn_row_gets_through_and_drops_are_counted(tmp_path: Path, guarded: bool) -> None:
+    layout, path, length = layout_of(), tmp_path / "streams", 6
+    guard = SPAWN.Lock() if guarded else None
+    store, rng = mapped(layout, path, guard), np.random.default_rng(0)
+    good = bad = 0
+    with writers(layout, path, [[0], [1]], guard):
+        wait_for(store, 2 * layout.capacity)
+        deadline = time.monotonic() + 40
+        while (good < 3000 or store.dropped < 20) and time.monotonic() < deadline:
+            stream = rng.integers(0, 2, 8)
+            row = store.head[stream] - layout.capacity + rng.integers(0, layout.capacity - length, 8)
+            unroll, ok = store.read_unrolls(stream, row, length, last=True)
+            check_unroll(unroll, ok, length)
+            good, bad = good + int(ok.sum()), bad + int((~ok).sum())
+    assert good >= 3000
+    assert 20 <= store.dropped <= bad
+
+
+def test_rows_overwritten_while_they_are_copied_are_dropped() -> None:
+    """The same, without processes: a writer appends in the middle of a read."""
+    layout = layout_of(num_streams=1)
+    store, stream = StreamStore.allocate(layout), np.zeros(3, np.int64)
+    for _ in range(10):
+        store.append(make_block(store, np.array([0]), 8))
+    head = int(store.head[0])
+    row = np.array([head - 24 + 4, head - 16, head - 8])
+    copy, calls = store.take, []
+
+    def slow(name: str, at: np.ndarray) -> np.ndarray:
+        taken = copy(name, at)
+        if name == "observation/observation" and not calls:
+            calls.append(name)
+            store.take = copy  # type: ignore[method-assign]
+            for _ in range(2):
+                store.append(make_block(store, np.array([0]), 8))
+        return taken
+
+    store.take = slow  # type: ignore[method-assign]
+    unroll, ok = store.read_unrolls(stream, row, 8, last=True)
+    assert calls
+    assert ok.tolist() == [False, False, True]
+    assert store.dropped == 2
+    check_unroll(unroll, ok, 8)
+
+
+def test_a_block_being_written_touches_no_readable_row() -> None:
+    """A writer that stops in the middle of an append, however long its block, leaves all readable rows as they were."""
+    layout = layout_of(num_streams=1)
+    for length in range(1, 9):
+        store = StreamStore.allocate(layout)
+        for _ in range(10):
+            store.append(make_block(store, np.array([0]), 8))
+        head = int(store.head[0])
+        block = make_block(store, np.array([0]), length)
+        published = store.head.copy()
+        store.append(block)
+        store.head[:] = published  # as if killed just before it published
+        row = np.arange(head - 24 + 3, head - 4)
+        row = row[(row % 4 == 0) | (row % EPISODE == 0)]
+        unroll, ok = store.read_unrolls(np.zeros(len(row), np.int64), row, 4, last=True)
+        assert ok.all()
+        check_unroll(unroll, ok, 4)
+
+
+def test_a_fifo_across_processes_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    layout = layout_of(num_streams=4, num_cursors=1, block=4, capacity=15)
+    path, length = tmp_path / "streams", 4
+    store = mapped(layout, path)
+    fifo, expected = Fifo(store, 0, length, 2), np.zeros(4, np.int64)
+    with writers(layout, path, [[0, 1], [2, 3]]):
+        deadline = time.monotonic() + 60
+        while expected.min() < 50 * length:
+            assert time.monotonic() < deadline
+            selection = fifo.select(3)
+            if selection is None:
+                time.sleep(0.0005)
+                continue
+            assert (selection.row == expected[selection.stream]).all()
+            unroll, ok = store.read_unrolls(selection.stream, selection.row, length, last=True)
+            assert ok.all()
+            check_unroll(unroll, ok, length)
+            fifo.release(selection)
+            fifo.done(selection)
+            expected[selection.stream] += length
+    assert store.dropped == 0
+    store.reserved[:] = store.head  # what attaching does
+    store.settle()
+    store.check_ledger()
+    assert store.ledger()["fifo0/trained"] == expected.sum()
+
+
+def test_killed_writers_leave_streams_that_go_on(tmp_path: Path) -> None:
+    layout, path = layout_of(), tmp_path / "streams"
+    store = mapped(layout, path)
+    everyone = np.arange(2)
+    for life in range(2):
+        before = store.head.copy()
+        with writers(layout, path, [[0, 1]]) as processes:
+            wait_for(store, int(before.max()) + 50)
+            time.sleep(0.003 * life)
+            os.kill(processes[0].pid, signal.SIGKILL)
+            processes[0].join(20)
+        left = store.attach(everyone)
+        assert left is not None
+        store.check_ledger()
+        assert store.ledger()["in_hand"] == 0
+        assert (left["observation/observation"] == mark(everyone, store.head)[:, None, None, None]).all()
+        row = np.arange(int(store.head[0]) - 20, int(store.head[0]) - 4)
+        row = row[(row % 4 == 0) | (row % EPISODE == 0)]
+        unroll, ok = store.read_unrolls(np.zeros(len(row), np.int64), row, 4, last=True)
+        assert ok.all()
+        check_unroll(unroll, ok, 4)
+    assert (store.produced == store.head + store.lost).all()

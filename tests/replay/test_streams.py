@@ -1,0 +1,127 @@
+"""The store itself: memory, malformed blocks, taking over streams, snapshots that do not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from offbeat.replay.streams import StreamStore
+from offbeat.types import ArraySpec
+from tests.replay.twin import Twin, dict_layout, image_layout, vector_layout
+
+
+def twin_of(store: StreamStore, rows: int) -> Twin:
+    """A twin whose writers hold ``rows`` rows of every stream."""
+    twin = Twin(store.layout, np.random.default_rng(0))
+    for s in range(store.layout.num_streams):
+        for _ in range(rows):
+            twin.step(s)
+    return twin
+
+
+def test_arrays_of_other_shapes_are_refused() -> None:
+    layout = image_layout()
+    arrays = StreamStore.allocate(layout).arrays
+    with pytest.raises(ValueError, match=r"array 'head' must be int64\[3\], got int64\[4\]"):
+        StreamStore(layout, arrays | {"head": np.zeros(4, np.int64)})
+    del arrays["age"]
+    with pytest.raises(ValueError, match=r"array 'age' must be int32\[3, 29\], got nothing"):
+        StreamStore(layout, arrays)
+
+
+def test_stores_over_the_same_arrays_see_the_same_streams() -> None:
+    one = StreamStore.allocate(dict_layout())
+    other = StreamStore(one.layout, one.arrays)
+    one.append(twin_of(one, 5).block([0, 2], 5))
+    assert other.head.tolist() == [5, 0, 5]
+    unroll, ok = other.read_unrolls(np.array([2]), np.array([1]), 3, last=True)
+    assert ok.all()
+    assert unroll.inputs.observation["image"].shape == (4, 1, 6, 3, 2)
+
+
+def test_malformed_blocks_are_refused_and_change_nothing() -> None:
+    store = StreamStore.allocate(image_layout())
+    twin = twin_of(store, 20)
+    long = twin.block([0], 5)
+    long.columns = {name: np.repeat(values, 2, 1) for name, values in long.columns.items()}
+    twin = twin_of(store, 20)
+    missing = twin.block([0], 5)
+    del missing.columns["reward"]
+    missing.columns["rewards"] = np.zeros((1, 5))
+    twin = twin_of(store, 20)
+    joined = twin.block([0], 5)
+    joined.columns["first"][0, 3] = joined.columns["valid"][0, 2]
+    for block, text in (
+        (long, "block of 10 rows; allowed are 1 to 5"),
+        (missing, r"block's columns: missing \['reward'\], unknown \['rewards'\]"),
+        (joined, "stream 0: offset 3 has first=.* an episode ends in one row with valid=False"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            store.append(block)
+    assert store.head.tolist() == store.reserved.tolist() == [0, 0, 0]
+    assert not store.arrays["action"].any()
+
+
+def test_a_block_must_begin_with_the_open_row() -> None:
+    store = StreamStore.allocate(image_layout())
+    store.append(twin_of(store, 5).block([1], 5))
+    wrong = twin_of(store, 5).block([1], 5)
+    wrong.columns["first"][0, 0] = not store.open_rows(np.array([1]))["first"][0]
+    with pytest.raises(ValueError, match=r"streams \[1\]: a block must begin with the open row"):
+        store.append(wrong)
+
+
+def test_final_observations_have_no_discount_even_if_a_writer_says_so() -> None:
+    store = StreamStore.allocate(vector_layout(core_state={}))
+    twin = Twin(store.layout, np.random.default_rng(0), end=0.9)
+    for _ in range(5):
+        twin.step(0)
+    block = twin.block([0], 5)
+    block.columns["discount"][:] = 1
+    store.append(block)
+    valid = store.arrays["valid"][0, :5]
+    assert not valid.all()
+    assert (store.arrays["discount"][0, :5] == valid).all()
+
+
+def test_taking_over_streams_counts_what_the_old_writer_held() -> None:
+    store = StreamStore.allocate(image_layout())
+    everyone = np.arange(3)
+    assert store.attach(everyone) is None
+    store.add_produced(everyone)
+    assert store.attach(everyone) is None
+    assert store.lost.tolist() == [1, 1, 1]
+    for _ in range(7):
+        store.add_produced(np.array([0]))
+    store.append(twin_of(store, 5).block([0], 5))
+    store.reserved[0] = 9  # killed in the middle of the next block
+    left = store.attach(everyone)
+    assert left is not None
+    assert left["observation/observation"].shape == (3, 1, 2, 3)
+    assert store.lost.tolist() == [3, 1, 1]
+    assert store.ledger() == {
+        "produced": 10, "stored": 5, "expired": 0, "lost": 5, "in_hand": 0,
+        "non_transitions": int(store.arrays["non_transitions"].sum()),
+    }  # fmt: skip
+    store.check_ledger()
+
+
+def test_snapshots_of_other_streams_are_refused() -> None:
+    store = StreamStore.allocate(vector_layout())
+    store.append(twin_of(store, 5).block([0], 5))
+    with pytest.raises(ValueError, match="saved streams: 3 of them, this run has 2"):
+        StreamStore.allocate(vector_layout(num_streams=2)).load_state(store.state())
+    extra = vector_layout(extras={"q": ArraySpec(())})
+    with pytest.raises(ValueError, match=r"'extras/q' must be \[6\], got nothing"):
+        StreamStore.allocate(extra).load_state(store.state())
+
+
+def test_snapshots_hold_only_the_used_part() -> None:
+    store = StreamStore.allocate(image_layout(capacity=1000))
+    assert len(store.state()["reward"]) == 0
+    twin = twin_of(store, 10)
+    store.append(twin.block([1], 5))
+    store.append(twin.block([1], 5))
+    saved = store.state()
+    assert len(saved["reward"]) == 11
+    assert sum(values.nbytes for values in saved.values()) < store.layout.nbytes() / 20
