@@ -224,7 +224,8 @@ class MetricLogger:
                 continue
             values: dict[str, Any] = average.take()
             self._write(role, kind, values)
-            waited[kind] = waited.get(kind, 0.0) + values.get("wait_s", 0.0)
+            if "wait_s" in values:
+                waited[kind] = waited.get(kind, 0.0) + values["wait_s"]
             worked[kind] = worked.get(kind, 0.0) + sum(values.get(name, 0.0) for name in WORK)
             if kind == "learner":
                 for name in FROM_LEARNER:
