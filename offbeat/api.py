@@ -47,11 +47,20 @@ def train(
     return start(apply_overrides(config, pairs), init_from=source, env_factory=env_factory, agent_factory=agent_factory)
 
 
-def resume(run: str | Path, total_frames: int | None = None) -> RunResult:
-    """Go on with a run (or the newest run in a folder of runs); ``total_frames`` gives it a new length."""
+def resume(
+    run: str | Path,
+    total_frames: int | None = None,
+    *,
+    env_factory: Callable[..., Any] | None = None,
+    agent_factory: Callable[..., Any] | None = None,
+) -> RunResult:
+    """Go on with a run (or the newest run in a folder of runs); ``total_frames`` gives it a new length.
+
+    A run of your own environment or agent needs the same ``env_factory`` or ``agent_factory`` again.
+    """
     from offbeat.train import resume as go_on
 
-    return go_on(find_run(run), total_frames)
+    return go_on(find_run(run), total_frames, env_factory=env_factory, agent_factory=agent_factory)
 
 
 def load(run: str | Path, *, greedy: bool = True, seed: int = 0, device: str = "cpu") -> LoadedAgent:

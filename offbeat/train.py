@@ -64,7 +64,7 @@ def train(
 
     Raises ``UserError`` before anything is spawned if the run cannot work.
     """
-    validate(config)
+    validate(config, env_factory=env_factory)
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
     own = {"env_factory": env_factory, "agent_factory": agent_factory}
@@ -80,7 +80,7 @@ def resume(run: Path, total_frames: int | None = None, **own: Any) -> RunResult:
     config = replace(read_config(path), out=str(run))
     if total_frames is not None:
         config = replace(config, total_frames=total_frames)
-    validate(config, new_run=False)
+    validate(config, new_run=False, env_factory=own.get("env_factory"))
     found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr))
     if found is None:
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 import offbeat
@@ -240,6 +241,20 @@ def test_the_python_interface(run: Path, tmp_path: Path) -> None:
     assert len(offbeat.evaluate(run, episodes=4).returns) == 4
     with pytest.raises(UserError, match="unknown option"):
         offbeat.train("debug", learnr__batch_size=3)
+
+
+def make_cartpole() -> gymnasium.Env:
+    """An environment of a user's own."""
+    return gymnasium.make("CartPole-v1")
+
+
+def test_a_users_own_environment(tmp_path: Path) -> None:
+    options = {"total_frames": 100, "evaluation": {"every_frames": 0, "at_end": False}, "engine": "inline"}
+    result = offbeat.train("impala-cartpole", env_factory=make_cartpole, out=str(tmp_path / "own"), **options)
+    assert tomllib.loads((result.run / "config.toml").read_text())["env"]["id"] == "make_cartpole"
+    with pytest.raises(ValueError, match="make_cartpole"):
+        offbeat.resume(result.run, 700)
+    assert offbeat.resume(result.run, 700, env_factory=make_cartpole).frames >= 700
 
 
 def test_scan_splits_switches_values_and_positions() -> None:

@@ -53,12 +53,14 @@ def plot(arguments: list[str]) -> int:
     """Draw curves."""
     parser = Parser("plot", "Draw the curves of runs as one PNG.")
     parser.add_argument("runs", nargs="+", help=RUN)
-    parser.add_argument("--out", type=Path, help="file to write; default: report/curves.png in the (first) run")
+    parser.add_argument("--out", type=Path, help="file to write; default: report/curves.png in the first run")
+    parser.add_argument("--x", default="frames", help="what runs to the right: frames, agent_steps, seconds or updates")
+    parser.add_argument("--smooth", type=int, default=100, help="episodes in the running mean; default: 100")
     options = parser.parse_args(arguments)
     runs = [find_run(run) for run in options.runs]
     from offbeat.plot import plot_runs
 
-    print(plot_runs(runs, options.out))
+    print(plot_runs(runs, options.out, options.x, options.smooth))
     return 0
 
 
