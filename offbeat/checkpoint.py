@@ -210,7 +210,11 @@ def newest(
 
 
 def load(checkpoint: Checkpoint) -> tuple[dict[str, dict[str, Array]], dict[str, Any]]:
-    """Every part (part -> name -> array, on the CPU, tensors as tensors and NumPy as NumPy) and the meta data."""
+    """Every part (part -> name -> array, on the CPU, tensors as tensors and NumPy as NumPy) and the meta data.
+
+    Contents are mapped, and read from disk only when they are touched: a role that wants its own part pays for no
+    other. Writing into them changes the copy in memory, never the file.
+    """
     parts = {}
     for name in checkpoint.manifest["files"]:
         if name.endswith(".safetensors"):
@@ -265,7 +269,7 @@ def _describe(file: Path) -> dict[str, Any]:
 def _read_part(file: Path) -> dict[str, Array]:
     described = _describe(file)
     arrays: dict[str, Array] = {
-        name: np.load(file.parent / npy, allow_pickle=False) for name, npy in described["npy"].items()
+        name: np.load(file.parent / npy, mmap_mode="c", allow_pickle=False) for name, npy in described["npy"].items()
     }
     with safe_open(file, framework="pt") as opened:
         for name in opened.keys():  # noqa: SIM118, it is no dict

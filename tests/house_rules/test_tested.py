@@ -26,12 +26,6 @@ def test_every_inner_file_has_a_test_or_is_imported_by_one():
     assert not untested, listed(untested)
 
 
-def test_every_preset_has_a_row_in_the_readme():
-    readme = (ROOT / "README.md").read_text()
-    presets = [file.stem for file in (ROOT / "offbeat" / "presets").glob("*.toml")]
-    assert [name for name in presets if f"| `{name}` |" not in readme] == []
-
-
 def test_the_two_commands_exist():
     readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
     for target in ("train", "test"):
@@ -39,17 +33,3 @@ def test_the_two_commands_exist():
         assert re.search(rf"^{target}:", makefile, re.M)
     assert "make test" in (ROOT / ".ci" / "run").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
-
-
-def test_links_and_commands_of_the_documents_lead_somewhere():
-    makefile = (ROOT / "Makefile").read_text()
-    broken = []
-    for file in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
-        text = file.read_text()
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
-            if "://" not in target and not (file.parent / target).exists():
-                broken.append(f"{file.relative_to(ROOT)}: links to {target}")
-        for target in re.findall(r"\bmake ([a-z][a-z-]+)\b(?=[`\s])", "\n".join(re.findall(r"`[^`]+`", text))):
-            if not re.search(rf"^{target}:", makefile, re.M):
-                broken.append(f"{file.relative_to(ROOT)}: make {target}")
-    assert not broken, listed(broken)
