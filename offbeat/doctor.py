@@ -16,7 +16,7 @@ EXTRAS = {
     "atari": ("ale_py", "cv2"),
     "envpool": ("envpool",),
     "minatar": ("minatar",),
-    "video": ("imageio", "imageio_ffmpeg"),
+    "video": ("imageio_ffmpeg",),
     "box2d": ("Box2D",),
     "mujoco": ("mujoco",),
 }
