@@ -69,30 +69,39 @@ def read_run(run: Path) -> Curve:
     """The curve of one run folder."""
     config = read_toml(run / "config.toml")
     marks, episodes, evaluations = [(0.0, 0.0, 0.0, 0.0)], [], []
+    moves: list[tuple[float, float, float]] = []
     for line in _records(run / "metrics.jsonl"):
         kind = line.get("kind")
         at = (line["frames"], line["agent_steps"], line["time"])
+        if kind == "evaluation":
+            if line.get("mean") is not None:
+                evaluations.append(line)
+            continue
+        if not moves:
+            moves.append(at if at[0] == 0 else (0.0, 0.0, 0.0))  # starting up took a while
+        if at[0] > moves[-1][0]:
+            moves.append(at)
         if kind == "learner":
             marks.append((*at, line.get("updates", np.nan)))
         elif kind == "episode":
-            episodes.append((*at, line["return"]))
-        elif kind == "evaluation" and line.get("mean") is not None:
-            evaluations.append(line)
-    known = np.array(marks, np.float64)
-    played = np.array(episodes, np.float64).reshape(-1, 4)
-    episode_at = np.column_stack([played[:, :3], np.interp(played[:, 0], known[:, 0], known[:, 3])])
+            episodes.append((line["time"], line["return"]))
+    known, moved = np.array(marks, np.float64), np.array(moves or [(0.0, 0.0, 0.0)], np.float64)
+    played = np.array(episodes, np.float64).reshape(-1, 2)
+    # Counters move on about once a second; between two moves an episode is placed by its time.
+    frames, steps = (np.interp(played[:, 0], moved[:, 2], moved[:, i]) for i in (0, 1))
+    episode_at = np.column_stack([frames, steps, played[:, 0], np.interp(frames, known[:, 0], known[:, 3])])
     eval_frames = np.array([line["frames"] for line in evaluations], np.float64)
     # An evaluation is drawn where its weights were, not where it ended.
     eval_at = np.column_stack([eval_frames, *(np.interp(eval_frames, known[:, 0], known[:, i]) for i in (1, 2, 3))])
     means = np.array([line["mean"] for line in evaluations], np.float64)
     bounds = [[_number(line.get(key), line["mean"]) for key in ("low", "high")] for line in evaluations]
-    steps = known[-1, 1]
+    taken = moved[-1, 1]
     return Curve(
         run=run,
         config=config,
-        frame_skip=round(known[-1, 0] / steps) if steps else 1,
+        frame_skip=round(moved[-1, 0] / taken) if taken else 1,
         episode_at=episode_at,
-        episode_return=played[:, 3],
+        episode_return=played[:, 1],
         eval_at=eval_at,
         eval_mean=means,
         eval_interval=np.array(bounds, np.float64).reshape(-1, 2),

@@ -134,6 +134,13 @@ class MetricLogger:
         if kind == "learner" and every and self.status.updates - self._period_updates >= every:
             self._end_period()
 
+    def progress(self, updates: int, agent_steps: int) -> None:
+        """Say where the learner is between two of its records; records taken from now on carry these counters."""
+        status = self.status
+        status.updates = max(status.updates, updates)
+        status.agent_steps = max(status.agent_steps, agent_steps)
+        status.frames = max(status.frames, status.agent_steps * self._frame_skip)
+
     def tick(self) -> None:
         """Call about once a second: ends the period when it is over and refreshes the display."""
         self._refresh()

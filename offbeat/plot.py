@@ -24,8 +24,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LABELS_HEIGHT = 0.55
 """Room for the numbers and the label of the axis, above the legend. Unit: inches."""
 
-SMOOTH = 100
-"""Episodes in the running mean of the training return, at most a fifth of a run's."""
+LEAST_SMOOTH = 20
+"""Least episodes in the running mean of the training return where ``smooth`` is 0; else a fiftieth of the run's."""
 
 
 def plot_run(run: Path) -> Path:
@@ -33,7 +33,7 @@ def plot_run(run: Path) -> Path:
     return plot_runs([Path(run)], Path(run) / "report" / "curve.png")
 
 
-def plot_runs(runs: Iterable[Path], out: Path | None = None, x: Axis = "frames", smooth: int = SMOOTH) -> Path:
+def plot_runs(runs: Iterable[Path], out: Path | None = None, x: Axis = "frames", smooth: int = 0) -> Path:
     """Draw runs as one picture: a panel for each environment, a colour for each setting.
 
     Runs that differ in nothing but their seed are drawn as their mean with a band from the lowest to the highest.
@@ -42,7 +42,7 @@ def plot_runs(runs: Iterable[Path], out: Path | None = None, x: Axis = "frames",
         runs: run folders.
         out: picture to write, its ending says what kind (png, pdf, svg); default: ``report/curves.png`` of the first.
         x: what runs to the right: environment frames, agent steps, wall seconds or learner updates.
-        smooth: episodes in the running mean of the training return.
+        smooth: episodes in the running mean of the training return, at most a fifth of the run's; 0: a fitting number.
 
     Returns:
         The picture. UserError if there is no run or ``x`` or ``smooth`` is out of range.
@@ -52,8 +52,8 @@ def plot_runs(runs: Iterable[Path], out: Path | None = None, x: Axis = "frames",
         raise UserError("there are no runs to draw; name at least one run folder")
     if x not in AXES:
         raise unknown("axis", x, AXES)
-    if smooth < 1:
-        raise UserError(f"smooth={smooth} is out of range; it must be at least 1 episode")
+    if smooth < 0:
+        raise UserError(f"smooth={smooth} is out of range; it must be a number of episodes, or 0 for a fitting one")
     out = Path(out) if out is not None else folders[0] / "report" / "curves.png"
     out.parent.mkdir(parents=True, exist_ok=True)
     figure = draw(read_runs(folders), x, smooth)
@@ -61,7 +61,7 @@ def plot_runs(runs: Iterable[Path], out: Path | None = None, x: Axis = "frames",
     return out
 
 
-def draw(curves: list[Curve], x: Axis = "frames", smooth: int = SMOOTH) -> Figure:
+def draw(curves: list[Curve], x: Axis = "frames", smooth: int = 0) -> Figure:
     """The figure of ``plot_runs``, for programs that go on with it."""
     from matplotlib.figure import Figure
 
@@ -83,7 +83,7 @@ def draw(curves: list[Curve], x: Axis = "frames", smooth: int = SMOOTH) -> Figur
 def _draw_panel(axes: Axes, environment: str, groups: list[list[Curve]], x: Axis, smooth: int) -> None:
     """One environment: every group in its colour, titles, labels, legend."""
     longest = max(len(curve.episode_return) for group in groups for curve in group)
-    window = max(1, min(smooth, longest // 5))
+    window = max(1, min(smooth or max(LEAST_SMOOTH, longest // 50), longest // 5))
     end = max(float(curve.end[AXES.index(x)]) for group in groups for curve in group)
     unit, label = axis_unit([curve for group in groups for curve in group], x, end)
     colours = [COLOURS[index % len(COLOURS)] for index in range(len(groups))]

@@ -112,6 +112,18 @@ def test_a_resumed_actor_may_go_on_counting_or_start_from_zero(tmp_path: Path) -
         assert [float(row["actor_frames_per_s"]) for row in rows(folder)] == pytest.approx([800, 80])
 
 
+def test_records_carry_the_newest_progress(tmp_path: Path) -> None:
+    logger = make(tmp_path, Clock())
+    logger.record("learner", "learner", learner(2))
+    logger.progress(updates=3, agent_steps=350)
+    logger.record("actor-0", "episode", {"return": 1.0})
+    logger.progress(updates=1, agent_steps=50)  # never backwards
+    logger.record("actor-0", "episode", {"return": 2.0})
+    logger.close()
+    assert [(line["frames"], line["agent_steps"]) for line in lines(tmp_path)[:2]] == [(1400, 350)] * 2
+    assert rows(tmp_path)[-1]["updates"] == "3"
+
+
 def test_skipped_updates_are_counted_and_said(tmp_path: Path) -> None:
     clock, out = Clock(), io.StringIO()
     logger = make(tmp_path, clock, out=out)

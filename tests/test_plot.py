@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,23 @@ def test_a_curve_is_what_the_run_folder_says(tmp_path: Path) -> None:
     assert curve.eval_at[-1] == pytest.approx([1_198_000, 299_500, 299.5, 2995])
     assert (curve.eval_interval[:, 0] < curve.eval_mean).all()
     assert (curve.eval_interval[:, 1] > curve.eval_mean).all()
+
+
+def test_episodes_between_two_counts_are_placed_by_their_time(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", episodes=0)
+    lines = [
+        {"time": 0.5, "kind": "episode", "frames": 0, "agent_steps": 0, "return": 0},
+        {"time": 1.0, "kind": "episode", "frames": 0, "agent_steps": 0, "return": 1},
+        {"time": 2.0, "kind": "episode", "frames": 400, "agent_steps": 100, "return": 2},
+        {"time": 2.5, "kind": "episode", "frames": 400, "agent_steps": 100, "return": 3},
+        {"time": 4.0, "kind": "episode", "frames": 800, "agent_steps": 200, "return": 4},
+        {"time": 5.0, "kind": "episode", "frames": 800, "agent_steps": 200, "return": 5},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    curve = read_run(run)
+    assert curve.episode_at[:, 0].tolist() == pytest.approx([0, 400 / 3, 400, 500, 800, 800])
+    assert curve.episode_at[:, 1].tolist() == pytest.approx([0, 100 / 3, 100, 125, 200, 200])
+    assert curve.episode_return.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
@@ -169,8 +187,8 @@ def test_wrong_arguments_are_user_errors(tmp_path: Path) -> None:
         plot_runs([])
     with pytest.raises(UserError, match="unknown axis 'frame'; did you mean 'frames'"):
         plot_runs([tmp_path], x="frame")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="smooth=0 is out of range"):
-        plot_runs([tmp_path], smooth=0)
+    with pytest.raises(UserError, match="smooth=-1 is out of range"):
+        plot_runs([tmp_path], smooth=-1)
 
 
 def test_the_summary_has_a_row_for_each_run(tmp_path: Path) -> None:

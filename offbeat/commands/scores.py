@@ -55,7 +55,7 @@ def plot(arguments: list[str]) -> int:
     parser.add_argument("runs", nargs="+", help=RUN)
     parser.add_argument("--out", type=Path, help="file to write; default: report/curves.png in the first run")
     parser.add_argument("--x", default="frames", help="what runs to the right: frames, agent_steps, seconds or updates")
-    parser.add_argument("--smooth", type=int, default=100, help="episodes in the running mean; default: 100")
+    parser.add_argument("--smooth", type=int, default=0, help="episodes in the running mean; default: a fiftieth")
     options = parser.parse_args(arguments)
     runs = [find_run(run) for run in options.runs]
     from offbeat.plot import plot_runs
