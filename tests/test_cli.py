@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 
 import offbeat
 from offbeat import doctor, validation
+from offbeat.bench import streams
 from offbeat.cli import COMMANDS, main
 from offbeat.commands.arguments import scan
 from offbeat.envs import atari
@@ -192,6 +194,16 @@ def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     text = capsys.readouterr().out
     assert "cores" in text
     assert all(extra in text for extra in doctor.EXTRAS)
+
+
+def test_bench_streams_prints_rates_beside_memcpy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "bench_streams", functools.partial(streams.bench_streams, 0.05))
+    assert main(["bench", "streams"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert "memcpy GB/s" in head
+    assert [row.split()[0] for row in rows] == ["append", "assemble"]
 
 
 def test_doctor_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from offbeat.commands.arguments import one_preset, scan
+from pathlib import Path
+
+from offbeat.commands.arguments import Scanned, one_preset, scan
+from offbeat.config import RunConfig
 from offbeat.errors import UserError, nearest
 
-BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--option value ...]
+BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [--cores N] [--json FILE] [--option value ...]
        offbeat bench streams
+       offbeat bench soak [PRESET] [--minutes N] [--json FILE] [--option value ...]
 
 throughput: frames/s of a preset (impala-atari) end to end, beside its parts alone and the limit that they set.
-streams:    rows/s and bytes/s of appending and of assembling batches, beside a plain copy of memory."""
+streams:    rows/s and bytes/s of appending and of assembling batches, beside a plain copy of memory.
+soak:       memory of all processes of a long run (15 minutes), and how much it grows after the first two."""
 
 VERIFY = """usage: offbeat verify resume PRESET [--kills N] [--option value ...]
 
@@ -18,17 +23,61 @@ that of a run never killed."""
 
 
 def bench(arguments: list[str]) -> int:
-    """Measure throughput or the streams."""
-    what, rest = _choose("bench", arguments, ("throughput", "streams"), BENCH)
+    """Measure throughput, the streams, or memory over time."""
+    what, rest = _choose("bench", arguments, ("throughput", "streams", "soak"), BENCH)
     if what == "throughput":
-        from offbeat.bench.throughput import main
+        from offbeat.bench.throughput import bench_throughput
 
-        return main(rest) or 0
+        scanned = scan(rest, own=("seconds", "rounds", "cores", "json"))
+        seconds, rounds = _number(scanned, "seconds", 20), round(_number(scanned, "rounds", 3))
+        cores = round(_number(scanned, "cores", 0))
+        bench_throughput(
+            _config(scanned, what), seconds=seconds, rounds=max(1, rounds), cores=cores, file=_file(scanned)
+        )
+    if what == "soak":
+        from offbeat.bench.soak import bench_soak
+
+        scanned = scan(rest, own=("minutes", "json"))
+        bench_soak(_config(scanned, what), minutes=_number(scanned, "minutes", 15), file=_file(scanned))
     if what == "streams":
         from offbeat.bench.streams import bench_streams
 
-        bench_streams()
+        _print_streams(bench_streams())
     return 0
+
+
+def _print_streams(rates: dict[str, float]) -> None:
+    """Print what ``bench_streams`` measured."""
+    print(f"{'':<10}{'rows/s':>14}{'GB/s':>8}{'memcpy GB/s':>13}{'of memcpy':>11}")
+    for name in ("append", "assemble"):
+        written, copied = rates[f"{name}_bytes_per_s"] / 1e9, rates[f"{name}_memcpy_bytes_per_s"] / 1e9
+        print(
+            f"{name:<10}{rates[f'{name}_rows_per_s']:>14,.0f}{written:>8.2f}{copied:>13.2f}{rates[f'{name}_of_memcpy']:>11.0%}"
+        )
+
+
+def _config(scanned: Scanned, what: str) -> RunConfig:
+    """The preset that a benchmark runs, impala-atari where none is named, with its options."""
+    return scanned.config(one_preset(scanned, f"bench {what}") if scanned.positional else "impala-atari")
+
+
+def _number(scanned: Scanned, name: str, default: float) -> float:
+    """One of a benchmark's own options, a number above zero."""
+    text = scanned.own.get(name)
+    if text is None:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise UserError(f"--{name}={text!r} is not a number above 0")
+    return number
+
+
+def _file(scanned: Scanned) -> Path | None:
+    """Where results are to be written as JSON."""
+    return Path(scanned.own["json"]) if "json" in scanned.own else None
 
 
 def verify(arguments: list[str]) -> int:
