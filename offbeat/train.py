@@ -1,4 +1,6 @@
-"""Training: puts a run together from its configuration, runs it on an engine, and leaves a folder that says everything."""
+"""Training: puts a run together from its configuration, runs it on an engine, and leaves a folder that says
+everything.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from offbeat.agents.make import make_agent
+from offbeat.auto import decide
 from offbeat.checkpoint import load, newest
 from offbeat.config import RunConfig, read_config, to_toml
 from offbeat.envs.registry import env_spec
@@ -68,7 +71,7 @@ def train(
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
     own = {"env_factory": env_factory, "agent_factory": agent_factory}
-    return _run(replace(config, out=str(run)), run, checkpoint=None, init_from=init_from, own=own)
+    return _run(decide(replace(config, out=str(run))), run, checkpoint=None, init_from=init_from, own=own)
 
 
 def resume(run: Path, total_frames: int | None = None, **own: Any) -> RunResult:
@@ -138,7 +141,13 @@ def _run(
         _say_goodbye(run, conductor, finished, log.write)
         status = logger.status
         return RunResult(
-            run, finished, conductor.frames, conductor.agent_steps, conductor.updates, status.return_mean, status.eval_mean
+            run,
+            finished,
+            conductor.frames,
+            conductor.agent_steps,
+            conductor.updates,
+            status.return_mean,
+            status.eval_mean,
         )
 
 

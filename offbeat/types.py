@@ -1,4 +1,5 @@
-"""Plain data that every part of offbeat agrees on: specs, rows as environments give them, and batches as losses read them.
+"""Plain data that every part of offbeat agrees on: specs, rows as environments give them, and batches as losses read
+them.
 
 Letters in shapes: ``T`` time, ``B`` batch, ``A`` actions, ``N`` environments. Batches are time-major.
 """
@@ -129,9 +130,9 @@ class Inputs:
 class Unroll:
     """T consecutive rows of B streams, with the observation that follows: index t of every field is the same row.
 
-    ``action[t]`` was taken at ``observation[t]``; ``reward[t]`` and ``discount[t]`` came from that action. Row T holds an
-    observation only (the bootstrap). Rows with ``valid[t] = False`` carry an episode's final observation: they are no
-    transitions, and the row after them starts an episode.
+    ``action[t]`` was taken at ``observation[t]``; ``reward[t]`` and ``discount[t]`` came from that action. Row T
+    holds an observation only (the bootstrap). Rows with ``valid[t] = False`` carry an episode's final observation:
+    they are no transitions, and the row after them starts an episode.
     """
 
     inputs: Inputs  # T + 1 rows
@@ -155,7 +156,9 @@ class Unroll:
 
 @dataclass
 class Transition:
-    """B n-step transitions. ``reward`` is the discounted sum, ``discount`` the product over the steps taken (0 if terminated)."""
+    """B n-step transitions. ``reward`` is the discounted sum, ``discount`` the product over the steps taken (0 if
+    terminated).
+    """
 
     inputs: Inputs  # [1, B, ...]
     action: Tensor  # [B, ...]
@@ -176,7 +179,8 @@ class Transition:
 
 @dataclass
 class Sequence(Unroll):
-    """An unroll whose rows are burn-in, then training rows, then an n-step tail; rows past the episode's end are masked.
+    """An unroll whose rows are burn-in, then training rows, then an n-step tail; rows past the episode's end are
+    masked.
 
     ``mask[t]`` is True for rows that are trained on. Rows after the end of the episode repeat its final observation.
     """

@@ -1,4 +1,6 @@
-"""``offbeat verify resume``: kills a run at random moments, resumes it each time, compares its end with a run never killed."""
+"""``offbeat verify resume``: kills a run at random moments, resumes it each time, compares its end with a run never
+killed.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
 
 
 def _run_with_kills(config: RunConfig, run: Path, work: Path, kills: int, rng: random.Random) -> None:
-    """Start or resume ``kills`` times, each time killed at a random moment after its first new checkpoint; then finish."""
+    """Start or resume ``kills`` times, each time killed at a random moment after its first new checkpoint; then
+    finish.
+    """
     for number in range(1, kills + 1):
         seen = _saved(run)
         process = _start("resume", str(run)) if seen >= 0 else _start_new(config, run, work)

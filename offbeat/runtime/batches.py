@@ -128,7 +128,9 @@ class StreamBatches:
 
 
 def _pinned(value: Any) -> Any:
-    """The same dataclass, dict or tensor in page-locked memory, so that the copy to the device runs beside other work."""
+    """The same dataclass, dict or tensor in page-locked memory, so that the copy to the device runs beside other
+    work.
+    """
     if isinstance(value, torch.Tensor):
         return value.pin_memory()
     if isinstance(value, dict):

@@ -1,4 +1,6 @@
-"""What the main process decides in every engine: when to evaluate, when to save, when to stop; and how a save is put together."""
+"""What the main process decides in every engine: when to evaluate, when to save, when to stop; and how a save is put
+together.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +57,11 @@ class Conductor:
     def evaluation_due(self) -> bool:
         """Whether the next evaluation of the schedule should start; counts it."""
         every = self.world.config.evaluation.every_frames
+        config = self.world.config
         if not every or self.frames < (self.evaluations + 1) * every:
             return False
+        if config.evaluation.at_end and self.frames >= config.total_frames:
+            return False  # the last evaluation follows at once
         self.evaluations = self.frames // every
         return True
 

@@ -39,7 +39,8 @@ def run_evaluator(
     seed: int,
     point: dict[str, float],
 ) -> Evaluation:
-    """One evaluation: take the newest weights, play whole episodes, report raw scores tagged with version and ``point``.
+    """One evaluation: take the newest weights, play whole episodes, report raw scores tagged with version and
+    ``point``.
 
     A stop in the middle ends it; what was played until then is returned but not reported.
     """

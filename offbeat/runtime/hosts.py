@@ -68,11 +68,8 @@ def seeds(world: World, role: int, *path: int) -> list[int]:
 
 
 def device_of(world: World, own: str) -> torch.device:
-    """The device of a role: its own setting, else the run's; ``auto`` is CUDA where there is one."""
-    name = own if own != "auto" else world.config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    """The device of a role: its own setting, else the run's."""
+    return torch.device(own if own != "auto" else world.config.device)
 
 
 def build_agent(world: World, device: torch.device | str) -> Agent:
@@ -108,14 +105,23 @@ class ActorHost:
     """An actor with its environments and policy."""
 
     def __init__(
-        self, world: World, index: int, metrics: MetricSink, *, incarnation: int = 0, loaded: Parts | None = None, free: bool
+        self,
+        world: World,
+        index: int,
+        metrics: MetricSink,
+        *,
+        incarnation: int = 0,
+        loaded: Parts | None = None,
+        free: bool,
     ) -> None:
         config, self._world, self.name = world.config, world, f"actor-{index}"
         self._threads = config.actor.threads
         torch.set_num_threads(self._threads)
         env_seed, act_seed = seeds(world, 1, index, incarnation)
         streams = world.streams_of(index)
-        self.envs = build_envs(world, config.env, len(streams), batch=config.actor.batch, threads=config.actor.env_threads)
+        self.envs = build_envs(
+            world, config.env, len(streams), batch=config.actor.batch, threads=config.actor.env_threads
+        )
         wait = world.wait(self.name) if free else None
         if wait is not None:
             wait.until("first weights", lambda: world.params.store.version() >= 0)
@@ -160,7 +166,9 @@ class ActorHost:
         try:
             envs = self.envs.state()
         except StateUnsupported as error:
-            raise StateUnsupported(f"{error}; a deterministic run needs environments that can be saved exactly") from error
+            raise StateUnsupported(
+                f"{error}; a deterministic run needs environments that can be saved exactly"
+            ) from error
         arrays = {f"envs/{name}": value for name, value in envs.items()}
         arrays |= {f"work/{name}": value for name, value in self.work.state().items()}
         arrays |= {f"policy/{name}": value for name, value in self.policy.state().items()}
@@ -187,7 +195,13 @@ class LearnerHost:
     name = "learner"
 
     def __init__(
-        self, world: World, metrics: MetricSink, *, loaded: Parts | None = None, counters: dict[str, int] | None = None, free: bool
+        self,
+        world: World,
+        metrics: MetricSink,
+        *,
+        loaded: Parts | None = None,
+        counters: dict[str, int] | None = None,
+        free: bool,
     ) -> None:
         config, self._world, self.metrics = world.config, world, metrics
         self._threads = config.learner.threads
@@ -195,7 +209,9 @@ class LearnerHost:
         torch.set_num_threads(self._threads)
         self.agent = build_agent(world, device_of(world, config.learner.device))
         skip = world.spec.frame_skip
-        self.work = LearnerWork(self.agent, config.learner, total_steps=-(-config.total_frames // skip), frame_skip=skip)
+        self.work = LearnerWork(
+            self.agent, config.learner, total_steps=-(-config.total_frames // skip), frame_skip=skip
+        )
         mixture = make_mixture(
             world.store,
             config.replay,
@@ -278,7 +294,9 @@ class LearnerHost:
         part = loaded[self.name]
         weights = {name.removeprefix("weights/"): value for name, value in part.items() if name.startswith("weights/")}
         self.agent.network.load_state_dict(weights)
-        optimiser = {name.removeprefix("optimiser/"): value for name, value in part.items() if name.startswith("optimiser/")}
+        optimiser = {
+            name.removeprefix("optimiser/"): value for name, value in part.items() if name.startswith("optimiser/")
+        }
         self.work.load_state(optimiser, counters)
         if "generator" in part:
             torch.set_rng_state(torch.as_tensor(part["generator"], dtype=torch.uint8))

@@ -52,8 +52,9 @@ class LearnerConfig:
     """Gradients are scaled down to this global norm; 0: not clipped. Source: Espeholt et al. 2018, table D.3."""
     publish_every: int = 1
     """Weights are published every so many updates."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of forward and backward; weights and optimiser stay float32."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """Arithmetic of forward and backward; weights and optimiser stay float32. ``auto``: bf16 where the device computes
+    with it, else fp32; what it chose is written to config.toml."""
     compile: bool = False
     """Compile forward and backward with torch.compile (needs a C++ compiler; slow first step)."""
     channels_last: bool = True
@@ -79,7 +80,8 @@ def run_learner(
     stop: StopSignal,
     work: LearnerWork,
 ) -> Iterator[str]:
-    """Learn until ``work`` has trained on all its frames. Yields ``"trained"`` after each update, ``"idle"`` without a batch.
+    """Learn until ``work`` has trained on all its frames. Yields ``"trained"`` after each update, ``"idle"`` without
+    a batch.
 
     At every yield the weights are published and nothing is half done.
     """

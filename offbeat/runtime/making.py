@@ -14,7 +14,9 @@ from offbeat.runtime.world import World
 def make_host(
     world: World, role: str, metrics: MetricSink, *, free: bool, incarnation: int = 0, checkpoint: Path | None = None
 ) -> Any:
-    """The host of ``role``. ``free``: it runs at its own pace; ``checkpoint``: run folder whose newest one is loaded."""
+    """The host of ``role``. ``free``: it runs at its own pace; ``checkpoint``: run folder whose newest one is
+    loaded.
+    """
     if role == "evaluator":
         return EvaluatorHost(world, metrics)
     if role == "inference":

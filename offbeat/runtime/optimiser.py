@@ -44,7 +44,9 @@ class FlatOptimiser:
             )
         else:
             betas = (config.adam_beta1, config.adam_beta2)
-            self._optimiser = torch.optim.Adam([self._weights], lr=config.learning_rate, betas=betas, eps=config.epsilon)
+            self._optimiser = torch.optim.Adam(
+                [self._weights], lr=config.learning_rate, betas=betas, eps=config.epsilon
+            )
 
     def zero(self) -> None:
         """Forget the gradient."""
@@ -78,7 +80,9 @@ class FlatOptimiser:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Back to saved statistics."""
-        self._optimiser.state[self._weights] = {name: value.clone().to(self._place(value)) for name, value in state.items()}
+        self._optimiser.state[self._weights] = {
+            name: value.clone().to(self._place(value)) for name, value in state.items()
+        }
 
     def _place(self, value: Tensor) -> torch.device:
         return self.flat.device if value.ndim else torch.device("cpu")

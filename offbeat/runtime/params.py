@@ -1,8 +1,8 @@
 """Versioned weights in shared memory: one publisher, any number of copying readers, nobody ever sees a torn vector.
 
 The flat vector lives in a few slots. The publisher writes into the slot after the newest, so a reader that copies the
-newest slot is disturbed only when it takes longer than ``slots - 1`` publications; it sees that by the slot's version and
-copies again.
+newest slot is disturbed only when it takes longer than ``slots - 1`` publications; it sees that by the slot's
+version and copies again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class ParamStore:
         return int(self._newest[0]) // SLOTS - 1
 
     def publish(self, flat: torch.Tensor, version: int) -> bool:
-        """Make ``flat`` [P] the newest weights. ``version`` must grow. Always True: readers copy, so a slot is always free."""
+        """Make ``flat`` [P] the newest weights. ``version`` must grow. Always True: readers copy, so a slot is
+        always free.
+        """
         if version <= self.version():
             raise ValueError(f"version={version}: must be greater than the published {self.version()}")
         slot = (int(self._newest[0]) % SLOTS + 1) % SLOTS

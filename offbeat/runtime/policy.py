@@ -12,7 +12,8 @@ from offbeat.types import ActOutput, ArrayDict, CoreState, Inputs, move
 
 
 class LocalPolicy:
-    """Acts with a copy of the network, pulls newer weights when asked, keeps the recurrent state of ``count`` environments.
+    """Acts with a copy of the network, pulls newer weights when asked, keeps the recurrent state of ``count``
+    environments.
 
     Args:
         agent: this role's own agent.

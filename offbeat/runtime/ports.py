@@ -1,6 +1,7 @@
 """The ports that roles hold. A role talks to the rest of the run through these and nothing else; engines provide them.
 
-Ports move blocks, never single rows. Every method that may wait takes a timeout and raises ``Stopped`` when the run ends.
+Ports move blocks, never single rows. Every method that may wait takes a timeout and raises ``Stopped`` when the run
+ends.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class StreamWriter(Protocol):
         """Count one produced row for each of these streams, also if the block that holds it is never appended."""
 
     def attach(self, streams: np.ndarray) -> ArrayDict | None:
-        """Take over streams. None if they are empty, else the open rows (name -> [n, ...]) that an earlier writer left."""
+        """Take over streams. None if they are empty, else the open rows (name -> [n, ...]) that an earlier writer
+        left.
+        """
 
 
 class BatchSource(Protocol):

@@ -30,15 +30,17 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 KEEP_PAGES = ":".join(
     f"glibc.malloc.{name}" for name in ("mmap_threshold=4294967296", "trim_threshold=4294967296", "hugetlb=1")
 )
-"""Large tensors are freed and allocated again in every update. glibc would give their pages back each time and take new,
-zeroed ones: a page fault per 4 KiB, a fifth of a training step on a CPU. So it keeps them, in huge pages. Other C
+"""Large tensors are freed and allocated again in every update. glibc would give their pages back each time and take
+new, zeroed ones: a page fault per 4 KiB, a fifth of a training step on a CPU. So it keeps them, in huge pages. Other C
 libraries ignore this."""
 
 
 class RoleProcess:
     """The parent's end of one role."""
 
-    def __init__(self, world: World, role: str, *, lockstep: bool, incarnation: int = 0, checkpoint: Path | None = None) -> None:
+    def __init__(
+        self, world: World, role: str, *, lockstep: bool, incarnation: int = 0, checkpoint: Path | None = None
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self.role, self.incarnation = role, incarnation
         self.pipe, child = context.Pipe()
@@ -171,13 +173,22 @@ def _threads(count: int) -> Iterator[None]:
 
 def _thread_count(world: World, role: str) -> int:
     config = world.config
-    if role.startswith("actor"):
-        return config.actor.threads
-    return {"learner": config.learner, "evaluator": config.evaluation, "inference": config.inference}[role].threads
+    counts = {
+        "learner": config.learner.threads,
+        "evaluator": config.evaluation.threads,
+        "inference": config.inference.threads,
+    }
+    return counts.get(role, config.actor.threads)
 
 
 def role_main(
-    world: World, role: str, pipe: Connection, lockstep: bool, incarnation: int, checkpoint: Path | None, stack_path: Path
+    world: World,
+    role: str,
+    pipe: Connection,
+    lockstep: bool,
+    incarnation: int,
+    checkpoint: Path | None,
+    stack_path: Path,
 ) -> None:
     """What a child process runs: build the role's host, then serve commands or run freely, until the run ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

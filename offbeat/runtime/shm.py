@@ -1,8 +1,8 @@
 """Shared memory and waiting between processes: the one file that knows how.
 
-``SharedArrays`` is a block of named arrays that several processes map: a memfd on Linux, an unlinked mapped file elsewhere,
-so the size of /dev/shm is no limit and nothing is left behind when processes are killed. ``Bell`` lets one process sleep
-until another has something for it, without locks that a killed process could keep.
+``SharedArrays`` is a block of named arrays that several processes map: a memfd on Linux, an unlinked mapped file
+elsewhere, so the size of /dev/shm is no limit and nothing is left behind when processes are killed. ``Bell`` lets
+one process sleep until another has something for it, without locks that a killed process could keep.
 
 Order of writes: on x86-64 stores become visible in program order, so a counter written after the rows that it announces
 is enough. On other architectures ``make_guard`` gives a lock that writers and verifying readers take.

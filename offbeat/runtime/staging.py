@@ -59,7 +59,8 @@ class Staging:
         columns["elapsed"][ids, at] = elapsed
         alive = acted & ~step.terminated
         columns["discount"][ids, at] = np.where(alive, np.power(self.discount, elapsed), 0.0)
-        return ids[self.position[ids] == self.length]
+        full: np.ndarray = ids[self.position[ids] == self.length]
+        return full
 
     def take(self, ids: np.ndarray, step: EnvStep) -> StreamBlock:
         """The full blocks of environments ``ids`` with the rows of ``step`` as open rows. Append it before ``open``:
@@ -70,22 +71,25 @@ class Staging:
         open_row |= {"first": step.first[among], "valid": step.valid[among]}
         ordered = len(ids) == len(self.streams) and np.array_equal(ids, np.arange(len(ids)))
         chosen = slice(None) if ordered else ids  # all of them in order: views, no copies
+        core_stream, core_row, core_state = self._take_states(ids)
         block = StreamBlock(
             streams=self.streams[ids],
             columns={name: column[chosen] for name, column in self.columns.items()},
             open_row=open_row,
-            **self._take_states(ids),
+            core_stream=core_stream,
+            core_row=core_row,
+            core_state=core_state,
         )
         self.position[ids] = 0
         self.row[ids] += self.length
         return block
 
-    def _take_states(self, ids: np.ndarray) -> dict[str, ArrayDict | np.ndarray]:
+    def _take_states(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, ArrayDict]:
         """The states kept for these environments, as the last three fields of a block; the others stay."""
         if not self._kept["env"]:
             nothing = np.zeros(0, np.int64)
             empty = {name: spec.zeros(0) for name, spec in self._layout.core_state.items()}
-            return {"core_stream": nothing, "core_row": nothing, "core_state": empty}
+            return nothing, nothing, empty
         kept = {name: np.concatenate(parts) for name, parts in self._kept.items()}
         index = np.full(len(self.streams), -1, np.int64)
         index[ids] = np.arange(len(ids))
@@ -94,11 +98,8 @@ class Staging:
         if not ours.all():
             for name, values in kept.items():
                 self._kept[name].append(values[~ours])
-        return {
-            "core_stream": index[kept["env"][ours]],
-            "core_row": kept["offset"][ours],
-            "core_state": {name: kept[f"core/{name}"][ours] for name in self._layout.core_state},
-        }
+        state = {name: kept[f"core/{name}"][ours] for name in self._layout.core_state}
+        return index[kept["env"][ours]], kept["offset"][ours], state
 
     def open(self, step: EnvStep) -> None:
         """Begin the row of ``step``: observation, ``first``, ``valid``."""
@@ -113,7 +114,8 @@ class Staging:
         """[m] the environments among ``ids`` whose state before the open row must be kept."""
         if not self._layout.core_state:
             return ids[:0]
-        return ids[self._layout.state_due(self.row[ids] + self.position[ids], self.since_first[ids])]
+        due: np.ndarray = ids[self._layout.state_due(self.row[ids] + self.position[ids], self.since_first[ids])]
+        return due
 
     def keep(self, ids: np.ndarray, state: CoreState) -> None:
         """Keep the state [m, ...] before the open row of environments ``ids``."""
@@ -134,7 +136,9 @@ class Staging:
         self.since_first[ids] += 1
 
     def adopt(self, rows: ArrayDict) -> None:
-        """Go on after another writer's death: its open rows become final observations, so its episodes are cut there."""
+        """Go on after another writer's death: its open rows become final observations, so its episodes are cut
+        there.
+        """
         for name, value in rows.items():
             self.columns[name][:, 0] = value
         self.columns["valid"][:, 0] = False

@@ -1,4 +1,6 @@
-"""The supervisor: starts the processes of a run, takes in what they report, replaces dead and hung actors, ends the run."""
+"""The supervisor: starts the processes of a run, takes in what they report, replaces dead and hung actors, ends the
+run.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ class Supervisor:
             stack = process.stack()
             age = process.heart.age_s()
             process.kill()
-            self._replace(process, f"showed no life for {age:.0f} s and was killed; its stacks were:\n{stack or '(no answer)'}")
+            self._replace(
+                process, f"showed no life for {age:.0f} s and was killed; its stacks were:\n{stack or '(no answer)'}"
+            )
 
     def _fail(self, role: str, text: str) -> None:
         self.failed = role
@@ -99,7 +103,9 @@ class Supervisor:
         if self.restarts > limit:
             self._fail(role, f"{role} {how}; it was not replaced again because actor.max_restarts={limit} is used up")
         self.conductor.say(f"{role} {how}; replaced ({self.restarts} of at most {limit} times)")
-        self.conductor.logger.record("supervisor", "restart", {"actor": int(role.split("-")[1]), "restarts": self.restarts})
+        self.conductor.logger.record(
+            "supervisor", "restart", {"actor": int(role.split("-")[1]), "restarts": self.restarts}
+        )
         process.kill()
         self._start(role, process.incarnation + 1)
 

@@ -52,20 +52,35 @@ def topology(config: RunConfig) -> Topology:
             "runtime.learner.run_learner",
             f"batches of {learner.batch_size} unrolls x {learner.unroll_length} rows from {samplers}",
         ),
-        Role("evaluator", 1, config.evaluation.threads, "runtime.evaluator.run_evaluator", f"{config.evaluation.envs} environments"),
+        Role(
+            "evaluator",
+            1,
+            config.evaluation.threads,
+            "runtime.evaluator.run_evaluator",
+            f"{config.evaluation.envs} environments",
+        ),
     ]
     wires = [
-        Wire("actor", "learner", "StreamWriter -> BatchSource", f"blocks of {learner.unroll_length} rows, through the streams"),
+        Wire(
+            "actor",
+            "learner",
+            "StreamWriter -> BatchSource",
+            f"blocks of {learner.unroll_length} rows, through the streams",
+        ),
         Wire("learner", "evaluator", "ParamStore", "weights, pulled for each evaluation"),
     ]
     if actor.inference == "server":
-        roles.append(Role("inference", 1, config.inference.threads, "runtime.inference.run_inference", "batches requests"))
+        roles.append(
+            Role("inference", 1, config.inference.threads, "runtime.inference.run_inference", "batches requests")
+        )
         wires += [
             Wire("actor", "inference", "Policy", "observations; actions come back"),
             Wire("learner", "inference", "ParamStore", f"weights, published every {learner.publish_every} updates"),
         ]
     else:
-        wires.append(Wire("learner", "actor", "ParamStore", f"weights, published every {learner.publish_every} updates"))
+        wires.append(
+            Wire("learner", "actor", "ParamStore", f"weights, published every {learner.publish_every} updates")
+        )
     wires.append(Wire("every role", "main", "MetricSink", "records; errors; signs of life"))
     return Topology(tuple(roles), tuple(wires))
 
@@ -77,7 +92,9 @@ def describe(config: RunConfig) -> str:
     engine = "inline, one thread, fixed rounds" if config.engine == "inline" else f"local processes, {mode}"
     lines = [f"engine     {engine}", "", "roles"]
     for role in graph.roles:
-        lines.append(f"  {role.count:>3} x {role.name:<10} {role.threads} torch thread(s)  {role.function:<34} {role.detail}")
+        lines.append(
+            f"  {role.count:>3} x {role.name:<10} {role.threads} torch thread(s)  {role.function:<34} {role.detail}"
+        )
     lines += ["", "ports"]
     lines += [f"  {wire.source:>10} --> {wire.target:<10} {wire.port:<28} {wire.carries}" for wire in graph.wires]
     return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""What the roles of one run share: configuration, streams, weights, a notice board, bells. Travels to processes at spawn."""
+"""What the roles of one run share: configuration, streams, weights, a notice board, bells. Travels to processes at
+spawn.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,9 @@ def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent) -> StreamLayout:
     )
 
 
-def make_world(config: RunConfig, spec: EnvSpec, layout: StreamLayout, weights: int, log_path: Path, **own: Any) -> World:
+def make_world(
+    config: RunConfig, spec: EnvSpec, layout: StreamLayout, weights: int, log_path: Path, **own: Any
+) -> World:
     """Allocate everything. ``weights``: length of the flat weight vector."""
     roles = roles_of(config)
     inbox = None

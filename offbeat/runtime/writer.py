@@ -23,7 +23,11 @@ class StoreWriter:
     """
 
     def __init__(
-        self, store: StreamStore, wait: Wait | None, paused: Callable[[], bool] | None = None, reader: Bell | None = None
+        self,
+        store: StreamStore,
+        wait: Wait | None,
+        paused: Callable[[], bool] | None = None,
+        reader: Bell | None = None,
     ) -> None:
         self._store, self._wait, self._reader = store, wait, reader
         self._paused = paused or (lambda: False)
@@ -37,7 +41,9 @@ class StoreWriter:
 
         if not room():
             if self._wait is None:
-                raise RuntimeError(f"no room for {length} rows and nobody to make some: batch_size does not divide the streams")
+                raise RuntimeError(
+                    f"no room for {length} rows and nobody to make some: batch_size does not divide the streams"
+                )
             self._wait.until("room", room)
         self._store.append(block)
         if self._reader is not None:

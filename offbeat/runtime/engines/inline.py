@@ -1,4 +1,6 @@
-"""The inline engine: every role in one thread, in a fixed round. The oracle that the other engines are tested against."""
+"""The inline engine: every role in one thread, in a fixed round. The oracle that the other engines are tested
+against.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The local engine: processes on one machine, shared memory, nothing listens.
 
-Free-running by default: every role at its own pace, the supervisor decides on saves and evaluations. In the lock-step mode
-(``deterministic``) the roles advance by the rounds of the inline engine and give the same weights bit for bit.
+Free-running by default: every role at its own pace, the supervisor decides on saves and evaluations. In the
+lock-step mode (``deterministic``) the roles advance by the rounds of the inline engine and give the same weights bit
+for bit.
 """
 
 from __future__ import annotations
