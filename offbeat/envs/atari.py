@@ -7,6 +7,7 @@ from functools import cache
 from types import ModuleType
 
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
+from offbeat.envs.procgen import envpool_module
 from offbeat.envs.rows import reject_unused
 from offbeat.types import OBSERVATION, ActionSpec, ArraySpec, EnvSpec
 
@@ -49,9 +50,13 @@ def find_game(env_id: str) -> str | None:
 
     Only the game is read from an id: its protocol (sticky actions, frame skip) is what ``EnvConfig`` says.
     """
-    stem = re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", env_id.removeprefix("ALE/"))
-    plain = re.sub(r"[^a-z0-9]", "", stem.lower())
+    plain = re.sub(r"[^a-z0-9]", "", game_stem(env_id).lower())
     return next((name for name in game_names() if name.lower() == plain), None)
+
+
+def game_stem(env_id: str) -> str:
+    """``env_id`` without ``ALE/``, ``NoFrameskip`` and version."""
+    return re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", env_id.removeprefix("ALE/"))
 
 
 def action_ids(game: str, full: bool) -> list[int]:
@@ -80,6 +85,8 @@ def atari_spec(config: EnvConfig, game: str) -> EnvSpec:
     """The spec of ``game``: single frames uint8 [1, 84, 84]."""
     used = [name for name in EnvConfig.__dataclass_fields__ if name != "length"]
     reject_unused(config, tuple(used))
+    if config.backend == "envpool":
+        envpool_module(f"{config.id} with backend='envpool'")
     return EnvSpec(
         id=config.id,
         observation={OBSERVATION: ArraySpec((1, FRAME_SIZE, FRAME_SIZE), "uint8", 0.0, 255.0)},

@@ -67,10 +67,10 @@ class AtariAle:
         frames, reward, over, cut, info = ready if ready is not None else self._open().recv()
         ids, lives = info["env_id"].astype(np.int64), info["lives"]
         if len(self._lost):
-            frames, reward, over, cut, lives = self._restarted(frames, reward, over, cut, lives)
+            frames, reward, over, cut, lives = self._restarted(ids, frames, reward, over, cut, lives)
         rows = self._rows.make(ids, frames, reward, over, cut, lives)
         if self._restart_on_loss:
-            self._lost = np.flatnonzero(~rows.valid & ~over & ~cut)
+            self._lost = ids[~rows.valid & ~over & ~cut]
         return rows
 
     def send(self, action: np.ndarray) -> None:
@@ -96,15 +96,20 @@ class AtariAle:
         return self._env
 
     def _restarted(
-        self, frames: np.ndarray, reward: np.ndarray, over: np.ndarray, cut: np.ndarray, lives: np.ndarray
+        self,
+        ids: np.ndarray,
+        frames: np.ndarray,
+        reward: np.ndarray,
+        over: np.ndarray,
+        cut: np.ndarray,
+        lives: np.ndarray,
     ) -> tuple[np.ndarray, ...]:
-        """The rows of a whole batch, those of games that lost a life replaced by the first rows of new games."""
+        """A whole batch, the games that lost a life started anew."""
         mask = np.zeros(self.num_envs, bool)
         mask[self._lost] = True
         fresh, info = self._open().reset(options={"reset_mask": mask})
-        at = info["env_id"]
-        chosen = mask[at]
-        where = at[chosen]
+        chosen = mask[info["env_id"]]
+        where = np.argsort(ids)[info["env_id"][chosen]]
         frames[where], lives[where] = fresh[chosen], info["lives"][chosen]
         reward[where], over[where], cut[where] = 0, False, False
         return frames, reward, over, cut, lives

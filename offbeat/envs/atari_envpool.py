@@ -40,7 +40,7 @@ class AtariEnvPool:
         check_envpool(config, batch_size != num_envs)
         self.spec, self.num_envs, self.batch_size = spec, num_envs, batch_size
         self._config, self._task, self._threads = config, f"{game}-v5", threads
-        self._envpool = envpool_module(config.id)
+        self._envpool = envpool_module(f"{config.id} with backend='envpool'")
         self._rows = AtariRows(config, num_envs)
         self._restart_on_loss = config.life_loss == "end_episode"
         self._ids = np.arange(0)
@@ -79,7 +79,7 @@ class AtariEnvPool:
         lives = info["lives"]
         if len(self._lost):
             fresh, again = self._pool.reset(self._lost.astype(np.int32))
-            at = np.searchsorted(self._ids, again["env_id"])
+            at = np.argsort(self._ids)[again["env_id"]]
             frames[at], lives[at] = fresh, again["lives"]
             reward[at], over[at], cut[at] = 0, False, False
         rows = self._rows.make(self._ids, frames, reward, over, cut, lives)

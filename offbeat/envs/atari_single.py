@@ -141,7 +141,7 @@ class AtariSingle:
         self._advance(check_actions(action, self.spec.action, self.num_envs))
 
     def state(self) -> ArrayDict:
-        """Snapshots before the last resets, no-ops and actions since; screens, generators, lives; consoles to compare."""
+        """Snapshots before the last resets, no-ops, actions since; screens, generators, lives; consoles to compare."""
         games = self._emulators
         return {
             **_join("origin", [game.origin for game in games]),
@@ -155,7 +155,7 @@ class AtariSingle:
         }
 
     def load_state(self, state: ArrayDict) -> None:
-        """Go on from ``state()``; the next call must be ``send``. ``StateUnsupported`` if a game comes out differently."""
+        """Go on from ``state()``; the next call must be ``send``. ``StateUnsupported`` if a game differs then."""
         origins, played, consoles = (_split(name, state) for name in ("origin", "played", "console"))
         for index, game in enumerate(self._emulators):
             game.load(0)

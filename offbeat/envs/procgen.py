@@ -29,6 +29,11 @@ def find_game(env_id: str) -> str | None:
     return match[1] if match and match[1] in GAMES else None
 
 
+def task_id(game: str) -> str:
+    """EnvPool's name of ``game`` in mode hard."""
+    return f"{game.title()}Hard-v0"
+
+
 def envpool_module(env_id: str, also: str = "") -> ModuleType:
     """``envpool``. EnvUnavailable naming the extra (and ``also``, system packages) if it cannot be imported."""
     try:
@@ -40,12 +45,17 @@ def envpool_module(env_id: str, also: str = "") -> ModuleType:
 
 
 def procgen_spec(config: EnvConfig, game: str) -> EnvSpec:
-    """The spec of ``game``: frames uint8 [3, 64, 64], 15 actions."""
+    """The spec of ``game``: frames uint8 [3, 64, 64], 15 actions. EnvUnavailable if it cannot run here."""
     reject_unused(config, ("max_steps",))
+    envpool = envpool_module(config.id, QT)
+    try:
+        actions = int(envpool.make_spec(task_id(game)).action_space.n)
+    except ImportError as error:
+        raise EnvUnavailable(f"{config.id} cannot start: {' '.join(str(error).split())} {QT}") from error
     return EnvSpec(
         id=config.id,
         observation={OBSERVATION: ArraySpec((3, 64, 64), "uint8", 0.0, 255.0)},
-        action=ActionSpec("discrete", 15),
+        action=ActionSpec("discrete", actions),
         max_episode_steps=config.max_steps or None,
     )
 
@@ -67,7 +77,7 @@ class ProcgenVector:
     ) -> None:
         self.spec, self.num_envs, self.batch_size = spec, num_envs, batch_size
         self._config, self._threads = config, threads
-        self._task = f"{game.title()}Hard-v0"
+        self._task = task_id(game)
         self._envpool = envpool_module(config.id, QT)
         self._rows = AtariRows(config, num_envs)
         self._ids = np.arange(0)
@@ -76,18 +86,15 @@ class ProcgenVector:
     def reset(self, seed: int) -> None:
         """Make the games anew: EnvPool takes its seed only then."""
         options = {"max_episode_steps": self._config.max_steps} if self._config.max_steps else {}
-        try:
-            self._pool = self._envpool.make(
-                self._task,
-                env_type="gymnasium",
-                num_envs=self.num_envs,
-                batch_size=self.batch_size,
-                num_threads=self._threads,
-                seed=int(env_seeds(seed, 1)[0]),
-                **options,
-            )
-        except ImportError as error:
-            raise EnvUnavailable(f"{self.spec.id} cannot start ({error}); {QT}") from error
+        self._pool = self._envpool.make(
+            self._task,
+            env_type="gymnasium",
+            num_envs=self.num_envs,
+            batch_size=self.batch_size,
+            num_threads=self._threads,
+            seed=int(env_seeds(seed, 1)[0]),
+            **options,
+        )
         self._rows = AtariRows(self._config, self.num_envs)
         self._pool.async_reset()
 

@@ -147,7 +147,7 @@ def _resolve(env_id: str) -> tuple[str, str]:
         return "atari", game
     if atari.looks_like_atari(env_id):
         atari.ale_module()
-        raise _unknown(env_id, list(atari.game_names()))
+        raise _unknown(env_id, list(atari.game_names()), atari.game_stem(env_id))
     if ":" in env_id or env_id in gymnasium.registry or _same_name_registered(env_id):
         return "gymnasium", env_id
     registered = [known for known in gymnasium.registry if _is_plain_gymnasium(known)]
@@ -162,12 +162,12 @@ def _is_plain_gymnasium(env_id: str) -> bool:
 
 def _same_name_registered(env_id: str) -> bool:
     """Ids without their version (``CartPole``) are Gymnasium's newest version of it."""
-    return any(known.rsplit("-v", 1)[0] == env_id for known in gymnasium.registry)
+    return any(known.rsplit("-v", 1)[0] == env_id and _is_plain_gymnasium(known) for known in gymnasium.registry)
 
 
-def _unknown(env_id: str, known: list[str]) -> EnvUnavailable:
+def _unknown(env_id: str, known: list[str], wanted: str = "") -> EnvUnavailable:
     lower = {name.lower(): name for name in known}
-    near = [lower[name] for name in difflib.get_close_matches(env_id.lower(), lower, n=3, cutoff=0.5)]
+    near = [lower[name] for name in difflib.get_close_matches((wanted or env_id).lower(), lower, n=3, cutoff=0.5)]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     missing = "" if atari.game_names() else f"; Atari games need ale-py: {atari.EXTRA}"
     return EnvUnavailable(f"no environment is called {env_id!r}{hint}{missing}; `offbeat envs` lists all")
@@ -212,7 +212,5 @@ def _checked_single(factory: Factory) -> gym_envs.MakeEnv:
 
 def _checked(env: object, config: EnvConfig) -> VectorEnv:
     if not isinstance(env, VectorEnv):
-        raise ValueError(
-            f"the factory of {config.id} gave {type(env).__name__}; expected an object with the methods of VectorEnv"
-        )
+        raise ValueError(f"the factory of {config.id} gave {type(env).__name__}; expected a VectorEnv")
     return env
