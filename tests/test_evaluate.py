@@ -202,7 +202,8 @@ def test_toy_catch_scores_of_the_random_agent() -> None:
 
 
 def test_interquartile_mean_leaves_a_quarter_out_on_each_side() -> None:
-    assert interquartile_mean(np.array([100, 1, 2, 3, -50, 4, 5, 6.0])) == pytest.approx((2 + 3 + 4 + 5) / 4)
+    assert interquartile_mean(np.array([100, 0, 2, 3, -50, 4, 5, 90, -9, -8, 6, 7.0])) == pytest.approx(20 / 6)
+    assert interquartile_mean(np.array([1, 5, 9.0])) == 5
     assert interquartile_mean(np.array([7.0])) == 7
     assert np.isnan(interquartile_mean(np.array([])))
 

@@ -227,6 +227,15 @@ def test_a_file_shorter_than_the_checkpoint_remembers_is_refused(tmp_path: Path)
         AppendFile(tmp_path / "a", offset=9)
 
 
+def test_what_was_written_after_the_offset_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("kept\nlost\nlost too\n")
+    file = AppendFile(tmp_path / "a", offset=5, header="not again")
+    file.write("new")
+    assert file.offset() == 9
+    assert (tmp_path / "a").read_text() == "kept\nnew\n"
+    file.close()
+
+
 def test_append_file_writes_in_chunks(tmp_path: Path) -> None:
     file = AppendFile(tmp_path / "a", chunk_bytes=50)
     file.write("x" * 20)
