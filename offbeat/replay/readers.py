@@ -111,7 +111,6 @@ def read_sequences(
     after = torch.from_numpy(step[:total] >= end)
     for values in (unroll.reward, unroll.discount, unroll.terminated, unroll.truncated):
         values[after] = 0
-    unroll.inputs.first[torch.from_numpy(step > end)] = False
     mask = ~after
     mask[:burn_in] = False
     mask[burn_in + length :] = False

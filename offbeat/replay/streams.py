@@ -125,12 +125,16 @@ class StreamStore:
     def attach(self, streams: np.ndarray) -> ArrayDict | None:
         """Take over ``streams`` [n] as their new writer. None if all are empty, else their open rows.
 
-        What the earlier writer made and never appended is counted as lost. The new writer must first append (and count
-        as produced) the open row with ``valid=False``, except in streams whose head is 0.
+        What the earlier writer made and never appended is counted as lost. The open rows are counted as produced here:
+        the first row that the new writer appends to each stream must be its open row with ``valid=False`` (zeros where
+        a stream among them is empty).
         """
         self.settle(streams)
         self.reserved[streams] = self.head[streams]
-        return self.open_rows(streams) if self.head[streams].any() else None
+        if not self.head[streams].any():
+            return None
+        self.add_produced(streams)
+        return self.open_rows(streams)
 
     def settle(self, streams: np.ndarray | None = None) -> None:
         """Count rows in hand of writers that are gone (None: of all streams) as lost."""

@@ -100,7 +100,7 @@ def test_taking_over_streams_counts_what_the_old_writer_held() -> None:
     assert left["observation/observation"].shape == (3, 1, 2, 3)
     assert store.lost.tolist() == [3, 1, 1]
     assert store.ledger() == {
-        "produced": 10, "stored": 5, "expired": 0, "lost": 5, "in_hand": 0,
+        "produced": 13, "stored": 5, "expired": 0, "lost": 5, "in_hand": 3,  # the open rows, to be appended first
         "non_transitions": int(store.arrays["non_transitions"].sum()),
     }  # fmt: skip
     store.check_ledger()
