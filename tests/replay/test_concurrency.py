@@ -154,7 +154,7 @@ def test_no_torn_row_gets_through_and_drops_are_counted(tmp_path: Path, guarded:
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_rows_overwritten_while_they_are_copied_are_dropped(finished: bool) -> None:
-    """The same, without processes: a writer appends in the middle of a read, and may be in the midst of the next block."""
+    """The same, without processes: a writer appends in the middle of a read, and may be at the next block already."""
     layout = layout_of(num_streams=1)
     store, stream = StreamStore.allocate(layout), np.zeros(3, np.int64)
     for _ in range(10):
