@@ -8,7 +8,8 @@ from offbeat.commands.arguments import Scanned, one_preset, scan
 from offbeat.config import RunConfig
 from offbeat.errors import UserError, nearest
 
-BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [--cores N] [--json FILE] [--option value ...]
+BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [--cores N] [--json FILE]
+                                [--option value ...]
        offbeat bench streams
        offbeat bench soak [PRESET] [--minutes N] [--json FILE] [--option value ...]
 

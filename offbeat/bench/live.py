@@ -1,0 +1,166 @@
+"""A training run in processes of its own, followed from outside: what it has learnt, its memory, its processor time."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+from offbeat.config import RunConfig, to_toml
+from offbeat.errors import UserError
+
+LONGEST_START_S = 300.0
+"""A run that has not made its first update by then counts as hung. Compiling is the slowest. Unit: seconds."""
+LOOK_S = 0.05
+"""The run's files are looked at so often. Unit: seconds."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a run was when its learner last reported."""
+
+    seconds: float
+    """Since the run began."""
+    agent_steps: int
+    samples: int
+    """Rows trained on, replayed ones included."""
+    updates: int
+    policy_lag: float | None
+    learner_wait: float | None
+    """Share of the learner's time spent waiting for batches, since its last report."""
+
+
+class LiveRun:
+    """``config`` being trained in a temporary folder without evaluations, checkpoints and end; a context manager."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="offbeat-bench-")
+        self._run = Path(self._folder.name) / "run"
+        preset = Path(self._folder.name) / "preset.toml"
+        preset.write_text(to_toml(endless(config)))
+        command = [sys.executable, "-m", "offbeat", "train", str(preset), "--out", str(self._run)]
+        self._output = Path(self._folder.name) / "output.txt"
+        self.started = time.monotonic()
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+    def __enter__(self) -> LiveRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        family = process_family(self._process.pid)
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=30.0)
+        except subprocess.TimeoutExpired:
+            for pid in family:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.wait()
+        self._folder.cleanup()
+
+    def point(self) -> Point | None:
+        """Where the run is; None before the first update. Raises ``UserError`` if it has ended."""
+        if self._process.poll() is not None:
+            last = self._output.read_text(errors="replace").strip().splitlines()[-12:]
+            raise UserError("the run that was to be measured has ended:\n" + "\n".join(last))
+        path = self._run / "progress.csv"
+        if not path.exists():
+            return None
+        text = path.read_text()
+        rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+        return _point(rows[-1]) if rows and int(rows[-1]["updates"]) else None
+
+    def wait_for_first_update(self) -> float:
+        """Seconds from the command to the first report of an update."""
+        while self.point() is None:
+            if time.monotonic() - self.started > LONGEST_START_S:
+                raise UserError(f"the run has made no update in {LONGEST_START_S:.0f} s")
+            time.sleep(LOOK_S)
+        return time.monotonic() - self.started
+
+    def next_point(self) -> Point:
+        """The learner's next report, as soon as it is there."""
+        last = self.point()
+        while (point := self.point()) is None or point == last:
+            time.sleep(LOOK_S)
+        return point
+
+    def memory_bytes(self) -> int:
+        """Proportional set size of all processes of the run together: shared pages count once. 0 where unknown."""
+        return sum(memory_of(pid) for pid in process_family(self._process.pid))
+
+    def processor_s(self) -> float:
+        """Processor time of all processes of the run that are alive. Unit: seconds."""
+        return sum(processor_s_of(pid) for pid in process_family(self._process.pid))
+
+
+def endless(config: RunConfig) -> RunConfig:
+    """The same run without an end, scores and checkpoints, reporting as often as its learner does.
+
+    The learning rate stays where it starts.
+    """
+    return replace(
+        config,
+        out="",
+        total_frames=2**53,
+        evaluation=replace(config.evaluation, every_frames=0, at_end=False),
+        checkpoint=replace(config.checkpoint, every_s=0.0, every_updates=0, replay=False),
+        log=replace(config.log, every_updates=1, tensorboard=False, dashboard=False),
+    )
+
+
+def process_family(pid: int) -> list[int]:
+    """``pid`` and all its descendants; [] where it has ended. Linux; elsewhere only ``pid``."""
+    family, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        if Path("/proc").exists() and not Path(f"/proc/{parent}").exists():
+            continue
+        family.append(parent)
+        with suppress(OSError):
+            for children in Path(f"/proc/{parent}/task").glob("*/children"):
+                todo += [int(child) for child in children.read_text().split()]
+    return family
+
+
+def memory_of(pid: int) -> int:
+    """Proportional set size of one process in bytes; 0 where it has ended or the system does not tell."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def processor_s_of(pid: int) -> float:
+    """Processor time of one process in seconds; 0 where it has ended or the system does not tell."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def _point(row: dict[str, str]) -> Point:
+    def optional(name: str) -> float | None:
+        return float(row[name]) if row[name] else None
+
+    return Point(
+        seconds=float(row["seconds"]),
+        agent_steps=int(row["agent_steps"]),
+        samples=int(row["samples"]),
+        updates=int(row["updates"]),
+        policy_lag=optional("policy_lag"),
+        learner_wait=optional("learner_wait"),
+    )

@@ -1,0 +1,184 @@
+"""``offbeat bench throughput``: frames/s of a real run, beside its parts alone and the limit that they set.
+
+The limit assumes perfect overlap and no other cost: cores x frame_skip / (t_env + t_forward + r x t_train) frames/s,
+where times are those of one core at the best batch sizes, and r rows are trained on per agent step. With the learner on
+a GPU it is the slower of cores x frame_skip / (t_env + t_forward) and frame_skip / (r x t_train).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from offbeat.bench.live import LiveRun
+from offbeat.bench.parts import Parts, measure_parts
+from offbeat.config import RunConfig, validate
+from offbeat.envs.registry import env_spec
+
+WARM_UP_S = 5.0
+"""Training after its first update that does not count. Unit: seconds."""
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """What a real run reached in steady state."""
+
+    frames_per_s: float
+    samples_per_step: float
+    """Rows trained on per agent step."""
+    cores_used: float
+    """Processor seconds of all processes per second."""
+    step_cpu_s: float
+    """Processor seconds of all processes per agent step."""
+    start_s: float
+    """From the command to the first report of an update. Unit: seconds."""
+    memory_bytes: int
+    policy_lag: float | None
+    learner_wait: float | None
+
+
+def bench_throughput(
+    config: RunConfig, *, seconds: float = 20.0, rounds: int = 3, cores: int = 0, file: Path | None = None
+) -> dict[str, Any]:
+    """Measure parts and a run of ``seconds``, ``rounds`` times; print a table; the report, also written to ``file``.
+
+    ``cores``: how many the limit counts on; 0: all that this process may use.
+    """
+    validate(config)
+    skip = env_spec(config.env).frame_skip
+    cores = cores or available_cores()
+    console = Console()
+    parts: list[Parts] = []
+    runs: list[EndToEnd] = []
+    for number in range(rounds):
+        console.print(f"round {number + 1} of {rounds}: parts alone, then {seconds:g} s of training", highlight=False)
+        parts.append(measure_parts(config, max(1.0, seconds / 10)))
+        runs.append(measure_run(config, seconds, skip))
+    report = summarise(config, parts, runs, cores, skip)
+    console.print(as_table(report))
+    if file is not None:
+        file.write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def measure_run(config: RunConfig, seconds: float, skip: int) -> EndToEnd:
+    """Train for ``WARM_UP_S`` and ``seconds`` more; what happened in the latter."""
+    with LiveRun(config) as run:
+        start_s = run.wait_for_first_update()
+        begin = first = run.next_point()
+        while first.seconds < begin.seconds + WARM_UP_S:
+            first = run.next_point()
+        cpu = run.processor_s()
+        points = [run.next_point()]
+        while points[-1].seconds < first.seconds + seconds:
+            points.append(run.next_point())
+        cpu = run.processor_s() - cpu
+        memory = run.memory_bytes()
+    last = points[-1]
+    took = last.seconds - first.seconds
+    steps = last.agent_steps - first.agent_steps
+    lags = [point.policy_lag for point in points if point.policy_lag is not None]
+    waits = [point.learner_wait for point in points if point.learner_wait is not None]
+    return EndToEnd(
+        frames_per_s=steps * skip / took,
+        samples_per_step=(last.samples - first.samples) / steps,
+        cores_used=cpu / took,
+        step_cpu_s=cpu / steps,
+        start_s=start_s,
+        memory_bytes=memory,
+        policy_lag=mean(lags) if lags else None,
+        learner_wait=mean(waits) if waits else None,
+    )
+
+
+def summarise(config: RunConfig, parts: list[Parts], runs: list[EndToEnd], cores: int, skip: int) -> dict[str, Any]:
+    """Everything as plain data; each measured number as its values, one per round."""
+    learner_on_gpu = config.learner.device.startswith("cuda") or (
+        config.learner.device == "auto" and config.device.startswith("cuda")
+    )
+    limits = [
+        limit(part, run.samples_per_step, cores, skip, learner_on_gpu) for part, run in zip(parts, runs, strict=True)
+    ]
+    return {
+        "preset": config.preset,
+        "env": config.env.id,
+        "precision": config.learner.precision,
+        "channels_last": config.learner.channels_last,
+        "compile": config.learner.compile,
+        "cores": cores,
+        "frame_skip": skip,
+        "load_average": os.getloadavg()[0],
+        "parts": {
+            "env_s": [part.env_s for part in parts],
+            "forward_s": {size: [part.forward_s[size] for part in parts] for size in parts[0].forward_s},
+            "train_s": {size: [part.train_s[size] for part in parts] for size in parts[0].train_s},
+        },
+        "runs": [asdict(run) for run in runs],
+        "limit": limits,
+        "ratio": [run.frames_per_s / bound for run, bound in zip(runs, limits, strict=True)],
+    }
+
+
+def limit(parts: Parts, samples_per_step: float, cores: int, skip: int, learner_on_gpu: bool = False) -> float:
+    """The machine's limit in frames/s (see the module's first lines)."""
+    acting, training = parts.env_s + parts.best_forward_s, samples_per_step * parts.best_train_s
+    if learner_on_gpu:
+        return skip / max(acting / cores, training)
+    return cores * skip / (acting + training)
+
+
+def as_table(report: dict[str, Any]) -> Table:
+    """The report for people: median and range over the rounds."""
+    skip, parts, runs = report["frame_skip"], report["parts"], report["runs"]
+    arithmetic = report["precision"] + " channels-last" * report["channels_last"] + " compiled" * report["compile"]
+    name = f"{report['preset'] or 'run'} ({report['env']})"
+    table = Table(title=f"{name}, {arithmetic}, {report['cores']} cores, frame skip {skip}")
+    table.add_column("")
+    for name in ("median", "lowest", "highest"):
+        table.add_column(name, justify="right")
+    table.add_column("unit")
+
+    def row(name: str, values: list[float], unit: str, digits: int = 0) -> None:
+        numbers = (median(values), min(values), max(values))
+        table.add_row(name, *(f"{number:,.{digits}f}" for number in numbers), unit)
+
+    row("environments alone", [1 / value for value in parts["env_s"]], "steps/s per core")
+    for size, values in sorted(parts["forward_s"].items()):
+        row(f"forward of {size}", [1 / value for value in values], "steps/s per core")
+    for size, values in sorted(parts["train_s"].items()):
+        row(f"training on {size} rows", [1 / value for value in values], "rows/s per core")
+    table.add_section()
+    row("limit of the machine", report["limit"], "frames/s")
+    row("end to end", [run["frames_per_s"] for run in runs], "frames/s")
+    row("share of the limit", [100 * ratio for ratio in report["ratio"]], "%", 1)
+    table.add_section()
+    row("cores kept busy", [run["cores_used"] for run in runs], "cores", 2)
+    row("CPU per step", [1e6 * run["step_cpu_s"] for run in runs], "µs, all roles")
+    ideal = [report["cores"] * skip / bound * 1e6 for bound in report["limit"]]
+    row("... at the limit", ideal, "µs")
+    row("rows trained per step", [run["samples_per_step"] for run in runs], "", 2)
+    for name, key, factor, unit in (
+        ("policy lag", "policy_lag", 1, "updates"),
+        ("learner waits", "learner_wait", 100, "%"),
+    ):
+        known = [factor * run[key] for run in runs if run[key] is not None]
+        if known:
+            row(name, known, unit, 1)
+    row("memory, all roles", [run["memory_bytes"] / 2**20 for run in runs], "MiB (PSS)")
+    row("start to first update", [run["start_s"] for run in runs], "s", 1)
+    table.caption = (
+        f"load average at the end {report['load_average']:.1f}; other work on the machine lowers 'end to end'"
+    )
+    return table
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
