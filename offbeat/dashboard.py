@@ -120,28 +120,27 @@ def panel(status: Status, run_dir: Path, total_frames: int) -> Any:
     bar.add_column(ratio=1)
     bar.add_column(justify="right", no_wrap=True)
     share = min(1.0, status.frames / max(1, total_frames))
-    left = f"{status.frames:,} / {total_frames:,} frames  {share:.1%}  left {clock_text(eta_s(status, total_frames))}"
-    bar.add_row(ProgressBar(total=max(1, total_frames), completed=min(status.frames, total_frames)), left)
-    grid = Table.grid(expand=True, padding=(0, 2))
+    left = f"left {clock_text(eta_s(status, total_frames))}" if status.updates else "waiting for first batch"
+    bar.add_row(
+        ProgressBar(total=max(1, total_frames), completed=min(status.frames, total_frames)),
+        f"{status.frames:,} / {total_frames:,} frames  {share:.1%}  {left}",
+    )
+    grid = Table.grid(padding=(0, 2))
     for _ in range(3):
         grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(no_wrap=True, ratio=1)
+        grid.add_column(no_wrap=True, min_width=7)
     n = number
-    learner = n(status.learner_frames_per_s, 0, " frames/s") if status.updates else "waiting for first batch"
     spread = f" ± {status.eval_std:.1f}" if status.eval_std is not None else ""
-    grid.add_row(
-        "actors", n(status.actor_frames_per_s, 0, " frames/s"), "return", n(status.return_mean, 1),
-        "updates", f"{status.updates:,}",
-    )  # fmt: skip
-    grid.add_row("learner", learner, "best of last 100", n(status.return_max, 1), "policy lag", n(status.policy_lag, 1))
-    grid.add_row(
-        "actors wait", percent(status.actor_wait), "evaluation", n(status.eval_mean, 1) + spread,
-        "queue", n(status.queue, 1),
-    )  # fmt: skip
-    grid.add_row(
-        "learner waits", percent(status.learner_wait), "episodes", f"{status.episodes:,}",
-        "restarts", str(status.restarts),
-    )  # fmt: skip
+    for cells in (
+        ("actor frames/s", n(status.actor_frames_per_s, 0), "return", n(status.return_mean, 1),
+         "updates", status.updates),
+        ("learner frames/s", n(status.learner_frames_per_s, 0), "best of 100", n(status.return_max, 1),
+         "policy lag", n(status.policy_lag, 1)),
+        ("actors wait", percent(status.actor_wait), "evaluation", n(status.eval_mean, 1) + spread,
+         "queue", n(status.queue, 1)),
+        ("learner waits", percent(status.learner_wait), "episodes", status.episodes, "restarts", status.restarts),
+    ):  # fmt: skip
+        grid.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in cells))
     title = f"offbeat · {run_dir} · {clock_text(status.seconds)}"
     return Panel(Group(bar, "", grid), title=title, subtitle="Ctrl-C saves and stops", border_style="dim")
 

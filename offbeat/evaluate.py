@@ -109,8 +109,11 @@ class Window:
         self._figure = pyplot.figure(title)
         self._image: Any = None
         self._due = time.monotonic()
-        self.closed = False
-        self._figure.canvas.mpl_connect("close_event", lambda _: setattr(self, "closed", True))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the user has closed it."""
+        return not self._pyplot.fignum_exists(self._figure.number)
 
     def show(self, frame: np.ndarray, period_s: float) -> None:
         """Show a picture [H, W, 3] ``period_s`` after the one before."""

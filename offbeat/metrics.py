@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -24,6 +25,9 @@ OWN_FRAMES = ("learner", "evaluation", "status")
 
 WORK = ("train_s", "forward_s", "env_s")
 """Times that are not waiting, of learners and actors."""
+
+SHOW_S = 0.5
+"""The dashboard is redrawn at most so often, however often ``tick`` is called."""
 
 RECENT_EPISODES = 100
 """Episodes behind ``return_mean``."""
@@ -108,6 +112,7 @@ class MetricLogger:
         }
         self._period_updates = saved.get("period_updates", 0)
         self._row_s = before_s
+        self._shown_at = -math.inf
         self._lines = AppendFile(run_dir / "metrics.jsonl", offset=saved.get("metrics_bytes", 0))
         columns = ",".join(asdict(self.status))
         self._rows = AppendFile(run_dir / "progress.csv", offset=saved.get("progress_bytes", 0), header=columns)
@@ -142,11 +147,12 @@ class MetricLogger:
         status.frames = max(status.frames, status.agent_steps * self._frame_skip)
 
     def tick(self) -> None:
-        """Call about once a second: ends the period when it is over and refreshes the display."""
+        """Call at least about once a second: ends the period when it is over and refreshes the display."""
         self._refresh()
         if not self._config.every_updates and self.seconds() >= self._row_s + self._config.every_s:
             self._end_period()
-        else:
+        elif self._clock() >= self._shown_at + SHOW_S:
+            self._shown_at = self._clock()
             self._display.show(self.status)
 
     def flush(self) -> None:

@@ -304,6 +304,37 @@ def test_load_gives_an_agent_that_acts(catch_run: Path) -> None:
     assert loaded.act(np.stack([observation] * 2)).shape == (2,)
 
 
+@pytest.fixture
+def window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A display whose windows are drawn in memory."""
+    from matplotlib.backends import backend_registry
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(backend_registry, "list_builtin", lambda *_: ["agg"])
+
+
+@pytest.mark.usefixtures("window")
+def test_a_run_is_played_in_a_window(catch_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib import pyplot
+
+    waits: list[float] = []
+    monkeypatch.setattr(pyplot, "pause", waits.append)
+    result = play_run(catch_run, 2, "greedy")
+    assert len(result.returns) == 2
+    assert len(waits) == result.lengths.sum() + 2
+    assert np.median(np.diff(waits)) == pytest.approx(0.1, abs=0.05)  # 10 pictures a second; this pause takes no time
+    assert pyplot.get_fignums() == []
+
+
+@pytest.mark.usefixtures("window")
+def test_closing_the_window_ends_the_games(catch_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib import pyplot
+
+    monkeypatch.setattr(pyplot, "pause", lambda seconds: pyplot.close("all"))
+    result = play_run(catch_run, 100)
+    assert not result.complete
+
+
 def test_errors_of_the_user_are_one_line(catch_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="policy 'best' is unknown; allowed: greedy, sampled"):
         is_greedy("best")
@@ -313,4 +344,7 @@ def test_errors_of_the_user_are_one_line(catch_run: Path, tmp_path: Path, monkey
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(UserError, match="needs a display and there is none; film it with: offbeat record"):
+        play_run(catch_run)
+    monkeypatch.setenv("DISPLAY", ":0")
+    with pytest.raises(UserError, match="needs a toolkit of matplotlib's"):
         play_run(catch_run)
