@@ -1,8 +1,8 @@
 """What offbeat asks of an environment: vectorised, one row per step and environment, ended episodes in one form.
 
 A ``VectorEnv`` gives single frames and raw scores; whatever autoreset the library underneath uses, the rows that come
-out are those of ``EnvStep``: ... last transition, a row with ``valid=False`` that carries the final observation and whose
-action is ignored, then a row with ``first=True``.
+out are those of ``EnvStep``: an episode ends with a row with ``valid=False`` that carries the final observation and
+whose action is ignored, and the next row has ``first=True``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from offbeat.types import ArrayDict, EnvSpec, EnvStep
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Which environment, and every switch of its protocol. Fields that an environment has no use for must be left alone."""
+    """Which environment, and every switch of its protocol. Fields that mean nothing to an environment stay untouched."""
 
     id: str = "Pong"
     """Environment: an Atari game (``Pong``, ``PongNoFrameskip-v4``, ``ALE/Pong-v5``), a toy (``toy/catch``),
@@ -44,8 +44,8 @@ class EnvConfig:
     max_frames: int = 108_000
     """An episode is truncated after this many emulator frames. 108,000 = 30 minutes. Source: Machado et al. 2018."""
     reward_clip: Literal["none", "sign", "clamp", "soft_asymmetric"] = "none"
-    """Reward as trained on: raw; its sign; clamped to [-1, 1]; 5 tanh(r/5), negative part times 0.3 (IMPALA's optimistic
-    form as the V-trace seed has it). Scores always use the raw reward."""
+    """Reward as trained on: raw; its sign; clamped to [-1, 1]; 5 tanh(r/5), negative part times 0.3 (IMPALA's
+    optimistic form as the V-trace seed has it). Scores always use the raw reward."""
     reward_scale: float = 1.0
     """Factor on the reward as trained on, after clipping."""
     length: int = 20
@@ -68,7 +68,7 @@ class VectorEnv(Protocol):
     batch_size: int  # rows per recv; == num_envs for synchronous environments
 
     def reset(self, seed: int) -> None:
-        """Start all episodes; the first rows (``first=True``, zero rewards) come from ``recv``. Same seed, same rows."""
+        """Start all episodes; ``recv`` gives the first rows (``first=True``, zero rewards). Same seed, same rows."""
 
     def recv(self) -> EnvStep:
         """The next ``batch_size`` rows, waiting for them if they are not ready."""
