@@ -94,10 +94,6 @@ class Fifo:
         """The unrolls will not be trained on."""
         self._close(selection, self._skipped)
 
-    def handed_out(self) -> int:
-        """Rows handed out so far, of all streams, including those that were skipped or are lost to a restart."""
-        return int(self._taken.sum())
-
     def pending(self) -> float:
         """Mean number of complete unrolls per stream that wait to be handed out."""
         return float(((self._store.head - self._taken) // self.length).mean())

@@ -90,6 +90,12 @@ class StreamLayout:
         due = sum(-(-self.ring // every) for every in (self.state_grid, self.state_period) if every)
         return due + SPARE_STATES
 
+    @property
+    def state_gap(self) -> int:
+        """Most rows in a row at which no unroll may start because no core state is kept before them."""
+        every = [period for period in (self.state_grid, self.state_period) if period]
+        return min(every) - 1 if self.core_state and every else 0
+
     def history(self, last: bool = True) -> int:
         """Most rows before a row that a reader of it needs: for stacks, and one for the last action and reward."""
         return max(self.frame_stack - 1 if self.stacked else 0, int(last))
@@ -168,10 +174,11 @@ def layout_for(
     block = block or unroll_length
     fifos = [sampler for sampler in replay.samplers if sampler.kind == "fifo"]
     deep = spec.frame_stack - 1 if spec.stacked else 0
-    need = unroll_length + max(deep, 1)
+    ahead = unroll_length if core_state else 0  # within that many rows there is a start with a kept state
     if fifos:
-        need += max(sampler.max_pending for sampler in fifos) * unroll_length
+        ahead = max(sampler.max_pending for sampler in fifos) * unroll_length
         _check_lead(min(sampler.max_pending for sampler in fifos) * unroll_length, unroll_length, block)
+    need = ahead + unroll_length + max(deep, 1)
     capacity = -(-replay.capacity // num_streams)
     if replay.capacity and capacity < need:
         raise ValueError(

@@ -64,7 +64,7 @@ class Mixture:
         self.sampled = 0
         """Rows handed out, all samplers together."""
         self.skipped = 0
-        """Unrolls that were skipped because they were too old."""
+        """Unrolls that were skipped because they were too old, or came before ``min_rows`` were stored."""
 
     def ready(self) -> bool:
         """Whether ``sample`` would give a batch."""
@@ -77,9 +77,13 @@ class Mixture:
     def sample(self, min_version: int = 0) -> Unroll | None:
         """The next batch, or None if there is not enough yet.
 
-        Fifo unrolls whose newest row was acted with weights older than ``min_version`` are skipped and counted.
+        Fifo unrolls whose newest row was acted with weights older than ``min_version`` are skipped and counted; so are
+        all while another sampler waits for its ``min_rows``, which a fifo that holds writers back would never let come.
         """
-        self._skip_old(min_version)
+        if not all(sampler.ready() for sampler in self.samplers if isinstance(sampler, Uniform)):
+            self._skip_next(None)
+            return None
+        self._skip_next(min_version)
         if not self.ready():
             return None
         chosen = [self._select(sampler, count) for sampler, count in zip(self.samplers, self.counts)]
@@ -101,13 +105,6 @@ class Mixture:
         """The batch was not trained on (ledger)."""
         for sampler, selection in self._fifo_columns(batch):
             sampler.skip(selection)
-
-    def steps(self) -> int:
-        """Agent steps learnt from: rows handed out by the first fifo, or rows ever stored where there is none."""
-        for sampler in self.samplers:
-            if isinstance(sampler, Fifo):
-                return sampler.handed_out()
-        return int(self.store.head.sum())
 
     def stats(self) -> dict[str, float]:
         """Numbers for the log: rows sampled, unrolls dropped and skipped, rows stored, unrolls pending per fifo."""
@@ -167,13 +164,14 @@ class Mixture:
             paste_columns(batch, other, torch.from_numpy(columns))
             ok[columns] = fine
 
-    def _skip_old(self, min_version: int) -> None:
-        """Skip fifo unrolls that are next and whose newest row is older than ``min_version``."""
+    def _skip_next(self, min_version: int | None) -> None:
+        """Skip fifo unrolls that are next and whose newest row is older than ``min_version`` (None: skip them all)."""
         for sampler in self.samplers:
-            while isinstance(sampler, Fifo) and min_version > 0 and sampler.ready():
+            while isinstance(sampler, Fifo) and min_version != 0 and sampler.ready():
                 selection = sampler.peek()
                 newest = self.store.locate(selection.stream, selection.row + self.length - 1)
-                old = self.store.take("param_version", newest) < min_version
+                version = self.store.take("param_version", newest)
+                old = version < min_version if min_version is not None else np.ones(len(version), bool)
                 if not old.any():
                     break
                 sampler.drop(selection[old])

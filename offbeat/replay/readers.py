@@ -101,9 +101,7 @@ def read_sequences(
     head = store.heads(stream)
     step = np.arange(total + 1)[:, None]
     span = row + step  # [T + 1, B]
-    over = ~store.take(
-        "valid", store.locate(stream, span)
-    )  # rows beyond the head are refused below, whatever they hold
+    over = ~store.take("valid", store.locate(stream, span))  # beyond the head anything: refused below
     end = np.where(over.any(0), over.argmax(0), total + 1)  # offset of the final observation
     ok &= (end > 0) & (row + np.minimum(end, total) <= head)
     rows = look_up(store, stream, row + np.minimum(step, end))

@@ -32,11 +32,11 @@ class Uniform:
     ) -> None:
         layout = store.layout
         self.window = min(-(-window_rows // layout.num_streams) or layout.capacity, layout.capacity)
-        need = length + layout.history(last)
+        need = length + layout.history(last) + layout.state_gap
         if self.window < need:
             raise ValueError(
                 f"uniform replay: a window of {window_rows} rows is {self.window} rows per stream, an unroll with its "
-                f"history needs {need}; use {need * layout.num_streams} or more"
+                f"history and state needs {need}; keep {need * layout.num_streams} or more"
             )
         if min_rows > layout.capacity * layout.num_streams:
             raise ValueError(

@@ -44,7 +44,8 @@ def equal(one: Unroll, other: Unroll) -> bool:
 def test_batches_have_their_shares_and_the_twins_contents() -> None:
     store, twin, mixture = build()
     batches = 0
-    assert mixture.sample() is None
+    fill(store, twin)
+    assert mixture.ready()
     while batches < 20:
         fill(store, twin)
         batch = mixture.sample()
@@ -60,7 +61,7 @@ def test_batches_have_their_shares_and_the_twins_contents() -> None:
         store.check_ledger()
         batches += 1
     counts = store.ledger()
-    assert counts["fifo0/trained"] == 20 * 2 * 5 == mixture.steps()
+    assert counts["fifo0/trained"] == 20 * 2 * 5
     assert mixture.stats()["sampled_rows"] == 20 * 4 * 5
     assert mixture.stats()["pending_unrolls_0"] > 0
 
@@ -117,6 +118,21 @@ def test_old_unrolls_are_skipped() -> None:
     store.check_ledger()
     assert store.ledger()["fifo0/skipped"] == 5 + 15
     assert mixture.stats()["skipped_unrolls"] == 1
+
+
+def test_a_fifo_does_not_hold_writers_back_before_min_rows_are_stored() -> None:
+    config = ReplayConfig(90, (SamplerConfig("fifo", 0.5), SamplerConfig("uniform", 0.5, min_rows=62)))
+    store, twin, mixture = build(config)
+    batch = None
+    for _ in range(10):
+        fill(store, twin)
+        assert (mixture.sample() is None) == (store.stored.sum() < 62)
+        store.check_ledger()
+    counts = store.ledger()
+    assert counts["fifo0/skipped"] == 60 == 5 * mixture.skipped  # two rounds of two unrolls per stream
+    batch = mixture.sample()
+    assert batch is not None
+    assert batch.row[:2].min() >= 20
 
 
 @pytest.mark.parametrize("config", [HALF, replace(HALF, samplers=(HALF.samplers[1], HALF.samplers[0]))])

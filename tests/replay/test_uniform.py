@@ -62,7 +62,7 @@ def test_nothing_is_drawn_before_min_rows_are_stored() -> None:
 
 
 def test_only_starts_without_a_state_give_none() -> None:
-    layout = vector_layout(state_period=20, num_streams=1)
+    layout = vector_layout(state_period=15, num_streams=1)
     store, twin = StreamStore.allocate(layout), Twin(layout, np.random.default_rng(0), end=0.0)
     for _ in range(8):
         grow(store, twin, 0, 5)
@@ -87,7 +87,7 @@ def test_draws_repeat_from_a_saved_state() -> None:
 def test_sizes_that_cannot_work_are_refused() -> None:
     store = StreamStore.allocate(image_layout())
     with pytest.raises(
-        ValueError, match="a window of 12 rows is 4 rows per stream, an unroll with its history needs 8"
+        ValueError, match="a window of 12 rows is 4 rows per stream, an unroll with its history and state needs 10"
     ):
         Uniform(store, 5, 12, 0, np.random.default_rng(0))
     with pytest.raises(ValueError, match="min_rows=70 is more than the 69 rows kept"):
