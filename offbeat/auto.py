@@ -1,4 +1,4 @@
-"""What ``auto`` means on this machine. Decided once per run and written to its config.toml; a resume decides nothing anew."""
+"""What ``auto`` means on this machine: decided once per run and written to its config.toml; a resume decides nothing."""
 
 from __future__ import annotations
 

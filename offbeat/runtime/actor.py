@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from offbeat.envs.base import VectorEnv
-from offbeat.replay.layout import StreamLayout
+from offbeat.replay.layout import StreamBlock, StreamLayout
 from offbeat.replay.stacking import FrameStacker
 from offbeat.runtime.ports import MetricSink, Policy, StopSignal, StreamWriter
 from offbeat.runtime.staging import Staging
@@ -61,6 +61,7 @@ def run_actor(
         left_over = streams.attach(staging.streams)
         if left_over is not None:
             work.adopt(left_over)
+            streams.produced(staging.streams)
         envs.reset(work.seed)
         work.rows = envs.recv()
     policy.refresh()
@@ -68,7 +69,8 @@ def run_actor(
         rows = work.rows
         ended = staging.complete(rows)
         if len(ended):
-            streams.append(staging.take(ended, rows))
+            block = staging.take(ended, rows)
+            work.waiting(streams.append, block)
             yield
             policy.refresh()
         inputs = work.observe(rows)
@@ -121,7 +123,7 @@ class ActorWork:
         self.returns = np.zeros(count, np.float64)
         self.lengths = np.zeros(count, np.int64)
         self.steps = 0
-        self._act_s = self._env_s = 0.0
+        self._act_s = self._env_s = self._wait_s = 0.0
         self._reported = time.perf_counter()
 
     def adopt(self, open_rows: ArrayDict) -> None:
@@ -146,6 +148,12 @@ class ActorWork:
         """Keep what the next observation's inputs need."""
         self.last_action[rows.env_ids] = action
 
+    def waiting(self, append: Callable[[StreamBlock], None], block: StreamBlock) -> None:
+        """Append a block and measure how long that took: nearly all of it is waiting for room."""
+        started = time.perf_counter()
+        append(block)
+        self._wait_s += time.perf_counter() - started
+
     def account(self, metrics: MetricSink, act_s: float, env_s: float) -> None:
         """Add up scores of the rows in hand, report ended episodes, and the counters once in a while."""
         rows = self.rows
@@ -167,7 +175,9 @@ class ActorWork:
         now = time.perf_counter()
         if now - self._reported >= REPORT_S:
             self._reported = now
-            metrics.write("actor", {"steps": self.steps, "forward_s": self._act_s, "env_s": self._env_s})
+            times = {"forward_s": self._act_s, "env_s": self._env_s, "wait_s": self._wait_s}
+            metrics.write("actor", {"steps": self.steps} | times)
+            self._act_s = self._env_s = self._wait_s = 0.0
 
     def state(self) -> ArrayDict:
         """Everything needed to go on exactly, at a yield of ``run_actor``."""

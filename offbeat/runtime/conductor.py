@@ -44,6 +44,7 @@ class Conductor:
     def progress(self, updates: int, agent_steps: int) -> None:
         """Where the learner is now."""
         self.updates, self.agent_steps = updates, agent_steps
+        self.logger.progress(updates, agent_steps)
 
     @property
     def frames(self) -> int:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from offbeat.envs.base import VectorEnv
-from offbeat.evaluate import Evaluation, play_episodes
+from offbeat.episodes import play_episodes
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, StopSignal
+from offbeat.scores import Evaluation
 
 
 @dataclass(frozen=True)

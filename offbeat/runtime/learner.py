@@ -135,7 +135,7 @@ class LearnerWork:
         self._loss = torch.compile(agent.loss) if config.compile else agent.loss
         self._sums: dict[str, torch.Tensor] = {}
         self._summed = 0
-        self._lag = 0.0
+        self._lags: list[float] = []
         self._reported = time.perf_counter()
         self._sources: dict[str, float] = {}
 
@@ -186,7 +186,7 @@ class LearnerWork:
         length, width = batch.reward.shape
         self.samples += length * width
         self.agent_steps = batches.steps()
-        self._lag += self.updates - float(batch.param_version.double().mean())
+        self._lags.append(self.updates - float(batch.param_version.double().mean()))
         self._train_s += train_s
         self._sources = batches.stats()
 
@@ -202,13 +202,13 @@ class LearnerWork:
             "agent_steps": self.agent_steps,
             "frames": self.agent_steps * self.frame_skip,
             "learning_rate": self.optimiser.learning_rate(self.progress),
-            "policy_lag": self._lag / self._summed,
+            "policy_lag": sum(self._lags) / len(self._lags),
             "wait_s": self.wait_s,
             "train_s": self._train_s,
             "skipped": self.skipped,
         }
         metrics.write("learner", values | self._sources)
-        self._sums, self._summed, self._lag, self._reported = {}, 0, 0.0, now
+        self._sums, self._summed, self._lags, self._reported = {}, 0, [], now
         self.wait_s = self._train_s = 0.0
 
     def counters(self) -> dict[str, int]:
