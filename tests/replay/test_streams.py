@@ -103,3 +103,33 @@ def test_taking_over_streams_counts_what_the_old_writer_held() -> None:
         "non_transitions": int(store.arrays["non_transitions"].sum()),
     }  # fmt: skip
     store.check_ledger()
+
+
+class Broken:
+    """Values of a state whose writer dies when it comes to them."""
+
+    def __getitem__(self, index: object) -> np.ndarray:
+        raise KeyboardInterrupt
+
+
+def test_a_state_half_written_by_a_killed_writer_is_no_state() -> None:
+    layout = image_layout(num_streams=1, state_period=0)
+    store, twin = StreamStore.allocate(layout), Twin(layout, np.random.default_rng(0), end=0.0)
+    for turn in range(4):
+        for _ in range(5):
+            twin.step(0)
+        block = twin.block([0], 5)
+        block.core_stream, block.core_row = np.zeros(5, np.int64), np.arange(5)  # more often than is due
+        row = turn * 5 + np.arange(5)
+        block.core_state = {name: np.full((5, *spec.shape), row[0]) for name, spec in layout.core_state.items()}
+        if turn < 3:
+            store.append(block)
+    assert layout.kept_states == 10
+    block.core_state["h"] = Broken()  # type: ignore[assignment]
+    starts = np.arange(1, 15)
+    assert store.readable(np.zeros(14, np.int64), starts, 1, last=False).tolist() == [False] * 4 + [True] * 10
+    with pytest.raises(KeyboardInterrupt):
+        store.append(block)
+    unroll, ok = store.read_unrolls(np.zeros(14, np.int64), starts, 1, last=False)
+    assert ok.tolist() == [False] * 9 + [True] * 5
+    assert (unroll.core_state["c"][ok] == 10).all()
