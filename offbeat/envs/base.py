@@ -17,7 +17,7 @@ from offbeat.types import ArrayDict, EnvSpec, EnvStep
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Which environment, and every switch of its protocol. Fields that mean nothing to an environment stay untouched."""
+    """Which environment, and every switch of its protocol. Fields that mean nothing to one stay as they are."""
 
     id: str = "Pong"
     """Environment: an Atari game (``Pong``, ``PongNoFrameskip-v4``, ``ALE/Pong-v5``), a toy (``toy/catch``),

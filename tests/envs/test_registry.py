@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from offbeat.envs import atari, registry
-from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported, VectorEnv
+from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.registry import env_spec, list_envs, make_env
 from offbeat.envs.rows import transform_reward
 from offbeat.envs.seeding import env_generators, env_seeds, pack_generator, unpack_generator
@@ -134,137 +133,6 @@ def test_generators_come_back_from_arrays() -> None:
     assert len(set(env_seeds(0, 1000)) | set(env_seeds(1, 1000))) == 2000
     with pytest.raises(ValueError, match="PCG64"):
         pack_generator(np.random.Generator(np.random.MT19937(0)))
-
-
-def played(env: VectorEnv, steps: int) -> list[float]:
-    env.reset(0)
-    rewards = []
-    for _ in range(steps):
-        rewards.append(float(env.recv().reward[0]))
-        env.send(np.zeros(env.num_envs, np.int64))
-    return rewards
-
-
-def test_faults_happen_at_their_step() -> None:
-    env = make_env(EnvConfig(id="toy/raise@5"), 2)
-    played(env, 4)
-    with pytest.raises(RuntimeError, match="raised on purpose at step 5"):
-        played(env, 1)
-    rewards = played(make_env(EnvConfig(id="toy/nan@3"), 1), 6)
-    assert [bool(np.isnan(reward)) for reward in rewards] == [False] * 3 + [True] * 3
-
-
-def test_kill_kills_the_process() -> None:
-    code = (
-        "from offbeat.envs.base import EnvConfig; from offbeat.envs.registry import make_env; import numpy as np\n"
-        "env = make_env(EnvConfig(id='toy/kill@2'), 1); env.reset(0)\n"
-        "for i in range(3): env.recv(); print(i, flush=True); env.send(np.zeros(1, int))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == -9 and done.stdout.split() == ["0", "1"]
-
-
-def test_faulty_state_keeps_the_count() -> None:
-    env, other = (make_env(EnvConfig(id="toy/raise@5"), 1) for _ in range(2))
-    played(env, 3)
-    env.recv()
-    other.load_state(env.state())
-    other.send(np.zeros(1, np.int64))
-    other.recv()
-    with pytest.raises(RuntimeError, match="at step 5"):
-        other.send(np.zeros(1, np.int64))
-
-
-MINATAR = {"asterix": 5, "breakout": 3, "freeway": 3, "seaquest": 6, "space_invaders": 4}
-
-
-@pytest.mark.parametrize("game", list(MINATAR))
-def test_minatar_plays_and_is_restored(game: str) -> None:
-    pytest.importorskip("minatar")
-    config = EnvConfig(id=f"minatar/{game}", sticky=0.1, max_steps=60)
-    one, two = (make_env(config, 2, deterministic=True) for _ in range(2))
-    assert one.spec.action.num_actions == MINATAR[game]
-    assert env_spec(replace(config, full_action_space=True)).action.num_actions == 6
-    frame = one.spec.observation[OBSERVATION]
-    assert frame.shape[1:] == (10, 10) and (frame.dtype, frame.high) == ("uint8", 1.0)
-    generator = np.random.default_rng(0)
-    one.reset(1)
-    one.recv()
-    for step in range(150):
-        if step == 70:
-            two.load_state(one.state())
-        action = generator.integers(MINATAR[game], size=2)
-        one.send(action)
-        rows = one.recv()
-        if step >= 70:
-            two.send(action)
-            twin = two.recv()
-            assert np.array_equal(rows.observation[OBSERVATION], twin.observation[OBSERVATION])
-            assert np.array_equal(rows.raw_reward, twin.raw_reward) and np.array_equal(rows.valid, twin.valid)
-        assert set(np.unique(rows.observation[OBSERVATION])) <= {0, 1}
-
-
-def test_minatar_equals_the_package() -> None:
-    """Breakout without sticky actions, against the game's own class driven by hand."""
-    pytest.importorskip("minatar")
-    from offbeat.envs.minatar import MinAtarGame, _game_module
-
-    ours = MinAtarGame("breakout", 0.0, False)
-    seen, _ = ours.reset(seed=5)
-    game = _game_module("breakout").Env()
-    game.random = np.random.RandomState(5)
-    game.reset()
-    generator = np.random.default_rng(0)
-    for _ in range(200):
-        assert np.array_equal(seen, game.state().transpose(2, 0, 1))
-        choice = int(generator.integers(3))
-        seen, reward, over, _, _ = ours.step(np.int64(choice))
-        assert (reward, over) == game.act([0, 1, 3][choice])
-        if over:
-            break
-
-
-def test_minatar_sticky_share() -> None:
-    pytest.importorskip("minatar")
-    from offbeat.envs.minatar import MinAtarGame
-
-    game = MinAtarGame("freeway", 0.25, False)
-    game.reset(seed=0)
-    repeated = 0
-    for step in range(2000):
-        before = game._last_action
-        wanted = game._actions[step % 3]
-        game.step(np.int64(step % 3))
-        repeated += game._last_action == before != wanted
-    assert repeated / 2000 == pytest.approx(0.25, abs=0.03)
-
-
-def test_minatar_names() -> None:
-    from offbeat.envs.minatar import find_game
-
-    names = ("minatar/space_invaders", "MinAtar/SpaceInvaders-v1", "minatar/spaceinvaders")
-    assert [find_game(name) for name in names] == ["space_invaders"] * 3
-    assert find_game("minatar/pong") is None
-
-
-def test_procgen_plays_or_says_what_is_missing() -> None:
-    config = EnvConfig(id="procgen:procgen-chaser-v0")
-    with pytest.raises(StateUnsupported, match="neither saved nor replayed"):
-        make_env(config, 2, deterministic=True)
-    try:
-        spec = env_spec(config)
-    except EnvUnavailable as error:
-        pytest.skip(str(error))
-    assert spec.observation[OBSERVATION].shape == (3, 64, 64) and spec.action.num_actions == 15
-    env = make_env(config, 2)
-    env.reset(0)
-    first = env.recv()
-    assert first.first.all() and first.observation[OBSERVATION].shape == (2, 3, 64, 64)
-    for _ in range(50):
-        env.send(np.zeros(2, np.int64))
-        rows = env.recv()
-        assert (rows.valid == ~(rows.terminated | rows.truncated)).all()
-    env.close()
 
 
 def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
