@@ -86,7 +86,7 @@ def test_writers_wait_at_exactly_max_pending_unrolls() -> None:
 
 
 def test_room_also_protects_the_history_of_rows_not_yet_handed_out() -> None:
-    layout = image_layout(capacity=13, block=5, num_cursors=1)
+    layout = image_layout(capacity=12, block=5, num_cursors=1)  # 3 rows of history, 9 to be ahead
     store, twin = StreamStore.allocate(layout), Twin(layout, np.random.default_rng(0), end=0.0)
     fifo = Fifo(store, 0, 5, 100)
     for _ in range(30):
