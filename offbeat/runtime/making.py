@@ -23,7 +23,7 @@ def make_host(
         return InferenceHost(world, metrics)
     loaded, counters = None, None
     if checkpoint is not None:
-        found = newest(checkpoint)
+        found = newest(checkpoint, only=(role,))  # the parent has verified the rest
         assert found is not None, "the parent has read it"
         loaded, meta = load(found)
         counters = meta["counters"]
