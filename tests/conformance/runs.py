@@ -1,0 +1,70 @@
+"""Short runs of the counting agent, and what their folders must say afterwards."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from offbeat.config import RunConfig, apply_overrides, from_dict
+from offbeat.train import RunResult, train
+from tests.conformance.counting_agent import Allowed, CountingAgent
+from tests.conformance.counting_env import make_counting
+
+UNROLL = 5
+
+
+def counting_config(out: Path, **overrides: Any) -> RunConfig:
+    """2 actors' worth of options: 4 environments each, batches of 4 unrolls x 5 rows; ``a__b`` stands for ``a.b``."""
+    config = from_dict({
+        "out": str(out),
+        "device": "cpu",
+        "total_frames": 4000,
+        "env": {"id": "toy/counting", "length": 4},
+        "agent": {"name": "noop"},
+        "actor": {"workers": 2, "envs_per_worker": 4},
+        "learner": {"batch_size": 4, "unroll_length": UNROLL, "learning_rate": 1.0},
+        "evaluation": {"every_frames": 0, "at_end": False, "episodes": 2, "envs": 2},
+        "log": {"tensorboard": False, "dashboard": False, "every_s": 0.5},
+    })  # fmt: skip
+    return apply_overrides(config, [(key.replace("__", "."), value) for key, value in overrides.items()])
+
+
+def counting_run(out: Path, allowed: Allowed | None = None, **overrides: Any) -> RunResult:
+    """Train the counting agent, which raises at the first violation; then check the books."""
+    config = counting_config(out, **overrides)
+    agent = partial(CountingAgent, allowed=allowed or Allowed())
+    result = train(config, env_factory=make_counting, agent_factory=agent)
+    check_books(result, config)
+    return result
+
+
+def check_books(result: RunResult, config: RunConfig) -> None:
+    """The run ended by itself, the learner checked all it trained on, and the ledger closes to zero."""
+    assert result.finished
+    assert result.agent_steps >= config.total_frames
+    per_update = config.learner.batch_size * config.learner.unroll_length
+    learner = [line for line in records(result.run) if line["kind"] == "learner"]
+    assert learner[-1]["updates"] == result.updates
+    check_ledger(ledger(result.run), trained=round(result.updates * per_update * config.replay.samplers[0].share))
+
+
+def check_ledger(rows: dict[str, int], trained: int) -> None:
+    """Every row is somewhere, and no count is negative."""
+    assert all(count >= 0 for count in rows.values()), rows
+    assert rows["produced"] == rows["stored"] + rows["expired"] + rows["lost"] + rows["in_hand"], rows
+    parts = [rows[f"fifo0/{name}"] for name in ("trained", "pending", "skipped", "lost")]
+    assert rows["produced"] == sum(parts), rows
+    assert rows["fifo0/trained"] == trained, rows
+
+
+def ledger(run: Path) -> dict[str, int]:
+    """The ledger that the run wrote at its end."""
+    (line,) = [line for line in records(run) if line["kind"] == "ledger"]
+    return {name: value for name, value in line.items() if name not in ("time", "role", "kind", "frames", "agent_steps")}
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """All lines of metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
