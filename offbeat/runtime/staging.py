@@ -43,21 +43,18 @@ class Staging:
 
     def complete(self, step: EnvStep) -> np.ndarray:
         """Fill in what the previous row's action led to; [m] the environments whose block is now full."""
-        ids = step.env_ids
+        begun = self.position[step.env_ids] > 0
+        among = slice(None) if begun.all() else begun  # nothing led to an environment's very first row
+        ids = step.env_ids[among]
         at = self.position[ids] - 1
-        begun = at >= 0
-        if not begun.all():
-            if not begun.any():
-                return ids[:0]
-            raise ValueError("environments that have and have not acted came in one step")
-        columns = self.columns
+        columns, terminated = self.columns, step.terminated[among]
         acted = columns["valid"][ids, at]
-        columns["reward"][ids, at] = np.where(acted, step.reward, 0.0)
-        columns["terminated"][ids, at] = step.terminated & acted
-        columns["truncated"][ids, at] = step.truncated & acted
-        elapsed = np.ones(len(ids), np.int32) if step.elapsed is None else step.elapsed
+        columns["reward"][ids, at] = np.where(acted, step.reward[among], 0.0)
+        columns["terminated"][ids, at] = terminated & acted
+        columns["truncated"][ids, at] = step.truncated[among] & acted
+        elapsed = np.ones(len(ids), np.int32) if step.elapsed is None else step.elapsed[among]
         columns["elapsed"][ids, at] = elapsed
-        alive = acted & ~step.terminated
+        alive = acted & ~terminated
         columns["discount"][ids, at] = np.where(alive, np.power(self.discount, elapsed), 0.0)
         full: np.ndarray = ids[self.position[ids] == self.length]
         return full
