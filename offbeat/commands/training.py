@@ -1,6 +1,8 @@
-"""``offbeat train`` and ``offbeat resume``."""
+"""``offbeat train``, ``offbeat resume`` and ``offbeat campaign``."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from offbeat.commands.arguments import Parser, one_preset, scan
 from offbeat.runs import find_run
@@ -47,3 +49,13 @@ def resume(arguments: list[str]) -> int:
 
     go_on(run, options.total_frames)
     return 0
+
+
+def campaign(arguments: list[str]) -> int:
+    """Work off a table of runs."""
+    parser = Parser("campaign", "Work off a table of runs; finished ones are left alone, begun ones resumed.")
+    parser.add_argument("file", help="TOML file with [[runs]]: name, preset, seeds, options")
+    options = parser.parse_args(arguments)
+    from offbeat.campaign import run_campaign
+
+    return 1 if run_campaign(Path(options.file)) else 0
