@@ -23,7 +23,7 @@ from offbeat.config import RunConfig
 from offbeat.envs.registry import env_spec, make_env
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.policy import LocalPolicy
-from offbeat.runtime.process import THREAD_VARIABLES
+from offbeat.runtime.process import native_threads
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec, Inputs, Unroll
 
 FORWARD_BATCHES = (32, 128, 512)
@@ -55,18 +55,9 @@ class Parts:
 
 def measure_parts(config: RunConfig, seconds: float) -> Parts:
     """Time every part in a process of its own on one core; ``seconds`` for each of env, forward and train."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-            return pool.submit(_measure, config, seconds).result()
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    context = multiprocessing.get_context("spawn")
+    with native_threads(1), ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        return pool.submit(_measure, config, seconds).result()
 
 
 def _measure(config: RunConfig, seconds: float) -> Parts:

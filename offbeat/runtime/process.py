@@ -26,7 +26,6 @@ from offbeat.runtime.world import World
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Read by native libraries when they are loaded, so they are set before the child starts."""
 
-
 KEEP_PAGES = ":".join(
     f"glibc.malloc.{name}" for name in ("mmap_threshold=4294967296", "trim_threshold=4294967296", "hugetlb=1")
 )
@@ -52,7 +51,7 @@ class RoleProcess:
         self._stack_path = world.log_path.with_name(f".stack-{role}-{os.getpid()}")
         arguments = (world, role, child, lockstep, incarnation, checkpoint, self._stack_path)
         self.process = context.Process(target=role_main, args=arguments, name=f"offbeat-{role}", daemon=True)
-        with _threads(_thread_count(world, role)):
+        with native_threads(_thread_count(world, role)):
             self.process.start()
         child.close()
 
@@ -157,7 +156,7 @@ class Link:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def native_threads(count: int) -> Iterator[None]:
     """Environment in which a child starts with ``count`` native threads that do not spin while they wait."""
     before = dict(os.environ)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
