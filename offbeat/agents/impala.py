@@ -6,6 +6,7 @@ Architectures"; loss: section 4.2; networks: figure 3; constants: its table of A
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -46,6 +47,9 @@ class Config:
     """Show the previous reward, clamped to [-1, 1], to the core."""
     policy_init_scale: float = 1.0
     """Factor on the policy head's initial weights, >= 0. 1: torch's own; 0.01: start close to the uniform policy."""
+    init: Literal["torch", "orthogonal"] = "torch"
+    """Initial weights: torch's own, or orthogonal with gain sqrt(2) in the torso, 1 in the value head, and zero biases,
+    as A2C and PPO have them (Engstrom et al. 2020 name it among the choices that matter)."""
     discount: float = 0.99
     """Gamma per environment step, in [0, 1]. Source: Espeholt et al. 2018, Atari hyperparameters."""
     baseline_cost: float = 0.5
@@ -111,6 +115,10 @@ class Network(nn.Module):
         else:
             self.policy = GaussianHead(size, action, config.policy_init_scale)
         self.value = ValueHead(size)
+        if config.init == "orthogonal":
+            _make_orthogonal(self.torso, math.sqrt(2.0))
+            _make_orthogonal(self.policy, config.policy_init_scale)
+            _make_orthogonal(self.value, 1.0)
 
     @property
     def channels_last(self) -> bool:
@@ -262,6 +270,15 @@ class Agent:
         if self.discrete:
             return actor_critic.categorical_log_prob(batch.extras["behaviour_logits"], batch.action)
         return batch.extras["behaviour_log_prob"]
+
+
+def _make_orthogonal(part: nn.Module, gain: float) -> None:
+    """Give every convolution and linear layer of ``part`` orthogonal weights and zero biases."""
+    for layer in part.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.orthogonal_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -252,3 +252,12 @@ def test_exports_the_network_that_acts():
 def test_config_says_what_is_out_of_range(options, text):
     with pytest.raises(ValueError, match=text):
         Config(**options)
+
+
+def test_orthogonal_weights_keep_the_norm_of_features() -> None:
+    network = make_agent("image", torso="nature", init="orthogonal", policy_init_scale=0.01).network
+    layer = next(module for module in network.torso.modules() if isinstance(module, nn.Linear))
+    torch.testing.assert_close(layer.weight @ layer.weight.T, 2.0 * torch.eye(len(layer.weight)), atol=1e-4, rtol=1e-4)
+    assert not layer.bias.any()
+    policy = network.policy.linear.weight
+    torch.testing.assert_close(policy @ policy.T, 1e-4 * torch.eye(len(policy)), atol=1e-8, rtol=1e-3)
