@@ -88,7 +88,8 @@ class CountingAgent:
         self.checks.batch(batch, version=int(weights[0]))
         with torch.no_grad():
             weights += 1
-        return LossOutput(weights.sum() * 0.0, {"checked_rows": torch.tensor(float(self.checks.rows))})
+        counts = {"checked_rows": self.checks.rows, "restarts": self.checks.restarts}
+        return LossOutput(weights.sum() * 0.0, {name: torch.tensor(float(count)) for name, count in counts.items()})
 
     def _weights(self) -> Tensor:
         return self.network.get_parameter("updates")
@@ -100,7 +101,7 @@ class Checks:
     def __init__(self, allowed: Allowed) -> None:
         self.allowed = allowed
         self.rows = 0
-        self.cuts = 0
+        self.restarts = 0
         self._next: dict[int, dict[str, Any]] = {}  # stream -> the row that its next fifo unroll begins with
 
     def batch(self, batch: Unroll, version: int) -> None:
@@ -119,16 +120,18 @@ class Checks:
 
     def _column(self, c: Column, fifo: bool, version: int) -> None:
         before = self._before(c) if fifo else None
-        cut = c.cuts(before)
-        assert self.allowed.cuts or not cut.any(), f"cut at {np.flatnonzero(cut)} although no actor died"
-        self.cuts += int(cut[:-1].sum())
-        check_order(c, cut)
+        cut, restarted = c.cuts(before), c.restarts()
+        assert self.allowed.cuts or not (cut.any() or restarted.any()), f"cut at {cut} although no actor died"
+        assert restarted[cut[:-1]].all(), f"cuts {cut}, but another environment starts after {restarted}"
+        self.restarts += int(restarted.sum())
+        check_order(c, restarted)
         check_rewards(c, cut)
         check_inputs(c, before)
-        check_records(c, cut[:-1])
+        check_records(c, ~restarted)
         if not (cut[0] or c.first[0]):
-            assert c.core == c.step[0], f"core state {c.core} before step {c.step[0]}"
-        self._versions(c, cut[:-1], version)
+            dead = len(restarted) and restarted[0]
+            assert c.core == (0 if dead else c.step[0]), f"core state {c.core} before step {c.step[0]}"
+        self._versions(c, ~restarted, version)
         if not self.allowed.cuts:
             want = c.row + np.arange(len(c.seen))
             assert (c.seen[:, 2] == want).all(), f"rows of the environment {c.seen[:, 2]}, of the stream {want}"
@@ -149,8 +152,8 @@ class Checks:
         assert c.first[0] == before["first"]
         return before
 
-    def _versions(self, c: Column, cut: np.ndarray, version: int) -> None:
-        own = c.version[~cut]
+    def _versions(self, c: Column, acted: np.ndarray, version: int) -> None:
+        own = c.version[acted]
         assert (own <= version).all(), f"acted with versions {own}"
         assert (own >= 0).all(), f"acted with versions {own}"
         assert (np.diff(own) >= 0).all(), f"versions went back: {own}"
@@ -188,6 +191,10 @@ class Column:
         ended = np.concatenate([[before["ended"] if before else True], self.ended])
         return ~self.valid & ~ended
 
+    def restarts(self) -> np.ndarray:
+        """[T] bool: the row closed what a dead actor left; the row after it is the first of a new environment."""
+        return ~self.valid[:-1] & (self.seen[1:] == 0).all(1)
+
     def end(self) -> dict[str, Any]:
         """What the next unroll of this stream begins with."""
         return {
@@ -196,15 +203,13 @@ class Column:
         }  # fmt: skip
 
 
-def check_order(c: Column, cut: np.ndarray) -> None:
+def check_order(c: Column, restarted: np.ndarray) -> None:
     """Rows follow each other; episodes end in one row without a transition."""
     assert (c.first[1:] == ~c.valid[:-1]).all(), f"first {c.first}, valid {c.valid}"
-    goes_on = ~cut[:-1]
-    assert (np.diff(c.seen[:, 2])[goes_on] == 1).all(), f"rows {c.seen[:, 2]}"
-    assert (np.diff(c.seen[:, 1])[goes_on] == c.first[1:][goes_on]).all(), f"episodes {c.seen[:, 1]}"
+    assert (np.diff(c.seen[:, 2])[~restarted] == 1).all(), f"rows {c.seen[:, 2]}"
+    assert (np.diff(c.seen[:, 1])[~restarted] == c.first[1:][~restarted]).all(), f"episodes {c.seen[:, 1]}"
     assert (c.step[c.first] == 0).all(), f"steps {c.step}, first {c.first}"
     assert (np.diff(c.step)[~c.first[1:]] == 1).all(), f"steps {c.step}"
-    assert (c.seen[1:][cut[:-1]] == 0).all(), "after a cut another environment starts from zero"
 
 
 def check_rewards(c: Column, cut: np.ndarray) -> None:
@@ -234,9 +239,8 @@ def check_inputs(c: Column, before: dict[str, Any] | None) -> None:
         assert (got == frame).all(), f"frames {back} back: {got.tolist()}, expected {frame.tolist()}"
 
 
-def check_records(c: Column, cut: np.ndarray) -> None:
-    """The extras are those of this row: what was acted on is what is learnt from."""
-    acted = ~cut  # nobody acted on the last row of a dead actor
+def check_records(c: Column, acted: np.ndarray) -> None:
+    """The extras are those of this row: what was acted on is what is learnt from. Nobody acted where not ``acted``."""
     recorded = {
         "seen": c.seen, "stack": c.stack, "count": c.step, "first": c.first, "last_action": c.last_action,
         "last_reward": c.last_reward,

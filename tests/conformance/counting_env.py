@@ -1,4 +1,4 @@
-"""The counting environment with stacked frames beside the vector, and optionally stepping only part of its environments."""
+"""The counting environment with stacked frames beside the vector; it can also step only part of its environments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPREAD = 6
 
 
 class CountingFrames:
-    """``num_envs`` counting environments. With ``batch_size`` below that, ``recv`` gives some of them in random order."""
+    """``num_envs`` counting environments. With a smaller ``batch_size``, ``recv`` gives some of them in random order."""
 
     def __init__(self, config: EnvConfig, num_envs: int, batch_size: int | None = None) -> None:
         self.spec = counting_spec(config)

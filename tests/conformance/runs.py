@@ -62,7 +62,8 @@ def check_ledger(rows: dict[str, int], trained: int) -> None:
 def ledger(run: Path) -> dict[str, int]:
     """The ledger that the run wrote at its end."""
     (line,) = [line for line in records(run) if line["kind"] == "ledger"]
-    return {name: value for name, value in line.items() if name not in ("time", "role", "kind", "frames", "agent_steps")}
+    common = ("time", "role", "kind", "frames", "agent_steps")
+    return {name: value for name, value in line.items() if name not in common}
 
 
 def records(run: Path) -> list[dict[str, Any]]:

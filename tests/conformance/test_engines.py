@@ -1,4 +1,4 @@
-"""Every engine and placement hands the learner exactly what the environments gave: the counting agent checks each row."""
+"""Every engine and placement hands the learner what the environments gave: the counting agent checks each row."""
 
 from __future__ import annotations
 
