@@ -26,7 +26,7 @@ SPREAD = 6
 
 
 class CountingFrames:
-    """``num_envs`` counting environments. With a smaller ``batch_size``, ``recv`` gives some of them in random order."""
+    """``num_envs`` counting environments. With a smaller ``batch_size`` ``recv`` gives some of them in random order."""
 
     def __init__(self, config: EnvConfig, num_envs: int, batch_size: int | None = None) -> None:
         self.spec = counting_spec(config)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,12 +23,17 @@ from tests.conformance.runs import UNROLL, check_ledger, counting_config, ledger
 WORKERS, ENVS = 2, 4
 
 
+def read(out: Path) -> list[dict[str, Any]]:
+    """The records so far; none where the file is not there yet or its last line is half written."""
+    try:
+        return records(out)
+    except (OSError, ValueError):
+        return []
+
+
 def learnt_restarts(out: Path) -> list[float]:
     """Restarted streams in what the learner was given, by report."""
-    try:
-        return [line["restarts"] for line in records(out) if line["kind"] == "learner"]
-    except (OSError, ValueError):  # not there yet, or a line is half written
-        return []
+    return [line["restarts"] for line in read(out) if line["kind"] == "learner"]
 
 
 class Killer(threading.Thread):
@@ -40,30 +46,31 @@ class Killer(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Kill, wait until the replacement has finished episodes, kill again."""
+        """Kill, wait until the replacement is at work, kill the next; at the end until all was learnt from."""
         try:
-            self._wait(lambda: self._episodes(f"actor-{WORKERS - 1}"))
             for number in range(self._kills):
                 name = f"actor-{number % WORKERS}"
-                self._wait(lambda name=name: self._episodes(name))
+                self._wait(lambda name=name: self._at_work(name))
                 time.sleep(self._random.uniform(0, 0.1))
                 (pid,) = [p.pid for p in multiprocessing.active_children() if p.name == f"offbeat-{name}"]
                 os.kill(pid, signal.SIGKILL)
                 self.killed.append(name)
-                text = f"replaced ({number + 1} of"
-                self._wait(lambda text=text: text in (self._out / "run.log").read_text())
-                seen = self._episodes(name) + 20  # the dead one's last words may still be on their way
-                self._wait(lambda name=name, seen=seen: self._episodes(name) > seen)
+                self._wait(lambda number=number: self._restarts() == number + 1)
             self._wait(lambda: max(learnt_restarts(self._out), default=0) > (self._kills - 1) * ENVS)
         except BaseException as error:
             self.error = error
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def _episodes(self, name: str) -> int:
-        try:
-            return sum(line["role"] == name and line["kind"] == "episode" for line in records(self._out))
-        except (OSError, ValueError):  # not there yet, or a line is half written
-            return 0
+    def _at_work(self, name: str) -> bool:
+        """Whether this incarnation of the actor has finished an episode."""
+        found = False
+        for line in read(self._out):
+            found |= line["role"] == name and line["kind"] == "episode"
+            found &= not (line["kind"] == "restart" and name == f"actor-{line['actor']}")
+        return found
+
+    def _restarts(self) -> int:
+        return sum(line["kind"] == "restart" for line in read(self._out))
 
     def _wait(self, ready: Callable[[], object]) -> None:
         deadline = time.monotonic() + 120
