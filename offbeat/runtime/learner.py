@@ -155,8 +155,8 @@ class LearnerWork:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output: LossOutput = self._loss(batch, self.progress)
         output.loss.backward()  # type: ignore[no-untyped-call]
-        norm, finite = self.optimiser.step(self.progress)
-        if not finite or not bool(torch.isfinite(output.loss)):
+        norm, finite = self.optimiser.step(self.progress, output.loss.detach())
+        if not finite:
             self._skip(batch, output, norm)
             return None
         self._bad_in_a_row = 0

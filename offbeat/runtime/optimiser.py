@@ -60,10 +60,13 @@ class FlatOptimiser:
         left = 1.0 - min(max(progress, 0.0), 1.0)
         return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * left
 
-    def step(self, progress: float) -> tuple[Tensor, bool]:
-        """Clip and step. Returns the norm before clipping [] and whether it was finite; if not, nothing is changed."""
+    def step(self, progress: float, loss: Tensor) -> tuple[Tensor, bool]:
+        """Clip and step, unless the gradient or ``loss`` [] is not finite: then nothing is changed.
+
+        Returns the norm before clipping [] and whether both were finite.
+        """
         norm = self.grad.norm()
-        if not bool(torch.isfinite(norm)):
+        if not bool(torch.isfinite(norm + loss)):
             return norm, False
         limit = self._config.clip_norm
         if limit > 0:
