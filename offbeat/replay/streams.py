@@ -130,7 +130,6 @@ class StreamStore:
         a stream among them is empty).
         """
         self.settle(streams)
-        self.reserved[streams] = self.head[streams]
         if not self.head[streams].any():
             return None
         self.add_produced(streams)
@@ -139,6 +138,7 @@ class StreamStore:
     def settle(self, streams: np.ndarray | None = None) -> None:
         """Count rows in hand of writers that are gone (None: of all streams) as lost."""
         streams = np.arange(self.layout.num_streams) if streams is None else streams
+        self.reserved[streams] = self.head[streams]
         self.lost[streams] = self.produced[streams] - self.head[streams]
 
     def room(self, streams: np.ndarray) -> np.ndarray:

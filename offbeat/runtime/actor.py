@@ -61,7 +61,6 @@ def run_actor(
         left_over = streams.attach(staging.streams)
         if left_over is not None:
             work.adopt(left_over)
-            streams.produced(staging.streams)
         envs.reset(work.seed)
         work.rows = envs.recv()
     policy.refresh()
