@@ -4,6 +4,7 @@ everything.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -116,7 +117,7 @@ def _run(
     with closing(open_log(run, "main", echo=sys.stdout)) as log:
         log.write(f"{'resuming' if checkpoint else 'run'} {run}")
         log.write(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
-        (run / "config.toml").write_text(to_toml(config))
+        _write_config(run, config)
         write_environment(run, seed=config.seed)
         world = make_world(config, spec, layout, weights, run / "run.log", **own)
         meta = _load_shared(world, checkpoint, init_from)
@@ -132,12 +133,16 @@ def _run(
         try:
             with _signals(conductor, log.write):
                 finished = engine.run(world, conductor, checkpoint)
+        except KeyboardInterrupt:
+            log.write(f"ended without saving again; go on from the newest checkpoint with: offbeat resume {run}")
+            raise
         except BaseException as error:
             log.write(f"the run ended with an error: {error}")
             raise
         finally:
             _write_ledger(world, logger)
             logger.close()
+        world.store.check_ledger()
         _say_goodbye(run, conductor, finished, log.write)
         status = logger.status
         return RunResult(
@@ -169,15 +174,18 @@ def _load_shared(world: World, checkpoint: Path | None, init_from: Path | None) 
 
 @contextmanager
 def _signals(conductor: Conductor, say: Callable[[str], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM save and end the run; a second one ends a last evaluation too."""
+    """Ctrl-C and SIGTERM save and end the run; a second one ends it without waiting for that."""
+    received = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
         name = signal.Signals(number).name
-        if conductor.stop_reason is None:
-            say(f"{name}: saving, then stopping")
-        else:
-            conductor.world.stop()
-        conductor.ask_to_stop(name)
+        if received == 1:
+            conductor.ask_to_stop(name)
+            say(f"{name}: saving, then stopping; once more ends the run at once")
+        elif received == 2:
+            raise KeyboardInterrupt
 
     try:
         before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -192,10 +200,16 @@ def _signals(conductor: Conductor, say: Callable[[str], None]) -> Iterator[None]
 
 
 def _write_ledger(world: World, logger: MetricLogger) -> None:
-    """Count every row of the run once more, write it down, and refuse to end quietly if it does not close."""
+    """Count every row of the run once more and write it down."""
     world.store.settle()
     logger.record("supervisor", "ledger", {name: float(value) for name, value in world.store.ledger().items()})
-    world.store.check_ledger()
+
+
+def _write_config(run: Path, config: RunConfig) -> None:
+    """The resolved configuration, whole or not at all."""
+    draft = run / ".config.toml"
+    draft.write_text(to_toml(config))
+    os.replace(draft, run / "config.toml")
 
 
 def _say_goodbye(run: Path, conductor: Conductor, finished: bool, say: Callable[[str], None]) -> None:

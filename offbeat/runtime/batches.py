@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
@@ -110,6 +111,12 @@ class StreamBatches:
         with self._lock:
             self.mixture.done(batch)
             self._steps += self._fresh_rows
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Nothing is drawn meanwhile, so that samplers and cursors can be saved."""
+        with self._lock:
+            yield
 
     def steps(self) -> int:
         """Agent steps learnt from: rows handed out by fifos and trained on, or stored rows where there is no fifo."""

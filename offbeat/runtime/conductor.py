@@ -103,5 +103,6 @@ class Conductor:
             return None
 
     def ask_to_stop(self, reason: str) -> None:
-        """End the run at the next boundary, saving it."""
+        """End the run at the next boundary, saving it. An evaluation that is being played is broken off."""
         self.stop_reason = self.stop_reason or reason
+        self.world.board["leaving"][0] = 1

@@ -7,6 +7,7 @@ A host answers commands: ``advance`` (an actor: one block of every stream; the l
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,13 +53,13 @@ class Host(Protocol):
 class Stop:
     """A stop signal that also counts as a sign of life: roles look at it in every step."""
 
-    def __init__(self, world: World, heart: Heart) -> None:
-        self._world, self._heart = world, heart
+    def __init__(self, world: World, heart: Heart, early: bool = False) -> None:
+        self._world, self._heart, self._early = world, heart, early
 
     def is_set(self) -> bool:
-        """True once the run should end."""
+        """True once the role should end, or (``early``) once the run is about to."""
         self._heart.beat()
-        return self._world.stopped()
+        return self._world.stopped() or (self._early and bool(self._world.board["leaving"][0]))
 
 
 def seeds(world: World, role: int, *path: int) -> list[int]:
@@ -273,22 +274,25 @@ class LearnerHost:
         limits = self._world.config.checkpoint
         keep = limits.replay and self._world.memory.nbytes <= limits.max_replay_gb * 2**30
         if keep:
-            self._hold_writers()
-            streams = {f"streams/{name}": value for name, value in self._world.store.state().items()}
-            streams |= {f"mixture/{name}": value for name, value in self.mixture.state().items()}
-            self._world.board["pause"][0] = 0
-            self._world.ring()
+            with self.batches.at_rest(), self._writers_held():
+                streams = {f"streams/{name}": value for name, value in self._world.store.state().items()}
+                streams |= {f"mixture/{name}": value for name, value in self.mixture.state().items()}
             write_part(folder, "streams", streams)
         self.work.report(self.metrics, force=True)
         return {"counters": self.work.counters(), "parts": [self.name, *(["streams"] if keep else [])]}
 
-    def _hold_writers(self) -> None:
-        """Keep actors from appending until the streams are copied; a block that is being written is waited for."""
-        if self._wait is None:
-            return
-        store = self._world.store
-        self._world.board["pause"][0] = 1
-        self._wait.until("writers", lambda: bool((store.reserved == store.head).all()), HOLD_S)
+    @contextmanager
+    def _writers_held(self) -> Iterator[None]:
+        """Keep actors from appending while the streams are copied; a block that is being written is waited for."""
+        store, pause = self._world.store, self._world.board["pause"]
+        pause[0] = 1
+        try:
+            if self._wait is not None:
+                self._wait.until("writers", lambda: bool((store.reserved == store.head).all()), HOLD_S)
+            yield
+        finally:
+            pause[0] = 0
+            self._world.ring()
 
     def _load(self, loaded: Parts, counters: dict[str, int]) -> None:
         part = loaded[self.name]
@@ -328,7 +332,7 @@ class EvaluatorHost:
             self._envs = build_envs(world, world.config.eval_env, config.envs, threads=config.threads)
             agent = build_agent(world, device_of(world, world.config.learner.device))
             self._policy = LocalPolicy(agent, world.params.store, config.envs, seed=0)
-        stop = Stop(world, world.heart(self.name))
+        stop = Stop(world, world.heart(self.name), early=True)
         seed = seeds(world, 3, number)[0]
         result = run_evaluator(self._envs, self._policy, self._metrics, stop, config, seed=seed, point=point)
         return {"mean": result.mean, "complete": result.complete}

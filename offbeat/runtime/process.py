@@ -12,19 +12,27 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.world import World
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Read by native libraries when they are loaded, so they are set before the child starts."""
+
+ORDERS_S = 0.5
+"""Longest sleep of a role that waits for commands, before it looks whether the run ends. Unit: seconds."""
+HELD = (signal.SIGINT, signal.SIGTERM)
+"""Signals that are the parent's business."""
 
 KEEP_PAGES = ":".join(
     f"glibc.malloc.{name}" for name in ("mmap_threshold=4294967296", "trim_threshold=4294967296", "hugetlb=1")
@@ -46,18 +54,20 @@ class RoleProcess:
         self.finished = self.busy = False
         self.error: str | None = None
         self.result: dict[str, Any] | None = None
-        world.heart(role).clear()
         self.heart = world.heart(role)
+        self.heart.clear()
+        self._asked = time.monotonic()
         self._stack_path = world.log_path.with_name(f".stack-{role}-{os.getpid()}")
         arguments = (world, role, child, lockstep, incarnation, checkpoint, self._stack_path)
         self.process = context.Process(target=role_main, args=arguments, name=f"offbeat-{role}", daemon=True)
-        with native_threads(_thread_count(world, role)):
+        resource_tracker.ensure_running()  # it would end the hold of the next line
+        with native_threads(_thread_count(world, role)), signals_held():
             self.process.start()
         child.close()
 
     def command(self, name: str, **arguments: Any) -> None:
         """Tell the role to do something; its answer arrives as ``result``."""
-        self.busy, self.result = True, None
+        self.busy, self.result, self._asked = True, None, time.monotonic()
         try:
             self.pipe.send_bytes(json.dumps({"command": name} | arguments).encode())
         except (BrokenPipeError, OSError):
@@ -85,6 +95,10 @@ class RoleProcess:
     def alive(self) -> bool:
         """Whether the process runs."""
         return self.process.is_alive()
+
+    def silent_s(self) -> float:
+        """Seconds since the last sign of life or, if it came later, since the start or the last command."""
+        return time.monotonic() - max(self.heart.last(), self._asked)
 
     def stack(self, wait_s: float = 1.0) -> str:
         """Ask the process for its Python stacks; empty if it does not answer."""
@@ -156,6 +170,16 @@ class Link:
 
 
 @contextmanager
+def signals_held() -> Iterator[None]:
+    """A child that starts here gets no Ctrl-C (which goes to all processes of a terminal) before it can ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def native_threads(count: int) -> Iterator[None]:
     """Environment in which a child starts with ``count`` native threads that do not spin while they wait."""
     before = dict(os.environ)
@@ -190,8 +214,10 @@ def role_main(
     stack_path: Path,
 ) -> None:
     """What a child process runs: build the role's host, then serve commands or run freely, until the run ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in HELD:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     link = Link(pipe)
     if role == "evaluator":
         os.nice(5)  # scores can wait, training cannot
@@ -206,29 +232,51 @@ def role_main(
             sys.exit(1)
 
 
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, whatever it is doing: also in an environment that hangs."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "roles are always children"
+    parent.join()
+    os._exit(1)
+
+
 def serve(world: World, role: str, link: Link, lockstep: bool, incarnation: int, checkpoint: Path | None) -> None:
-    """Build the host, run its loop, answer commands."""
+    """Build the host, run its loop, answer commands. A learner that fails can still be told to save."""
     from offbeat.runtime.making import make_host  # imports torch: after the thread counts are set
 
     host = make_host(world, role, link, free=not lockstep, incarnation=incarnation, checkpoint=checkpoint)
-    if not lockstep and hasattr(host, "steps"):
-        for _ in host.steps():
-            if hasattr(host, "post"):
-                host.post()
-            command = link.command(0)
-            if command is not None and not _obey(host, command, link):
-                host.close()
-                return
-        link.finished()
-    while True:
-        command = link.command(0.5)
-        if command is None:
-            if os.getppid() == 1 or world.stopped():
-                break
-            continue
-        if not _obey(host, command, link):
-            break
+    try:
+        if lockstep or not hasattr(host, "steps") or _run_freely(host, link):
+            _take_orders(host, link, world)
+    except (Stopped, EOFError, BrokenPipeError):
+        raise
+    except Exception:
+        if role != "learner":
+            raise
+        link.error(traceback.format_exc())
+        _take_orders(host, link, world)
+        sys.exit(1)
     host.close()
+
+
+def _run_freely(host: Any, link: Link) -> bool:
+    """Run the role's loop to its end, carrying out commands between its steps; False if it was told to stop."""
+    for _ in host.steps():
+        if hasattr(host, "post"):
+            host.post()
+        command = link.command(0)
+        if command is not None and not _obey(host, command, link):
+            return False
+    link.finished()
+    return True
+
+
+def _take_orders(host: Any, link: Link, world: World) -> None:
+    """Carry out commands until the last one, or until the run ends."""
+    while not world.stopped():
+        command = link.command(ORDERS_S)
+        if command is not None and not _obey(host, command, link):
+            return
 
 
 def _obey(host: Any, command: dict[str, Any], link: Link) -> bool:
@@ -241,7 +289,10 @@ def _obey(host: Any, command: dict[str, Any], link: Link) -> bool:
         case "advance":
             link.result(host.advance())
         case "save":
-            link.result(host.save(Path(command["folder"])))
+            try:
+                link.result(host.save(Path(command["folder"])))
+            except (CheckpointError, OSError) as error:  # a full disk ends no run
+                link.result({"error": str(error)})
         case "evaluate":
             link.result(host.evaluate(**command))
     return True

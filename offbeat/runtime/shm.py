@@ -143,14 +143,13 @@ class Heart:
         """Say that this role is alive now."""
         self._beats["beat"][self._index] = time.monotonic()
 
-    def age_s(self) -> float:
-        """Seconds since the last beat."""
-        last = float(self._beats["beat"][self._index])
-        return time.monotonic() - last if last else 0.0
+    def last(self) -> float:
+        """When the last beat was, on this machine's monotonic clock; 0 before the first."""
+        return float(self._beats["beat"][self._index])
 
     def clear(self) -> None:
-        """Forget the beats of an earlier incarnation; the time of starting counts as the first."""
-        self.beat()
+        """Forget the beats of an earlier incarnation."""
+        self._beats["beat"][self._index] = 0.0
 
 
 class Wait:

@@ -10,6 +10,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.process import RoleProcess
 from offbeat.runtime.world import World, roles_of
@@ -18,6 +19,8 @@ PUMP_S = 0.25
 """Longest sleep between two looks at the processes. Unit: seconds."""
 INCARNATIONS = 1000
 """Incarnations of an actor count up from this many times the number of resumes, so that seeds never repeat."""
+START_S = 120.0
+"""Actors may take so long to start, however short ``actor.hang_timeout_s`` is. Unit: seconds."""
 END_S = 10.0
 """Processes that have not ended so long after they were asked to are killed. Unit: seconds."""
 
@@ -41,8 +44,11 @@ class Supervisor:
         self.restarts = 0
         self.failed: str | None = None
         self.roles: dict[str, RoleProcess] = {}
-        for role in roles_of(world.config):
-            self._start(role, conductor.resumes * INCARNATIONS)
+
+    def start(self) -> None:
+        """Start every role."""
+        for role in roles_of(self.world.config):
+            self._start(role, self.conductor.resumes * INCARNATIONS)
 
     def _start(self, role: str, incarnation: int) -> None:
         needs_state = role == "learner" or self._lockstep
@@ -75,21 +81,27 @@ class Supervisor:
                 self.conductor.logger.record(role, kind, values)
 
     def _look_after(self, process: RoleProcess) -> None:
-        if process.error is not None:
-            self._fail(process.role, f"{process.role} failed:\n{process.error}")
-        limit = self.world.config.actor.hang_timeout_s
-        if not process.alive():
+        alive = process.alive()
+        if not alive:
             self._read()  # its last words
-            if process.error is not None:
-                self._fail(process.role, f"{process.role} failed:\n{process.error}")
+        if process.error is not None:
+            text, process.error = process.error, None
+            self._fail(process.role, f"{process.role} failed:\n{text}")
+        if not alive:
             self._replace(process, process.death())
-        elif process.role.startswith("actor") and process.heart.age_s() > limit and not self._lockstep:
-            stack = process.stack()
-            age = process.heart.age_s()
+        elif process.role.startswith("actor") and self._hangs(process):
+            age, stack = process.silent_s(), process.stack()
             process.kill()
             self._replace(
                 process, f"showed no life for {age:.0f} s and was killed; its stacks were:\n{stack or '(no answer)'}"
             )
+
+    def _hangs(self, process: RoleProcess) -> bool:
+        """Whether an actor that should be at work gives no sign of life."""
+        limit = self.world.config.actor.hang_timeout_s
+        if not process.heart.last():
+            limit = max(limit, START_S)
+        return process.silent_s() > limit and (process.busy or not self._lockstep)
 
     def _fail(self, role: str, text: str) -> None:
         self.failed = role
@@ -109,18 +121,26 @@ class Supervisor:
         process.kill()
         self._start(role, process.incarnation + 1)
 
+    def set_aside(self, role: str) -> None:
+        """End a role that has failed and look after it no more."""
+        self.roles.pop(role).kill()
+
     def ask(self, process: RoleProcess, name: str, **arguments: Any) -> dict[str, Any]:
         """Give one command and wait for its answer, looking after everybody meanwhile."""
         process.command(name, **arguments)
         return self.answers([process])[0]
 
     def answers(self, processes: list[RoleProcess], tick: Callable[[], None] | None = None) -> list[dict[str, Any]]:
-        """Wait for the answers to the last command of each of these processes."""
+        """Wait for the answers to the last command of each of these processes. CheckpointError if it could not save."""
         while any(process.result is None for process in processes):
             self.pump()
             if tick is not None:
                 tick()
-        return [process.result or {} for process in processes]
+        results = [process.result or {} for process in processes]
+        for result in results:
+            if "error" in result:
+                raise CheckpointError(result["error"])
+        return results
 
     def end(self) -> None:
         """Ask every process to end, wait, kill what does not."""

@@ -22,8 +22,9 @@ from offbeat.types import ArraySpec, EnvSpec
 if TYPE_CHECKING:
     from offbeat.config import RunConfig
 
-BOARD = {name: ArraySpec((1,), "int64") for name in ("stop", "pause", "updates", "agent_steps")}
-"""The notice board: whether the run should end, whether appending is paused, and the learner's counters."""
+BOARD = {name: ArraySpec((1,), "int64") for name in ("stop", "leaving", "pause", "updates", "agent_steps")}
+"""The notice board: whether roles should end, whether the run ends soon (and scores are no longer wanted), whether
+appending is paused, and the learner's counters."""
 
 
 @dataclass

@@ -70,9 +70,13 @@ class _Sink:
 
 
 def run(world: World, conductor: Conductor, checkpoint: Path | None) -> bool:
-    """Run to the end or to a stop; True if all frames were trained on."""
+    """Run to the end or to a stop; True if all frames were trained on. Saves what was learnt if a role fails."""
     roles = InlineRoles(world, conductor, checkpoint)
     try:
         return run_rounds(roles, conductor)
+    except Exception:
+        conductor.say("a role failed; saving before the run ends; a run resumed from it will not be bit-identical")
+        conductor.save(roles.learner.save)
+        raise
     finally:
         roles.close()

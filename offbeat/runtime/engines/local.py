@@ -24,12 +24,12 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None) -> bool:
     lockstep = world.config.deterministic
     supervisor = Supervisor(world, conductor, lockstep=lockstep, checkpoint=checkpoint)
     try:
+        supervisor.start()
         if lockstep:
             return run_rounds(LockstepRoles(supervisor), conductor)
         return run_free(supervisor, conductor)
     except RoleFailed:
-        if supervisor.failed not in (None, "learner") and not lockstep:
-            _save_after_failure(supervisor, conductor)
+        _save_after_failure(supervisor, conductor)
         raise
     finally:
         supervisor.end()
@@ -70,16 +70,20 @@ def _score_final_weights(supervisor: Supervisor, conductor: Conductor) -> None:
 
 
 def _save_after_failure(supervisor: Supervisor, conductor: Conductor) -> None:
-    """One last checkpoint although another role has failed."""
-    learner = supervisor.roles["learner"]
-    conductor.say(f"{supervisor.failed} failed; saving before the run ends")
-    failed = supervisor.roles.pop(supervisor.failed or "")
+    """One last checkpoint although a role has failed, if the learner can still be asked."""
+    learner, failed = supervisor.roles["learner"], supervisor.failed or ""
+    if not learner.alive():
+        conductor.say(f"{failed} failed; the newest checkpoint is the last one")
+        return
+    exact = "; a run resumed from it will not be bit-identical" if supervisor.world.config.deterministic else ""
+    conductor.say(f"{failed} failed; saving before the run ends{exact}")
+    if failed != "learner":
+        supervisor.set_aside(failed)
     try:
+        supervisor.answers([actor for actor in supervisor.actors if actor.busy])  # in the middle of a round
         conductor.save(lambda folder: supervisor.ask(learner, "save", folder=str(folder)))
     except RoleFailed as error:
         conductor.say(f"saving failed too: {error}")
-    finally:
-        supervisor.roles[failed.role] = failed
 
 
 class LockstepRoles:
