@@ -83,8 +83,8 @@ class RoleProcess:
             except (EOFError, OSError):
                 return
             match message["type"]:
-                case "record":
-                    yield message["kind"], message["values"]
+                case "records":
+                    yield from ((kind, values) for kind, values in message["records"])
                 case "result":
                     self.result, self.busy = message["values"], False
                 case "finished":
@@ -137,14 +137,19 @@ class RoleProcess:
 
 
 class Link:
-    """The child's end: a metric sink, and the source of its commands."""
+    """The child's end: a metric sink, and the source of its commands.
+
+    Records wait until the role looks for commands, which it does after each block, and go in one message then: games
+    that end every millisecond would otherwise keep both ends busy with messages.
+    """
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
+        self._records: list[tuple[str, dict[str, float]]] = []
 
     def write(self, kind: str, values: dict[str, float]) -> None:
         """One record for the metrics."""
-        self._send({"type": "record", "kind": kind, "values": values})
+        self._records.append((kind, values))
 
     def result(self, values: dict[str, Any]) -> None:
         """The answer to a command."""
@@ -159,13 +164,20 @@ class Link:
         self._send({"type": "error", "text": text})
 
     def command(self, timeout_s: float | None) -> dict[str, Any] | None:
-        """The next command; None if there was none within the time (None: wait for ever)."""
+        """The next command; None if there was none within the time (None: wait for ever). Sends the records first."""
+        self._flush()
         if not self._pipe.poll(timeout_s):
             return None
         command: dict[str, Any] = json.loads(self._pipe.recv_bytes())
         return command
 
+    def _flush(self) -> None:
+        records, self._records = self._records, []
+        if records:
+            self._pipe.send_bytes(json.dumps({"type": "records", "records": records}).encode())
+
     def _send(self, message: dict[str, Any]) -> None:
+        self._flush()
         self._pipe.send_bytes(json.dumps(message).encode())
 
 
