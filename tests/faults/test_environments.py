@@ -1,0 +1,71 @@
+"""Environments that raise, hang or kill their actor, in real runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.command import intact, resumes, saved, training
+
+ENGINES = {"local": (), "inline": ("--engine", "inline"), "lockstep": ("--deterministic", "true")}
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_an_environment_that_raises_ends_the_run_with_its_traceback(engine: str, tmp_path: Path) -> None:
+    with training(tmp_path, "--env", "toy/raise@60", *ENGINES[engine]) as command:
+        assert command.wait() == 1
+        assert "RuntimeError: toy/raise: raised on purpose at step 60" in command.output
+        assert "faulty.py" in command.output
+    assert "raised on purpose" in (tmp_path / "run" / "run.log").read_text()
+    assert int(saved(tmp_path)[-1]) > 0
+    assert intact(tmp_path)
+    if engine != "inline":
+        assert "actor-0 failed" in command.output
+
+
+def test_a_run_saved_after_a_failure_can_be_resumed(tmp_path: Path) -> None:
+    with training(tmp_path, "--env", "toy/raise@60", "--deterministic", "true") as command:
+        assert command.wait() == 1
+    steps = int(saved(tmp_path)[-1])
+    assert "finished" in resumes(tmp_path, steps + 60)
+
+
+def test_a_hanging_actor_is_reported_with_its_stack_and_replaced_within_bounds(tmp_path: Path) -> None:
+    options = ("--actor.hang-timeout-s", "2", "--actor.max-restarts", "1")
+    with training(tmp_path, "--env", "toy/hang@60", *options) as command:
+        assert command.wait() == 1
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert log.count("actor-0 showed no life for") >= 2
+    assert "in _break" in log, "the stack shows where it hung"
+    assert "replaced (1 of at most 1 times)" in log
+    assert "not replaced again because actor.max_restarts=1" in log
+    assert intact(tmp_path)
+    assert not list((tmp_path / "run").glob(".stack*"))
+
+
+def test_a_hanging_actor_ends_a_deterministic_run(tmp_path: Path) -> None:
+    options = ("--actor.hang-timeout-s", "2", "--deterministic", "true")
+    with training(tmp_path, "--env", "toy/hang@60", *options) as command:
+        assert command.wait() == 1
+        assert "actor-0 showed no life for" in command.output
+        assert "in _break" in command.output
+    assert intact(tmp_path)
+
+
+def test_an_actor_that_keeps_dying_is_replaced_only_so_often(tmp_path: Path) -> None:
+    with training(tmp_path, "--env", "toy/kill@60", "--actor.max-restarts", "1") as command:
+        assert command.wait() == 1
+        assert "actor-0 was killed by SIGKILL; replaced (1 of at most 1 times)" in command.output
+        assert "not replaced again because actor.max_restarts=1" in command.output
+    assert intact(tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["local", "inline"])
+def test_rewards_that_are_no_numbers_stop_the_run_with_a_diagnosis(engine: str, tmp_path: Path) -> None:
+    options = ("--env", "toy/nan@60", "--learner.nonfinite-limit", "3")
+    with training(tmp_path, *options, *ENGINES[engine]) as command:
+        assert command.wait() == 1
+        assert "3 updates in a row were skipped because they were not finite" in command.output
+        assert "weights finite: True" in command.output
+    assert intact(tmp_path)
