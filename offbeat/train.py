@@ -114,7 +114,7 @@ def _run(
     processes = 1 if config.engine == "inline" else 3 + config.actor.workers
     check_resources(config, layout.nbytes() + processes * PROCESS_BYTES + 16 * weights * 4, run)
     run.mkdir(parents=True, exist_ok=True)
-    with closing(open_log(run, "main", echo=sys.stdout)) as log:
+    with closing(open_log(run, "main", echo=sys.stdout)) as log, _signals(log.write) as interrupts:
         log.write(f"{'resuming' if checkpoint else 'run'} {run}")
         log.write(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
         _write_config(run, config)
@@ -129,10 +129,10 @@ def _run(
             resume_offset=meta.get("metrics"),
         )
         conductor = Conductor(world, run, logger, log.write, meta)
+        interrupts.tell(conductor)
         engine = inline if config.engine == "inline" else local
         try:
-            with _signals(conductor, log.write):
-                finished = engine.run(world, conductor, checkpoint)
+            finished = engine.run(world, conductor, checkpoint)
         except KeyboardInterrupt:
             log.write(f"ended without saving again; go on from the newest checkpoint with: offbeat resume {run}")
             raise
@@ -172,28 +172,41 @@ def _load_shared(world: World, checkpoint: Path | None, init_from: Path | None) 
     return meta
 
 
-@contextmanager
-def _signals(conductor: Conductor, say: Callable[[str], None]) -> Iterator[None]:
+class _Interrupts:
     """Ctrl-C and SIGTERM save and end the run; a second one ends it without waiting for that."""
-    received = 0
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        name = signal.Signals(number).name
-        if received == 1:
-            conductor.ask_to_stop(name)
-            say(f"{name}: saving, then stopping; once more ends the run at once")
-        elif received == 2:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._received: list[str] = []
+        self._conductor: Conductor | None = None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """What Python calls between two instructions of the main thread."""
+        self._received.append(signal.Signals(number).name)
+        if len(self._received) == 1:
+            if self._conductor is not None:
+                self._conductor.ask_to_stop(self._received[0])
+            self._say(f"{self._received[0]}: saving, then stopping; once more ends the run at once")
+        elif len(self._received) == 2:
             raise KeyboardInterrupt
 
+    def tell(self, conductor: Conductor) -> None:
+        """Whom to ask from now on; also passes on a signal that came before."""
+        self._conductor = conductor
+        if self._received:
+            conductor.ask_to_stop(self._received[0])
+
+
+@contextmanager
+def _signals(say: Callable[[str], None]) -> Iterator[_Interrupts]:
+    """The signals of this process go to the object that this gives."""
+    interrupts = _Interrupts(say)
     try:
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, interrupts.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: the caller's signals are its own
-        yield
-        return
+        before = {}
     try:
-        yield
+        yield interrupts
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -30,9 +30,6 @@ class Roles(Protocol):
 def run_rounds(roles: Roles, conductor: Conductor) -> bool:
     """Rounds until the learner is finished or the conductor stops; saves at the end. True if finished."""
     while True:
-        if conductor.stop_reason is not None:
-            conductor.save(roles.save)
-            return False
         roles.act()
         status = roles.learn()
         roles.pump()
@@ -47,5 +44,8 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
                 roles.evaluate(conductor.evaluations + 1_000_000, conductor.point())
             roles.pump()
             return True
+        if conductor.stop_reason is not None:  # looked at after a round: roles that never worked have nothing to save
+            conductor.save(roles.save)
+            return False
         if conductor.checkpoint_due():
             conductor.save(roles.save)
