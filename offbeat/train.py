@@ -112,7 +112,7 @@ def _run(
     layout = plan_layout(config, spec, agent)
     weights = flat_size(agent.network)
     processes = 1 if config.engine == "inline" else 3 + config.actor.workers
-    check_resources(config, layout.nbytes() + processes * PROCESS_BYTES + 16 * weights * 4, run)
+    check_resources(config, layout.nbytes() + 16 * weights * 4, run, roles_bytes=processes * PROCESS_BYTES)
     run.mkdir(parents=True, exist_ok=True)
     with closing(open_log(run, "main", echo=sys.stdout)) as log, _signals(log.write) as interrupts:
         log.write(f"{'resuming' if checkpoint else 'run'} {run}")

@@ -210,17 +210,17 @@ def check_run_folder(path: Path) -> None:
         )
 
 
-def check_resources(config: RunConfig, needed_bytes: int, out: Path) -> None:
+def check_resources(config: RunConfig, needed_bytes: int, out: Path, *, roles_bytes: int = 0) -> None:
     """Refuse a run that fits neither the memory nor the disk.
 
-    ``needed_bytes``: shared memory of the streams and weights. Disk: the checkpoints kept (and one being written) with
-    the streams in them where they are saved, plus 64 MiB for logs.
+    ``needed_bytes``: streams and weights; ``roles_bytes``: what the processes take besides. Disk: the checkpoints kept
+    (and one being written) with the streams in them where they are saved, plus 64 MiB for logs.
     """
-    available = available_memory()
-    if needed_bytes > available:
+    memory, available = needed_bytes + roles_bytes, available_memory()
+    if memory > available:
         raise UserError(
-            f"the run needs {needed_bytes / GIB:.2f} GiB of memory for its streams and {available / GIB:.2f} GiB are "
-            f"available; lower replay.capacity or actor.envs_per_worker"
+            f"the run needs {memory / GIB:.2f} GiB of memory for its streams and roles and {available / GIB:.2f} GiB "
+            f"are available; lower replay.capacity, actor.envs_per_worker or actor.workers"
         )
     checkpoint = config.checkpoint
     saved = needed_bytes if checkpoint.replay and needed_bytes <= checkpoint.max_replay_gb * GIB else 0
