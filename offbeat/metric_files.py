@@ -17,6 +17,9 @@ COUNTERS = frozenset({
 })  # fmt: skip
 """Names whose last value stands for a period; names ending in ``_s`` are summed, all others averaged."""
 
+MOST_KEPT_BYTES = 64 << 20
+"""Lines that a full disk did not take are kept in memory up to so many bytes."""
+
 
 class AppendFile:
     """A text file that is only ever appended to, in chunks, and can be cut back to a remembered length."""
@@ -28,7 +31,7 @@ class AppendFile:
         """
         self.path = path
         self._chunk_bytes = chunk_bytes
-        self._pending: list[str] = []
+        self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._file = open(path, "r+b" if path.exists() else "w+b", buffering=0)  # noqa: SIM115
         length = self._file.seek(0, 2)
@@ -43,24 +46,31 @@ class AppendFile:
 
     def write(self, line: str) -> None:
         """Append one line (without its line end)."""
-        self._pending.append(line + "\n")
-        self._pending_bytes += len(line) + 1
+        data = f"{line}\n".encode()
+        self._pending.append(data)
+        self._pending_bytes += len(data)
         if self._pending_bytes >= self._chunk_bytes:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the operating system in one write."""
-        data = "".join(self._pending).encode()
+        """Hand everything to the operating system in one write. What a full disk does not take waits for the next."""
+        data, start = b"".join(self._pending), self._written
         self._pending.clear()
-        self._pending_bytes = 0
-        view = memoryview(data)
-        while view:
-            count = self._file.write(view) or 0
-            self._written += count
-            view = view[count:]
+        try:
+            while self._written < start + len(data):
+                self._written += self._file.write(memoryview(data)[self._written - start :]) or 0
+        except OSError:
+            whole = data.rfind(b"\n", 0, self._written - start) + 1
+            self._written = start + whole
+            self._file.truncate(self._written)
+            self._file.seek(self._written)
+            if len(data) - whole > MOST_KEPT_BYTES:
+                raise
+            self._pending.append(data[whole:])
+        self._pending_bytes = start + len(data) - self._written
 
     def offset(self) -> int:
-        """Bytes of the file once everything so far is on it (flushes)."""
+        """Bytes of the file once everything that the disk takes is on it (flushes)."""
         self.flush()
         return self._written
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -28,8 +29,9 @@ class RunLog:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + f".{int(now % 1 * 1000):03d}"
         lines = "".join(f"{stamp} {self.role} {line}\n" for line in text.splitlines() or [""])
         data = lines.encode(errors="backslashreplace")
-        while data:
-            data = data[os.write(self._file, data) :]
+        with suppress(OSError):  # a full disk ends no run; the line still goes to the terminal
+            while data:
+                data = data[os.write(self._file, data) :]
         if self._echo is not None:
             # A live dashboard puts itself in the place of sys.stdout, to print above its panel.
             print(text, file=sys.stdout if self._echo is sys.__stdout__ else self._echo, flush=True)
