@@ -1,0 +1,79 @@
+"""Small parts that tests of roles share: configurations, private weights, metrics kept in a list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offbeat.agents.make import make_agent
+from offbeat.config import RunConfig, apply_overrides, from_dict
+from offbeat.envs.registry import env_spec
+from offbeat.networks.flat import flat_size
+from offbeat.runtime.params import ParamStore, param_arrays
+from offbeat.runtime.world import World, make_world, plan_layout
+
+
+class Metrics:
+    """Keeps every record."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, dict[str, float]]] = []
+
+    def write(self, kind: str, values: dict[str, float]) -> None:
+        """Remember one record."""
+        self.records.append((kind, dict(values)))
+
+    def of(self, kind: str) -> list[dict[str, float]]:
+        """All records of that kind."""
+        return [values for name, values in self.records if name == kind]
+
+
+class StopAfter:
+    """Says stop from the n-th look on; by default never."""
+
+    def __init__(self, looks: int = 1_000_000_000) -> None:
+        self.left = looks
+
+    def is_set(self) -> bool:
+        """Whether it is over."""
+        self.left -= 1
+        return self.left < 0
+
+
+def private_params(size: int) -> ParamStore:
+    """A store of weights in this process's own memory."""
+    return ParamStore({name: np.zeros(spec.shape, spec.dtype) for name, spec in param_arrays(size).items()})
+
+
+def small_config(**overrides: Any) -> RunConfig:
+    """Catch with 4 environments of one actor, batches of 2 unrolls x 5 rows; ``a__b`` stands for ``a.b``."""
+    config = from_dict({
+        "device": "cpu",
+        "engine": "inline",
+        "total_frames": 400,
+        "env": {"id": "toy/catch", "length": 6},
+        "agent": {"hidden_size": [8], "core": "lstm", "core_size": 4, "last_action": True, "last_reward": True},
+        "actor": {"workers": 1, "envs_per_worker": 4},
+        "learner": {"batch_size": 2, "unroll_length": 5},
+        "evaluation": {"every_frames": 0, "episodes": 4, "envs": 2},
+        "log": {"tensorboard": False, "dashboard": False},
+    })  # fmt: skip
+    return apply_overrides(config, [(key.replace("__", "."), value) for key, value in overrides.items()])
+
+
+def small_world(folder: Path, config: RunConfig | None = None) -> World:
+    """Everything that the roles of ``config`` share."""
+    config = config or small_config()
+    spec = env_spec(config.env)
+    agent = make_agent(config.agent_name, config.agent, spec, "cpu")
+    return make_world(config, spec, plan_layout(config, spec, agent), flat_size(agent.network), folder / "run.log")
+
+
+def same_arrays(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Both hold the same arrays, bit for bit."""
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(np.asarray(one[name]), np.asarray(other[name]), err_msg=name)
+
