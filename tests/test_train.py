@@ -1,0 +1,172 @@
+"""Whole runs in this process: what a seed decides, what engines agree on, and what an agent's mistakes do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from offbeat.agents import noop
+from offbeat.checkpoint import load, newest
+from offbeat.config import RunConfig, apply_overrides, load_preset
+from offbeat.errors import UserError
+from offbeat.runtime.learner import NonFinite
+from offbeat.train import default_folder, resume, train
+from offbeat.types import LossOutput, Unroll
+from offbeat.verify import compare_checkpoints, verify_resume
+
+UPDATES = 200
+ROWS = 20
+"""Rows of a batch."""
+
+
+def catch(out: Path, updates: int = 40, **overrides: Any) -> RunConfig:
+    """A few updates on Catch with 2 workers; ``a__b`` stands for ``a.b``."""
+    options = {
+        "out": str(out), "engine": "inline", "total_frames": updates * ROWS, "device": "cpu",
+        "actor.workers": 2, "actor.envs_per_worker": 4, "learner.batch_size": 4, "learner.unroll_length": 5,
+        "evaluation.every_frames": 0, "evaluation.at_end": False,
+    }  # fmt: skip
+    options |= {name.replace("__", "."): value for name, value in overrides.items()}
+    return apply_overrides(load_preset("debug"), options.items())
+
+
+LSTM = {"agent__core": "lstm", "agent__core_size": 8, "agent__last_action": True, "agent__last_reward": True}
+
+
+@pytest.mark.parametrize("core", [{}, LSTM], ids=["feed-forward", "lstm"])
+def test_inline_and_lockstep_give_the_same_weights_bit_for_bit(core: dict[str, Any], tmp_path: Path) -> None:
+    inline = train(catch(tmp_path / "inline", UPDATES, **core))
+    lockstep = train(catch(tmp_path / "lockstep", UPDATES, engine="local", deterministic=True, **core))
+    assert inline.updates == lockstep.updates == UPDATES
+    result = compare_checkpoints(inline.run, lockstep.run)
+    assert result.equal, result.differing
+    assert result.arrays > 30
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    runs = [train(catch(tmp_path / name, seed=seed)).run for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    assert compare_checkpoints(runs[0], runs[1]).equal
+    different = compare_checkpoints(runs[0], runs[2]).differing
+    assert any("weights/" in name for name in different)
+    assert not any(name.startswith("counter") for name in different)
+
+
+def test_a_run_that_is_resumed_ends_like_one_that_was_longer(tmp_path: Path) -> None:
+    whole = train(catch(tmp_path / "whole", 40, learner__schedule="constant"))
+    half = train(catch(tmp_path / "half", 20, learner__schedule="constant"))
+    assert half.agent_steps == 20 * ROWS
+    resumed = resume(half.run, total_frames=40 * ROWS)
+    assert resumed.finished
+    result = compare_checkpoints(whole.run, resumed.run)
+    assert result.equal, result.differing
+
+
+@pytest.mark.parametrize(("engine", "core", "kills"), [("inline", LSTM, 2), ("local", {}, 1)])
+def test_killed_and_resumed_equals_never_killed(engine: str, core: dict[str, Any], kills: int, tmp_path: Path) -> None:
+    config = catch(tmp_path / "unused", UPDATES, engine=engine, **core)
+    assert verify_resume(replace(config, out=""), kills=kills, folder=tmp_path)
+
+
+@dataclass(frozen=True)
+class Failing:
+    """An agent factory whose agent's loss is not finite in the updates that ``bad`` names."""
+
+    bad: frozenset[int]
+    gradient: bool
+    """Whether the gradient is not finite either."""
+
+    def __call__(self, config: Any, spec: Any, device: Any) -> noop.Agent:
+        """Make one."""
+        return FailingAgent(self, spec, device)
+
+
+class FailingAgent(noop.Agent):
+    """Counts its losses; its weights move by Adam's step in each good update."""
+
+    def __init__(self, failing: Failing, spec: Any, device: Any) -> None:
+        super().__init__(noop.Config(), spec, device)
+        self.failing, self.calls = failing, 0
+
+    def loss(self, batch: Unroll, progress: float) -> LossOutput:
+        """The only weight, or NaN."""
+        self.calls += 1
+        weight = self.network.get_parameter("unused").sum()
+        if self.calls not in self.failing.bad:
+            return LossOutput(weight, {})
+        return LossOutput(weight * torch.nan if self.failing.gradient else weight + torch.nan, {})
+
+
+@pytest.mark.parametrize("gradient", [True, False])
+def test_updates_that_are_not_finite_change_nothing_and_are_counted(gradient: bool, tmp_path: Path) -> None:
+    bad = frozenset({3, 7, 8, 20})
+    config = catch(tmp_path / "run", 30, agent="noop", learner__nonfinite_limit=3)
+    result = train(config, agent_factory=Failing(bad, gradient))
+    assert result.updates == 30 - len(bad)
+    found = newest(result.run)
+    assert found is not None
+    parts, meta = load(found)
+    assert meta["counters"]["skipped"] == len(bad)
+    assert float(parts["learner"]["optimiser/step"]) == result.updates
+    moved = torch.as_tensor(parts["learner"]["weights/unused"])
+    assert torch.isfinite(moved).all()
+    assert (moved != 0).all()
+
+
+def test_too_many_in_a_row_end_the_run_which_saves(tmp_path: Path) -> None:
+    config = catch(tmp_path / "run", agent="noop", learner__nonfinite_limit=3)
+    with pytest.raises(NonFinite, match=r"3 updates in a row .* \(loss nan, gradient norm 1\)"):
+        train(config, agent_factory=Failing(frozenset({5, 6, 9, 10, 11}), False))
+    found = newest(tmp_path / "run")
+    assert found is not None
+    _, meta = load(found)
+    assert meta["counters"]["updates"] == 6
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines].count("ledger") == 1
+
+
+def test_weights_of_another_run_are_where_a_new_one_starts(tmp_path: Path) -> None:
+    first = train(catch(tmp_path / "first"))
+    still = catch(tmp_path / "second", 2, learner__learning_rate=0.0, seed=9)
+    second = train(still, init_from=first.run)
+    a, b = newest(first.run), newest(second.run)
+    assert a is not None and b is not None
+    old, new = load(a)[0]["learner"], load(b)[0]["learner"]
+    names = [name for name in old if name.startswith("weights/")]
+    assert all(torch.equal(torch.as_tensor(old[name]), torch.as_tensor(new[name])) for name in names)
+    assert second.updates == 2
+
+
+def test_what_cannot_be_resumed_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run folder"):
+        resume(tmp_path)
+    (tmp_path / "config.toml").write_text("")
+    with pytest.raises(UserError, match="no complete checkpoint"):
+        resume(tmp_path)
+
+
+def test_default_folders_are_never_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["offbeat.train"], "time", lambda: 1234.5)  # offbeat.train is also a function
+    first = default_folder("toy/catch")
+    assert first == Path("results/toy_catch_1234")
+    first.mkdir(parents=True)
+    assert default_folder("toy/catch") == Path("results/toy_catch_1234_2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["inline", "local"])
+@pytest.mark.parametrize("core", [{}, LSTM], ids=["feed-forward", "lstm"])
+@pytest.mark.parametrize("env", ["toy/catch", "Pong"])
+def test_ten_kills(env: str, core: dict[str, Any], engine: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"engine": engine, "total_frames": 400_000} | core
+    if env == "Pong":
+        options |= {"env__id": "Pong", "env__sticky": 0.25, "env__length": 20, "total_frames": 60_000}
+        options |= {"agent__feature_size": 32, "actor__envs_per_worker": 2}
+    config = catch(tmp_path / "unused", **options)
+    assert verify_resume(replace(config, out=""), kills=10, folder=tmp_path)
