@@ -7,6 +7,9 @@ version and copies again.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -18,9 +21,13 @@ SLOTS = 3
 
 
 class ParamStore:
-    """The weights [P] float32 of a run. ``arrays``: memory as ``param_arrays`` describes it, shared or private."""
+    """The weights [P] float32 of a run. ``arrays``: memory as ``param_arrays`` describes it, shared or private.
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+    ``guard``: a lock shared by all stores over the same arrays, for machines that reorder stores; see ``shm``.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], guard: AbstractContextManager[Any] | None = None) -> None:
+        self._guard = guard if guard is not None else nullcontext()
         self._slot, self._version, self._newest = arrays["slot"], arrays["version"], arrays["newest"]
         self._counts = arrays["counts"]
 
@@ -40,10 +47,12 @@ class ParamStore:
         if version <= self.version():
             raise ValueError(f"version={version}: must be greater than the published {self.version()}")
         slot = (int(self._newest[0]) % SLOTS + 1) % SLOTS
-        self._version[slot] = -1  # a reader that is still copying this slot sees that it changed
+        with self._guard:
+            self._version[slot] = -1  # a reader that is still copying this slot sees that it changed
         self._slot[slot] = flat.detach().cpu().numpy()
-        self._version[slot] = version
-        self._newest[0] = (version + 1) * SLOTS + slot
+        with self._guard:
+            self._version[slot] = version
+            self._newest[0] = (version + 1) * SLOTS + slot
         return True
 
     def pull(self, flat: torch.Tensor) -> int:
@@ -51,11 +60,15 @@ class ParamStore:
         if self.version() < 0:
             raise RuntimeError("no weights have been published yet")
         while True:
-            version, slot = divmod(int(self._newest[0]), SLOTS)
-            version -= 1
-            if self._version[slot] == version:
+            with self._guard:
+                version, slot = divmod(int(self._newest[0]), SLOTS)
+                version -= 1
+                whole = bool(self._version[slot] == version)
+            if whole:
                 flat.copy_(torch.from_numpy(self._slot[slot]))
-                if self._version[slot] == version:
+                with self._guard:
+                    whole = bool(self._version[slot] == version)
+                if whole:
                     return version
             self._counts[0] += 1
 
@@ -73,13 +86,13 @@ def param_arrays(size: int) -> dict[str, ArraySpec]:
 class SharedParams:
     """A ``ParamStore`` whose memory travels to child processes at spawn."""
 
-    def __init__(self, size: int) -> None:
-        self._memory = SharedArrays(param_arrays(size))
-        self.store = ParamStore(self._memory.arrays)
+    def __init__(self, size: int, guard: AbstractContextManager[Any] | None = None) -> None:
+        self._memory, self._guard = SharedArrays(param_arrays(size)), guard
+        self.store = ParamStore(self._memory.arrays, guard)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"memory": self._memory}
+    def __getstate__(self) -> dict[str, Any]:
+        return {"memory": self._memory, "guard": self._guard}
 
-    def __setstate__(self, state: dict[str, SharedArrays]) -> None:
-        self._memory = state["memory"]
-        self.store = ParamStore(self._memory.arrays)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._memory, self._guard = state["memory"], state["guard"]
+        self.store = ParamStore(self._memory.arrays, self._guard)

@@ -125,7 +125,7 @@ def make_world(
         spec=spec,
         layout=layout,
         memory=SharedArrays(layout.arrays()),
-        params=SharedParams(weights),
+        params=SharedParams(weights, make_guard()),
         board=SharedArrays(BOARD),
         beats=SharedArrays({"beat": ArraySpec((len(roles),), "float64")}),
         bells={role: Bell() for role in roles},
