@@ -18,7 +18,7 @@ class CategoricalHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [..., A] float32."""
-        return self.linear(features).float()
+        return _in_float32(self.linear, features)
 
 
 class GaussianHead(nn.Module):
@@ -47,7 +47,7 @@ class GaussianHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(mean, log_std), each [..., K] float32, K = number of action components."""
-        mean = self.centre + self.half_range * self.linear(features).float()
+        mean = self.centre + self.half_range * _in_float32(self.linear, features)
         return mean, (self.log_std + self.half_range.log()).expand_as(mean)
 
 
@@ -61,7 +61,15 @@ class ValueHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Values [...] float32."""
-        return self.linear(features).squeeze(-1).float()
+        return _in_float32(self.linear, features).squeeze(-1)
+
+
+def _in_float32(linear: nn.Linear, features: Tensor) -> Tensor:
+    """``linear`` without autocast: bfloat16 values near 2 come in steps of 1/64, as large as their change in a step."""
+    if not torch.is_autocast_enabled(features.device.type):
+        return linear(features)
+    with torch.autocast(features.device.type, enabled=False):
+        return linear(features.float())
 
 
 def _scaled_linear(input_size: int, output_size: int, scale: float) -> nn.Linear:

@@ -34,3 +34,15 @@ def test_heads_give_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         assert CategoricalHead(8, 5)(features).dtype == torch.float32
         assert ValueHead(8)(features).dtype == torch.float32
+
+
+def test_values_and_logits_are_not_rounded_under_autocast() -> None:
+    features = torch.full((3, 4), 0.5, dtype=torch.bfloat16)
+    head = ValueHead(4)
+    with torch.no_grad():
+        head.linear.weight.copy_(torch.tensor([[1.0, 1.0, 1.0, 1.0 + 2**-8]]))
+        head.linear.bias.zero_()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = head(features)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, torch.full((3,), 2.0 + 2**-9), rtol=0, atol=0)
