@@ -1,90 +1,121 @@
-"""Versioned weights under one publisher and two readers in other processes."""
+"""Versioned weights: readers get whole vectors, the newest ones, and never an older one after a newer one."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from typing import Any
+import threading
 
-import numpy as np
 import pytest
 import torch
 
-from offbeat.runtime.params import SLOTS, ParamStore, SharedParams, param_arrays
-from offbeat.runtime.shm import make_guard
+from offbeat.runtime.params import SLOTS, SharedParams
+from tests.runtime.parts import private_params
 
-SIZE = 60_000
-PULLS = 1500
-
-
-def private(size: int) -> ParamStore:
-    """A store over this process's own memory."""
-    return ParamStore({name: np.zeros(spec.shape, spec.dtype) for name, spec in param_arrays(size).items()})
+SIZE = 40_000
+"""Weights: large enough that copying lets other threads run in the middle."""
 
 
-def read_for_a_while(params: SharedParams, ended: Any) -> None:
-    """Pull again and again; exit code 3 for a torn vector, 4 for a version that went back."""
-    flat, last = torch.zeros(SIZE), -1
-    for _ in range(PULLS):
-        version = params.store.pull(flat)
-        if float(flat.min()) != version or float(flat.max()) != version:
-            os._exit(3)
-        if version < last:
-            os._exit(4)
-        last = version
-    with ended.get_lock():
-        ended.value += 1
+def test_a_reader_gets_the_newest_vector_and_its_version() -> None:
+    store, flat = private_params(5), torch.zeros(5)
+    assert store.version() == -1
+    for version in (0, 1, 2, 7, 8, 1000, 1_000_000):
+        assert store.publish(torch.full((5,), float(version)), version)
+        assert store.version() == version
+        assert store.pull(flat) == version
+        assert (flat == version).all()
+    assert store.retries == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("forced", [False, True], ids=["fences", "locks"])
-def test_nobody_ever_sees_a_torn_vector(forced: bool) -> None:
-    torch.set_num_threads(1)
-    fork = multiprocessing.get_context("fork")
-    params = SharedParams(SIZE, make_guard(force=forced))
+def test_nothing_to_pull_before_the_first_publication() -> None:
+    with pytest.raises(RuntimeError, match="no weights have been published"):
+        private_params(3).pull(torch.zeros(3))
+
+
+def test_versions_must_grow() -> None:
+    store, flat = private_params(3), torch.zeros(3)
+    store.publish(torch.ones(3), 4)
+    for old in (4, 3, -1):
+        with pytest.raises(ValueError, match=f"version={old}: must be greater than the published 4"):
+            store.publish(torch.full((3,), 9.0), old)
+    assert store.pull(flat) == 4
+    assert (flat == 1).all(), "a refused publication leaves the weights"
+
+
+def test_the_publisher_keeps_no_reference_to_its_vector() -> None:
+    store, flat, own = private_params(3), torch.zeros(3), torch.ones(3, requires_grad=True)
+    store.publish(own, 0)
+    with torch.no_grad():
+        own.fill_(5.0)
+    store.pull(flat)
+    assert (flat == 1).all()
+    with torch.no_grad():
+        flat.fill_(7.0)
+    again = torch.zeros(3)
+    store.pull(again)
+    assert (again == 1).all()
+
+
+class Interrupting:
+    """A target whose first copies are overtaken by ``publications`` of the publisher."""
+
+    def __init__(self, store: object, publications: int, times: int) -> None:
+        self.store, self.publications, self.times = store, publications, times
+        self.seen = torch.zeros(8)
+        self.next = 1
+
+    def copy_(self, values: torch.Tensor) -> None:
+        """Half a vector, then the publisher's turn, then the rest."""
+        half = len(self.seen) // 2
+        self.seen[:half] = values[:half]
+        if self.times:
+            self.times -= 1
+            for _ in range(self.publications):
+                self.store.publish(torch.full((8,), float(self.next)), self.next)  # type: ignore[attr-defined]
+                self.next += 1
+        self.seen[half:] = values[half:]
+
+
+@pytest.mark.parametrize(
+    ("publications", "retries", "expected"), [(1, 0, 0), (SLOTS - 1, 0, 0), (SLOTS, 2, 2 * SLOTS), (SLOTS + 1, 2, 8)]
+)
+def test_an_overtaken_copy_is_made_again(publications: int, retries: int, expected: int) -> None:
+    """Fewer publications than slots never touch the slot that is being read; more make the reader copy again."""
+    store = private_params(8)
+    store.publish(torch.zeros(8), 0)
+    target = Interrupting(store, publications, times=2)
+    version = store.pull(target)  # type: ignore[arg-type]
+    assert (target.seen == version).all(), f"torn: {target.seen.tolist()}"
+    assert (version, store.retries) == (expected, retries)
+
+
+def test_reading_threads_never_see_a_mixed_vector() -> None:
+    params = SharedParams(SIZE)
     params.store.publish(torch.zeros(SIZE), 0)
-    ended = fork.Value("i", 0)
-    readers = [fork.Process(target=read_for_a_while, args=(params, ended), daemon=True) for _ in range(2)]
+    done = threading.Event()
+    problems: list[str] = []
+    pulls = [0, 0]
+
+    def read(index: int) -> None:
+        flat, before = torch.zeros(SIZE), -1
+        while not done.is_set() or pulls[index] < 10:
+            version = params.store.pull(flat)
+            if not bool((flat == version).all()):
+                problems.append(f"version {version} has weights from {flat.min()} to {flat.max()}")
+            if version < before:
+                problems.append(f"version {version} after {before}")
+            before = version
+            pulls[index] += 1
+
+    readers = [threading.Thread(target=read, args=(index,)) for index in range(2)]
     for reader in readers:
         reader.start()
-    version = 0
-    while ended.value < len(readers) and all(reader.exitcode in (None, 0) for reader in readers):
-        version += 1
-        params.store.publish(torch.full((SIZE,), float(version)), version)
+    flat = torch.zeros(SIZE)
+    for version in range(1, 1500):
+        flat.fill_(version)
+        params.store.publish(flat, version)
+    done.set()
     for reader in readers:
-        reader.join(60)
-    assert [reader.exitcode for reader in readers] == [0, 0]
-    assert params.store.version() == version
-
-
-def test_a_reader_that_is_overtaken_copies_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = private(4)
-    store.publish(torch.full((4,), 1.0), 1)
-    flat, real = torch.zeros(4), torch.Tensor.copy_
-    overtaken = []
-
-    def slow_copy(self: torch.Tensor, source: torch.Tensor, *rest: Any) -> torch.Tensor:
-        if not overtaken:
-            overtaken.append(True)
-            for version in range(2, 2 + SLOTS):
-                store.publish(torch.full((4,), float(version)), version)
-        return real(self, source, *rest)
-
-    monkeypatch.setattr(torch.Tensor, "copy_", slow_copy)
-    assert store.pull(flat) == SLOTS + 1
-    assert flat.tolist() == [SLOTS + 1.0] * 4
-    assert store.retries == 1
-
-
-def test_versions_only_grow() -> None:
-    store = private(2)
-    assert store.version() == -1
-    with pytest.raises(RuntimeError, match="no weights have been published"):
-        store.pull(torch.zeros(2))
-    assert store.publish(torch.ones(2), 0)
-    assert store.publish(torch.full((2,), 3.0), 7)
-    with pytest.raises(ValueError, match="version=7"):
-        store.publish(torch.ones(2), 7)
-    flat = torch.zeros(2)
-    assert store.pull(flat) == 7 == store.version()
-    assert flat.tolist() == [3.0, 3.0]
+        reader.join(timeout=60)
+    assert not problems, problems[:3]
+    assert min(pulls) >= 10
+    final = torch.zeros(SIZE)
+    assert params.store.pull(final) == 1499
