@@ -76,4 +76,3 @@ def same_arrays(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_array_equal(np.asarray(one[name]), np.asarray(other[name]), err_msg=name)
-
