@@ -144,16 +144,15 @@ def _run(
             logger.close()
         world.store.check_ledger()
         _say_goodbye(run, conductor, finished, log.write)
-        status = logger.status
-        return RunResult(
-            run,
-            finished,
-            conductor.frames,
-            conductor.agent_steps,
-            conductor.updates,
-            status.return_mean,
-            status.eval_mean,
-        )
+        return _result(run, conductor, finished)
+
+
+def _result(run: Path, conductor: Conductor, finished: bool) -> RunResult:
+    """What the caller of a run is told."""
+    status = conductor.logger.status
+    return RunResult(
+        run, finished, conductor.frames, conductor.agent_steps, conductor.updates, status.return_mean, status.eval_mean
+    )
 
 
 def _load_shared(world: World, checkpoint: Path | None, init_from: Path | None) -> dict[str, Any]:
