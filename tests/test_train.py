@@ -164,9 +164,9 @@ def test_default_folders_are_never_taken_twice(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("core", [{}, LSTM], ids=["feed-forward", "lstm"])
 @pytest.mark.parametrize("env", ["toy/catch", "Pong"])
 def test_ten_kills(env: str, core: dict[str, Any], engine: str, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"engine": engine, "total_frames": 400_000} | core
+    options: dict[str, Any] = {"engine": engine, "total_frames": 30_000} | core
     if env == "Pong":
-        options |= {"env__id": "Pong", "env__sticky": 0.25, "env__length": 20, "total_frames": 60_000}
+        options |= {"env__id": "Pong", "env__sticky": 0.25, "env__length": 20, "total_frames": 40_000}
         options |= {"agent__feature_size": 32, "actor__envs_per_worker": 2}
     config = catch(tmp_path / "unused", **options)
     assert verify_resume(replace(config, out=""), kills=10, folder=tmp_path)
