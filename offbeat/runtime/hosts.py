@@ -147,7 +147,7 @@ class ActorHost:
         if part is not None and not free:
             self._load(part)
         stop = Stop(world, world.heart(self.name))
-        writer = StoreWriter(world.store, wait, world.paused, world.bells["learner"])
+        writer = StoreWriter(world.store, wait, world.paused, world.bells["learner"], streams)
         self._loop = run_actor(self.envs, self._as_policy(), writer, metrics, stop, self.work)
 
     def _as_policy(self) -> Policy:

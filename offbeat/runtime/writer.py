@@ -11,15 +11,22 @@ from offbeat.replay.streams import StreamStore
 from offbeat.runtime.shm import Bell, Wait
 from offbeat.types import ArrayDict
 
+MOST_HELD = 256
+"""Blocks of single streams that a writer keeps by itself, at most."""
+
 
 class StoreWriter:
     """Appends blocks to a store, waiting for room; one per actor.
+
+    A block of only part of the actor's streams (environments that step in part) is held back rather than waited for
+    while another stream of the actor has room: the learner may be waiting for just that one.
 
     Args:
         store: the streams.
         wait: how to wait; None: never (a full fifo is an error then).
         paused: whether writers must hold still.
         reader: rung after each append.
+        owned: all streams of the actor; None: those of any block.
     """
 
     def __init__(
@@ -28,26 +35,48 @@ class StoreWriter:
         wait: Wait | None,
         paused: Callable[[], bool] | None = None,
         reader: Bell | None = None,
+        owned: np.ndarray | None = None,
     ) -> None:
-        self._store, self._wait, self._reader = store, wait, reader
+        self._store, self._wait, self._reader, self._owned = store, wait, reader, owned
         self._paused = paused or (lambda: False)
+        self._held: list[StreamBlock] = []
 
     def append(self, block: StreamBlock) -> None:
         """Append; waits while a fifo still needs the rows that would be overwritten."""
+        if not self._held and self._fits(block):
+            self._put(block)
+            return
+        if self._wait is None:
+            length = block.columns["reward"].shape[1]
+            raise RuntimeError(
+                f"no room for {length} rows and nobody to make some: batch_size does not divide the streams"
+            )
+        partial = self._owned is not None and len(block.streams) < len(self._owned)
+        self._held += _split(block) if partial else [block]
+        self._wait.until("room", self._may_go_on)
+
+    def _fits(self, block: StreamBlock) -> bool:
         length = block.columns["reward"].shape[1]
+        return not self._paused() and bool((self._store.room(block.streams) >= length).all())
 
-        def room() -> bool:
-            return not self._paused() and bool((self._store.room(block.streams) >= length).all())
-
-        if not room():
-            if self._wait is None:
-                raise RuntimeError(
-                    f"no room for {length} rows and nobody to make some: batch_size does not divide the streams"
-                )
-            self._wait.until("room", room)
+    def _put(self, block: StreamBlock) -> None:
         self._store.append(block)
         if self._reader is not None:
             self._reader.ring()
+
+    def _may_go_on(self) -> bool:
+        """Append what fits of the held blocks, in order; whether all did, or another stream must be filled first."""
+        stuck: set[int] = set()
+        for block in list(self._held):
+            if stuck.isdisjoint(block.streams.tolist()) and self._fits(block):
+                self._put(block)
+                self._held = [other for other in self._held if other is not block]
+            else:
+                stuck.update(block.streams.tolist())
+        if not self._held or self._owned is None:
+            return not self._held
+        room = self._store.room(self._owned) >= self._store.layout.block
+        return bool(room.any()) and not self._paused() and len(self._held) < MOST_HELD
 
     def produced(self, streams: np.ndarray) -> None:
         """Count one produced row for each of these streams."""
@@ -56,3 +85,20 @@ class StoreWriter:
     def attach(self, streams: np.ndarray) -> ArrayDict | None:
         """Take over streams; the open rows of an earlier writer if there are any."""
         return self._store.attach(streams)
+
+
+def _split(block: StreamBlock) -> list[StreamBlock]:
+    """One block per stream, with memory of its own."""
+    parts = []
+    for index in range(len(block.streams)):
+        own = block.core_stream == index
+        part = StreamBlock(
+            streams=block.streams[index : index + 1].copy(),
+            columns={name: values[index : index + 1].copy() for name, values in block.columns.items()},
+            open_row={name: values[index : index + 1].copy() for name, values in block.open_row.items()},
+            core_stream=np.zeros(int(own.sum()), np.int64),
+            core_row=block.core_row[own],
+            core_state={name: values[own] for name, values in block.core_state.items()},
+        )
+        parts.append(part)
+    return parts

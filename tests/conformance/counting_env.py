@@ -21,19 +21,19 @@ def counting_spec(config: EnvConfig) -> EnvSpec:
     return replace(spec, observation=observation, frame_stack=STACK, stacked=(FRAME,))
 
 
-SPREAD = 6
-"""Rows that one environment may be ahead of another that steps in the same batches."""
+SPREAD = 60
+"""Rows that one environment may be ahead of another that steps in the same batches: more than a fifo lets it."""
 
 
 class CountingFrames:
     """``num_envs`` counting environments. With a smaller ``batch_size`` ``recv`` gives some of them in random order."""
 
-    def __init__(self, config: EnvConfig, num_envs: int, batch_size: int | None = None) -> None:
+    def __init__(self, config: EnvConfig, num_envs: int, batch_size: int | None = None, spread: int = SPREAD) -> None:
         self.spec = counting_spec(config)
         self.num_envs, self.batch_size = num_envs, batch_size or num_envs
         together = self.batch_size == num_envs
         self._parts = [ToyVector(config, num_envs)] if together else [ToyVector(config, 1) for _ in range(num_envs)]
-        self._together = together
+        self._together, self._spread = together, spread
 
     def reset(self, seed: int) -> None:
         """All environments are ready with their first rows."""
@@ -47,8 +47,9 @@ class CountingFrames:
         """The next rows of all environments, or of ``batch_size`` of them."""
         if self._together:
             return _with_frames(self._parts[0].recv())
-        order = self._order.permutation(len(self._parts))
-        late = self._given[order] - self._given.min() < SPREAD
+        pace = self._order.random(len(self._parts)) * (1 + np.arange(len(self._parts)))  # some are slower by far
+        order = np.argsort(-pace)
+        late = self._given[order] - self._given.min() < self._spread
         drawn = np.concatenate([order[late], order[~late]])[: self.batch_size].tolist()
         self._given[drawn] += 1
         self._waiting = drawn

@@ -22,7 +22,7 @@ def test_the_roles_run_on_bytes_alone(batch: int, tmp_path: Path) -> None:
     work, store, records, wires = serial_engine.run(
         config,
         partial(CountingAgent, config.agent, spec, "cpu", allowed),
-        lambda count: CountingFrames(config.env, count, batch or None),
+        lambda count: CountingFrames(config.env, count, batch or None, spread=UNROLL),
     )
     assert work.updates * config.learner.batch_size * UNROLL == work.agent_steps >= config.total_frames
     store.settle()
