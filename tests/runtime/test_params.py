@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 
-from offbeat.runtime.params import SLOTS, SharedParams
+from offbeat.runtime.params import SLOTS, ParamStore, SharedParams, param_arrays
 from tests.runtime.parts import private_params
 
 SIZE = 40_000
@@ -85,6 +86,44 @@ def test_an_overtaken_copy_is_made_again(publications: int, retries: int, expect
     version = store.pull(target)  # type: ignore[arg-type]
     assert (target.seen == version).all(), f"torn: {target.seen.tolist()}"
     assert (version, store.retries) == (expected, retries)
+
+
+class Dying:
+    """Weights whose publisher dies in the middle of writing them into ``slot``."""
+
+    def __init__(self, slot: np.ndarray) -> None:
+        self.slot = slot
+        self.detach = self.cpu = lambda: self
+
+    def numpy(self) -> np.ndarray:
+        """Some of the numbers, then no more."""
+        self.slot[-3:] = 99.0
+        raise KeyboardInterrupt
+
+
+def test_a_slot_that_is_being_written_is_never_believed() -> None:
+    arrays = {name: np.zeros(spec.shape, spec.dtype) for name, spec in param_arrays(8).items()}
+    store = ParamStore(arrays)
+    store.publish(torch.zeros(8), 0)
+    reading = int(arrays["newest"][0]) % SLOTS
+    target = Interrupting(store, SLOTS - 1, times=1)
+    publish = target.copy_
+
+    def copy(values: torch.Tensor) -> None:
+        if not target.times:
+            publish(values)
+            return
+        target.times = 0
+        target.seen.copy_(values)
+        for version in range(1, SLOTS):
+            store.publish(torch.full((8,), float(version)), version)
+        with pytest.raises(KeyboardInterrupt):
+            store.publish(Dying(arrays["slot"][reading]), SLOTS)  # type: ignore[arg-type]
+        target.seen[-3:] = values[-3:]
+
+    target.copy_ = copy  # type: ignore[method-assign]
+    assert store.pull(target) == SLOTS - 1  # type: ignore[arg-type]
+    assert (target.seen == SLOTS - 1).all(), f"torn: {target.seen.tolist()}"
 
 
 def test_reading_threads_never_see_a_mixed_vector() -> None:
