@@ -1,0 +1,205 @@
+"""Batches of the learner: the mixture's own, in order, inline and worked ahead; what counts as a step learnt from."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from offbeat.replay.mixture import Mixture, ReplayConfig, SamplerConfig, make_mixture
+from offbeat.replay.streams import StreamStore
+from offbeat.runtime.batches import StreamBatches
+from offbeat.runtime.ports import Stopped
+from offbeat.runtime.shm import Bell, Wait
+from tests.replay.twin import Twin, vector_layout
+
+LENGTH = 5
+CPU = torch.device("cpu")
+FIFO = ReplayConfig(samplers=(SamplerConfig(max_pending=4),))
+UNIFORM = ReplayConfig(samplers=(SamplerConfig(kind="uniform"),))
+MIXED = ReplayConfig(samplers=(SamplerConfig(share=0.5, max_pending=4), SamplerConfig(kind="uniform", share=0.5)))
+
+
+class Streams:
+    """Two streams that hold random rows, and mixtures over them."""
+
+    def __init__(self, replay: ReplayConfig = FIFO, seed: int = 0) -> None:
+        fifos = sum(sampler.kind == "fifo" for sampler in replay.samplers)
+        layout = vector_layout(num_streams=2, capacity=60, num_cursors=fifos, state_grid=LENGTH, state_period=0)
+        self.store = StreamStore.allocate(layout)
+        self.mixture: Mixture = make_mixture(self.store, replay, 2, LENGTH, True, 0)
+        self.twin = Twin(layout, np.random.default_rng(seed))
+
+    def grow(self, blocks: int = 1) -> None:
+        """So many blocks for both streams."""
+        for _ in range(blocks):
+            for stream in (0, 1):
+                for _ in range(LENGTH):
+                    self.twin.step(stream)
+                self.store.add_produced(np.full(1, stream))
+                self.store.produced[stream] += LENGTH - 1
+            self.store.append(self.twin.block([0, 1], LENGTH))
+
+    def batches(self, **options: Any) -> StreamBatches:
+        """Batches of the mixture."""
+        return StreamBatches(self.mixture, self.store, CPU, **options)
+
+
+def test_inline_gives_what_the_mixture_gives_and_none_at_once() -> None:
+    streams, other = Streams(), Streams()
+    batches = streams.batches()
+    assert batches.next(1000.0) is None
+    for one in (streams, other):
+        one.grow(2)
+    for row in (0, LENGTH):
+        batch, expected = batches.next(0.0), other.mixture.sample()
+        assert batch is not None
+        assert expected is not None
+        assert batch.row.tolist() == [row, row]
+        assert torch.equal(batch.inputs.observation["observation"], expected.inputs.observation["observation"])
+        assert torch.equal(batch.reward, expected.reward)
+    assert batches.next(0.0) is None
+
+
+def test_only_what_is_done_counts_as_trained_on() -> None:
+    streams = Streams()
+    streams.grow(2)
+    batches = streams.batches()
+    first, second = batches.next(0.0), batches.next(0.0)
+    assert first is not None
+    assert second is not None
+    assert batches.steps() == 0
+    batches.done(first)
+    assert batches.steps() == 2 * LENGTH
+    ledger = streams.store.ledger()
+    assert (ledger["fifo0/trained"], ledger["fifo0/pending"]) == (2 * LENGTH, 2 * LENGTH)
+    batches.done(second)
+    assert batches.steps() == 4 * LENGTH
+    assert streams.store.ledger()["fifo0/trained"] == 4 * LENGTH
+
+
+def test_steps_of_a_mixture_count_the_fifo_rows_only() -> None:
+    streams = Streams(MIXED)
+    streams.grow(3)
+    batches = streams.batches(trained=70)
+    batch = batches.next(0.0)
+    assert batch is not None
+    assert sorted(batch.source.tolist()) == [0, 1]
+    assert batches.steps() == 70
+    batches.done(batch)
+    assert batches.steps() == 70 + LENGTH
+
+
+def test_steps_without_a_fifo_count_stored_rows_from_where_the_run_was() -> None:
+    streams = Streams(UNIFORM)
+    batches = streams.batches()
+    streams.grow(2)
+    assert batches.steps() == 4 * LENGTH
+    batch = batches.next(0.0)
+    assert batch is not None
+    batches.done(batch)
+    assert batches.steps() == 4 * LENGTH, "learning from rows again makes no new steps"
+    resumed = streams.batches(trained=1000)
+    assert resumed.steps() == 1000
+    streams.grow(1)
+    assert resumed.steps() == 1000 + 2 * LENGTH
+
+
+def test_a_resumed_fifo_run_goes_on_counting() -> None:
+    streams = Streams()
+    streams.grow(1)
+    batches = streams.batches(trained=300)
+    assert batches.steps() == 300
+    batch = batches.next(0.0)
+    assert batch is not None
+    batches.done(batch)
+    assert batches.steps() == 300 + 2 * LENGTH
+
+
+def test_the_thread_gives_the_same_batches_in_the_same_order() -> None:
+    streams, other = Streams(MIXED), Streams(MIXED)
+    for one in (streams, other):
+        one.grow(4)
+    bell, writer = Bell(), Bell()
+    batches = streams.batches(wait=Wait(bell, lambda: False), writers=[writer], prefetch=2)
+    try:
+        for _ in range(8):
+            batch = batches.next(30.0)
+            assert batch is not None
+            expected = other.mixture.sample()
+            assert expected is not None
+            for name in ("stream", "row", "source", "reward"):
+                assert torch.equal(getattr(batch, name), getattr(expected, name))
+            batches.done(batch)
+        assert writer.wait(30.0), "writers hear that there is room"
+        streams.grow(1)
+        bell.ring()
+        for _ in range(2):
+            assert batches.next(30.0) is not None, "the thread goes on when new rows come"
+        assert batches.next(0.05) is None
+    finally:
+        batches.close()
+
+
+def test_an_error_of_the_thread_is_raised_by_next() -> None:
+    streams = Streams()
+    streams.grow(1)
+
+    def broken(min_version: int = 0) -> None:
+        raise ZeroDivisionError("broken sampler")
+
+    streams.mixture.sample = broken  # type: ignore[method-assign, assignment]
+    batches = streams.batches(wait=Wait(Bell(), lambda: False), prefetch=1)
+    try:
+        with pytest.raises(ZeroDivisionError, match="broken sampler"):
+            batches.next(30.0)
+    finally:
+        batches.close()
+
+
+def test_the_end_of_the_run_is_raised_by_next() -> None:
+    bell, stopped = Bell(), [False]
+    batches = Streams().batches(wait=Wait(bell, lambda: stopped[0]), prefetch=1)
+    stopped[0] = True
+    bell.ring()
+    try:
+        with pytest.raises(Stopped):
+            batches.next(30.0)
+    finally:
+        batches.close()
+
+
+def test_nothing_is_drawn_while_the_samplers_are_at_rest() -> None:
+    streams, bell = Streams(), Bell()
+    batches = streams.batches(wait=Wait(bell, lambda: False), prefetch=2)
+    try:
+        with batches.at_rest():
+            streams.grow(2)
+            bell.ring()
+            assert batches.next(0.1) is None
+            assert streams.store.arrays["cursor/taken"].sum() == 0
+        assert batches.next(30.0) is not None
+    finally:
+        batches.close()
+
+
+def test_unrolls_older_than_the_oldest_allowed_version_are_skipped() -> None:
+    streams = Streams()
+    streams.grow(3)
+    newest = streams.store.arrays["param_version"][:, LENGTH - 1].max()
+    batches = streams.batches(oldest=lambda: int(newest) + 1)
+    batch = batches.next(0.0)
+    assert batch is None or 0 not in batch.row.tolist()
+    assert batches.stats()["skipped_unrolls"] >= 2
+    assert streams.store.ledger()["fifo0/skipped"] == LENGTH * batches.stats()["skipped_unrolls"]
+
+
+def test_closing_ends_the_thread() -> None:
+    before = {thread.ident for thread in threading.enumerate()}
+    batches = Streams().batches(wait=Wait(Bell(), lambda: False), prefetch=1)
+    (started,) = [thread for thread in threading.enumerate() if thread.ident not in before]
+    batches.close()
+    assert not started.is_alive()

@@ -1,0 +1,184 @@
+"""When the main process evaluates, saves and stops; and that a failed save leaves what there was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offbeat import checkpoint
+from offbeat.checkpoint import write_part
+from offbeat.runtime import conductor as module
+from offbeat.runtime.conductor import Conductor
+from tests.runtime.parts import small_config, small_world
+
+SKIP = 1
+
+
+class Logger:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, int]] = []
+        self.flushed = 0
+
+    def progress(self, updates: int, agent_steps: int) -> None:
+        """Where the learner is."""
+        self.points.append((updates, agent_steps))
+
+    def flush(self) -> None:
+        """Count."""
+        self.flushed += 1
+
+    def offsets(self) -> dict[str, int]:
+        """How long the files are."""
+        return {"metrics.jsonl": 123}
+
+
+def make_conductor(run: Path, meta: dict[str, Any] | None = None, **overrides: Any) -> tuple[Conductor, list[str]]:
+    """A conductor and the lines that it says."""
+    said: list[str] = []
+    world = small_world(run, small_config(**overrides))
+    return Conductor(world, run, Logger(), said.append, meta or {}), said  # type: ignore[arg-type]
+
+
+def writes(steps: int, updates: int = 3):  # type: ignore[no-untyped-def]
+    """What roles do when they are asked to save."""
+
+    def save(folder: Path) -> dict[str, Any]:
+        write_part(folder, "learner", {"weights/w": np.full(4, steps)})
+        return {"counters": {"agent_steps": steps, "updates": updates}, "parts": ["learner"]}
+
+    return save
+
+
+def steps_with_evaluation(conductor: Conductor, upto: int, by: int) -> list[int]:
+    """Agent steps at which an evaluation was due."""
+    due = []
+    for steps in range(0, upto + 1, by):
+        conductor.progress(steps // by, steps)
+        if conductor.evaluation_due():
+            due.append(steps)
+            assert not conductor.evaluation_due(), "counted once"
+    return due
+
+
+def test_evaluations_follow_the_frames(tmp_path: Path) -> None:
+    every = {"evaluation__every_frames": 100}
+    conductor, _ = make_conductor(tmp_path, **every)
+    assert steps_with_evaluation(conductor, 390, by=30) == [120, 210, 300]
+    conductor, _ = make_conductor(tmp_path, **every)
+    assert steps_with_evaluation(conductor, 390, by=130) == [130, 260, 390]
+    conductor, _ = make_conductor(tmp_path, **every)
+    assert steps_with_evaluation(conductor, 350, by=350) == [350], "several that were passed at once are one"
+    assert conductor.evaluations == 3
+    conductor, _ = make_conductor(tmp_path, {"evaluations": 2}, **every)
+    assert steps_with_evaluation(conductor, 390, by=30) == [300], "a resumed run knows what it has done"
+    conductor, _ = make_conductor(tmp_path, evaluation__every_frames=0)
+    assert steps_with_evaluation(conductor, 390, by=30) == []
+
+
+@pytest.mark.parametrize(("at_end", "expected"), [("true", [200]), ("false", [200, 400])])
+def test_the_evaluation_at_the_end_is_not_played_twice(at_end: str, expected: list[int], tmp_path: Path) -> None:
+    conductor, _ = make_conductor(tmp_path, evaluation__every_frames=200, evaluation__at_end=at_end)
+    assert steps_with_evaluation(conductor, 400, by=100) == expected
+
+
+def test_checkpoints_follow_the_updates(tmp_path: Path) -> None:
+    conductor, _ = make_conductor(
+        tmp_path, {"counters": {"updates": 5}}, checkpoint__every_updates=4, checkpoint__every_s=0
+    )
+    due = []
+    for updates in range(5, 20):
+        conductor.progress(updates, updates * 10)
+        if conductor.checkpoint_due():
+            due.append(updates)
+            conductor.save(writes(updates * 10, updates))
+    assert due == [9, 13, 17]
+
+
+@pytest.mark.parametrize(
+    ("engine", "deterministic", "due"), [("local", "false", True), ("local", "true", False), ("inline", "false", False)]
+)
+def test_only_free_runs_are_saved_by_the_clock(
+    engine: str, deterministic: str, due: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [50.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    conductor, _ = make_conductor(
+        tmp_path, engine=engine, deterministic=deterministic, checkpoint__every_updates=0, checkpoint__every_s=10
+    )
+    now[0] = 59.0
+    assert not conductor.checkpoint_due()
+    now[0] = 60.5
+    assert conductor.checkpoint_due() == due
+    conductor.save(writes(1))
+    assert not conductor.checkpoint_due(), "the clock starts again"
+
+
+def test_a_saved_checkpoint_says_where_the_run_was(tmp_path: Path) -> None:
+    conductor, said = make_conductor(tmp_path, {"resumes": 1}, evaluation__every_frames=100)
+    conductor.progress(6, 210)
+    assert conductor.evaluation_due()
+    folder = conductor.save(writes(220, 7))
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found.path == folder
+    assert found.agent_steps == 220, "what the learner says, not what the main process had heard"
+    _, meta = checkpoint.load(found)
+    expected = {"evaluations": 2, "resumes": 2, "frames": 220 * SKIP, "version": 7, "metrics": {"metrics.jsonl": 123}}
+    assert {name: meta[name] for name in expected} == expected
+    assert meta["counters"] == {"agent_steps": 220, "updates": 7}
+    assert conductor.logger.flushed == 1  # type: ignore[attr-defined]
+    assert conductor.point() == {"frames": 210 * SKIP, "agent_steps": 210, "updates": 6}
+    assert said == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), checkpoint.CheckpointError("torn")])
+def test_a_failed_save_leaves_older_ones_and_the_run_goes_on(error: Exception, tmp_path: Path) -> None:
+    conductor, said = make_conductor(tmp_path)
+    older = conductor.save(writes(10))
+
+    def fails(folder: Path) -> dict[str, Any]:
+        write_part(folder, "learner", {"weights/w": np.zeros(4)})
+        raise error
+
+    assert conductor.save(fails) is None
+    assert len(said) == 1
+    assert "checkpoint failed, the run goes on" in said[0]
+    assert list((tmp_path / "checkpoints").iterdir()) == [older]
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found.agent_steps == 10
+    assert conductor.save(writes(30)) is not None
+
+
+def test_a_part_that_was_not_written_is_a_failed_save(tmp_path: Path) -> None:
+    conductor, said = make_conductor(tmp_path)
+    answer = {"counters": {"agent_steps": 5, "updates": 1}, "parts": ["learner"]}
+    assert conductor.save(lambda folder: answer) is None
+    assert "'learner' was not written completely" in said[0]
+    assert checkpoint.newest(tmp_path) is None
+
+
+def test_errors_of_roles_are_not_swallowed_and_leave_no_draft(tmp_path: Path) -> None:
+    conductor, _ = make_conductor(tmp_path)
+
+    def dies(folder: Path) -> dict[str, Any]:
+        raise ZeroDivisionError("role")
+
+    with pytest.raises(ZeroDivisionError):
+        conductor.save(dies)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_stop_keeps_its_first_reason_and_breaks_off_evaluations(tmp_path: Path) -> None:
+    conductor, _ = make_conductor(tmp_path)
+    assert conductor.stop_reason is None
+    conductor.ask_to_stop("SIGINT")
+    conductor.ask_to_stop("SIGTERM")
+    assert conductor.stop_reason == "SIGINT"
+    assert conductor.world.board["leaving"][0] == 1
+    assert not conductor.world.stopped(), "the roles still have to save"
