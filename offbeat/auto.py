@@ -1,4 +1,4 @@
-"""What ``auto`` means on this machine: decided once per run and written to its config.toml; a resume decides nothing."""
+"""What ``auto`` means on this machine: decided once per run, written to its config.toml, kept by a resume."""
 
 from __future__ import annotations
 
