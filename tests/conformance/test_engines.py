@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from offbeat.config import apply_overrides, load_preset
+from offbeat.train import train
 from tests.conformance.counting_agent import Allowed
-from tests.conformance.runs import counting_run
+from tests.conformance.runs import check_books, counting_run, ledger
 
 ENGINES: dict[str, dict[str, Any]] = {
     "inline": {"engine": "inline"},
@@ -19,9 +21,37 @@ ENGINES: dict[str, dict[str, Any]] = {
     "free-partial": {"actor__workers": 1, "actor__batch": 3},
 }
 EXACT = Allowed(updates_per_round=2)
+HALF_REPLAYED = [{"kind": "fifo", "share": 0.5}, {"kind": "uniform", "share": 0.5, "min_rows": 100}]
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_every_row_arrives_once_in_order_as_it_was_acted_on(name: str, tmp_path: Path) -> None:
     allowed = EXACT if name in ("inline", "lockstep") else Allowed()
     counting_run(tmp_path / "run", allowed, **ENGINES[name])
+
+
+def test_replayed_rows_are_those_that_were_acted_on(tmp_path: Path) -> None:
+    options = {"engine": "inline", "replay__samplers": HALF_REPLAYED, "replay__capacity": 800}
+    result = counting_run(tmp_path / "run", Allowed(skips=True), **options)
+    rows = ledger(result.run)
+    assert rows["expired"] > 0
+    assert 0 < rows["fifo0/skipped"] <= 120, "only while the replay filled up"
+
+
+def test_unrolls_that_are_too_old_are_skipped_whole_and_counted(tmp_path: Path) -> None:
+    """Three batches are ready in each round; the third would be two updates behind."""
+    options = {"engine": "inline", "actor__workers": 3, "learner__max_policy_lag": 1}
+    result = counting_run(tmp_path / "run", Allowed(skips=True, updates_per_round=2), **options)
+    rows = ledger(result.run)
+    assert rows["fifo0/skipped"] >= rows["fifo0/trained"] // 2 - 20 > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [3, 8])
+def test_the_ledger_of_partly_stepped_atari_closes(batch: int, tmp_path: Path) -> None:
+    options = {
+        "out": str(tmp_path / "run"), "device": "cpu", "total_frames": 40_000, "actor.envs_per_worker": 8,
+        "actor.batch": batch, "learner.batch_size": 8, "evaluation.at_end": False, "log.tensorboard": False,
+    }  # fmt: skip
+    config = apply_overrides(load_preset("impala-atari"), options.items())
+    check_books(train(config), config)
