@@ -1,0 +1,124 @@
+"""The fixed schedule: act, learn, evaluate if due, save if due; in that order, with roles that only take notes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from offbeat.runtime.engines.rounds import run_rounds
+
+
+class Notes:
+    """Roles and a conductor that write down what they are asked; each round trains one update of ten steps."""
+
+    def __init__(
+        self, rounds: int, *, evaluate: tuple[int, ...] = (), save: tuple[int, ...] = (), stop: int = 0,
+        at_end: bool = True, fail: int = 0,
+    ) -> None:  # fmt: skip
+        self.log: list[str] = []
+        self.rounds, self.evaluate_at, self.save_at, self.stop_at, self.fail_at = rounds, evaluate, save, stop, fail
+        self.round = 0
+        self.updates = 0
+        self.evaluations = 4
+        self.stop_reason: str | None = None
+        self.world = SimpleNamespace(config=SimpleNamespace(evaluation=SimpleNamespace(at_end=at_end)))
+        self.logger = SimpleNamespace(tick=lambda: self.log.append("tick"))
+        self.roles = SimpleNamespace(
+            act=self.act, learn=self.learn, evaluate=self.evaluate, save=self.part, pump=self.pump
+        )
+
+    def act(self) -> None:
+        """A new round."""
+        self.round += 1
+        self.log.append(f"act{self.round}")
+
+    def learn(self) -> dict[str, Any]:
+        """One more update."""
+        self.updates += 1
+        self.log.append("learn")
+        if self.round == self.stop_at:
+            self.stop_reason = "asked"
+        return {"finished": self.round >= self.rounds, "updates": self.updates, "agent_steps": 10 * self.updates}
+
+    def pump(self) -> None:
+        """A role may have failed."""
+        self.log.append("pump")
+        if self.round == self.fail_at:
+            raise ZeroDivisionError("a role failed")
+
+    def evaluate(self, number: int, point: dict[str, float]) -> None:
+        """With the number that seeds it."""
+        self.log.append(f"evaluate#{number}@{point['updates']:g}")
+
+    def part(self, folder: Path) -> dict[str, Any]:
+        """What conductors call."""
+        self.log.append("save")
+        return {}
+
+    def progress(self, updates: int, agent_steps: int) -> None:
+        """Where the learner is."""
+        assert agent_steps == 10 * updates
+        self.log.append(f"progress{updates}")
+
+    def point(self) -> dict[str, float]:
+        """Where the run is."""
+        return {"updates": self.updates}
+
+    def evaluation_due(self) -> bool:
+        """As planned."""
+        self.evaluations += self.round in self.evaluate_at
+        return self.round in self.evaluate_at
+
+    def checkpoint_due(self) -> bool:
+        """As planned."""
+        return self.round in self.save_at
+
+    def save(self, save: Any) -> None:
+        """As the real one: asks the roles."""
+        save(Path())
+
+    def run(self) -> tuple[bool, list[str]]:
+        """Whether it finished, and everything that happened without the ticks."""
+        finished = run_rounds(self.roles, self)  # type: ignore[arg-type]
+        assert self.log.count("tick") == self.round
+        return finished, [note for note in self.log if note not in ("tick", "pump")]
+
+
+def test_a_round_acts_learns_evaluates_and_saves() -> None:
+    finished, log = Notes(3, evaluate=(2,), save=(1, 2)).run()
+    assert finished
+    assert log == [
+        "act1", "learn", "progress1", "save",
+        "act2", "learn", "progress2", "evaluate#5@2", "save",
+        "act3", "learn", "progress3", "save", "evaluate#1000005@3",
+    ]  # fmt: skip
+
+
+def test_the_last_round_saves_once_and_evaluates_at_the_end_if_asked_to() -> None:
+    _, log = Notes(1, evaluate=(1,), save=(1,)).run()
+    assert log == ["act1", "learn", "progress1", "save", "evaluate#1000005@1"]
+    _, log = Notes(1, at_end=False).run()
+    assert log == ["act1", "learn", "progress1", "save"]
+
+
+def test_a_stop_saves_and_ends_after_the_round() -> None:
+    finished, log = Notes(9, stop=2, save=(2,)).run()
+    assert not finished
+    assert log == ["act1", "learn", "progress1", "act2", "learn", "progress2", "save"]
+
+
+def test_a_stop_in_the_last_round_is_a_finished_run() -> None:
+    finished, log = Notes(2, stop=2).run()
+    assert finished
+    assert log.count("save") == 1
+
+
+@pytest.mark.parametrize("fail", [1, 2])
+def test_a_failed_role_ends_the_run_before_anything_is_saved(fail: int) -> None:
+    notes = Notes(5, fail=fail, save=(1, 2))
+    with pytest.raises(ZeroDivisionError):
+        notes.run()
+    assert notes.log.count("save") == fail - 1

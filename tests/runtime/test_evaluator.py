@@ -1,0 +1,72 @@
+"""An evaluation: the newest weights, whole games, one record that says where the run was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from offbeat.agents.make import make_agent
+from offbeat.envs.base import EnvConfig
+from offbeat.envs.toy import ToyVector
+from offbeat.episodes import play_episodes
+from offbeat.runtime.evaluator import EvaluationConfig, run_evaluator
+from offbeat.runtime.params import ParamStore
+from offbeat.runtime.policy import LocalPolicy
+from tests.runtime.parts import Metrics, StopAfter, private_params, small_config
+
+CATCH = EnvConfig(id="toy/catch", length=6)
+POINT = {"frames": 40.0, "agent_steps": 10.0, "updates": 3.0}
+
+
+def make_policy(envs: int = 2, seed: int = 0) -> tuple[LocalPolicy, ParamStore]:
+    """A policy whose weights are published as version 5."""
+    torch.manual_seed(seed)
+    agent = make_agent("impala", small_config().agent, ToyVector(CATCH, 1).spec)
+    policy = LocalPolicy(agent, private_params(1), envs, seed=0)
+    store = private_params(len(policy.flat))
+    store.publish(policy.flat, 5)
+    policy.params = store
+    return policy, store
+
+
+@pytest.mark.parametrize("kind", ["greedy", "sampled"])
+def test_scores_are_those_of_the_newest_weights(kind: str) -> None:
+    policy, store = make_policy()
+    policy.refresh()
+    newer = policy.flat.clone().mul_(3.0).add_(0.01)
+    store.publish(newer, 6)
+    metrics, config = Metrics(), EvaluationConfig(episodes=7, policy=kind)  # type: ignore[arg-type]
+    result = run_evaluator(ToyVector(CATCH, 2), policy, metrics, StopAfter(), config, seed=3, point=POINT)
+
+    other, _ = make_policy(seed=1)
+    other.flat.copy_(newer)
+    expected = play_episodes(ToyVector(CATCH, 2), other.agent, episodes=7, greedy=kind == "greedy", seed=3)
+    np.testing.assert_array_equal(result.returns, expected.returns)
+    assert len(result.returns) == 7
+    assert (result.version, result.policy, result.complete) == (6, kind, True)
+    (record,) = metrics.of("evaluation")
+    assert {name: record[name] for name in POINT} == POINT
+    assert record["version"] == 6
+    assert record["mean"] == pytest.approx(expected.returns.mean())
+
+
+def test_the_seed_decides_the_games() -> None:
+    policy, _ = make_policy()
+    config = EvaluationConfig(episodes=12)
+    returns = [
+        run_evaluator(ToyVector(CATCH, 2), policy, Metrics(), StopAfter(), config, seed=seed, point={}).returns.tolist()
+        for seed in (1, 1, 2)
+    ]
+    assert returns[0] == returns[1]
+    assert returns[0] != returns[2]
+
+
+def test_a_stop_breaks_it_off_and_nothing_is_reported() -> None:
+    policy, _ = make_policy()
+    metrics = Metrics()
+    stop, config = StopAfter(12), EvaluationConfig(episodes=50)
+    result = run_evaluator(ToyVector(CATCH, 2), policy, metrics, stop, config, seed=0, point=POINT)
+    assert not result.complete
+    assert 0 < len(result.returns) < 50
+    assert metrics.records == []

@@ -1,0 +1,172 @@
+"""Hosts in one thread on Catch: rounds train, a save and a load go on bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from offbeat.checkpoint import begin, load, newest
+from offbeat.config import RunConfig
+from offbeat.replay.mixture import ReplayConfig, SamplerConfig
+from offbeat.runtime.hosts import ActorHost, LearnerHost, Stop, build_agent, seeds
+from offbeat.runtime.making import make_host
+from offbeat.runtime.world import World
+from tests.runtime.parts import Metrics, same_arrays, small_config, small_world
+
+
+@dataclass
+class Run:
+    """A learner and its actors in one thread."""
+
+    world: World
+    learner: LearnerHost
+    actors: list[ActorHost]
+    metrics: Metrics
+
+    @classmethod
+    def start(cls, folder: Path, config: RunConfig, checkpoint: Path | None = None) -> Run:
+        """From the beginning, or from the newest checkpoint in ``checkpoint``."""
+        world, metrics = small_world(folder, config), Metrics()
+        if checkpoint is not None:
+            found = newest(checkpoint)
+            assert found is not None
+            streams = load(found)[0]["streams"]
+            state = {name[8:]: np.asarray(value) for name, value in streams.items() if name.startswith("streams/")}
+            world.store.load_state(state)
+        learner = make_host(world, "learner", metrics, free=False, checkpoint=checkpoint)
+        actors = [
+            make_host(world, f"actor-{index}", metrics, free=False, checkpoint=checkpoint)
+            for index in range(config.actor.workers)
+        ]
+        return cls(world, learner, actors, metrics)
+
+    def round(self) -> dict[str, Any]:
+        """Act, then learn."""
+        for actor in self.actors:
+            assert not actor.advance()["finished"]
+        return self.learner.advance()
+
+    def save(self, run: Path) -> None:
+        """A whole checkpoint."""
+        draft = begin(run, self.learner.work.agent_steps)
+        answer = self.learner.save(draft.path)
+        for actor in self.actors:
+            actor.save(draft.path)
+        for part in [*answer["parts"], *(actor.name for actor in self.actors)]:
+            draft.adopt(part)
+        draft.commit({"counters": answer["counters"]}, keep=1)
+
+    def everything(self) -> dict[str, Any]:
+        """All that decides how the run goes on."""
+        state = {f"streams/{name}": value for name, value in self.world.store.state().items()}
+        state |= {f"mixture/{name}": value for name, value in self.learner.mixture.state().items()}
+        state |= {f"optimiser/{name}": value for name, value in self.learner.work.optimiser.state().items()}
+        state |= {"flat": self.learner.work.optimiser.flat.detach().clone()}
+        state |= {"counters": np.array(list(self.learner.work.counters().values()))}
+        for actor in self.actors:
+            for part in (actor.envs, actor.work, actor.policy):
+                state |= {f"{actor.name}/{type(part).__name__}/{name}": v for name, v in part.state().items()}
+        return state
+
+
+HALF_REPLAYED = ReplayConfig(
+    capacity=400, samplers=(SamplerConfig(share=0.5), SamplerConfig(kind="uniform", share=0.5, min_rows=20))
+)
+TWO_ACTORS = small_config(actor__workers=2, actor__envs_per_worker=2)
+CONFIGS = {"plain": small_config(), "replay": replace(small_config(), replay=HALF_REPLAYED), "two": TWO_ACTORS}
+
+
+@pytest.mark.parametrize("name", ["plain", "two"])
+def test_a_round_is_one_block_of_every_stream_and_every_batch_of_it(name: str, tmp_path: Path) -> None:
+    run = Run.start(tmp_path, CONFIGS[name])
+    before = run.learner.work.optimiser.flat.clone()
+    assert run.world.params.store.version() == 0
+    for rounds in (1, 2):
+        status = run.round()
+        assert status == {"finished": False, "updates": 2 * rounds, "agent_steps": 20 * rounds}
+        assert run.world.store.head.tolist() == [5 * rounds] * 4
+        assert run.world.params.store.version() == 2 * rounds
+        assert run.world.board["updates"][0] == 2 * rounds
+        assert run.world.board["agent_steps"][0] == 20 * rounds
+    versions = run.world.store.arrays["param_version"][:, :10]
+    assert (versions == np.repeat([0, 2], 5)).all(), "each round acts with the weights of the round before"
+    assert not torch.equal(before, run.learner.work.optimiser.flat)
+    run.world.store.check_ledger()
+
+
+def test_the_run_ends_at_its_length(tmp_path: Path) -> None:
+    run = Run.start(tmp_path, small_config(total_frames=35))
+    assert not run.round()["finished"]
+    assert run.round() == {"finished": True, "updates": 4, "agent_steps": 40}
+    assert run.learner.advance()["finished"]
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_a_loaded_run_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    config = CONFIGS[kind]
+    run = Run.start(tmp_path, config)
+    for _ in range(2):
+        run.round()
+    run.save(tmp_path)
+    at_save = run.everything()
+    for _ in range(2):
+        run.round()
+    again = Run.start(tmp_path, config, checkpoint=tmp_path)
+    loaded = again.everything()
+    weights_acted_with = [name for name in loaded if name.endswith("LocalPolicy/version")]
+    for name in weights_acted_with:  # they come with the first refresh
+        del loaded[name], at_save[name]
+    same_arrays(loaded, at_save)
+    for _ in range(2):
+        again.round()
+    same_arrays(again.everything(), run.everything())
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path: Path) -> None:
+    runs = [Run.start(tmp_path, small_config(seed=seed)) for seed in (4, 4, 5)]
+    for run in runs:
+        run.round()
+    same_arrays(runs[0].everything(), runs[1].everything())
+    assert not torch.equal(runs[0].learner.work.optimiser.flat, runs[2].learner.work.optimiser.flat)
+
+
+def test_streams_that_are_too_large_are_left_out(tmp_path: Path) -> None:
+    run = Run.start(tmp_path, small_config(checkpoint__max_replay_gb=0.0))
+    run.round()
+    assert run.learner.save(tmp_path)["parts"] == ["learner"]
+    assert not (tmp_path / "streams.safetensors").exists()
+    assert not run.world.paused()
+
+
+def test_every_role_and_incarnation_has_seeds_of_its_own(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    paths = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (2,), (3, 1), (3, 2), (4,)]
+    drawn = [seed for path in paths for seed in seeds(world, *path)]
+    assert len(set(drawn)) == 2 * len(paths)
+    assert all(0 <= seed < 2**63 for seed in drawn)
+    assert seeds(world, 1, 0, 0) == drawn[:2]
+
+
+def test_every_copy_of_the_network_starts_from_the_same_weights(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    one = build_agent(world, "cpu").network.state_dict()
+    torch.rand(3)
+    other = build_agent(world, "cpu").network.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_looking_for_a_stop_is_a_sign_of_life(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    early, late = (Stop(world, world.heart("actor-0"), early=early) for early in (True, False))
+    assert not early.is_set()
+    assert world.heart("actor-0").last() > 0
+    world.board["leaving"][0] = 1
+    assert early.is_set()
+    assert not late.is_set()
+    world.stop()
+    assert late.is_set()
