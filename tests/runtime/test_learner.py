@@ -1,0 +1,201 @@
+"""The learner's loop with batches from a list: what it counts, publishes, skips and reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from offbeat.runtime.learner import LearnerConfig, LearnerWork, NonFinite, run_learner
+from offbeat.types import LossOutput, Unroll
+from tests.agents.unrolls import make_spec, with_episode_ends
+from tests.runtime.parts import Metrics, StopAfter, private_params
+
+LENGTH, WIDTH = 4, 3
+STEPS = LENGTH * WIDTH
+
+
+class Slope:
+    """An agent of one weight: the loss is the mean reward times the weight, so rewards are the gradient."""
+
+    def __init__(self, priorities: bool = False) -> None:
+        self.network: nn.Module = nn.ParameterDict({"w": nn.Parameter(torch.ones(1))})
+        self.priorities = priorities
+        self.progress: list[float] = []
+
+    def loss(self, batch: Unroll, progress: float) -> LossOutput:
+        """Mean reward times weight."""
+        self.progress.append(progress)
+        slope = batch.reward.mean()
+        fresh: Tensor | None = batch.reward.sum(0) if self.priorities else None
+        return LossOutput(self.network.get_parameter("w").sum() * slope, {"slope": slope}, fresh)
+
+
+class Listed:
+    """A batch source over a list; None in it means nothing was ready. A batch counts for twelve steps."""
+
+    def __init__(self, batches: list[Unroll | None], steps: int = 0) -> None:
+        self.batches, self.trained = list(batches), steps
+        self.finished: list[Unroll] = []
+
+    def next(self, timeout_s: float) -> Unroll | None:
+        """The next one."""
+        return self.batches.pop(0)
+
+    def done(self, batch: Unroll) -> None:
+        """Count."""
+        self.finished.append(batch)
+        self.trained += STEPS
+
+    def steps(self) -> int:
+        """Trained on so far."""
+        return self.trained
+
+    def stats(self) -> dict[str, float]:
+        """A number of its own."""
+        return {"pending_unrolls_0": 2.5}
+
+
+class Priorities:
+    """Keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def update(self, stream: np.ndarray, row: np.ndarray, priority: np.ndarray) -> None:
+        """Remember."""
+        self.sent.append((stream, row, priority))
+
+
+def batch(reward: float = 1.0, version: int = 0) -> Unroll:
+    """An unroll of equal rewards."""
+    inputs, valid = with_episode_ends(make_spec(), LENGTH, WIDTH)
+    full = torch.full((LENGTH, WIDTH), reward)
+    flags = torch.zeros(LENGTH, WIDTH, dtype=torch.bool)
+    versions = torch.full((LENGTH, WIDTH), version, dtype=torch.int64)
+    ids = torch.arange(WIDTH)
+    return Unroll(inputs, valid, flags.long(), full, full, flags, flags, {}, {}, versions, ids, 10 * ids, ids * 0)
+
+
+def make_work(agent: Slope, total: int = 1000, **changes: Any) -> LearnerWork:
+    """Plain steps of 0.1 (RMSProp without memory on a gradient of 1 is a step of the rate)."""
+    options = {"learning_rate": 0.1, "schedule": "constant", "rmsprop_decay": 0.0, "epsilon": 1e-8, "clip_norm": 0.0}
+    return LearnerWork(agent, LearnerConfig(**(options | changes)), total_steps=total, frame_skip=4)  # type: ignore
+
+
+def learn(agent: Slope, source: Listed, work: LearnerWork, looks: int, priorities: Priorities | None = None):  # type: ignore
+    """Run the loop; its events, versions published at each, metrics."""
+    params, metrics = private_params(len(work.optimiser.flat)), Metrics()
+    events = []
+    for event in run_learner(agent, source, params, priorities, metrics, StopAfter(looks), work):  # type: ignore
+        events.append((event, params.version()))
+    return events, params, metrics
+
+
+def test_updates_are_counted_and_published() -> None:
+    agent = Slope()
+    work, source = make_work(agent), Listed([batch(), None, batch(), batch()])
+    events, params, _ = learn(agent, source, work, 4)
+    assert events == [("trained", 1), ("idle", 1), ("trained", 2), ("trained", 3)]
+    assert work.counters() == {"updates": 3, "agent_steps": 3 * STEPS, "samples": 3 * STEPS, "skipped": 0}
+    flat = torch.zeros_like(work.optimiser.flat)
+    assert params.pull(flat) == 3
+    assert flat[0] == pytest.approx(0.7), "three steps of 0.1 down from 1"
+    assert len(source.finished) == 3
+
+
+def test_weights_are_published_every_so_many_updates_and_at_the_end() -> None:
+    agent = Slope()
+    work = make_work(agent, publish_every=3)
+    events, params, _ = learn(agent, Listed([batch() for _ in range(8)]), work, 8)
+    assert [version for _, version in events] == [0, 0, 3, 3, 3, 6, 6, 6]
+    assert params.version() == 8
+
+
+def test_the_run_ends_when_all_steps_are_trained_on() -> None:
+    agent = Slope()
+    work = make_work(agent, total=3 * STEPS - 1)
+    events, _, _ = learn(agent, Listed([batch() for _ in range(9)]), work, 100)
+    assert len(events) == 3
+    assert work.finished()
+    assert work.progress == 1.0
+
+
+def test_the_rate_follows_the_progress() -> None:
+    agent = Slope()
+    work = make_work(agent, total=4 * STEPS, schedule="linear")
+    learn(agent, Listed([batch() for _ in range(4)]), work, 100)
+    assert agent.progress == [0.0, 0.25, 0.5, 0.75]
+    moved = 0.1 * (1.0 + 0.75 + 0.5 + 0.25)
+    assert float(agent.network.get_parameter("w").detach()) == pytest.approx(1 - moved)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_updates_that_are_not_finite_are_skipped_and_counted(bad: float) -> None:
+    agent, priorities = Slope(priorities=True), Priorities()
+    work = make_work(agent, nonfinite_limit=2)
+    source = Listed([batch(), batch(bad), batch(), batch(bad), batch()])
+    events, _, _ = learn(agent, source, work, 5, priorities)
+    assert [version for _, version in events] == [1, 1, 2, 2, 3]
+    assert work.counters() == {"updates": 3, "agent_steps": 5 * STEPS, "samples": 5 * STEPS, "skipped": 2}
+    assert len(source.finished) == 5, "skipped batches are in the ledger too"
+    assert len(priorities.sent) == 3
+    assert float(agent.network.get_parameter("w").detach()) == pytest.approx(0.7)
+
+
+def test_too_many_in_a_row_end_the_run_with_a_diagnosis() -> None:
+    agent = Slope()
+    work = make_work(agent, nonfinite_limit=3)
+    bad = batch(float("inf"))
+    source = Listed([batch(), bad, bad, batch(), bad, bad, bad, batch()])
+    with pytest.raises(NonFinite, match=r"3 updates in a row .*\(loss inf.*rewards .* \[inf, inf\].*finite: True") as e:
+        learn(agent, source, work, 100)
+    assert "learner.learning_rate" in str(e.value)
+    assert work.skipped == 5
+    assert len(source.batches) == 1
+
+
+def test_priorities_go_to_the_items_that_they_belong_to() -> None:
+    agent, priorities = Slope(priorities=True), Priorities()
+    learn(agent, Listed([batch(2.0)]), make_work(agent), 1, priorities)
+    ((stream, row, priority),) = priorities.sent
+    assert (stream.tolist(), row.tolist(), priority.tolist()) == ([0, 1, 2], [0, 10, 20], [8.0, 8.0, 8.0])
+
+
+def test_reports_are_means_since_the_last_one() -> None:
+    agent, metrics = Slope(), Metrics()
+    work = make_work(agent, total=100 * STEPS)
+    source = Listed([batch(1.0, 0), batch(3.0, 0), batch(8.0, 1)])
+    learn(agent, source, work, 2)
+    work.report(metrics, force=True)
+    learn(agent, source, work, 1)
+    work.report(metrics, force=True)
+    one, two = metrics.of("learner")
+    assert (one["slope"], two["slope"]) == (2.0, 8.0)
+    assert one["loss"] == pytest.approx((1.0 + 3.0 * 0.9) / 2)
+    assert one["gradient_norm"] == pytest.approx(2.0)
+    assert one["policy_lag"] == pytest.approx(1.5), "versions 0 and 0 after updates 1 and 2"
+    assert two["policy_lag"] == pytest.approx(2.0)
+    assert (one["updates"], two["updates"]) == (2, 3)
+    assert (two["samples"], two["agent_steps"], two["frames"]) == (3 * STEPS, 3 * STEPS, 12 * STEPS)
+    assert (one["learning_rate"], one["skipped"], one["pending_unrolls_0"]) == (0.1, 0, 2.5)
+    work.report(metrics, force=True)
+    assert len(metrics.of("learner")) == 2, "nothing new, no report"
+
+
+def test_a_resumed_learner_goes_on_from_its_counters() -> None:
+    agent = Slope()
+    work = make_work(agent, total=10 * STEPS)
+    learn(agent, Listed([batch(), batch()]), work, 2)
+    again_agent = Slope()
+    again_agent.network.load_state_dict(agent.network.state_dict())
+    again = make_work(again_agent, total=10 * STEPS)
+    again.load_state(work.optimiser.state(), work.counters())
+    assert again.counters() == work.counters()
+    events, params, _ = learn(again_agent, Listed([batch()], steps=2 * STEPS), again, 1)
+    assert events == [("trained", 3)]
+    assert again_agent.progress == [0.2]
+    assert params.version() == 3
