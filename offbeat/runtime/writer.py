@@ -53,7 +53,7 @@ class StoreWriter:
             )
         partial = self._owned is not None and len(block.streams) < len(self._owned)
         self._held += _split(block) if partial else [block]
-        self._wait.until("room", self._may_go_on)
+        self._wait.until("room", self._may_go_on if partial else self._put_held)
 
     def _fits(self, block: StreamBlock) -> bool:
         length = block.columns["reward"].shape[1]
@@ -64,8 +64,8 @@ class StoreWriter:
         if self._reader is not None:
             self._reader.ring()
 
-    def _may_go_on(self) -> bool:
-        """Append what fits of the held blocks, in order; whether all did, or another stream must be filled first."""
+    def _put_held(self) -> bool:
+        """Append what fits of the held blocks, in order; whether all did."""
         stuck: set[int] = set()
         for block in list(self._held):
             if stuck.isdisjoint(block.streams.tolist()) and self._fits(block):
@@ -73,8 +73,13 @@ class StoreWriter:
                 self._held = [other for other in self._held if other is not block]
             else:
                 stuck.update(block.streams.tolist())
-        if not self._held or self._owned is None:
-            return not self._held
+        return not self._held
+
+    def _may_go_on(self) -> bool:
+        """Append what fits; whether nothing is held any more, or another stream can be filled meanwhile."""
+        if self._put_held():
+            return True
+        assert self._owned is not None, "blocks of part of the streams say of which"
         room = self._store.room(self._owned) >= self._store.layout.block
         return bool(room.any()) and not self._paused() and len(self._held) < MOST_HELD
 

@@ -16,7 +16,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "inline": {"engine": "inline"},
     "lockstep": {"deterministic": True},
     "free": {},
-    "free-one-worker": {"actor__workers": 1},
+    "free-one-worker": {"actor__workers": 1, "actor__envs_per_worker": 8},
     "free-server": {"actor__inference": "server"},
     "free-partial": {"actor__workers": 1, "actor__batch": 3},
 }
