@@ -75,11 +75,12 @@ def device_of(world: World, own: str) -> torch.device:
 
 def build_agent(world: World, device: torch.device | str) -> Agent:
     """A role's own agent; every copy starts from the same weights, those of the run's seed."""
-    torch.manual_seed(world.config.seed)
-    if world.agent_factory is not None:
-        made: Agent = world.agent_factory(world.config.agent, world.spec, device)
-    else:
-        made = make_agent(world.config.agent_name, world.config.agent, world.spec, device)
+    with torch.random.fork_rng(devices=[]):  # roles in one process must not disturb what the learner draws
+        torch.manual_seed(world.config.seed)
+        if world.agent_factory is not None:
+            made: Agent = world.agent_factory(world.config.agent, world.spec, device)
+        else:
+            made = make_agent(world.config.agent_name, world.config.agent, world.spec, device)
     if hasattr(made.network, "channels_last"):
         made.network.channels_last = world.config.learner.channels_last  # type: ignore[assignment]
     return made
@@ -209,6 +210,7 @@ class LearnerHost:
         self._wait = world.wait(self.name) if free else None
         torch.set_num_threads(self._threads)
         self.agent = build_agent(world, device_of(world, config.learner.device))
+        torch.manual_seed(seeds(world, 2)[1])  # of what a loss draws
         skip = world.spec.frame_skip
         self.work = LearnerWork(
             self.agent, config.learner, total_steps=-(-config.total_frames // skip), frame_skip=skip

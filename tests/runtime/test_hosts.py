@@ -127,6 +127,20 @@ def test_a_loaded_run_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> None:
     same_arrays(again.everything(), run.everything())
 
 
+def test_what_a_loss_draws_goes_on_where_it_was_saved(tmp_path: Path) -> None:
+    """The learner's draws are torch's own; roles that are built after it in the same thread must not reset them."""
+    run = Run.start(tmp_path, CONFIGS["plain"])
+    first = torch.rand(4)
+    run.round()
+    run.save(tmp_path)
+    expected = torch.rand(4)
+    Run.start(tmp_path, CONFIGS["plain"], checkpoint=tmp_path)
+    assert torch.equal(torch.rand(4), expected)
+    Run.start(tmp_path, CONFIGS["plain"])
+    assert torch.equal(torch.rand(4), first), "a new run draws by its seed"
+    assert not torch.equal(first, expected)
+
+
 def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path: Path) -> None:
     runs = [Run.start(tmp_path, small_config(seed=seed)) for seed in (4, 4, 5)]
     for run in runs:
