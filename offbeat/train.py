@@ -4,6 +4,7 @@ everything.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ import numpy as np
 
 from offbeat.agents.make import make_agent
 from offbeat.auto import decide
-from offbeat.checkpoint import load, newest
+from offbeat.checkpoint import CheckpointError, load, newest
 from offbeat.config import RunConfig, read_config, to_toml
 from offbeat.envs.registry import env_spec
 from offbeat.errors import UserError
@@ -114,7 +115,7 @@ def _run(
     processes = 1 if config.engine == "inline" else 3 + config.actor.workers
     check_resources(config, layout.nbytes() + 16 * weights * 4, run, roles_bytes=processes * PROCESS_BYTES)
     run.mkdir(parents=True, exist_ok=True)
-    with closing(open_log(run, "main", echo=sys.stdout)) as log, _signals(log.write) as interrupts:
+    with _alone_in(run), closing(open_log(run, "main", echo=sys.stdout)) as log, _signals(log.write) as interrupts:
         log.write(f"{'resuming' if checkpoint else 'run'} {run}")
         log.write(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
         _write_config(run, config)
@@ -143,6 +144,8 @@ def _run(
             _write_ledger(world, logger)
             logger.close()
         world.store.check_ledger()
+        if conductor.unsaved:
+            raise CheckpointError(f"the run's end is not saved: {conductor.unsaved}")
         _say_goodbye(run, conductor, finished, log.write)
         return _result(run, conductor, finished)
 
@@ -169,6 +172,17 @@ def _load_shared(world: World, checkpoint: Path | None, init_from: Path | None) 
         state = {name[len(prefix) :]: np.asarray(v) for name, v in streams.items() if name.startswith(prefix)}
         world.store.load_state(state)
     return meta
+
+
+@contextmanager
+def _alone_in(run: Path) -> Iterator[None]:
+    """No other process trains in this folder meanwhile; the lock ends with the process, however that ends."""
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is training in {run}; wait for its end, or stop it with Ctrl-C") from None
+        yield
 
 
 class _Interrupts:

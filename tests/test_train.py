@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from offbeat.agents import noop
-from offbeat.checkpoint import load, newest
+from offbeat.checkpoint import CheckpointError, load, newest
 from offbeat.config import RunConfig, apply_overrides, load_preset
 from offbeat.errors import UserError
+from offbeat.runtime import conductor
 from offbeat.runtime.learner import NonFinite
 from offbeat.train import default_folder, resume, train
 from offbeat.types import LossOutput, Unroll
@@ -128,6 +129,15 @@ def test_too_many_in_a_row_end_the_run_which_saves(tmp_path: Path) -> None:
     assert meta["counters"]["updates"] == 6
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines].count("ledger") == 1
+
+
+def test_an_end_that_cannot_be_saved_is_no_good_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(run: Path, agent_steps: int) -> None:
+        raise CheckpointError("the disk is full")
+
+    monkeypatch.setattr(conductor, "begin", begin)
+    with pytest.raises(CheckpointError, match="the run's end is not saved: the disk is full"):
+        train(catch(tmp_path / "run", 2))
 
 
 def test_weights_of_another_run_are_where_a_new_one_starts(tmp_path: Path) -> None:

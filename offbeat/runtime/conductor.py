@@ -40,6 +40,8 @@ class Conductor:
         self._saved_updates = int(meta.get("counters", {}).get("updates", 0))
         self._saved_at = time.monotonic()
         self.stop_reason: str | None = None
+        self.unsaved: str | None = None
+        """Why the newest checkpoint could not be written; None if it was."""
 
     def progress(self, updates: int, agent_steps: int) -> None:
         """Where the learner is now."""
@@ -94,13 +96,16 @@ class Conductor:
                     "frames": counters["agent_steps"] * self.world.spec.frame_skip,
                     "version": counters["updates"],
                 }
-                return draft.commit(meta, self.world.config.checkpoint.keep)
+                path = draft.commit(meta, self.world.config.checkpoint.keep)
             except BaseException:
                 draft.abort()
                 raise
         except (CheckpointError, OSError) as error:
+            self.unsaved = str(error)
             self.say(f"checkpoint failed, the run goes on and earlier ones are kept: {error}")
             return None
+        self.unsaved = None
+        return path
 
     def ask_to_stop(self, reason: str) -> None:
         """End the run at the next boundary, saving it. An evaluation that is being played is broken off."""

@@ -96,6 +96,10 @@ class RoleProcess:
         """Whether the process runs."""
         return self.process.is_alive()
 
+    def excuse(self) -> None:
+        """Count silence from now on."""
+        self._asked = time.monotonic()
+
     def silent_s(self) -> float:
         """Seconds since the last sign of life or, if it came later, since the start or the last command."""
         return time.monotonic() - max(self.heart.last(), self._asked)

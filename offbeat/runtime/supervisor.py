@@ -19,6 +19,8 @@ PUMP_S = 0.25
 """Longest sleep between two looks at the processes. Unit: seconds."""
 INCARNATIONS = 1000
 """Incarnations of an actor count up from this many times the number of resumes, so that seeds never repeat."""
+PAUSED_S = 2.0
+"""A supervisor that has not looked for so long was stopped itself, and blames nobody for silence. Unit: seconds."""
 START_S = 120.0
 """Actors may take so long to start, however short ``actor.hang_timeout_s`` is. Unit: seconds."""
 END_S = 10.0
@@ -42,6 +44,7 @@ class Supervisor:
     def __init__(self, world: World, conductor: Conductor, *, lockstep: bool, checkpoint: Path | None) -> None:
         self.world, self.conductor, self._lockstep, self._checkpoint = world, conductor, lockstep, checkpoint
         self.restarts = 0
+        self._looked = time.monotonic()
         self.failed: str | None = None
         self.roles: dict[str, RoleProcess] = {}
 
@@ -67,6 +70,10 @@ class Supervisor:
 
         Raises ``RoleFailed`` for a role that failed and cannot be replaced.
         """
+        now = time.monotonic()
+        if now - self._looked > PAUSED_S:  # all processes were stopped together, with Ctrl-Z for instance
+            for process in self.roles.values():
+                process.excuse()
         waiting: list[Any] = [process.pipe for process in self.roles.values() if process.alive()]
         waiting += [process.process.sentinel for process in self.roles.values() if process.alive()]
         if waiting:
@@ -74,6 +81,7 @@ class Supervisor:
         self._read()
         for process in list(self.roles.values()):
             self._look_after(process)
+        self._looked = time.monotonic()
 
     def _read(self) -> None:
         for role, process in self.roles.items():

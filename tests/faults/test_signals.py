@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.command import PATIENCE_S, Command, alive, intact, resumes, saved, training
+from tests.faults.command import PATIENCE_S, Command, alive, intact, resumes, running, saved, training
 
 SAVE_OFTEN = ("--checkpoint.every-updates", "20")
 
@@ -32,15 +32,32 @@ def check_gone(pids: list[int]) -> None:
 
 
 def test_ctrl_c_saves_and_the_run_goes_on_later(tmp_path: Path) -> None:
-    with training(tmp_path) as command:
-        command.until_said("frames=")
-        command.until(lambda: (tmp_path / "run" / "metrics.jsonl").read_text().count('"episode"') > 50, "it trains")
+    other = tmp_path / "other"
+    other.mkdir()
+    with training(tmp_path, *SAVE_OFTEN) as command:
+        command.until(lambda: saved(tmp_path), "a checkpoint")
+        with running("resume", str(tmp_path / "run"), folder=other) as second:
+            assert second.wait() == 2
+            assert "another process is training" in second.output
         command.press_ctrl_c()
         check_stopped(command, tmp_path, "SIGINT")
     steps = int(saved(tmp_path)[-1])
     assert steps > 0
     assert "finished" in resumes(tmp_path, steps + 100)
     assert int(saved(tmp_path)[-1]) >= steps + 100
+
+
+def test_a_run_that_was_stopped_and_continued_blames_nobody_for_silence(tmp_path: Path) -> None:
+    with training(tmp_path, *SAVE_OFTEN, "--actor.hang-timeout-s", "5") as command:
+        command.until(lambda: saved(tmp_path), "a checkpoint")
+        os.killpg(command.process.pid, signal.SIGSTOP)
+        time.sleep(8)
+        before = saved(tmp_path)[-1]
+        os.killpg(command.process.pid, signal.SIGCONT)
+        command.until(lambda: saved(tmp_path)[-1] > before, "another checkpoint")
+        command.press_ctrl_c()
+        check_stopped(command, tmp_path, "SIGINT")
+        assert "showed no life" not in command.output
 
 
 @pytest.mark.parametrize("options", [(), ("--engine", "inline"), ("--deterministic", "true")])
