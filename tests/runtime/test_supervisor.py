@@ -1,0 +1,218 @@
+"""The supervisor among processes that die, hang, fail and answer when a test says so."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from offbeat.checkpoint import CheckpointError
+from offbeat.runtime import supervisor as module
+from offbeat.runtime.supervisor import INCARNATIONS, START_S, RoleFailed, Supervisor
+from tests.conformance.runs import counting_config
+
+
+class FakeProcess:
+    """Stands where a ``RoleProcess`` would."""
+
+    def __init__(
+        self, world: Any, role: str, *, lockstep: bool, incarnation: int, checkpoint: Path | None = None
+    ) -> None:
+        self.role, self.incarnation, self.checkpoint = role, incarnation, checkpoint
+        self.pipe, self.other = multiprocessing.Pipe()
+        self.process = SimpleNamespace(sentinel=self.other)
+        self.heart = SimpleNamespace(last=lambda: self.beat)
+        self.beat, self.silent = 1.0, 0.0
+        self.living, self.ends = True, True
+        self.busy = self.finished = False
+        self.error: str | None = None
+        self.result: dict[str, Any] | None = None
+        self.records: list[tuple[str, dict[str, Any]]] = []
+        self.commands: list[str] = []
+        self.killed = self.excused = 0
+
+    def alive(self) -> bool:
+        return self.living
+
+    def death(self) -> str:
+        return "was killed by SIGKILL"
+
+    def silent_s(self) -> float:
+        return self.silent
+
+    def stack(self) -> str:
+        return "File environment.py, line 7, in step"
+
+    def excuse(self) -> None:
+        self.excused += 1
+
+    def kill(self) -> None:
+        self.living = False
+        self.killed += 1
+
+    def command(self, name: str, **arguments: Any) -> None:
+        self.commands.append(name)
+        self.result = None
+        if name == "stop" and self.ends:
+            self.living = False
+
+    def join(self, timeout_s: float) -> bool:
+        return not self.living
+
+    def read(self) -> Any:
+        while self.records:
+            yield self.records.pop(0)
+
+
+class Notes:
+    """A conductor that writes everything down."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.records: list[tuple[str, str, dict[str, Any]]] = []
+        self.resumes = 2
+        self.logger = SimpleNamespace(record=lambda role, kind, values: self.records.append((role, kind, values)))
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lockstep: bool = False, **actor: Any) -> Any:
+    """A started supervisor of two actors, and its notes."""
+    monkeypatch.setattr(module, "RoleProcess", FakeProcess)
+    config = counting_config(tmp_path)
+    config = replace(config, actor=replace(config.actor, **actor))
+    world = SimpleNamespace(config=config, stop=lambda: None, ring=lambda: None)
+    notes = Notes()
+    supervisor = Supervisor(world, notes, lockstep=lockstep, checkpoint=tmp_path)  # type: ignore[arg-type]
+    supervisor.start()
+    return supervisor, notes
+
+
+def test_every_role_is_started_with_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for lockstep in (False, True):
+        supervisor, _ = make(monkeypatch, tmp_path, lockstep)
+        assert list(supervisor.roles) == ["learner", "evaluator", "actor-0", "actor-1"]
+        assert {process.incarnation for process in supervisor.roles.values()} == {2 * INCARNATIONS}
+        loads = {role for role, process in supervisor.roles.items() if process.checkpoint}
+        assert loads == (set(supervisor.roles) if lockstep else {"learner"})
+
+
+def test_records_are_passed_on_also_those_of_the_dead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path)
+    for role in ("learner", "actor-1"):
+        supervisor.roles[role].records.append(("episode", {"return": 1.0}))
+    supervisor.roles["actor-1"].living = False
+    supervisor.pump(0)
+    assert notes.records[:2] == [(role, "episode", {"return": 1.0}) for role in ("learner", "actor-1")]
+
+
+def test_a_dead_actor_is_replaced_until_the_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path, max_restarts=2)
+    for number in (1, 2):
+        dead = supervisor.roles["actor-1"]
+        dead.living = False
+        supervisor.pump(0)
+        assert supervisor.roles["actor-1"] is not dead
+        assert supervisor.roles["actor-1"].incarnation == 2 * INCARNATIONS + number
+        assert notes.said[-1] == f"actor-1 was killed by SIGKILL; replaced ({number} of at most 2 times)"
+        assert notes.records[-1] == ("supervisor", "restart", {"actor": 1, "restarts": number})
+    supervisor.roles["actor-0"].living = False
+    with pytest.raises(RoleFailed, match=r"actor-0 .* not replaced again because actor.max_restarts=2 is used up"):
+        supervisor.pump(0)
+    assert supervisor.failed == "actor-0"
+
+
+@pytest.mark.parametrize("role", ["learner", "evaluator", "actor-0"])
+def test_nobody_else_is_replaced(role: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path, lockstep=role == "actor-0")
+    supervisor.roles[role].living = False
+    with pytest.raises(RoleFailed, match=f"{role} was killed by SIGKILL"):
+        supervisor.pump(0)
+
+
+@pytest.mark.parametrize("living", [True, False])
+def test_an_error_ends_the_run_once(living: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path)
+    supervisor.roles["learner"].error, supervisor.roles["learner"].living = "Traceback: no luck", living
+    with pytest.raises(RoleFailed, match="learner failed:\nTraceback: no luck"):
+        supervisor.pump(0)
+    if living:
+        supervisor.pump(0)  # it may still be asked to save
+
+
+def test_an_actor_that_hangs_is_killed_with_its_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path, hang_timeout_s=3.0)
+    hung = supervisor.roles["actor-0"]
+    supervisor.roles["learner"].silent = 1000.0
+    hung.silent = 2.9
+    supervisor.pump(0)
+    assert not hung.killed
+    hung.silent = 3.1
+    supervisor.pump(0)
+    assert hung.killed
+    assert "showed no life for 3 s" in notes.said[-1]
+    assert "environment.py, line 7" in notes.said[-1]
+    assert supervisor.roles["actor-0"].alive()
+
+
+def test_an_actor_that_starts_has_more_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path, hang_timeout_s=1.0)
+    new = supervisor.roles["actor-0"]
+    new.beat, new.silent = 0.0, START_S - 1
+    supervisor.pump(0)
+    assert not new.killed
+    new.silent = START_S + 1
+    supervisor.pump(0)
+    assert new.killed
+
+
+def test_in_lockstep_only_actors_with_a_task_can_hang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path, lockstep=True, hang_timeout_s=3.0)
+    hung = supervisor.roles["actor-0"]
+    hung.silent = 100.0
+    supervisor.pump(0)
+    hung.busy = True
+    with pytest.raises(RoleFailed, match="actor-0 showed no life"):
+        supervisor.pump(0)
+
+
+def test_after_a_pause_of_its_own_it_blames_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path)
+    supervisor.pump(0)
+    assert not any(process.excused for process in supervisor.roles.values())
+    now = module.time.monotonic
+    monkeypatch.setattr(module.time, "monotonic", lambda: now() + 2 * module.PAUSED_S)
+    supervisor.pump(0)
+    assert all(process.excused == 1 for process in supervisor.roles.values())
+
+
+def test_answers_are_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path)
+    for process in supervisor.actors:
+        process.command("advance")
+    ticks = []
+
+    def tick() -> None:
+        supervisor.actors[len(ticks)].result = {"n": len(ticks)}
+        ticks.append(True)
+
+    assert supervisor.answers(supervisor.actors, tick) == [{"n": 0}, {"n": 1}]
+    supervisor.actors[0].result = {"error": "the disk is full"}
+    with pytest.raises(CheckpointError, match="the disk is full"):
+        supervisor.answers(supervisor.actors)
+
+
+def test_the_end_waits_and_then_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "END_S", 0.05)
+    supervisor, notes = make(monkeypatch, tmp_path)
+    stubborn = supervisor.roles["actor-1"]
+    stubborn.ends = False
+    supervisor.end()
+    assert all(process.commands[-1] == "stop" for process in supervisor.roles.values())
+    assert [text.split(" did not")[0] for text in notes.said] == ["actor-1"]
+    assert not any(process.alive() for process in supervisor.roles.values())
