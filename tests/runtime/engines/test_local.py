@@ -1,0 +1,137 @@
+"""The free-running schedule of the local engine, with roles that answer at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offbeat.runtime.engines import local
+from offbeat.runtime.supervisor import RoleFailed
+
+
+class Roles:
+    """A supervisor, a conductor and a world in one; writes down what happens."""
+
+    def __init__(self, updates: int = 3, fails: str | None = None, at_end: bool = True) -> None:
+        self.events: list[str] = []
+        self.roles = {name: self._role(name) for name in ("learner", "evaluator", "actor-0")}
+        self.actors = [self.roles["actor-0"]]
+        self.board = {name: np.zeros(1, np.int64) for name in ("updates", "agent_steps", "pause")}
+        evaluation = SimpleNamespace(at_end=at_end, episodes=5)
+        self.config = SimpleNamespace(deterministic=False, evaluation=evaluation)
+        self.world = self
+        self.logger = SimpleNamespace(tick=lambda: None)
+        self.failed: str | None = None
+        self.stop_reason: str | None = None
+        self.evaluations = 0
+        self._updates, self._fails = updates, fails
+
+    def _role(self, name: str) -> Any:
+        role = SimpleNamespace(role=name, finished=False, busy=False, result=None, living=True)
+        role.alive = lambda: role.living
+
+        def command(what: str, **arguments: Any) -> None:
+            self.events.append(f"{name} {what} {arguments.get('number', '')}".strip())
+            role.result = {}
+
+        role.command = command
+        return role
+
+    def start(self) -> None:
+        self.events.append("start")
+
+    def pump(self) -> None:
+        """One more update."""
+        self.board["updates"][0] += 1
+        self.roles["learner"].finished = bool(self.board["updates"][0] >= self._updates)
+        if self._fails and self.board["updates"][0] == 2:
+            self.failed, fails = self._fails, self._fails
+            self._fails = None
+            raise RoleFailed(f"{fails} failed")
+
+    def ask(self, process: Any, name: str, **arguments: Any) -> dict[str, Any]:
+        process.command(name)
+        return {}
+
+    def answers(self, processes: list[Any], tick: Any = None) -> list[Any]:
+        return []
+
+    def set_aside(self, role: str) -> None:
+        self.events.append(f"{role} set aside")
+
+    def end(self) -> None:
+        self.events.append("end")
+
+    def progress(self, updates: int, agent_steps: int) -> None:
+        self.updates = updates
+
+    def point(self) -> dict[str, float]:
+        return {"updates": self.updates}
+
+    def evaluation_due(self) -> bool:
+        self.evaluations += self.updates == 2
+        return self.updates == 2
+
+    def checkpoint_due(self) -> bool:
+        return self.updates == 1
+
+    def save(self, save: Any) -> None:
+        save(Path("folder"))
+
+    def say(self, text: str) -> None:
+        self.events.append(f"said: {text}")
+
+
+def run(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Let the engine run them."""
+    monkeypatch.setattr(local, "Supervisor", lambda *arguments, **options: roles)
+    return local.run(roles, roles, None)  # type: ignore[arg-type]
+
+
+def test_saves_and_evaluates_on_schedule_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = Roles()
+    assert run(roles, monkeypatch)
+    events = [event for event in roles.events if not event.startswith("said")]
+    assert events == [
+        "start",
+        "learner save",
+        "evaluator evaluate 1",
+        "learner save",
+        "evaluator evaluate 1000001",
+        "end",
+    ]
+    assert roles.board["pause"][0] == 1, "actors rest during the last evaluation"
+
+
+def test_without_a_last_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = Roles(at_end=False)
+    assert run(roles, monkeypatch)
+    assert roles.events[-2:] == ["learner save", "end"]
+
+
+def test_a_stop_saves_and_scores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = Roles(updates=100)
+    roles.stop_reason = "SIGTERM"
+    assert not run(roles, monkeypatch)
+    assert roles.events == ["start", "learner save", "end"]
+
+
+@pytest.mark.parametrize("failed", ["actor-0", "learner", "evaluator"])
+def test_a_failure_is_saved_and_raised(failed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = Roles(fails=failed)
+    with pytest.raises(RoleFailed, match=failed):
+        run(roles, monkeypatch)
+    assert roles.events[-2:] == ["learner save", "end"]
+    assert (f"{failed} set aside" in roles.events) == (failed != "learner")
+
+
+def test_a_dead_learner_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = Roles(fails="learner")
+    roles.roles["learner"].living = False
+    with pytest.raises(RoleFailed, match="learner"):
+        run(roles, monkeypatch)
+    assert roles.events[-2:] == ["said: learner failed; the newest checkpoint is the last one", "end"]
