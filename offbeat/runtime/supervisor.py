@@ -70,15 +70,14 @@ class Supervisor:
 
         Raises ``RoleFailed`` for a role that failed and cannot be replaced.
         """
-        now = time.monotonic()
-        if now - self._looked > PAUSED_S:  # all processes were stopped together, with Ctrl-Z for instance
-            for process in self.roles.values():
-                process.excuse()
         waiting: list[Any] = [process.pipe for process in self.roles.values() if process.alive()]
         waiting += [process.process.sentinel for process in self.roles.values() if process.alive()]
         if waiting:
             connection.wait(waiting, timeout_s)
         self._read()
+        if time.monotonic() - self._looked > PAUSED_S:  # all processes were stopped together, with Ctrl-Z for instance
+            for process in self.roles.values():
+                process.excuse()
         for process in list(self.roles.values()):
             self._look_after(process)
         self._looked = time.monotonic()
