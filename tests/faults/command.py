@@ -96,9 +96,9 @@ def running(*arguments: str, folder: Path) -> Iterator[Command]:
     try:
         yield command
     finally:
-        with contextlib.suppress(ProcessLookupError):
+        if command.process.poll() is None:  # it is not reaped yet, so the group's number is still its own
             os.killpg(command.process.pid, signal.SIGKILL)
-        command.process.wait()
+            command.process.wait()
 
 
 @contextlib.contextmanager

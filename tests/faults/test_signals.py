@@ -68,7 +68,9 @@ def test_sigterm_while_the_run_starts_up(options: tuple[str, ...], tmp_path: Pat
         check_stopped(command, tmp_path, "SIGTERM")
 
 
-@pytest.mark.parametrize("after_s", [0.3, 1.5])
+@pytest.mark.parametrize(
+    "after_s", [0.5, pytest.param(0.1, marks=pytest.mark.slow), pytest.param(2.0, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_while_the_roles_start_up_reaches_none_of_them(after_s: float, tmp_path: Path) -> None:
     with training(tmp_path) as command:
         command.until(lambda: len(command.children()) == 3, "all roles were spawned")
@@ -130,7 +132,7 @@ def test_a_killed_learner_ends_the_run_and_leaves_the_last_checkpoint(tmp_path: 
     assert "finished" in said
 
 
-@pytest.mark.parametrize("role", ["evaluator", "inference"])
+@pytest.mark.parametrize("role", [pytest.param("evaluator", marks=pytest.mark.slow), "inference"])
 def test_any_other_killed_role_ends_the_run_which_saves(role: str, tmp_path: Path) -> None:
     with training(tmp_path, "--actor.inference", "server") as command:
         command.until_said("frames=")
