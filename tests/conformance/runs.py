@@ -43,7 +43,7 @@ def counting_run(out: Path, allowed: Allowed | None = None, **overrides: Any) ->
 def check_books(result: RunResult, config: RunConfig) -> None:
     """The run ended by itself, the learner checked all it trained on, and the ledger closes to zero."""
     assert result.finished
-    assert result.agent_steps >= config.total_frames
+    assert result.frames >= config.total_frames
     per_update = config.learner.batch_size * config.learner.unroll_length
     learner = [line for line in records(result.run) if line["kind"] == "learner"]
     assert learner[-1]["updates"] == result.updates
