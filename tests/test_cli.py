@@ -17,6 +17,7 @@ from offbeat.bench import streams
 from offbeat.cli import COMMANDS, main
 from offbeat.commands.arguments import scan
 from offbeat.envs import atari
+from offbeat.envs.minatar import _game_module
 from offbeat.errors import UserError
 
 TINY = ["--total-frames", "400", "--evaluation.every-frames=0"]
@@ -86,6 +87,7 @@ def test_a_missing_extra_names_its_install_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "minatar", None)  # import raises ModuleNotFoundError
+    _game_module.cache_clear()  # an earlier test may have loaded the game
     line = refused(capsys, "train", "impala-minatar")
     assert "pip install" in line
     assert "offbeat[minatar]" in line

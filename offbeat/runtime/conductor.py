@@ -36,8 +36,9 @@ class Conductor:
         self.world, self.run, self.logger, self.say = world, run, logger, say
         self.evaluations = int(meta.get("evaluations", 0))
         self.resumes = int(meta.get("resumes", -1)) + 1
-        self.updates = self.agent_steps = 0
-        self._saved_updates = int(meta.get("counters", {}).get("updates", 0))
+        counters = meta.get("counters", {})
+        self.updates, self.agent_steps = int(counters.get("updates", 0)), int(counters.get("agent_steps", 0))
+        self._saved_updates = self.updates
         self._saved_at = time.monotonic()
         self.stop_reason: str | None = None
         self.unsaved: str | None = None
@@ -52,6 +53,10 @@ class Conductor:
     def frames(self) -> int:
         """Environment frames trained on."""
         return self.agent_steps * self.world.spec.frame_skip
+
+    def finished(self) -> bool:
+        """Whether all frames of the run were trained on."""
+        return self.frames >= self.world.config.total_frames
 
     def point(self) -> dict[str, float]:
         """Where the run is, for records."""

@@ -28,8 +28,12 @@ class Roles(Protocol):
 
 
 def run_rounds(roles: Roles, conductor: Conductor) -> bool:
-    """Rounds until the learner is finished or the conductor stops; saves at the end. True if finished."""
-    while True:
+    """Rounds until the learner is finished or the conductor stops; saves at the end. True if finished.
+
+    A run that was finished before is only scored: one more round would change the state that was saved.
+    """
+    finished = conductor.finished()
+    while not finished:
         roles.act()
         status = roles.learn()
         roles.pump()
@@ -40,12 +44,12 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
             roles.evaluate(conductor.evaluations, conductor.point())
         if finished:
             conductor.save(roles.save)
-            if conductor.world.config.evaluation.at_end:
-                roles.evaluate(conductor.evaluations + 1_000_000, conductor.point())
-            roles.pump()
-            return True
-        if conductor.stop_reason is not None:  # looked at after a round: roles that never worked have nothing to save
+        elif conductor.stop_reason is not None:  # looked at after a round: roles that never worked have nothing to save
             conductor.save(roles.save)
             return False
-        if conductor.checkpoint_due():
+        elif conductor.checkpoint_due():
             conductor.save(roles.save)
+    if conductor.world.config.evaluation.at_end:
+        roles.evaluate(conductor.evaluations + 1_000_000, conductor.point())
+    roles.pump()
+    return True

@@ -30,6 +30,10 @@ class Notes:
             act=self.act, learn=self.learn, evaluate=self.evaluate, save=self.part, pump=self.pump
         )
 
+    def finished(self) -> bool:
+        """Whether the run was over before it began."""
+        return self.round >= self.rounds
+
     def act(self) -> None:
         """A new round."""
         self.round += 1
@@ -122,3 +126,10 @@ def test_a_failed_role_ends_the_run_before_anything_is_saved(fail: int) -> None:
     with pytest.raises(ZeroDivisionError):
         notes.run()
     assert notes.log.count("save") == fail - 1
+
+
+def test_a_finished_run_is_scored_and_not_changed() -> None:
+    notes = Notes(rounds=0, fail=-1)
+    assert run_rounds(notes.roles, notes)
+    assert not any(entry.startswith(("act", "learn", "save", "part")) for entry in notes.log)
+    assert any(entry.startswith("evaluate") for entry in notes.log)
