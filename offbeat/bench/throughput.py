@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from offbeat.auto import decide
 from offbeat.bench.live import LiveRun
 from offbeat.bench.parts import Parts, measure_parts
 from offbeat.config import RunConfig, validate
@@ -52,6 +53,7 @@ def bench_throughput(
     ``cores``: how many the limit counts on; 0: all that this process may use.
     """
     validate(config)
+    config = decide(config)  # so that the parts compute in the precision of the run
     skip = env_spec(config.env).frame_skip
     cores = cores or available_cores()
     console = Console()
