@@ -140,6 +140,7 @@ class Network(nn.Module):
         state: CoreState,
         last_action: Tensor | None = None,
         last_reward: Tensor | None = None,
+        bootstrap: bool = False,
     ) -> NetworkOutput:
         """Policy and value of T rows.
 
@@ -149,8 +150,10 @@ class Network(nn.Module):
             state: the state before row 0, as ``initial_state``.
             last_action: [T, B, ...] the action before each row; needed if the configuration asks for it.
             last_reward: [T, B] float32, likewise.
+            bootstrap: row T - 1 only gives a value to bootstrap from; no gradient flows back into its observation's
+                features, which saves the backward pass of those rows.
         """
-        parts = [self.torso(observation).float()]
+        parts = [self._features(observation, bootstrap).float()]
         if self.last_action:
             if last_action is None:
                 raise ValueError("last_action: expected a tensor [T, B, ...], got None; the configuration asks for it")
@@ -166,6 +169,16 @@ class Network(nn.Module):
         if not isinstance(policy, Tensor):
             policy = torch.cat(policy, -1)
         return NetworkOutput(policy, self.value(features), state)
+
+    def _features(self, observation: TensorDict, bootstrap: bool) -> Tensor:
+        if not bootstrap:
+            features: Tensor = self.torso(observation)
+            return features
+        # The rows with gradient come first: autocast keeps the weights that it rounded, with or without their history.
+        trained = self.torso({key: value[:-1] for key, value in observation.items()})
+        with torch.no_grad():
+            last = self.torso({key: value[-1:] for key, value in observation.items()})
+        return torch.cat([trained, last])
 
     def _encode_action(self, action: Tensor, first: Tensor) -> Tensor:
         if self.num_actions:
@@ -224,7 +237,7 @@ class Agent:
         Rows that only carry a final observation count in no term. ``progress`` is not used.
         """
         config = self.config
-        output = self._forward(batch.inputs, batch.core_state)
+        output = self._forward(batch.inputs, batch.core_state, bootstrap=True)
         log_prob, entropy = self._evaluate(output.policy[:-1], batch.action)
         log_ratio = log_prob.detach() - self._behaviour_log_prob(batch)
         value, bootstrap_value, valid = output.value[:-1], output.value[-1], batch.valid[:-1]
@@ -252,9 +265,9 @@ class Agent:
         }
         return LossOutput(loss, metrics)
 
-    def _forward(self, inputs: Inputs, state: CoreState) -> NetworkOutput:
+    def _forward(self, inputs: Inputs, state: CoreState, bootstrap: bool = False) -> NetworkOutput:
         output: NetworkOutput = self.network(
-            inputs.observation, inputs.first, state, inputs.last_action, inputs.last_reward
+            inputs.observation, inputs.first, state, inputs.last_action, inputs.last_reward, bootstrap
         )
         return output
 

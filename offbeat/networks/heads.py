@@ -8,6 +8,20 @@ from torch import Tensor, nn
 from offbeat.types import ActionSpec
 
 
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32 under autocast too.
+
+    bfloat16 values near 2 come in steps of 1/64, as large as the change of a value in one environment step.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., D] of any float dtype -> [..., D'] float32."""
+        if not torch.is_autocast_enabled(input.device.type):
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
 class CategoricalHead(nn.Module):
     """Logits of a categorical policy: features [..., D] -> [..., A]."""
 
@@ -18,7 +32,8 @@ class CategoricalHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [..., A] float32."""
-        return _in_float32(self.linear, features)
+        logits: Tensor = self.linear(features)
+        return logits
 
 
 class GaussianHead(nn.Module):
@@ -47,7 +62,7 @@ class GaussianHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(mean, log_std), each [..., K] float32, K = number of action components."""
-        mean = self.centre + self.half_range * _in_float32(self.linear, features)
+        mean = self.centre + self.half_range * self.linear(features)
         return mean, (self.log_std + self.half_range.log()).expand_as(mean)
 
 
@@ -57,23 +72,16 @@ class ValueHead(nn.Module):
     def __init__(self, input_size: int) -> None:
         """A single linear layer."""
         super().__init__()
-        self.linear = nn.Linear(input_size, 1)
+        self.linear = Float32Linear(input_size, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Values [...] float32."""
-        return _in_float32(self.linear, features).squeeze(-1)
+        values: Tensor = self.linear(features)
+        return values.squeeze(-1)
 
 
-def _in_float32(linear: nn.Linear, features: Tensor) -> Tensor:
-    """``linear`` without autocast: bfloat16 values near 2 come in steps of 1/64, as large as their change in a step."""
-    if not torch.is_autocast_enabled(features.device.type):
-        return linear(features)
-    with torch.autocast(features.device.type, enabled=False):
-        return linear(features.float())
-
-
-def _scaled_linear(input_size: int, output_size: int, scale: float) -> nn.Linear:
-    layer = nn.Linear(input_size, output_size)
+def _scaled_linear(input_size: int, output_size: int, scale: float) -> Float32Linear:
+    layer = Float32Linear(input_size, output_size)
     with torch.no_grad():
         layer.weight.mul_(scale)
         if layer.bias is not None:

@@ -89,7 +89,9 @@ class Torso(nn.Module):
         if self.image_layer is not None:
             images = []
             for trunk, key in zip(self.trunks, self.image_keys, strict=True):
-                images.append(trunk(observation[key].flatten(0, 1)).flatten(1))  # [T B, D]
+                features = trunk(observation[key].flatten(0, 1))
+                # Channels last in the joined vector too: then neither it nor its gradient changes places in memory.
+                images.append(features.permute(0, 2, 3, 1).flatten(1))  # [T B, H W C]
             joined = images[0] if len(images) == 1 else torch.cat(images, -1)
             lead = observation[self.image_keys[0]].shape[:2]
             parts.append(functional.relu(self.image_layer(joined)).unflatten(0, lead))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from offbeat.replay.stacking import stack_rows
+from offbeat.replay import kernels
+from offbeat.replay.stacking import packs, stack_rows, unpack
 from offbeat.types import ArrayDict, CoreState, Inputs, Sequence, Transition, Unroll
 
 if TYPE_CHECKING:
@@ -172,11 +173,24 @@ def _observation(store: StreamStore, key: str, rows: Rows) -> np.ndarray:
     if key not in layout.stacked:
         return store.take(f"observation/{key}", rows.at)
     source, padding = stack_rows(rows.row, rows.age, layout.frame_stack)  # [T, B, F]
-    frames = store.take(f"observation/{key}", store.locate(rows.stream[:, None], source))  # [T, B, F, C, ...]
-    if layout.stack_padding == "zero":
-        frames[padding] = 0
-    shape = layout.observation[key].shape
+    where = store.locate(rows.stream[:, None], source)
+    black = padding if layout.stack_padding == "zero" else np.zeros_like(padding)
+    spec = layout.observation[key]
+    if packs(spec, layout.frame_stack):
+        return _packed(store.column(f"observation/{key}"), where, black, spec.shape)
+    frames = store.take(f"observation/{key}", where)  # [T, B, F, C, ...]
+    frames[black] = 0
+    shape = spec.shape
     return frames.reshape(*rows.at.shape, layout.frame_stack * shape[0], *shape[1:])
+
+
+def _packed(ring: np.ndarray, where: np.ndarray, black: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Stacks [T, B, 4, H, W] of the frames ``where`` [T, B, 4] in ``ring`` [R, 1, H, W], in one pass."""
+    words = np.empty((*where.shape[:-1], shape[1] * shape[2]), np.uint32)
+    where = where.clip(0, len(ring) - 1)  # rows that are refused afterwards may lie anywhere
+    flat = where.reshape(-1, kernels.DEPTH), black.reshape(-1, kernels.DEPTH), words.reshape(-1, words.shape[-1])
+    kernels.gather_stacks(ring.reshape(len(ring), -1), *flat)
+    return unpack(words, shape)
 
 
 def _core_state(store: StreamStore, rows: Rows) -> tuple[CoreState, np.ndarray]:

@@ -1,4 +1,8 @@
-"""Frame stacks: built frame by frame while acting, rebuilt from single frames while reading, always the same stack."""
+"""Frame stacks: built frame by frame while acting, rebuilt from single frames while reading, always the same stack.
+
+Four grey frames of bytes, the common case, are kept with their channels side by side in memory (see ``kernels``); what
+is handed out is [n, 4, H, W] in either case.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,29 @@ from typing import Literal
 
 import numpy as np
 
+from offbeat.replay import kernels
 from offbeat.replay.layout import StreamLayout
 from offbeat.types import ArrayDict, ArraySpec, EnvSpec
 
 
 class FrameStacker:
-    """The newest frames of ``n`` environments, joined along axis 0, oldest first; never across an episode start."""
+    """The newest frames of ``n`` environments, joined along axis 0, oldest first; never across an episode start.
+
+    Stacks that ``push`` hands out are for reading, and only until the next ``push``.
+    """
 
     def __init__(self, spec: StreamLayout | EnvSpec, n: int) -> None:
         self.frame_stack = spec.frame_stack
         self.stack_padding: Literal["zero", "repeat"] = spec.stack_padding
         keys = spec.stacked if spec.frame_stack > 1 else ()
-        self._frames = {key: _deep(spec.observation[key], spec.frame_stack).zeros(n) for key in keys}
+        self._shapes = {
+            key: spec.observation[key].shape for key in keys if packs(spec.observation[key], spec.frame_stack)
+        }
+        self._words = {key: np.zeros((n, shape[1] * shape[2]), np.uint32) for key, shape in self._shapes.items()}
+        plain = [key for key in keys if key not in self._words]
+        self._frames = {key: _deep(spec.observation[key], spec.frame_stack).zeros(n) for key in plain}
         self._fresh = np.ones(n, bool)
+        self._everyone = np.arange(n)
 
     def push(self, ids: np.ndarray, observation: Mapping[str, np.ndarray], first: np.ndarray) -> ArrayDict:
         """Add one frame for each of ``ids`` [k]; observations as networks see them, name -> [k, ...].
@@ -30,6 +44,8 @@ class FrameStacker:
         start = np.asarray(first, bool) | self._fresh[ids]
         self._fresh[ids] = False
         seen = dict(observation)
+        for key in self._words:
+            seen[key] = self._push_words(key, ids, observation[key], start)
         for key, frames in self._frames.items():
             frame = observation[key]
             channels = frame.shape[1]
@@ -45,15 +61,28 @@ class FrameStacker:
             seen[key] = stack
         return seen
 
+    def _push_words(self, key: str, ids: np.ndarray, frame: np.ndarray, start: np.ndarray) -> np.ndarray:
+        words, shape = self._words[key], self._shapes[key]
+        frame = np.ascontiguousarray(frame).reshape(len(ids), -1)
+        everyone = np.array_equal(ids, self._everyone)
+        stack = words if everyone else words[ids]
+        kernels.push_frame(stack, frame, start, self.stack_padding == "repeat")
+        if not everyone:
+            words[ids] = stack
+        return unpack(stack, shape)
+
     def state(self) -> ArrayDict:
         """The frames held, for a checkpoint."""
-        return {"fresh": self._fresh.copy()} | {f"frames/{key}": frames.copy() for key, frames in self._frames.items()}
+        held = {key: unpack(words, self._shapes[key]) for key, words in self._words.items()} | self._frames
+        return {"fresh": self._fresh.copy()} | {f"frames/{key}": np.array(frames) for key, frames in held.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Go back to a saved ``state``."""
         self._fresh[:] = state["fresh"]
         for key, frames in self._frames.items():
             frames[:] = state[f"frames/{key}"]
+        for key, words in self._words.items():
+            unpack(words, self._shapes[key])[:] = state[f"frames/{key}"]
 
 
 def stack_rows(row: np.ndarray, age: np.ndarray, frame_stack: int) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +94,18 @@ def stack_rows(row: np.ndarray, age: np.ndarray, frame_stack: int) -> tuple[np.n
     back = np.arange(frame_stack - 1, -1, -1)
     age = age[..., None]
     return row[..., None] - np.minimum(back, age), back > age
+
+
+def packs(spec: ArraySpec, frame_stack: int) -> bool:
+    """Whether stacks of such frames are kept as one 32-bit word per pixel: four grey images of bytes."""
+    grey = spec.dtype == "uint8" and len(spec.shape) == 3 and spec.shape[0] == 1
+    return grey and frame_stack == kernels.DEPTH and kernels.LITTLE_ENDIAN
+
+
+def unpack(words: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Words [..., P] of frames of ``shape`` [1, H, W] as stacks [..., 4, H, W] over the same memory."""
+    pixels: np.ndarray = words.view(np.uint8).reshape(*words.shape[:-1], *shape[1:], kernels.DEPTH)
+    return np.moveaxis(pixels, -1, -3)
 
 
 def _deep(spec: ArraySpec, frame_stack: int) -> ArraySpec:

@@ -214,6 +214,10 @@ class StreamStore:
         taken: np.ndarray = self._flat[name].take(at, axis=0, mode="clip")
         return taken
 
+    def column(self, name: str) -> np.ndarray:
+        """All rings of a column one after the other, [num_streams * ring, ...]; no copy."""
+        return self._flat[name]
+
     def put(self, name: str, at: np.ndarray, values: np.ndarray) -> None:
         """Overwrite an array's entries at the places ``at``; for loading a snapshot."""
         self._flat[name][at] = values

@@ -7,6 +7,7 @@ import torch
 
 from offbeat.agents.base import Agent
 from offbeat.networks.flat import flatten_parameters
+from offbeat.networks.rounded import RoundedWeights
 from offbeat.runtime.ports import ParamReader
 from offbeat.types import ActOutput, ArrayDict, CoreState, Inputs, move
 
@@ -35,13 +36,15 @@ class LocalPolicy:
         self._count = count
         self._generator = torch.Generator(self.device)
         self._generator.manual_seed(seed)
-        self._bf16 = precision == "bf16"
         agent.network.eval()
+        self._rounded = RoundedWeights(agent.network) if precision == "bf16" else None
 
     def refresh(self) -> int:
         """Take newer weights if there are any; the version that acts from now on."""
         if self.params.version() != self.version:
             self.version = self.params.pull(self.flat)
+            if self._rounded is not None:
+                self._rounded.refresh()
         return self.version
 
     @torch.inference_mode()
@@ -50,7 +53,7 @@ class LocalPolicy:
         everyone = len(env_ids) == self._count and bool((env_ids == np.arange(self._count)).all())
         index = torch.from_numpy(env_ids)
         state = self._state if everyone else {name: value[index] for name, value in self._state.items()}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._rounded is not None):
             output = self.agent.act(move(inputs, self.device), state, self._generator, self.greedy)
         if everyone:
             self._state = output.state

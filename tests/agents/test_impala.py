@@ -204,6 +204,29 @@ def test_actions_and_rewards_of_invalid_rows_do_not_matter():
     assert torch.equal(agent.loss(batch, 0.0).loss, agent.loss(other, 0.0).loss)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("options", [{}, {"core": "lstm", "core_size": 8}])
+def test_the_bootstrap_row_gives_a_value_and_no_gradient_to_its_features(options, autocast):
+    agent = make_agent("image", **options)
+    inputs, _ = with_episode_ends(agent.spec)
+    width = inputs.first.shape[1]
+
+    def run(bootstrap):
+        agent.network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            arguments = inputs.observation, inputs.first, agent.initial_state(width), None, None, bootstrap
+            output = agent.network(*arguments)
+        (output.value[:-1].square().sum() + output.policy[:-1].square().sum()).backward()
+        return output, [weight.grad.clone() for weight in agent.network.parameters()]
+
+    (plain, gradients), (short, same) = run(False), run(True)
+    torch.testing.assert_close(short.value, plain.value, rtol=1e-3, atol=1e-3)
+    assert any(gradient.abs().max() > 0 for gradient in gradients)
+    tolerance = 0.05 if autocast else 1e-4
+    for ours, theirs in zip(same, gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max()))
+
+
 @pytest.mark.parametrize("options", [{}, {"core": "lstm", "core_size": 8}])
 @pytest.mark.parametrize("observation", ["vector", "image"])
 def test_autocast_is_close_to_float32(observation, options):

@@ -50,7 +50,9 @@ def test_flags_are_not_scaled():
     torso = Torso({"image": GRID}, "minatar")
     image = torch.randint(2, (2, 2, *GRID.shape), dtype=torch.uint8)
     conv = torso.trunks[0][0]
-    expected = functional.conv2d(image.flatten(0, 1).float(), conv.weight, conv.bias).relu().flatten(1)
+    expected = (
+        functional.conv2d(image.flatten(0, 1).float(), conv.weight, conv.bias).relu().permute(0, 2, 3, 1).flatten(1)
+    )
     expected = torso.image_layer(expected).relu().reshape(2, 2, -1)
     torch.testing.assert_close(torso({"image": image}), expected)
 

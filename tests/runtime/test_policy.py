@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from offbeat.agents.impala import Agent, Config
+from offbeat.networks.flat import flatten_parameters
 from offbeat.runtime.params import ParamStore
 from offbeat.runtime.policy import LocalPolicy
-from offbeat.types import CoreState, Inputs
+from offbeat.types import ActionSpec, ArraySpec, CoreState, EnvSpec, Inputs
 from tests.agents.unrolls import make_inputs, make_spec, row
 from tests.runtime.parts import private_params, same_arrays
 
@@ -152,3 +153,25 @@ def test_a_feed_forward_agent_has_no_state() -> None:
     policy.act(np.array([2]), some(row(make_inputs(SPEC, 1, COUNT), 0), np.array([2])))
     assert policy.core_state(np.array([1])) == {}
     assert policy.state().keys() == {"generator", "version"}
+
+
+def test_weights_rounded_once_act_like_autocast_and_follow_new_versions() -> None:
+    spec = EnvSpec("toy", {"image": ArraySpec((4, 40, 40), "uint8")}, ActionSpec("discrete", 3))
+    image = torch.randint(0, 256, (1, 6, 4, 40, 40), dtype=torch.uint8)
+    inputs = Inputs({"image": image}, torch.zeros(1, 6, dtype=torch.bool))
+    torch.manual_seed(0)
+    learner, actor = Agent(Config(core="lstm", core_size=8), spec), Agent(Config(core="lstm", core_size=8), spec)
+    flat = flatten_parameters(learner.network)
+    store = private_params(len(flat))
+    policy = LocalPolicy(actor, store, 6, seed=0, precision="bf16")
+    for version in (1, 2):
+        flat.normal_(0.0, 0.05)
+        store.publish(flat, version)
+        policy.refresh()
+        state = policy.core_state(np.arange(6))
+        output = policy.act(np.arange(6), inputs)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            expected = learner.network(inputs.observation, inputs.first, state).policy[0]
+        torch.testing.assert_close(output.extras["behaviour_logits"], expected, rtol=0.02, atol=0.02)
+        assert output.extras["behaviour_logits"].dtype == torch.float32
+        assert expected.std() > 0.01
