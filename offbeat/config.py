@@ -24,6 +24,7 @@ from offbeat.runtime.actor import ActorConfig
 from offbeat.runtime.evaluator import EvaluationConfig
 from offbeat.runtime.inference import InferenceConfig
 from offbeat.runtime.learner import LearnerConfig
+from offbeat.runtime.spans import TraceConfig
 from offbeat.validation import check_resources, check_run_folder, validate
 
 __all__ = [
@@ -77,12 +78,14 @@ class RunConfig:
     """When the run is saved."""
     log: LogConfig = field(default_factory=LogConfig)
     """What is printed and written."""
+    trace: TraceConfig = field(default_factory=TraceConfig)
+    """When the time line of the roles is recorded."""
 
 
 SECTIONS: dict[str, type] = {
     "env": EnvConfig, "eval_env": EnvConfig, "actor": ActorConfig, "inference": InferenceConfig,
     "learner": LearnerConfig, "replay": ReplayConfig, "evaluation": EvaluationConfig, "checkpoint": CheckpointConfig,
-    "log": LogConfig,
+    "log": LogConfig, "trace": TraceConfig,
 }  # fmt: skip
 """Section of a TOML file -> its dataclass; ``agent`` depends on the agent and is not listed."""
 

@@ -17,7 +17,7 @@ Axis = Literal["frames", "agent_steps", "seconds", "updates"]
 AXES = ("frames", "agent_steps", "seconds", "updates")
 
 NOT_PART_OF_A_GROUP = ("seed", "out", "device", "engine", "deterministic", "total_frames", "actor", "inference", "log",
-                       "checkpoint", "evaluation")  # fmt: skip
+                       "checkpoint", "evaluation", "trace")  # fmt: skip
 """Top-level keys of config.toml in which runs may differ and still be drawn as seeds of one experiment."""
 
 

@@ -30,6 +30,7 @@ SOURCES = (
     ("evaluation", "runtime/evaluator.py", "EvaluationConfig"),
     ("checkpoint", "checkpoint.py", "CheckpointConfig"),
     ("log", "metrics.py", "LogConfig"),
+    ("trace", "runtime/spans.py", "TraceConfig"),
 )
 """Section -> file and class that define its options; the agents' are found in ``agents/``."""
 

@@ -124,7 +124,7 @@ class ActorHost:
         self.envs = build_envs(
             world, config.env, len(streams), batch=config.actor.batch, threads=config.actor.env_threads
         )
-        wait = world.wait(self.name) if free else None
+        self._wait = wait = world.wait(self.name) if free else None
         if wait is not None:
             wait.until("first weights", lambda: world.params.store.version() >= 0)
         self.policy: LocalPolicy | RemotePolicy
@@ -148,8 +148,8 @@ class ActorHost:
         if part is not None and not free:
             self._load(part)
         stop = Stop(world, world.heart(self.name))
-        writer = StoreWriter(world.store, wait, world.paused, world.bells["learner"], streams)
-        self._loop = run_actor(self.envs, self._as_policy(), writer, metrics, stop, self.work)
+        self._writer = StoreWriter(world.store, wait, world.paused, world.bells["learner"], streams)
+        self._loop = run_actor(self.envs, self._as_policy(), self._writer, metrics, stop, self.work)
 
     def _as_policy(self) -> Policy:
         return self.policy
@@ -361,14 +361,16 @@ class InferenceHost:
     def __init__(self, world: World, metrics: MetricSink) -> None:
         torch.set_num_threads(world.config.inference.threads)
         assert world.inbox is not None, "the world of a run with a server has an inbox"
+        self._agent = build_agent(world, device_of(world, world.config.inference.device))
+        self._wait = world.wait(self.name)
         self._loop = run_inference(
-            build_agent(world, device_of(world, world.config.inference.device)),
+            self._agent,
             world.inbox,
             world.params.store,
             [bell for role, bell in world.bells.items() if role.startswith("actor")],
             metrics,
             Stop(world, world.heart(self.name)),
-            world.wait(self.name),
+            self._wait,
             world.config.inference,
             seeds(world, 4)[1],
         )

@@ -24,6 +24,7 @@ from typing import Any
 
 from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.ports import Stopped
+from offbeat.runtime.spans import record
 from offbeat.runtime.world import World
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -261,6 +262,7 @@ def serve(world: World, role: str, link: Link, lockstep: bool, incarnation: int,
     from offbeat.runtime.making import make_host  # imports torch: after the thread counts are set
 
     host = make_host(world, role, link, free=not lockstep, incarnation=incarnation, checkpoint=checkpoint)
+    spans = record(world, role, host)
     try:
         if lockstep or not hasattr(host, "steps") or _run_freely(host, link):
             _take_orders(host, link, world)
@@ -272,6 +274,9 @@ def serve(world: World, role: str, link: Link, lockstep: bool, incarnation: int,
         link.error(traceback.format_exc())
         _take_orders(host, link, world)
         sys.exit(1)
+    finally:
+        if spans is not None:
+            spans.close()
     host.close()
 
 

@@ -22,9 +22,9 @@ from offbeat.types import ArraySpec, EnvSpec
 if TYPE_CHECKING:
     from offbeat.config import RunConfig
 
-BOARD = {name: ArraySpec((1,), "int64") for name in ("stop", "leaving", "pause", "updates", "agent_steps")}
+BOARD = {name: ArraySpec((1,), "int64") for name in ("stop", "leaving", "pause", "updates", "agent_steps", "trace_ns")}
 """The notice board: whether roles should end, whether the run ends soon (and scores are no longer wanted), whether
-appending is paused, and the learner's counters."""
+appending is paused, the learner's counters, and when the recorded time line begins (0: not known yet)."""
 
 
 @dataclass

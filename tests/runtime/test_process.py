@@ -16,6 +16,7 @@ from offbeat.checkpoint import CheckpointError
 from offbeat.runtime import making, process
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.process import THREAD_VARIABLES, Link, RoleProcess, native_threads, serve, signals_held
+from offbeat.runtime.spans import TraceConfig
 from tests.runtime.parts import small_config, small_world
 
 
@@ -61,7 +62,7 @@ class Ends:
         self.parent.pipe, self.parent.role = here, "learner"
         self.parent.error = self.parent.result = None
         self.parent.finished = self.parent.busy = False
-        self.world: Any = SimpleNamespace(stopped=lambda: False)
+        self.world: Any = SimpleNamespace(stopped=lambda: False, config=SimpleNamespace(trace=TraceConfig()))
         monkeypatch.setattr(making, "make_host", lambda *arguments, **options: host)
 
     def serve(self, role: str = "learner", lockstep: bool = False) -> None:

@@ -11,6 +11,7 @@ from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.engines.rounds import run_rounds
 from offbeat.runtime.hosts import ActorHost, EvaluatorHost, LearnerHost
 from offbeat.runtime.making import make_host
+from offbeat.runtime.spans import Spans, record
 from offbeat.runtime.world import World, roles_of
 
 
@@ -20,6 +21,7 @@ class InlineRoles:
     def __init__(self, world: World, conductor: Conductor, checkpoint: Path | None) -> None:
         self._conductor = conductor
         self.hosts: dict[str, Any] = {}
+        self.spans: list[Spans] = []
         for role in roles_of(world.config):
             if role != "inference":  # one thread has nobody to serve: every actor acts by itself
                 sink = _Sink(conductor, role)
@@ -27,6 +29,8 @@ class InlineRoles:
                 self.hosts[role] = make_host(
                     world, role, sink, free=False, incarnation=incarnation, checkpoint=checkpoint
                 )
+                if (spans := record(world, role, self.hosts[role])) is not None:
+                    self.spans.append(spans)
         self.actors: list[ActorHost] = [host for role, host in self.hosts.items() if role.startswith("actor")]
         self.learner: LearnerHost = self.hosts["learner"]
         self.evaluator: EvaluatorHost = self.hosts["evaluator"]
@@ -56,6 +60,8 @@ class InlineRoles:
 
     def close(self) -> None:
         """Close every role."""
+        for spans in self.spans:
+            spans.close()
         for host in self.hosts.values():
             host.close()
 
