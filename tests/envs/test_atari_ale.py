@@ -37,7 +37,9 @@ def test_partial_batches_reach_every_environment_in_order() -> None:
     whole = rows_of(make_env(dataclasses.replace(config, backend="ale-single"), 1), np.full((60, 1), 2))
     env.reset(0)
     seen = np.zeros(6, np.int64)
-    for _ in range(150):
+    for _ in range(20_000):  # as many as it takes: a thread that the machine holds up holds up its game
+        if (seen > 21).all():
+            break
         rows = env.recv()
         assert len(rows.env_ids) == 2 == len(set(rows.env_ids))
         for index, one in enumerate(rows.env_ids):
