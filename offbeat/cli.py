@@ -17,6 +17,7 @@ COMMANDS = {
     "record": ("scores:record", "RUN", "film the agent: mp4 or gif"),
     "plot": ("scores:plot", "RUN...", "draw curves of runs as PNG"),
     "compare": ("scores:compare", "RUN...", "a table of runs and their scores"),
+    "trace": ("scores:trace", "RUN", "the recorded time line of a run's roles, for Perfetto and as PNG"),
     "export": ("scores:export", "RUN", "write the network to a file that needs no offbeat"),
     "presets": ("lists:presets", "", "list the presets"),
     "envs": ("lists:envs", "[TEXT]", "list the environments"),

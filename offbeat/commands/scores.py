@@ -1,4 +1,6 @@
-"""Commands that look at finished or running runs: ``eval``, ``play``, ``record``, ``plot``, ``compare``, ``export``."""
+"""Commands that look at finished or running runs: ``eval``, ``play``, ``record``, ``plot``, ``compare``, ``trace``,
+``export``.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +74,22 @@ def compare(arguments: list[str]) -> int:
     from offbeat.compare import table
 
     print(table(options.runs))
+    return 0
+
+
+def trace(arguments: list[str]) -> int:
+    """Show what every role did when."""
+    parser = Parser("trace", "Write and draw the time line of a run that recorded one (--trace.seconds).")
+    parser.add_argument("run", help=RUN)
+    parser.add_argument("--out", type=Path, help="JSON file for trace viewers; default: RUN/trace/trace.json")
+    options = parser.parse_args(arguments)
+    from rich.console import Console
+
+    from offbeat.trace import table, trace_run
+
+    traced = trace_run(find_run(options.run), options.out)
+    Console(highlight=False).print(table(traced.lanes))
+    print(f"\n{traced.json}  (open it in https://ui.perfetto.dev or chrome://tracing)\n{traced.picture}")
     return 0
 
 
