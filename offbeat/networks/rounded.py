@@ -14,8 +14,8 @@ class RoundedWeights:
     Afterwards ``network`` can act under autocast, but neither train nor be saved. ``refresh`` copies what the float32
     weights are now; those are the memory that the parameters had before.
 
-    Concerns convolutions and linear layers except ``Float32Linear``. In ``networks.torsos.ImageConv`` the weights are
-    scaled after they were rounded, so its results may differ from the learner's by another rounding.
+    Concerns convolutions and linear layers except ``Float32Linear``. An ``ImageConv`` scales its weights after they
+    were rounded, so that its results may differ from the learner's by another rounding.
     """
 
     def __init__(self, network: nn.Module) -> None:
