@@ -12,10 +12,13 @@ BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [
                                 [--option value ...]
        offbeat bench streams
        offbeat bench soak [PRESET] [--minutes N] [--json FILE] [--option value ...]
+       offbeat bench peers [--sb3 VENV] [--sample-factory VENV] [--rllib VENV] [--task atari|cartpole|minatar]
+                           [--game NAME] [--preset PRESET] [--seconds N] [--rounds N] [--json FILE] [--option value ...]
 
 throughput: frames/s of a preset (impala-atari) end to end, beside its parts alone and the limit that they set.
 streams:    rows/s and bytes/s of appending and of assembling batches, beside a plain copy of memory.
-soak:       memory of all processes of a long run (15 minutes), and how much it grows after the first two."""
+soak:       memory of all processes of a long run (15 minutes), and how much it grows after the first two.
+peers:      frames/s of other libraries, each from its own virtual environment, and of offbeat, interleaved."""
 
 VERIFY = """usage: offbeat verify resume PRESET [--kills N] [--option value ...]
 
@@ -24,8 +27,8 @@ that of a run never killed."""
 
 
 def bench(arguments: list[str]) -> int:
-    """Measure throughput, the streams, or memory over time."""
-    what, rest = _choose("bench", arguments, ("throughput", "streams", "soak"), BENCH)
+    """Measure throughput, the streams, memory over time, or other libraries."""
+    what, rest = _choose("bench", arguments, ("throughput", "streams", "soak", "peers"), BENCH)
     if what == "throughput":
         from offbeat.bench.throughput import bench_throughput
 
@@ -44,7 +47,29 @@ def bench(arguments: list[str]) -> int:
         from offbeat.bench.streams import bench_streams
 
         _print_streams(bench_streams())
+    if what == "peers":
+        _bench_peers(rest)
     return 0
+
+
+def _bench_peers(arguments: list[str]) -> None:
+    """Check the options of ``bench peers`` and run it."""
+    from offbeat.bench.peers.catalogue import PEERS, make_plan
+    from offbeat.bench.peers.report import bench_peers
+
+    scanned = scan(arguments, own=(*PEERS, "task", "game", "preset", "seconds", "rounds", "json"))
+    if scanned.positional:
+        raise UserError(f"'offbeat bench peers' takes only options, got {scanned.positional[0]!r}; --preset names one")
+    own = scanned.own
+    plan = make_plan(
+        {peer: own[peer] for peer in PEERS if peer in own},
+        task=own.get("task", "atari"),
+        game=own.get("game", ""),
+        preset=own.get("preset", ""),
+        options=scanned.options,
+    )
+    seconds, rounds = _number(scanned, "seconds", 30), max(1, round(_number(scanned, "rounds", 3)))
+    bench_peers(plan, seconds=seconds, rounds=rounds, file=_file(scanned))
 
 
 def _print_streams(rates: dict[str, float]) -> None:

@@ -1,0 +1,1 @@
+"""Scripts that the Python of a peer's own virtual environment runs by path: they import that peer and no offbeat."""

@@ -1,0 +1,78 @@
+"""RLlib's IMPALA on its new stack, endless: one runner of eight environments, the learner in this process."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+peer_counter = import_module("peer_counter")
+
+ENVS, FRAGMENT, BATCH = 8, 50, 500
+
+
+def main() -> None:
+    """Train until killed."""
+    args = peer_counter.arguments()
+    workload = f"IMPALA, 1 runner x {ENVS} environments, fragment {FRAGMENT}, batch {BATCH}"
+    counter = peer_counter.Counter("ray", workload, "frames trained")
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DEDUP_LOGS="0")
+    import_module("ray").init(
+        include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=os.getcwd(), log_to_driver=False
+    )
+    skip = args.frame_skip if args.task == "atari" else 1
+    register = import_module("ray.tune.registry").register_env
+    register("peer", atari(args.game, skip) if args.task == "atari" else cartpole())
+    algorithm = configure(args).build_algo()
+    while True:
+        trained = algorithm.train().get("learners", {}).get("__all_modules__", {})
+        counter.frames(int(trained.get("num_env_steps_trained_lifetime", 0)) * skip)
+
+
+def configure(args: Any) -> Any:
+    """The configuration of IMPALA for a task."""
+    model = import_module("ray.rllib.core.rl_module.default_model_config").DefaultModelConfig
+    config = import_module("ray.rllib.algorithms.impala").IMPALAConfig()
+    return (
+        config.environment("peer")
+        .framework("torch")
+        .env_runners(num_env_runners=1, num_envs_per_env_runner=ENVS, rollout_fragment_length=FRAGMENT)
+        .learners(num_learners=0, num_gpus_per_learner=1 if args.device == "cuda" else 0)
+        .training(train_batch_size_per_learner=BATCH, entropy_coeff=0.01)
+        .rl_module(model_config=model(**(NATURE if args.task == "atari" else SMALL)))
+        .reporting(min_time_s_per_iteration=1)
+    )
+
+
+NATURE = {
+    "conv_filters": [[32, 8, 4], [64, 4, 2], [64, 3, 1]],
+    "conv_activation": "relu",
+    "head_fcnet_hiddens": [512],
+    "head_fcnet_activation": "relu",
+    "vf_share_layers": True,
+}
+"""The network of Mnih et al. 2015."""
+SMALL = {"fcnet_hiddens": [64, 64], "vf_share_layers": True}
+"""Two layers of 64 units."""
+
+
+def atari(game: str, skip: int) -> Any:
+    """A function that makes one game, preprocessed by RLlib's own wrapper, four frames stacked."""
+
+    def make(_: Any) -> Any:
+        gymnasium = import_module("gymnasium")
+        gymnasium.register_envs(import_module("ale_py"))
+        wrap = import_module("ray.rllib.env.wrappers.atari_wrappers").wrap_atari_for_new_api_stack
+        bare = gymnasium.make(f"ALE/{game}-v5", frameskip=1, repeat_action_probability=0.0)
+        return wrap(bare, dim=84, frameskip=skip, framestack=4)
+
+    return make
+
+
+def cartpole() -> Any:
+    """A function that makes CartPole-v1."""
+    return lambda _: import_module("gymnasium").make("CartPole-v1")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Stable-Baselines3's A2C, endless: environments in its own process, five steps per update, frames trained once."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+peer_counter = import_module("peer_counter")
+
+N_STEPS = 5
+ENVS = {"atari": 16, "cartpole": 8, "minatar": 16}
+
+
+def main() -> None:
+    """Train until killed."""
+    args = peer_counter.arguments()
+    counter = peer_counter.Counter(
+        "stable-baselines3", f"A2C, {ENVS[args.task]} environments in-process, n_steps {N_STEPS}", "frames stepped"
+    )
+    skip = args.frame_skip if args.task == "atari" else 1
+    envs, policy, policy_options = {"atari": atari, "cartpole": cartpole, "minatar": minatar}[args.task](args)
+    model = import_module("stable_baselines3").A2C(
+        policy,
+        envs,
+        n_steps=N_STEPS,
+        ent_coef=0.01,
+        vf_coef=0.25,
+        device=args.device,
+        policy_kwargs=policy_options,
+    )
+
+    def report(local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
+        counter.frames(local_variables["self"].num_timesteps * skip)
+        return True
+
+    model.learn(total_timesteps=2**53, callback=report, log_interval=10**9)
+
+
+def atari(args: Any) -> tuple[Any, str, dict[str, Any]]:
+    """Games preprocessed as Mnih et al. 2015, four frames stacked, and the network of that paper."""
+    import_module("gymnasium").register_envs(import_module("ale_py"))
+    util = import_module("stable_baselines3.common.env_util")
+    stack = import_module("stable_baselines3.common.vec_env").VecFrameStack
+    envs = util.make_atari_env(
+        f"{args.game}NoFrameskip-v4", n_envs=ENVS["atari"], seed=0, wrapper_kwargs={"frame_skip": args.frame_skip}
+    )
+    return stack(envs, n_stack=4), "CnnPolicy", {}
+
+
+def cartpole(args: Any) -> tuple[Any, str, dict[str, Any]]:
+    """CartPole-v1 and two layers of 64 units."""
+    util = import_module("stable_baselines3.common.env_util")
+    return util.make_vec_env("CartPole-v1", n_envs=ENVS["cartpole"], seed=0), "MlpPolicy", {"net_arch": [64, 64]}
+
+
+def minatar(args: Any) -> tuple[Any, str, dict[str, Any]]:
+    """A MinAtar game through Gymnasium and the network of Young & Tian 2019."""
+    import_module("minatar.gym").register_envs()
+    util = import_module("stable_baselines3.common.env_util")
+    name = f"MinAtar/{args.game.replace('_', ' ').title().replace(' ', '')}-v1"
+    options = {"features_extractor_class": small_torso(), "net_arch": []}
+    return util.make_vec_env(name, n_envs=ENVS["minatar"], seed=0), "MlpPolicy", options
+
+
+def small_torso() -> Any:
+    """A features extractor: 16 filters of 3 x 3 over the board [10, 10, C], then 128 units."""
+    nn = import_module("torch.nn")
+    base: Any = import_module("stable_baselines3.common.torch_layers").BaseFeaturesExtractor
+
+    class SmallTorso(base):
+        """Board to features [B, 128]."""
+
+        def __init__(self, observation_space: Any) -> None:
+            super().__init__(observation_space, 128)
+            height, width, channels = observation_space.shape
+            units = 16 * (height - 2) * (width - 2)
+            self.layers = nn.Sequential(
+                nn.Conv2d(channels, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(units, 128), nn.ReLU()
+            )
+
+        def forward(self, board: Any) -> Any:
+            """float [B, 10, 10, C] to [B, 128]."""
+            return self.layers(board.permute(0, 3, 1, 2))
+
+    return SmallTorso
+
+
+if __name__ == "__main__":
+    main()
