@@ -17,8 +17,10 @@ from typing import Any
 from offbeat.bench.live import memory_of, process_family, processor_s_of
 from offbeat.bench.peers.measure import LONGEST_SILENCE_S, Point, RunFailed
 
-STOP_S = 10.0
-"""What a peer gets to end by itself, and free its shared memory, before it is killed. Unit: seconds."""
+STOP_S = 20.0
+"""What a peer gets to end by itself before it is killed. Unit: seconds."""
+REST_S = 5.0
+"""What its other processes get once the first has ended. Unit: seconds."""
 LAST_LINES = 12
 """Lines of a peer's output that are shown when it fails."""
 NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
@@ -59,25 +61,27 @@ class PeerRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every process of the peer: as Ctrl-C would, then by force."""
+        """End every process of the peer: as Ctrl-C would, so that it frees its shared memory, then by force."""
         family = {pid: began(pid) for pid in process_family(self._process.pid)}
         try:
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)  # to the first alone, which knows how to end the others
-                with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(timeout=STOP_S)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=STOP_S)
+                wait_for_end(family)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            for pid, start in family.items():  # those that left the group
-                if start and began(pid) == start:
+            self._process.wait()
+            try:
+                wait_for_end(family)  # outside of the group: those that clean up once the others are gone
+            finally:
+                for pid in alive(family):
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-            self._process.wait()
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-            _wait_for_end(family)
-            self._folder.cleanup()
+                if self._process.stdin is not None:
+                    self._process.stdin.close()
+                self._folder.cleanup()
 
     def about(self) -> dict[str, Any]:
         """What the script said of itself: ``version``, ``torch``, ``workload``, ``counts``; {} before."""
@@ -117,8 +121,13 @@ def began(pid: int) -> str:
     return ""
 
 
-def _wait_for_end(family: dict[int, str]) -> None:
-    """Until none of these processes runs, so that the next measurement has the machine; at most ``STOP_S``."""
-    deadline = time.monotonic() + STOP_S
-    while any(start and began(pid) == start for pid, start in family.items()) and time.monotonic() < deadline:
+def alive(family: dict[int, str]) -> list[int]:
+    """Those of ``family`` (process -> when it began) that still run; a number that was given anew is another's."""
+    return [pid for pid, start in family.items() if start and began(pid) == start]
+
+
+def wait_for_end(family: dict[int, str]) -> None:
+    """Until none of these processes runs, but at most ``REST_S``: the next measurement needs the machine."""
+    deadline = time.monotonic() + REST_S
+    while alive(family) and time.monotonic() < deadline:
         time.sleep(0.05)

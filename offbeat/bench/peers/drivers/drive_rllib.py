@@ -40,7 +40,7 @@ def configure(args: Any) -> Any:
         .learners(num_learners=0, num_gpus_per_learner=1 if args.device == "cuda" else 0)
         .training(train_batch_size_per_learner=BATCH, entropy_coeff=0.01)
         .rl_module(model_config=model(**(NATURE if args.task == "atari" else SMALL)))
-        .reporting(min_time_s_per_iteration=1)
+        .reporting(min_time_s_per_iteration=5)
     )
 
 
