@@ -7,9 +7,11 @@ import os
 import platform
 import shutil
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+from offbeat.auto import LEARNER_SHARE, decide, usable_cores
 from offbeat.validation import GIB, available_memory, free_disk
 
 EXTRAS = {
@@ -67,11 +69,6 @@ def machine() -> dict[str, str]:
     return facts
 
 
-def usable_cores() -> int:
-    """Cores that the scheduler lets this process use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def torch_facts() -> dict[str, str]:
     """GPUs and precisions."""
     import torch
@@ -109,13 +106,24 @@ def extras() -> dict[str, str]:
 
 
 def choices() -> dict[str, str]:
-    """What options that say ``auto`` become on this machine."""
-    import torch
+    """What options that say ``auto`` (threads and workers: 0) become on this machine, and why."""
+    from offbeat.config import load_preset
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    asked = load_preset("impala-atari")
+    everything = replace(asked.actor, workers=0, env_threads=0, inference="auto")
+    learner = replace(asked.learner, threads=0, precision="auto")
+    chosen = decide(replace(asked, actor=everything, learner=learner))
+    gpu = chosen.device.startswith("cuda")
+    bf16 = ("yes" if chosen.learner.precision == "bf16" else "no") if gpu else cpu_bf16()
     atari = "ale" if importlib.util.find_spec("ale_py") else "none: pip install 'offbeat[atari]'"
     return {
-        "device": device,
+        "device": f"{chosen.device}: " + ("torch sees a GPU" if gpu else "torch sees no GPU"),
+        "learner.precision": f"{chosen.learner.precision}: bf16 on the {'GPU' if gpu else 'processor'}? {bf16}",
+        "learner.threads": f"{chosen.learner.threads}: "
+        + ("the GPU does the work" if gpu else f"{LEARNER_SHARE:.0%} of {usable_cores()} cores"),
+        "actor.workers": f"{chosen.actor.workers}: one for every two cores that the learner leaves",
+        "actor.env_threads": f"{chosen.actor.env_threads} for each actor: the cores that are left",
+        "actor.inference": f"{chosen.actor.inference}: " + ("one batch on the GPU serves all" if gpu else "no GPU"),
         "env.backend": f"{atari}; ale-single in deterministic runs" if atari == "ale" else atari,
         "python": sys.executable,
     }

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from offbeat.auto import usable_cores
+
 FILE_NAME = "environment.json"
 
 PACKAGES = (
@@ -79,13 +81,6 @@ def describe_machine() -> dict[str, Any]:
         "memory_gib": _memory_gib(),
         "gpus": _gpus(),
     }
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def source_commit(folder: Path | None = None) -> str | None:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offbeat.auto import decide
 from offbeat.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "env.sticky": (0, 1),
     "env.reward_scale": (-math.inf, math.inf),
     "env.length": (1, math.inf),
-    "actor.workers": (1, math.inf),
+    "actor.workers": (0, math.inf),
     "actor.envs_per_worker": (1, math.inf),
     "actor.threads": (1, math.inf),
-    "actor.env_threads": (1, math.inf),
+    "actor.env_threads": (0, math.inf),
     "inference.threads": (1, math.inf),
     "inference.max_batch": (1, math.inf),
     "inference.min_batch": (1, math.inf),
@@ -38,7 +39,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "learner.adam_beta1": (0, 1),
     "learner.adam_beta2": (0, 1),
     "learner.publish_every": (1, math.inf),
-    "learner.threads": (1, math.inf),
+    "learner.threads": (0, math.inf),
     "learner.nonfinite_limit": (1, math.inf),
     "replay.samplers.share": (0, 1),
     "replay.samplers.max_pending": (1, math.inf),
@@ -57,11 +58,12 @@ def validate(config: RunConfig, *, new_run: bool = True, env_factory: Callable[.
     that ``env.id`` names. Nothing is allocated, spawned or written.
     """
     check_ranges(config)
-    check_replay(config)
-    check_roles(config)
     check_device("device", config.device)
     check_device("learner.device", config.learner.device)
     check_device("inference.device", config.inference.device)
+    config = decide(config)  # what is auto must fit too
+    check_replay(config)
+    check_roles(config)
     check_environments(config, env_factory)
     if new_run and config.out:
         check_run_folder(Path(config.out))

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from offbeat.auto import decide
+from offbeat.auto import decide, usable_cores
 from offbeat.bench.live import LiveRun
 from offbeat.bench.parts import Parts, measure_parts
 from offbeat.config import RunConfig, validate
@@ -55,7 +55,7 @@ def bench_throughput(
     validate(config)
     config = decide(config)  # so that the parts compute in the precision of the run
     skip = env_spec(config.env).frame_skip
-    cores = cores or available_cores()
+    cores = cores or usable_cores()
     console = Console()
     parts: list[Parts] = []
     runs: list[EndToEnd] = []
@@ -179,8 +179,3 @@ def as_table(report: dict[str, Any]) -> Table:
         f"load average at the end {report['load_average']:.1f}; other work on the machine lowers 'end to end'"
     )
     return table
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -45,9 +45,10 @@ def graph(arguments: list[str]) -> int:
         return 0
     scanned = scan(arguments)
     config = scanned.config(one_preset(scanned, "graph"))
+    from offbeat.auto import decide
     from offbeat.runtime.topology import describe
 
-    print(describe(config))
+    print(describe(decide(config)))
     return 0
 
 

@@ -62,7 +62,7 @@ class LearnerConfig:
     device: str = "auto"
     """Torch device of the learner; ``auto``: the run's device."""
     threads: int = 1
-    """Torch threads of the learner."""
+    """Torch threads of the learner; 0: chosen from the cores."""
     prefetch: int = 2
     """Batches assembled ahead, off the training thread; 0: none (always so in deterministic runs)."""
     max_policy_lag: int = 0
