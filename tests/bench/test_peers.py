@@ -241,16 +241,16 @@ def test_table_and_notes_show_medians_ratios_and_failures():
         "frame_skip": 4,
         "device": "cpu",
         "machine": {"cores": 2},
-        "fastest_peer": "quick",
+        "fastest_peer": "Stable-Baselines3",
         "same_network": False,
         "load_average": 0.5,
-        "rows": [row("quick", [4000.0, 1000.0, 3000.0], 1.0), row("broken", [], None, "it hangs")],
+        "rows": [row("Stable-Baselines3", [40000.0, 10000.0, 30000.0], 1.0), row("broken", [], None, "it hangs")],
     }
     console = Console(width=80)
     with console.capture() as captured:
         console.print(as_table(data))
     first, second = [line.split() for line in captured.get().splitlines() if line.strip()][-2:]
-    assert first == ["quick", "1.2", "fp32", "3,000", "1,000–4,000", "1.00", "1.50", "1,024"]
+    assert first == ["Stable-Baselines3", "1.2", "fp32", "30,000", "10,000–40,000", "1.00", "1.50", "1.00"]
     assert second == ["broken", "1.2", "fp32", "failed"]
     text = "\n".join(notes(data))
     assert "broken failed: it hangs; its last lines:\n  gone" in text and "another network" in text

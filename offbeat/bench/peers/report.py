@@ -153,10 +153,10 @@ def as_table(report: dict[str, Any]) -> Table:
     """The report for people: median and range over the rounds."""
     cores = report["machine"]["cores"]
     title = f"{report['game']}, frame skip {report['frame_skip']}, {report['device']}, {cores} cores"
-    table = Table(title=title, box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for name in ("", "version", "precision"):
-        table.add_column(name)
-    for name in ("frames/s", "range", "ratio", "cores", "MiB"):
+    table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
+    for name in ("", "version", "dtype"):
+        table.add_column(name, no_wrap=name != "dtype")
+    for name in ("frames/s", "range", "ratio", "cores", "GiB"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report["rows"]:
         cells = [row["name"], row.get("version") or "?", row["precision"] + (" compiled" if row["compile"] else "")]
@@ -166,7 +166,7 @@ def as_table(report: dict[str, Any]) -> Table:
             continue
         cells += [f"{median(rates):,.0f}", f"{min(rates):,.0f}–{max(rates):,.0f}"]
         cells.append("" if row["ratio"] is None else f"{row['ratio']:.2f}")
-        cells += [f"{median(row['cores_used']):.2f}", f"{median(row['memory_bytes']) / 2**20:,.0f}"]
+        cells += [f"{median(row['cores_used']):.2f}", f"{median(row['memory_bytes']) / 2**30:.2f}"]
         table.add_row(*cells)
     return table
 
@@ -174,7 +174,7 @@ def as_table(report: dict[str, Any]) -> Table:
 def notes(report: dict[str, Any]) -> list[str]:
     """What the table leaves out: what ran, what failed and why, and what makes the comparison unfair."""
     fastest = report["fastest_peer"] or "(none was measured)"
-    lines = [f"ratio: to the fastest peer, {fastest}; MiB: memory of all its processes (PSS)"]
+    lines = [f"ratio: to the fastest peer, {fastest}; GiB: memory of all its processes (PSS)"]
     for row in {row["name"]: row for row in report["rows"] if row.get("workload")}.values():
         lines.append(f"{row['name']}: {row['workload']}; counts {row['counts']}; torch {row['torch']}")
     if not report["same_network"]:
