@@ -155,7 +155,7 @@ def as_table(report: dict[str, Any]) -> Table:
     title = f"{report['game']}, frame skip {report['frame_skip']}, {report['device']}, {cores} cores"
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
     for name in ("", "version", "dtype"):
-        table.add_column(name, no_wrap=name != "dtype")
+        table.add_column(name, no_wrap=name != "dtype", overflow="fold")
     for name in ("frames/s", "range", "ratio", "cores", "GiB"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report["rows"]:
