@@ -21,6 +21,7 @@ from offbeat.agents.base import Agent
 from offbeat.agents.make import make_agent
 from offbeat.config import RunConfig
 from offbeat.envs.registry import env_spec, make_env
+from offbeat.replay.stacking import packs
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.process import native_threads
@@ -161,10 +162,12 @@ def random_action(spec: ActionSpec, random: np.random.Generator, *lead: int) -> 
 def _inputs(spec: EnvSpec, agent: Agent, rows: int, batch: int) -> Inputs:
     """Random observations [rows, batch, ...] as the network sees them."""
     random = np.random.default_rng(1)
-    observation = {
-        key: torch.from_numpy(_random_array(item, random, rows, batch))
-        for key, item in spec.network_observation.items()
-    }
+    observation = {}
+    for key, item in spec.network_observation.items():
+        values = _random_array(item, random, rows, batch)
+        if key in spec.stacked and packs(spec.observation[key], spec.frame_stack):
+            values = np.moveaxis(np.ascontiguousarray(np.moveaxis(values, -3, -1)), -1, -3)  # laid out as stacks are
+        observation[key] = torch.from_numpy(values)
     inputs = Inputs(observation, torch.zeros(rows, batch, dtype=torch.bool))
     if agent.wants_last:
         inputs.last_action = torch.from_numpy(random_action(spec.action, random, rows, batch))

@@ -20,20 +20,26 @@ class BlockConv(nn.Conv2d):
         if kernel % stride:
             raise ValueError(f"kernel={kernel} is not a multiple of stride={stride}")
         super().__init__(channels, width, kernel, stride)
+        self.scale = 1.0
+        self.prepared: Tensor | None = None
+        """Weights as blocks need them, where they do not change with every forward; see ``networks.rounded``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """input: [B, C, H, W] float. Returns [B, width, H', W']."""
-        return self.convolve(input, self.weight)
-
-    def convolve(self, image: Tensor, weight: Tensor) -> Tensor:
-        """Like ``forward`` with these weights [width, C, kernel, kernel]. ``image`` may hold bytes, cast afterwards."""
-        dtype = compute_dtype(image, weight)
+        """input: [B, C, H, W], float or bytes that are cast here. Returns [B, width, H', W']."""
+        dtype = compute_dtype(input, self.weight)
         stride = self.stride[0]
-        if stride == 1 or not _can_block(image, stride):
-            return self._conv_forward(image.to(dtype), weight.to(dtype), self.bias)
-        blocks = to_blocks(image, stride).to(dtype)
+        if stride == 1 or not _can_block(input, stride):
+            return self._conv_forward(input.to(dtype), self._scaled().to(dtype), self.bias)
+        weight = self.block_weight(dtype) if self.prepared is None else self.prepared
         bias = None if self.bias is None else self.bias.to(dtype)
-        return functional.conv2d(blocks, blocked_weight(weight.to(dtype), stride), bias)
+        return functional.conv2d(to_blocks(input, stride).to(dtype), weight, bias)
+
+    def block_weight(self, dtype: torch.dtype) -> Tensor:
+        """The weights for blocks: [width, stride^2 C, kernel / stride, kernel / stride]."""
+        return blocked_weight(self._scaled().to(dtype), self.stride[0])
+
+    def _scaled(self) -> Tensor:
+        return self.weight if self.scale == 1.0 else self.weight * self.scale
 
 
 class ImageConv(BlockConv):
@@ -54,8 +60,7 @@ class ImageConv(BlockConv):
         """input: [B, C, H, W], any dtype. Returns [B, width, H', W']."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         # Pixels change places as bytes and are cast afterwards, along memory: a third of the time of both at once.
-        image = input.contiguous(memory_format=layout)
-        return self.convolve(image, self.weight if self.scale == 1.0 else self.weight * self.scale)
+        return super().forward(input.contiguous(memory_format=layout))
 
 
 def compute_dtype(image: Tensor, weight: Tensor) -> torch.dtype:

@@ -21,8 +21,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def compiled(function: _Function) -> _Function:
-    """``function`` as machine code: kept on disk between processes, and run without Python's lock."""
-    made: Any = numba.njit(nogil=True, cache=True)(function)
+    """``function`` as machine code: kept on disk between processes, and run without Python's lock.
+
+    Divisions follow numpy (no exception for 0): Python's check keeps a loop from being vectorised, five times slower.
+    """
+    made: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     return cast(_Function, made)
 
 
