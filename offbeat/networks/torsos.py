@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from offbeat.networks.convolutions import BlockConv, ImageConv
 from offbeat.types import ArraySpec, TensorDict
 
 TorsoKind = Literal["nature", "resnet", "minatar", "mlp"]
@@ -101,6 +100,31 @@ class Torso(nn.Module):
         return self.mlp(features)
 
 
+class ImageConv(nn.Conv2d):
+    """A trunk's first convolution: takes images as they are stored, casts them, and scales them to [0, 1].
+
+    The scale is applied to the weights, which gives the same result without a pass over the images; in bfloat16 it is
+    also more exact, because 0 ... 255 are exact there and their fractions are not.
+    """
+
+    def __init__(self, channels: int, width: int, kernel: int, stride: int, padding: int, scale: float) -> None:
+        """``channels`` in, ``width`` out; ``scale``: factor that brings the stored image to [0, 1]."""
+        super().__init__(channels, width, kernel, stride, padding)
+        self.scale = scale
+        self.channels_last = False
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image: [B, C, H, W], any dtype. Returns [B, width, H', W']."""
+        dtype = self.weight.dtype
+        if torch.is_autocast_enabled(image.device.type):
+            dtype = torch.get_autocast_dtype(image.device.type)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        # Pixels change places as bytes and are cast afterwards, along memory: a third of the time of both at once.
+        image = image.contiguous(memory_format=layout).to(dtype)
+        weight = self.weight if self.scale == 1.0 else self.weight * self.scale
+        return self._conv_forward(image, weight, self.bias)
+
+
 class _Residual(nn.Module):
     """x + conv(relu(conv(relu(x))))."""
 
@@ -124,7 +148,7 @@ def _trunk(kind: str, spec: ArraySpec, key: str) -> nn.Module:
         return nn.Sequential(
             ImageConv(channels, 32, 8, 4, 0, scale),
             nn.ReLU(inplace=True),
-            BlockConv(32, 64, 4, 2),
+            nn.Conv2d(32, 64, 4, 2),
             nn.ReLU(inplace=True),
             nn.Conv2d(64, 64, 3, 1),
             nn.ReLU(inplace=True),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
-from offbeat.networks.convolutions import BlockConv, ImageConv
 from offbeat.networks.flat import flatten_parameters
 from offbeat.networks.heads import Float32Linear
 from offbeat.networks.rounded import RoundedWeights
@@ -27,18 +24,3 @@ def test_layers_of_autocast_are_rounded_and_follow_the_exact_weights() -> None:
     assert not torch.equal(network[2].weight, before)
     size = network[0].weight.numel()
     assert torch.equal(network[0].weight.contiguous().flatten(), flat[:size].to(torch.bfloat16))
-
-
-def test_convolutions_over_blocks_follow_the_exact_weights() -> None:
-    network = nn.Sequential(ImageConv(4, 8, 8, 4, 0, 1 / 255), nn.ReLU(), BlockConv(8, 6, 4, 2))
-    network[0].channels_last = True
-    plain = copy.deepcopy(network)
-    flat = flatten_parameters(network)
-    rounded = RoundedWeights(network)
-    image = torch.randint(0, 256, (3, 4, 84, 84), dtype=torch.uint8)
-    for seed in range(2):
-        flat.copy_(torch.randn(len(flat), generator=torch.Generator().manual_seed(seed)) * 0.1)
-        rounded.refresh()
-        plain.load_state_dict(network.state_dict())
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            torch.testing.assert_close(network(image), plain(image))
