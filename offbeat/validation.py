@@ -119,6 +119,12 @@ def check_replay(config: RunConfig) -> None:
                 f"learner.batch_size={size} takes {columns} unrolls of one fifo, but there are only {streams} streams "
                 f"(actor.workers x actor.envs_per_worker); use at most one unroll per stream in a batch"
             )
+        if sampler.kind == "fifo" and sampler.max_pending == 1 and columns and streams % columns:
+            raise UserError(
+                f"replay.samplers.{index}.max_pending=1 makes actors wait for the learner once each of {streams} streams "
+                f"has an unroll, but batches of {columns} leave {streams % columns} of them over, for which the learner "
+                "would wait for ever; use max_pending=2, or a batch that divides the streams"
+            )
         _check_sampler(config, index, sampler, streams)
 
 

@@ -168,6 +168,15 @@ def test_a_batch_that_cannot_be_split_names_the_multiple() -> None:
     validate(apply_overrides(load_preset("impala-catch"), {**overrides, "learner.batch_size": 12}.items()))
 
 
+def test_batches_that_leave_streams_over_need_writers_that_may_run_ahead() -> None:
+    lead = {"replay.samplers": [{"kind": "fifo", "max_pending": 1}], "actor.envs_per_worker": 8}
+    assert "batches of 6 leave 2 of them over" in refusal({**lead, "learner.batch_size": 6})
+    catch = load_preset("impala-catch")
+    validate(apply_overrides(catch, {**lead, "learner.batch_size": 4}.items()))
+    lead["replay.samplers"] = [{"kind": "fifo", "max_pending": 2}]
+    validate(apply_overrides(catch, {**lead, "learner.batch_size": 6}.items()))
+
+
 def test_shares_and_windows_are_checked() -> None:
     half = [{"kind": "fifo", "share": 0.5}]
     assert "sum to 0.5; they must sum to 1" in refusal({"replay.samplers": half})
