@@ -67,13 +67,16 @@ def plot(arguments: list[str]) -> int:
 
 
 def compare(arguments: list[str]) -> int:
-    """Print a table of runs."""
-    parser = Parser("compare", "Print runs and their scores; a folder of runs stands for all of them.")
-    parser.add_argument("runs", nargs="+", help="run folders, or folders of runs")
+    """Print runs and their scores."""
+    parser = Parser("compare", "Print runs, their scores, and what the runs of one setting add up to.")
+    parser.add_argument("runs", nargs="+", help="run folders, or folders of runs, which stand for all runs in them")
+    parser.add_argument(
+        "--score", choices=("final", "best"), default="final", help="which evaluation counts; default: final"
+    )
     options = parser.parse_args(arguments)
-    from offbeat.compare import table
+    from offbeat.compare import report
 
-    print(table(options.runs))
+    print(report(options.runs, options.score))
     return 0
 
 
