@@ -1,4 +1,4 @@
-"""From an id to an environment: Atari, ``toy/``, ``minatar/``, ``procgen:``, entry points, or any Gymnasium id."""
+"""From an id to an environment: Atari, ``toy/``, ``minatar/``, ``hanabi/``, ``procgen:``, entry points, Gymnasium."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import gymnasium
 
-from offbeat.envs import atari, faulty, minatar, procgen, toy
+from offbeat.envs import atari, faulty, hanabi, minatar, procgen, toy
 from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.counting import NUM_ACTIONS
@@ -29,7 +29,7 @@ class EnvListing:
 
     id: str
     kind: str
-    """``atari``, ``toy``, ``minatar``, ``procgen``, ``gymnasium`` or ``entry point``."""
+    """``atari``, ``toy``, ``minatar``, ``hanabi``, ``procgen``, ``gymnasium`` or ``entry point``."""
     extra: str
     """The extra of offbeat that brings it; empty: none needed."""
     actions: str
@@ -68,6 +68,8 @@ def make_env(
         return procgen.make_procgen(config, name, num_envs, batch_size, threads, deterministic)
     if (batch_size or num_envs) != num_envs:
         raise ValueError(f"{config.id} steps all {num_envs} environments at once, got batch_size={batch_size}")
+    if kind == "hanabi":
+        return hanabi.HanabiVector(config, name, num_envs)
     if kind == "toy":
         return faulty.make_faulty(config, num_envs) if faulty.is_faulty(name) else toy.ToyVector(config, num_envs)
     make, used = _single_maker(kind, name, config, factory)
@@ -84,6 +86,8 @@ def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
         return atari.atari_spec(config, name)
     if kind == "toy":
         return toy.toy_spec(faulty.healthy(config)) if faulty.is_faulty(name) else toy.toy_spec(config)
+    if kind == "hanabi":
+        return hanabi.hanabi_spec(config, name)
     if kind == "procgen":
         return procgen.procgen_spec(config, name)
     if kind == "entry point":
@@ -116,6 +120,9 @@ def list_envs() -> list[EnvListing]:
     records += [EnvListing(f"toy/{name}@N", "toy", "", str(NUM_ACTIONS), note) for name, note in faulty.FAULTS.items()]
     for game, count in minatar.MINIMAL_ACTIONS.items():
         records.append(EnvListing(f"minatar/{game}", "minatar", "minatar", str(count), "all 6 with full_action_space"))
+    for game, rules in hanabi.GAMES.items():
+        note = f"two players, an environment each; best {rules.best_score}"
+        records.append(EnvListing(f"hanabi/{game}", "hanabi", "hanabi", str(rules.num_actions), note))
     for game in procgen.GAMES:
         records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", "hard, all levels"))
     records += [EnvListing(name, "entry point", "", "", point.value) for name, point in _entry_points().items()]
@@ -137,6 +144,11 @@ def _resolve(env_id: str) -> tuple[str, str]:
         if game is None:
             raise _unknown(env_id, [f"minatar/{known}" for known in minatar.MINIMAL_ACTIONS])
         return "minatar", game
+    if env_id.lower().startswith("hanabi/"):
+        game = hanabi.find_game(env_id)
+        if game is None:
+            raise _unknown(env_id, [f"hanabi/{known}" for known in hanabi.GAMES])
+        return "hanabi", game
     if env_id.startswith("procgen:"):
         game = procgen.find_game(env_id)
         if game is None:

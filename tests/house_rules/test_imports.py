@@ -33,7 +33,13 @@ MAY_IMPORT = {
 """Package or module -> what it may import of offbeat. What is not listed here stands above all of these."""
 TOP = {"cli", "commands", "__main__"}
 """The command line: nothing else imports it."""
-PACKAGES = {"PIL": "pillow", "ale_py": "ale-py", "cv2": "opencv-python-headless", "imageio_ffmpeg": "imageio-ffmpeg"}
+PACKAGES = {
+    "PIL": "pillow",
+    "ale_py": "ale-py",
+    "cv2": "opencv-python-headless",
+    "imageio_ffmpeg": "imageio-ffmpeg",
+    "pyspiel": "open_spiel",
+}
 """Import name -> package, where they differ."""
 
 
@@ -124,6 +130,7 @@ def test_the_library_imports_without_any_extra():
     program = """
 import importlib, sys
 blocked = {"ale_py", "envpool", "minatar", "cv2", "imageio", "imageio_ffmpeg", "ray", "mujoco", "Box2D", "pygame"}
+blocked |= {"pyspiel", "open_spiel"}
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in blocked:
