@@ -72,22 +72,41 @@ def all_options() -> tuple[Option, ...]:
     ]
     for path in sorted((PACKAGE / "agents").glob("*.py")):
         for name in _classes(path):
-            if name.endswith("Config"):
+            if name == "Config":
                 options += read_options(path, name, "agent", path.stem)
     return tuple(options)
 
 
 def read_options(path: Path, cls: str, section: str, agent: str = "") -> list[Option]:
     """The options that dataclass ``cls`` in the file ``path`` defines, under the name of their ``section``."""
-    options = []
+    options: dict[str, Option] = {}
+    for base in _bases(path, cls):
+        options |= {option.name: option for option in read_options(*base, section, agent)}
     body = _classes(path)[cls].body
     for node, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             doc = after.value.value if _is_text(after) else ""  # type: ignore[union-attr, attr-defined]
             key = "agent.name" if node.target.id == "agent_name" else node.target.id
             name = f"{section}.{key}" if section else key
-            options.append(_option(name, ast.unparse(node.annotation), node.value, " ".join(str(doc).split()), agent))
-    return options
+            text = " ".join(str(doc).split())
+            options[name] = _option(name, ast.unparse(node.annotation), node.value, text, agent)
+    return list(options.values())
+
+
+def _bases(path: Path, cls: str) -> list[tuple[Path, str]]:
+    """File and name of the classes of offbeat that ``cls`` extends, as ``from offbeat.x import ...`` brings them in."""
+    found = []
+    for base in _classes(path)[cls].bases:
+        module, _, name = ast.unparse(base).rpartition(".")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("offbeat"):
+                folder = PACKAGE.parent / Path(*node.module.split("."))
+                names = [item.name for item in node.names]
+                if module in names:  # from offbeat.agents import dqn: dqn.Config
+                    found.append((folder / f"{module}.py", name))
+                elif not module and name in names:
+                    found.append((folder.with_suffix(".py"), name))
+    return found
 
 
 def _option(name: str, annotation: str, default: ast.expr | None, doc: str, agent: str) -> Option:

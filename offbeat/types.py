@@ -6,6 +6,7 @@ Letters in shapes: ``T`` time, ``B`` batch, ``A`` actions, ``N`` environments. B
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
@@ -119,6 +120,7 @@ class Inputs:
     first: Tensor  # [T, B] bool
     last_action: Tensor | None = None  # [T, B, ...]
     last_reward: Tensor | None = None  # [T, B] float32
+    epsilon: Tensor | None = None  # [T, B] float32, share of random actions; only while acting
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -148,6 +150,12 @@ class Unroll:
     stream: Tensor  # [B] int64
     row: Tensor  # [B] int64, absolute index of row 0
     source: Tensor  # [B] int64, index of the sampler in the mixture that chose this column
+    weight: Tensor | None = None  # [B] float32, importance weights where items are drawn by priority
+
+    @property
+    def rows(self) -> int:
+        """Rows that are trained on."""
+        return self.reward.numel()
 
     def to(self, device: torch.device | str) -> Unroll:
         """The same unroll on ``device`` (copies are asynchronous from pinned memory)."""
@@ -171,6 +179,12 @@ class Transition:
     stream: Tensor
     row: Tensor
     source: Tensor
+    weight: Tensor | None = None  # [B] float32, importance weights where items are drawn by priority
+
+    @property
+    def rows(self) -> int:
+        """Rows that are trained on."""
+        return self.reward.numel()
 
     def to(self, device: torch.device | str) -> Transition:
         """The same transitions on ``device``."""
@@ -182,11 +196,77 @@ class Sequence(Unroll):
     """An unroll whose rows are burn-in, then training rows, then an n-step tail; rows past the episode's end are
     masked.
 
-    ``mask[t]`` is True for rows that are trained on. Rows after the end of the episode repeat its final observation.
+    ``mask[t]`` is True for rows that are trained on. Rows after the end of the episode repeat its final observation,
+    rows before its start (where burn-in is short of history) its first one.
     """
 
     mask: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # [T, B] bool
     burn_in: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that are trained on."""
+        return int(self.mask.sum())
+
+
+Batch = Unroll | Transition
+"""What a learner trains on; a ``Sequence`` is an ``Unroll`` too."""
+
+
+@dataclass(frozen=True)
+class ItemSpec:
+    """``transition``: n steps from one row. ``sequence``: burn-in, then ``length`` rows to train on, then n more.
+
+    Sequences begin to train at every ``period``-th row of an episode, from its first row on; where there is less
+    history than ``burn_in`` the missing rows are padding. They never cross an episode's end.
+    """
+
+    kind: Literal["transition", "sequence"] = "transition"
+    n: int = 1
+    """Steps of the returns, >= 1."""
+    length: int = 1
+    """Rows that are trained on, >= 1."""
+    burn_in: int = 0
+    """Rows before them that only bring the recurrent state up to date."""
+    period: int = 1
+    """Rows from one sequence's first trained row to the next one's."""
+    eta: float = 0.9
+    """Share of the largest TD error in a sequence's priority; the rest is their mean."""
+    rescale: float = -1.0
+    """Epsilon of value rescaling in the TD errors of initial priorities; negative: values are not rescaled."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value out of range."""
+        for name in ("n", "length", "period"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 1 or above")
+        if self.burn_in < 0:
+            raise ValueError(f"burn_in={self.burn_in} is out of range; allowed: 0 or above")
+        if not 0.0 <= self.eta <= 1.0:
+            raise ValueError(f"eta={self.eta} is out of range; allowed: 0 to 1")
+
+    @property
+    def span(self) -> int:
+        """Rows after an item's first trained row that must be there before it is complete."""
+        return self.n if self.kind == "transition" else self.length + self.n
+
+    @property
+    def reach(self) -> int:
+        """Rows of one stream among which there is always a complete item with its burn-in.
+
+        Between two rows that start one lie at most ``period`` others: those of the period and a final observation.
+        """
+        return self.burn_in + self.period + 1 + self.span
+
+    @property
+    def trained(self) -> int:
+        """Rows of one item that are trained on."""
+        return 1 if self.kind == "transition" else self.length
+
+    @property
+    def state_period(self) -> int:
+        """How often the recurrent state must be kept so that every burn-in starts at one; 0: never."""
+        return 0 if self.kind == "transition" else math.gcd(self.burn_in, self.period)
 
 
 @dataclass

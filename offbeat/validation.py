@@ -100,6 +100,7 @@ def _within(name: str, value: Any, low: float, high: float) -> None:
 def check_replay(config: RunConfig) -> None:
     """Refuse shares that do not split a batch, and fifos that ask for more unrolls than there are streams."""
     samplers, size = config.replay.samplers, config.learner.batch_size
+    check_items(config)
     if not samplers:
         raise UserError('replay.samplers is empty; name at least one, e.g. kind = "fifo"')
     shares = [Fraction(sampler.share).limit_denominator(10_000) for sampler in samplers]
@@ -121,11 +122,37 @@ def check_replay(config: RunConfig) -> None:
             )
         if sampler.kind == "fifo" and sampler.max_pending == 1 and columns and streams % columns:
             raise UserError(
-                f"replay.samplers.{index}.max_pending=1 makes actors wait for the learner once each of {streams} streams "
-                f"has an unroll, but batches of {columns} leave {streams % columns} of them over, for which the learner "
-                "would wait for ever; use max_pending=2, or a batch that divides the streams"
+                f"replay.samplers.{index}.max_pending=1 makes actors wait once each of {streams} streams has an "
+                f"unroll, but batches of {columns} leave {streams % columns} of them over, for which the learner would "
+                "wait for ever; use max_pending=2, or a batch that divides the streams"
             )
         _check_sampler(config, index, sampler, streams)
+
+
+def check_items(config: RunConfig) -> None:
+    """Refuse samplers that do not suit what the agent trains on."""
+    from offbeat.agents.q_agent import QConfig
+
+    samplers, replay = config.replay.samplers, config.replay
+    if not isinstance(config.agent, QConfig):
+        for index, sampler in enumerate(samplers):
+            if sampler.kind == "prioritised":
+                raise UserError(
+                    f"replay.samplers.{index}.kind=prioritised draws transitions or sequences, but agent "
+                    f"{config.agent_name!r} trains on unrolls; allowed: fifo, uniform"
+                )
+        return
+    if len(samplers) != 1 or samplers[0].kind == "fifo":
+        kinds = ", ".join(sampler.kind for sampler in samplers) or "none"
+        raise UserError(
+            f"agent {config.agent_name!r} draws from one sampler of kind uniform or prioritised, got {kinds}; "
+            "see replay.samplers"
+        )
+    if (config.deterministic or config.engine == "inline") and not replay.samples_per_insert:
+        raise UserError(
+            "a deterministic run needs replay.samples_per_insert above 0: with 0 the clock decides how often the "
+            "learner trains"
+        )
 
 
 def _check_sampler(config: RunConfig, index: int, sampler: Any, streams: int) -> None:

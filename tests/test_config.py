@@ -188,6 +188,23 @@ def test_shares_and_windows_are_checked() -> None:
     )
 
 
+def test_samplers_must_suit_what_the_agent_trains_on() -> None:
+    prioritised = [{"kind": "prioritised"}]
+    assert "agent 'impala' trains on unrolls; allowed: fifo, uniform" in refusal(
+        {"replay.samplers": prioritised, "replay.capacity": 10_000}
+    )
+    catch = load_preset("apex-catch")
+    for samplers in ([{"kind": "fifo"}], [{"kind": "prioritised", "share": 0.5}, {"kind": "uniform", "share": 0.5}]):
+        with pytest.raises(UserError, match="agent 'apex' draws from one sampler of kind uniform or prioritised, got"):
+            validate(apply_overrides(catch, {"replay.samplers": samplers}.items()))
+    validate(apply_overrides(catch, {"replay.samplers": [{"kind": "uniform"}]}.items()))
+    freely = {"replay.samples_per_insert": 0}
+    validate(apply_overrides(catch, freely.items()))
+    for fixed in ({"deterministic": True}, {"engine": "inline"}):
+        with pytest.raises(UserError, match=r"a deterministic run needs replay\.samples_per_insert above 0"):
+            validate(apply_overrides(catch, (freely | fixed).items()))
+
+
 def test_cuda_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

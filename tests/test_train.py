@@ -20,6 +20,7 @@ from offbeat.runtime.learner import NonFinite
 from offbeat.train import default_folder, resume, train
 from offbeat.types import LossOutput, Unroll
 from offbeat.verify import compare_checkpoints, verify_resume
+from tests.runtime.parts import ITEM_AGENTS, item_config
 
 UPDATES = 200
 ROWS = 20
@@ -167,6 +168,42 @@ def test_default_folders_are_never_taken_twice(tmp_path: Path, monkeypatch: pyte
     assert first == Path("results/toy_catch_1234")
     first.mkdir(parents=True)
     assert default_folder("toy/catch") == Path("results/toy_catch_1234_2")
+
+
+@pytest.mark.parametrize("agent", list(ITEM_AGENTS))
+def test_items_inline_and_in_lockstep_are_the_same_bit_for_bit(agent: str, tmp_path: Path) -> None:
+    """Weights, target, optimiser, replay, priorities, environments and counters."""
+    options = {"actor__workers": 2, "actor__envs_per_worker": 2, "evaluation__at_end": False, "total_frames": 800}
+    inline = train(item_config(agent, out=str(tmp_path / "inline"), **options))
+    lockstep = train(item_config(agent, out=str(tmp_path / "b"), engine="local", deterministic=True, **options))
+    assert inline.updates == lockstep.updates > 25
+    result = compare_checkpoints(inline.run, lockstep.run)
+    assert result.equal, result.differing
+    found = newest(inline.run)
+    assert found is not None
+    names = load(found)[0]
+    assert any(name.startswith("target/") for name in names["learner"])
+    assert any(name.startswith("mixture/sampler/") for name in names["streams"])
+
+
+@pytest.mark.parametrize("agent", list(ITEM_AGENTS))
+def test_items_of_a_resumed_run_are_those_of_a_longer_one(agent: str, tmp_path: Path) -> None:
+    options = {"evaluation__at_end": False, "learner__schedule": "constant", "replay__samplers__0__final_beta": 0.4}
+    whole = train(item_config(agent, out=str(tmp_path / "whole"), total_frames=800, **options))
+    half = train(item_config(agent, out=str(tmp_path / "half"), total_frames=400, **options))
+    assert half.updates < whole.updates
+    resumed = resume(half.run, total_frames=800)
+    assert resumed.finished
+    result = compare_checkpoints(whole.run, resumed.run)
+    assert result.equal, result.differing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["inline", "local"])
+@pytest.mark.parametrize("agent", ["apex", "r2d2"])
+def test_killed_and_resumed_items_equal_never_killed(agent: str, engine: str, tmp_path: Path) -> None:
+    config = item_config(agent, engine=engine, total_frames=20_000, checkpoint__every_updates=40)
+    assert verify_resume(replace(config, out=""), kills=3, folder=tmp_path)
 
 
 @pytest.mark.slow

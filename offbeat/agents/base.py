@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import nn
 
-from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, Unroll
+from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, TensorDict
 
 
 class Agent(Protocol):
@@ -30,8 +31,31 @@ class Agent(Protocol):
     ) -> ActOutput:
         """Choose actions for ``inputs`` of T = 1. ``inputs.first`` resets the state. Called without gradients."""
 
-    def loss(self, batch: Unroll, progress: float) -> LossOutput:
+    def loss(self, batch: Any, progress: float) -> LossOutput:
         """The loss of one batch on the network's device. ``progress``: share of the run done, in [0, 1].
 
-        The learner logs the loss itself; ``metrics`` holds everything else.
+        ``batch`` is an ``Unroll``, or what the agent's ``items`` (an ``ItemSpec``) ask for: a ``Transition`` or a
+        ``Sequence``. The learner logs the loss itself; ``metrics`` holds everything else.
         """
+
+
+@runtime_checkable
+class Explores(Protocol):
+    """An agent whose actors are told how much to explore: ``Inputs.epsilon``."""
+
+    def exploration(self, stream: np.ndarray, num_streams: int, agent_steps: int) -> np.ndarray:
+        """Epsilon [n] float32 of the environments ``stream`` [n] of ``num_streams`` after ``agent_steps``."""
+
+
+@runtime_checkable
+class HasTarget(Protocol):
+    """An agent with a target network, which learners keep and checkpoints hold."""
+
+    def updated(self, updates: int) -> None:
+        """The learner has made its ``updates``-th update."""
+
+    def target_state(self) -> TensorDict:
+        """The target network's weights on the CPU: name -> tensor."""
+
+    def load_target_state(self, state: TensorDict) -> None:
+        """Back to saved target weights."""

@@ -18,7 +18,7 @@ from offbeat.agents.base import Agent
 from offbeat.types import EnvSpec
 
 ENTRY_POINT_GROUP = "offbeat.agents"
-_NOT_AGENTS = {"base", "make"}
+_NOT_AGENTS = {"base", "make", "q_agent"}
 
 
 def list_agents() -> list[str]:

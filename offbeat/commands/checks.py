@@ -11,12 +11,14 @@ from offbeat.errors import UserError, nearest
 BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [--cores N] [--json FILE]
                                 [--option value ...]
        offbeat bench streams
+       offbeat bench replay [--cpprb VENV] [--torchrl VENV] [--transitions N] [--seconds N] [--rounds N] [--json FILE]
        offbeat bench soak [PRESET] [--minutes N] [--json FILE] [--option value ...]
        offbeat bench peers [--sb3 VENV] [--sample-factory VENV] [--rllib VENV] [--task atari|cartpole|minatar]
                            [--game NAME] [--preset PRESET] [--seconds N] [--rounds N] [--json FILE] [--option value ...]
 
 throughput: frames/s of a preset (impala-atari) end to end, beside its parts alone and the limit that they set.
 streams:    rows/s and bytes/s of appending and of assembling batches, beside a plain copy of memory.
+replay:     a full prioritised replay memory of Atari frames: appending, drawing, assembling, memory; beside others.
 soak:       memory of all processes of a long run (15 minutes), and how much it grows after the first two.
 peers:      frames/s of other libraries, each from its own virtual environment, and of offbeat, interleaved."""
 
@@ -27,8 +29,8 @@ that of a run never killed."""
 
 
 def bench(arguments: list[str]) -> int:
-    """Measure throughput, the streams, memory over time, or other libraries."""
-    what, rest = _choose("bench", arguments, ("throughput", "streams", "soak", "peers"), BENCH)
+    """Measure throughput, the streams, replay, memory over time, or other libraries."""
+    what, rest = _choose("bench", arguments, ("throughput", "streams", "replay", "soak", "peers"), BENCH)
     if what == "throughput":
         from offbeat.bench.throughput import bench_throughput
 
@@ -47,9 +49,27 @@ def bench(arguments: list[str]) -> int:
         from offbeat.bench.streams import bench_streams
 
         _print_streams(bench_streams())
+    if what == "replay":
+        _bench_replay(rest)
     if what == "peers":
         _bench_peers(rest)
     return 0
+
+
+def _bench_replay(arguments: list[str]) -> None:
+    """Check the options of ``bench replay`` and run it."""
+    from offbeat.bench.replay import PEERS, bench_replay
+
+    scanned = scan(arguments, own=(*PEERS, "transitions", "seconds", "rounds", "json"))
+    for other in (*scanned.positional, *(f"--{name}" for name, _ in scanned.options)):
+        raise UserError(f"'offbeat bench replay' takes only its own options, got {other!r}; 'offbeat bench --help'")
+    bench_replay(
+        {peer: scanned.own[peer] for peer in PEERS if peer in scanned.own},
+        transitions=round(_number(scanned, "transitions", 1_000_000)),
+        seconds=_number(scanned, "seconds", 5),
+        rounds=max(1, round(_number(scanned, "rounds", 3))),
+        file=_file(scanned),
+    )
 
 
 def _bench_peers(arguments: list[str]) -> None:

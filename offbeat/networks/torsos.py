@@ -33,7 +33,7 @@ def choose_torso(observation: dict[str, ArraySpec]) -> TorsoKind:
 class Torso(nn.Module):
     """Encodes observations (key -> [T, B, ...]) into features [T, B, ``output_size``].
 
-    Images (three axes, C, H, W) go through a convolutional trunk each, joined by one fully connected layer; all other
+    Images (three axes, C, H, W) go through a convolutional trunk each, joined by a fully connected layer; all other
     keys are flattened, integers with an upper bound one-hot encoded, and joined to its output. ``mlp`` flattens images
     too and sends everything through fully connected layers.
     """
@@ -46,7 +46,10 @@ class Torso(nn.Module):
         activation: Literal["tanh", "relu"] = "tanh",
         feature_size: int = 0,
     ) -> None:
-        """Build for these specs. ``hidden_size``, ``activation``: of ``mlp``; ``feature_size``: after image trunks."""
+        """Build for these specs. ``hidden_size``, ``activation``: of ``mlp``; ``feature_size``: after image trunks.
+
+        A ``feature_size`` of 0 is as published; -1: no such layer, features are the trunks' outputs.
+        """
         super().__init__()
         self.specs = dict(observation)
         self.image_keys = [] if kind == "mlp" else [key for key, spec in observation.items() if len(spec.shape) == 3]
@@ -61,9 +64,9 @@ class Torso(nn.Module):
             flat = sum(
                 _flat_size(trunk, self.specs[key]) for trunk, key in zip(self.trunks, self.image_keys, strict=True)
             )
-            features = feature_size or FEATURE_SIZES[kind]
-            self.image_layer = nn.Linear(flat, features)
-            size += features
+            if feature_size >= 0:
+                self.image_layer = nn.Linear(flat, feature_size or FEATURE_SIZES[kind])
+            size += flat if self.image_layer is None else self.image_layer.out_features
         layers: list[nn.Module] = []
         if kind == "mlp":
             for width in hidden_size:
@@ -86,7 +89,7 @@ class Torso(nn.Module):
     def forward(self, observation: TensorDict) -> Tensor:
         """Features [T, B, output_size] of observations, key -> [T, B, ...] in the dtypes of the specs."""
         parts = []
-        if self.image_layer is not None:
+        if self.image_keys:
             images = []
             for trunk, key in zip(self.trunks, self.image_keys, strict=True):
                 features = trunk(observation[key].flatten(0, 1))
@@ -94,7 +97,9 @@ class Torso(nn.Module):
                 images.append(features.permute(0, 2, 3, 1).flatten(1))  # [T B, H W C]
             joined = images[0] if len(images) == 1 else torch.cat(images, -1)
             lead = observation[self.image_keys[0]].shape[:2]
-            parts.append(functional.relu(self.image_layer(joined)).unflatten(0, lead))
+            if self.image_layer is not None:
+                joined = functional.relu(self.image_layer(joined))
+            parts.append(joined.unflatten(0, lead))
         parts += [_encode_vector(observation[key], self.specs[key]) for key in self.vector_keys]
         features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         return self.mlp(features)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from offbeat.types import ArrayDict, ArraySpec, EnvSpec
+from offbeat.types import ArrayDict, ArraySpec, EnvSpec, ItemSpec
 
 if TYPE_CHECKING:
     from offbeat.replay.mixture import ReplayConfig
@@ -28,6 +28,9 @@ appended rows with ``valid=False``; core states ever kept."""
 CURSOR_COUNTERS = ("cursor/row", "cursor/taken", "cursor/in_flight", "cursor/trained", "cursor/skipped")
 """int64 [num_cursors, num_streams], in rows: released so far (writers may go on); handed out so far; handed out and not
 yet trained on or skipped; trained on; skipped."""
+
+UNCOUNTED = ("pace",)
+"""int64 [1]: rows per stream that rate control lets writers reach; 0: it lets them go on."""
 
 SPARE_STATES = 4
 """Core states per stream beyond what the layout needs: a killed writer may have wasted some."""
@@ -67,6 +70,7 @@ class StreamLayout:
     state_grid: int = 0  # keep the state before rows t with t % state_grid == 0; 0: none
     state_period: int = 0  # ... and before every so-many-th row of each episode; 0: none
     num_cursors: int = 0  # fifo cursors
+    items: ItemSpec | None = None  # what is trained on; None: unrolls
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot work."""
@@ -116,7 +120,7 @@ class StreamLayout:
         if self.core_state:
             states = {"core_row": INT64} | {f"core/{name}": spec for name, spec in self.core_state.items()}
             made |= {name: _lead(spec, self.num_streams, self.kept_states) for name, spec in states.items()}
-        made |= {name: _lead(INT64, self.num_streams) for name in COUNTERS}
+        made |= {name: _lead(INT64, self.num_streams) for name in COUNTERS} | {"pace": _lead(INT64, 1)}
         if self.num_cursors:
             made |= {name: _lead(INT64, self.num_cursors, self.num_streams) for name in CURSOR_COUNTERS}
             made["cursor/lead"] = _lead(INT64, self.num_cursors)
@@ -165,11 +169,12 @@ def layout_for(
     unroll_length: int,
     block: int = 0,
     state_period: int = 0,
+    items: ItemSpec | None = None,
 ) -> StreamLayout:
     """The layout of a run: as many rows per stream as ``replay`` asks for, or just what its fifos need.
 
-    ``block`` is the longest block of rows that a writer appends (0: ``unroll_length``). Raises ValueError where the
-    capacity is too small for the samplers.
+    ``block`` is the longest block of rows that a writer appends (0: ``unroll_length``). ``items``: what is trained on,
+    None: unrolls. Raises ValueError where the capacity is too small for the samplers.
     """
     block = block or unroll_length
     fifos = [sampler for sampler in replay.samplers if sampler.kind == "fifo"]
@@ -179,6 +184,9 @@ def layout_for(
         ahead = max(sampler.max_pending for sampler in fifos) * unroll_length
         _check_lead(min(sampler.max_pending for sampler in fifos) * unroll_length, unroll_length, block)
     need = ahead + unroll_length + max(deep, 1)
+    if items is not None:
+        need = items.reach + max(deep, 1) + block
+        state_period = items.state_period
     capacity = -(-replay.capacity // num_streams)
     if replay.capacity and capacity < need:
         raise ValueError(
@@ -196,9 +204,10 @@ def layout_for(
         num_streams=num_streams,
         capacity=-(-max(capacity, need) // block) * block,
         block=block,
-        state_grid=unroll_length if core_state else 0,
+        state_grid=unroll_length if core_state and items is None else 0,
         state_period=state_period,
         num_cursors=len(fifos),
+        items=items,
     )
 
 

@@ -22,8 +22,10 @@ from offbeat.types import ArrayDict, Unroll
 class SamplerConfig:
     """One sampler of a mixture."""
 
-    kind: Literal["fifo", "uniform"] = "fifo"
-    """``fifo``: each row once, in order, holding actors back; ``uniform``: any unroll in the window, replaced."""
+    kind: Literal["fifo", "uniform", "prioritised"] = "fifo"
+    """``fifo``: each row once, in order, holding actors back; ``uniform``: any item in the window, replaced;
+    ``prioritised``: in proportion to priorities (Schaul et al. 2016), of agents that train on transitions or
+    sequences."""
     share: float = 1.0
     """Share of each batch. Shares sum to 1 and ``share * batch_size`` must be whole."""
     window: int = 0
@@ -32,6 +34,16 @@ class SamplerConfig:
     """Rows that must be stored before the first batch. Unit: agent steps. Not for fifo."""
     max_pending: int = 2
     """Unrolls per stream that actors may be ahead of the learner (fifo): bounds the policy lag."""
+    alpha: float = 0.6
+    """Exponent of priorities (prioritised); 0: uniform. Source: Horgan et al. 2018."""
+    beta: float = 0.4
+    """Exponent of importance weights at the start (prioritised). Source: Horgan et al. 2018."""
+    final_beta: float = 0.4
+    """Exponent of importance weights at the end of the run, straight in between. Schaul et al. 2016 go up to 1."""
+    priority_floor: float = 1e-6
+    """Least priority of an item, so that none is never drawn."""
+    initial_priority: Literal["actor", "max"] = "max"
+    """Priority of new items: TD errors from the actor's own Q values (Horgan et al. 2018), or the largest so far."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,10 @@ class ReplayConfig:
     """Rows kept, all streams together; 0: just what the fifo needs. Unit: agent steps."""
     samplers: tuple[SamplerConfig, ...] = (SamplerConfig(),)
     """Samplers that share each batch."""
+    samples_per_insert: float = 0.0
+    """Rows trained on per agent step, without a fifo: learner and actors wait for each other; 0: both run freely."""
+    tolerance: int = 0
+    """How far actors may then be ahead; 0: two batches and a round of blocks. Unit: rows to train on."""
 
 
 class Mixture:

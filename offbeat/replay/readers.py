@@ -92,25 +92,31 @@ def read_sequences(
     *,
     last: bool,
     source: np.ndarray | None,
+    padding: np.ndarray | None = None,
 ) -> tuple[Sequence, np.ndarray]:
     """Burn-in, training rows and tail from ``row`` [B] of ``stream`` [B]; ok [B] False: don't use.
 
-    Rows after the row with the episode's final observation repeat it, without reward, and are masked.
+    Rows after the row with the episode's final observation repeat it, without reward, and are masked. ``padding`` [B]
+    rows of the burn-in, where an episode has too few before the training rows, repeat ``row`` in the same way.
     """
     total = burn_in + length + tail
+    lead = np.zeros(len(row), np.int64) if padding is None else padding
     ok, low = window(store, stream, row, last)
     head = store.heads(stream)
-    step = np.arange(total + 1)[:, None]
-    span = row + step  # [T + 1, B]
+    step = np.arange(total + 1)[:, None] - lead  # [T + 1, B], below 0 in the padding
+    span = row + step.clip(0)
     over = ~store.take("valid", store.locate(stream, span))  # beyond the head anything: refused below
-    end = np.where(over.any(0), over.argmax(0), total + 1)  # offset of the final observation
-    ok &= (end > 0) & (row + np.minimum(end, total) <= head)
-    rows = look_up(store, stream, row + np.minimum(step, end))
+    end = np.where(over.any(0), over.argmax(0) - lead, total + 1)  # rows from ``row`` to the final observation
+    ok &= (end > 0) & (row + np.minimum(end, total - lead) <= head)
+    rows = look_up(store, stream, row + np.clip(step, 0, end))
     unroll, kept = _unroll(store, rows, last, source)
-    after = torch.from_numpy(step[:total] >= end)
+    padded = torch.from_numpy((step >= end) | (step < 0))
+    unroll.valid &= ~padded
+    unroll.inputs.first[torch.from_numpy(step < 0)] = False  # the state is reset once, where the episode starts
+    padded = padded[:total]
     for values in (unroll.reward, unroll.discount, unroll.terminated, unroll.truncated):
-        values[after] = 0
-    mask = ~after
+        values[padded] = 0
+    mask = ~padded
     mask[:burn_in] = False
     mask[burn_in + length :] = False
     sequence = Sequence(**vars(unroll), mask=mask, burn_in=burn_in)

@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 
 from offbeat.replay import readers, snapshot
-from offbeat.replay.layout import COUNTERS, StreamBlock, StreamLayout
+from offbeat.replay.layout import COUNTERS, UNCOUNTED, StreamBlock, StreamLayout
 from offbeat.types import ArrayDict, Sequence, Transition, Unroll
 
 NO_LIMIT = 2**62
-"""Room of streams that no fifo reads. Unit: rows."""
+"""Room of streams that nothing holds back. Unit: rows."""
 
 
 class StreamStore:
@@ -47,7 +47,7 @@ class StreamStore:
         self._flat = {
             name: array.reshape(-1, *array.shape[2:])
             for name, array in arrays.items()
-            if name not in COUNTERS and not name.startswith("cursor/")
+            if name not in (*COUNTERS, *UNCOUNTED) and not name.startswith("cursor/")
         }
 
     @classmethod
@@ -142,11 +142,12 @@ class StreamStore:
         self.lost[streams] = self.produced[streams] - self.head[streams]
 
     def room(self, streams: np.ndarray) -> np.ndarray:
-        """Rows that may be appended to ``streams`` [n] now without passing any fifo's limit: [n] int64."""
-        if not self.layout.num_cursors:
-            return np.full(len(streams), NO_LIMIT, np.int64)
-        limit = self.arrays["cursor/row"][:, streams] + self.arrays["cursor/lead"][:, None]
-        room: np.ndarray = np.maximum(limit.min(0) - self.head[streams], 0)
+        """Rows that may be appended to ``streams`` [n] now: no fifo's limit passed, nor rate control's. [n] int64."""
+        limit = np.full(len(streams), int(self.arrays["pace"][0]) or NO_LIMIT, np.int64)
+        if self.layout.num_cursors:
+            cursors = self.arrays["cursor/row"][:, streams] + self.arrays["cursor/lead"][:, None]
+            limit = np.minimum(limit, cursors.min(0))
+        room: np.ndarray = np.maximum(limit - self.head[streams], 0)
         return room
 
     def read_unrolls(
@@ -179,12 +180,16 @@ class StreamStore:
         *,
         last: bool,
         source: np.ndarray | None = None,
+        padding: np.ndarray | None = None,
     ) -> tuple[Sequence, np.ndarray]:
         """``burn_in + length + tail`` rows of one episode from ``row`` [B]; ok [B] False: don't use.
 
         Rows after the episode's end repeat its final observation (no reward, discount 0, ``valid`` and ``mask`` False).
+        So do with ``row``, before it, the first ``padding`` [B] rows of the burn-in: the others begin at ``row``.
         """
-        return readers.read_sequences(self, stream, row, burn_in, length, tail, last=last, source=source)
+        return readers.read_sequences(
+            self, stream, row, burn_in, length, tail, last=last, source=source, padding=padding
+        )
 
     def readable(self, stream: np.ndarray, row: np.ndarray, length: int, *, last: bool) -> np.ndarray:
         """Whether an unroll of ``length`` rows may start at ``row`` [B] of ``stream`` [B] right now: [B] bool."""

@@ -101,6 +101,7 @@ class ActorWork:
         wants_last: whether inputs carry the last action and reward.
         seed: of the environments' first reset.
         frame_skip: frames per agent step.
+        explore: gives each environment's epsilon [K] from the rows that this actor has made; None: not needed.
     """
 
     def __init__(
@@ -113,8 +114,10 @@ class ActorWork:
         wants_last: bool,
         seed: int,
         frame_skip: int = 1,
+        explore: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         count = len(streams)
+        self._explore = explore
         self.seed, self.wants_last, self.frame_skip = seed, wants_last, frame_skip
         self.staging = Staging(layout, streams, block, discount)
         self.stacker = FrameStacker(layout, count)
@@ -135,14 +138,17 @@ class ActorWork:
         self.staging.open(rows)
         stacked = self.stacker.push(rows.env_ids, rows.observation, rows.first)
         observation = {key: torch.from_numpy(value).unsqueeze(0) for key, value in stacked.items()}
-        first = torch.from_numpy(rows.first).unsqueeze(0)
+        inputs = Inputs(observation, torch.from_numpy(rows.first).unsqueeze(0))
+        if self._explore is not None:
+            inputs.epsilon = torch.from_numpy(self._explore(self.steps)[rows.env_ids]).unsqueeze(0)
         if not self.wants_last:
-            return Inputs(observation, first)
+            return inputs
         fresh = rows.first
         action = self.last_action[rows.env_ids]
         action[fresh] = 0
         reward = np.where(fresh, 0.0, rows.reward).astype(np.float32)
-        return Inputs(observation, first, torch.from_numpy(action).unsqueeze(0), torch.from_numpy(reward).unsqueeze(0))
+        inputs.last_action, inputs.last_reward = torch.from_numpy(action)[None], torch.from_numpy(reward)[None]
+        return inputs
 
     def remember(self, rows: EnvStep, action: np.ndarray) -> None:
         """Keep what the next observation's inputs need."""

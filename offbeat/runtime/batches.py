@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from offbeat.replay.fifo import Fifo
+from offbeat.replay.item_replay import ItemReplay
 from offbeat.replay.mixture import Mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.shm import Bell, Wait
-from offbeat.types import Unroll
+from offbeat.types import Batch, Unroll
 
 
 class StreamBatches:
@@ -35,7 +37,7 @@ class StreamBatches:
 
     def __init__(
         self,
-        mixture: Mixture,
+        mixture: Mixture | ItemReplay,
         store: StreamStore,
         device: torch.device,
         *,
@@ -51,14 +53,14 @@ class StreamBatches:
         counts = [count for sampler, count in zip(mixture.samplers, mixture.counts) if isinstance(sampler, Fifo)]
         self._fresh_rows = counts[0] * mixture.length if counts else 0
         self._steps = trained if counts else trained - int(store.head.sum())
-        self._ready: queue.Queue[Unroll | BaseException] = queue.Queue(maxsize=max(1, prefetch))
+        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=max(1, prefetch))
         self._lock = threading.Lock()
         self._ending = False
         self._thread = threading.Thread(target=self._work_ahead, name="assembly", daemon=True) if prefetch else None
         if self._thread is not None:
             self._thread.start()
 
-    def next(self, timeout_s: float) -> Unroll | None:
+    def next(self, timeout_s: float) -> Batch | None:
         """The next batch; None if there was none within the time."""
         if self._thread is None:
             return self._assemble(timeout_s)
@@ -70,8 +72,8 @@ class StreamBatches:
             raise batch
         return batch
 
-    def _assemble(self, timeout_s: float) -> Unroll | None:
-        found: list[Unroll] = []
+    def _assemble(self, timeout_s: float) -> Batch | None:
+        found: list[Batch] = []
 
         def sample() -> bool:
             with self._lock:
@@ -87,7 +89,7 @@ class StreamBatches:
             bell.ring()
         batch = found[0]
         if self._device.type == "cuda":
-            moved: Unroll = _pinned(batch).to(self._device)
+            moved: Batch = _pinned(batch).to(self._device)
             return moved
         return batch
 
@@ -106,11 +108,19 @@ class StreamBatches:
         except BaseException as error:  # handed to the training thread, which raises it
             self._ready.put(error)
 
-    def done(self, batch: Unroll) -> None:
+    def done(self, batch: Batch) -> None:
         """The batch was trained on."""
         with self._lock:
-            self.mixture.done(batch)
+            if isinstance(self.mixture, Mixture):
+                assert isinstance(batch, Unroll)
+                self.mixture.done(batch)
             self._steps += self._fresh_rows
+
+    def update(self, stream: np.ndarray, row: np.ndarray, priority: np.ndarray) -> None:
+        """New priorities [B] of items that were drawn; nothing where there are no priorities."""
+        if isinstance(self.mixture, ItemReplay):
+            with self._lock:
+                self.mixture.update(stream, row, priority)
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:

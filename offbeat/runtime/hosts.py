@@ -14,21 +14,21 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from offbeat.agents.base import Agent
-from offbeat.agents.make import make_agent
+from offbeat.agents.base import HasTarget
 from offbeat.checkpoint import load_weights, write_part
-from offbeat.envs.base import EnvConfig, StateUnsupported, VectorEnv
-from offbeat.envs.registry import make_env
-from offbeat.replay.mixture import make_mixture
+from offbeat.envs.base import StateUnsupported, VectorEnv
+from offbeat.replay.item_replay import ItemReplay, make_item_replay
+from offbeat.replay.mixture import Mixture, make_mixture
 from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.batches import StreamBatches
+from offbeat.runtime.building import build_agent, build_envs, device_of, exploration, seeds
 from offbeat.runtime.evaluator import run_evaluator
 from offbeat.runtime.inference import RemotePolicy, run_inference
 from offbeat.runtime.learner import LearnerWork, run_learner
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, Policy
 from offbeat.runtime.shm import Heart
-from offbeat.runtime.world import World
+from offbeat.runtime.world import World, holds_writers
 from offbeat.runtime.writer import StoreWriter
 
 HOLD_S = 5.0
@@ -60,47 +60,6 @@ class Stop:
         """True once the role should end, or (``early``) once the run is about to."""
         self._heart.beat()
         return self._world.stopped() or (self._early and bool(self._world.board["leaving"][0]))
-
-
-def seeds(world: World, role: int, *path: int) -> list[int]:
-    """Two independent seeds of 63 bits for one role: environments and network."""
-    words = np.random.SeedSequence([world.config.seed, role, *path]).generate_state(2, np.uint64)
-    return [int(word >> np.uint64(1)) for word in words]
-
-
-def device_of(world: World, own: str) -> torch.device:
-    """The device of a role: its own setting, else the run's."""
-    return torch.device(own if own != "auto" else world.config.device)
-
-
-def build_agent(world: World, device: torch.device | str) -> Agent:
-    """A role's own agent; every copy starts from the same weights, those of the run's seed."""
-    with torch.random.fork_rng(devices=[]):  # roles in one process must not disturb what the learner draws
-        torch.manual_seed(world.config.seed)
-        if world.agent_factory is not None:
-            made: Agent = world.agent_factory(world.config.agent, world.spec, device)
-        else:
-            made = make_agent(world.config.agent_name, world.config.agent, world.spec, device)
-    if hasattr(made.network, "channels_last"):
-        made.network.channels_last = world.config.learner.channels_last  # type: ignore[assignment]
-    return made
-
-
-def build_envs(world: World, config: EnvConfig, count: int, *, batch: int = 0, threads: int = 1) -> VectorEnv:
-    """Environments of a role."""
-    return make_env(
-        config,
-        count,
-        batch_size=batch or None,
-        threads=threads,
-        deterministic=is_deterministic(world),
-        factory=world.env_factory,
-    )
-
-
-def is_deterministic(world: World) -> bool:
-    """Whether the run's schedule is fixed."""
-    return world.config.deterministic or world.config.engine == "inline"
 
 
 class ActorHost:
@@ -143,6 +102,7 @@ class ActorHost:
             wants_last=agent.wants_last,
             seed=env_seed,
             frame_skip=world.spec.frame_skip,
+            explore=exploration(world, agent, streams, free),
         )
         part = (loaded or {}).get(self.name)
         if part is not None and not free:
@@ -215,34 +175,43 @@ class LearnerHost:
         self.work = LearnerWork(
             self.agent, config.learner, total_steps=-(-config.total_frames // skip), frame_skip=skip
         )
-        mixture = make_mixture(
-            world.store,
-            config.replay,
-            config.learner.batch_size,
-            config.learner.unroll_length,
-            self.agent.wants_last,
-            seeds(world, 2)[0],
-        )
-        self.mixture = mixture
+        self.mixture = self._make_replay()
+        self._steps_before = 0
         if loaded is not None:
             self._load(loaded, counters or {})
         elif world.init_from is not None:
             self.agent.network.load_state_dict(load_weights(world.init_from)[0])
         writers = [bell for role, bell in world.bells.items() if role.startswith("actor")]
         self.batches = StreamBatches(
-            mixture,
+            self.mixture,
             world.store,
             self.work.device,
             wait=self._wait,
             writers=writers if free else [],
             prefetch=config.learner.prefetch if free else 0,
             oldest=self._oldest,
-            trained=self.work.agent_steps,
+            trained=self._steps_before,
         )
         world.params.store.publish(self.work.optimiser.flat, self.work.updates)
         world.ring()  # actors wait for the first weights
         stop = Stop(world, world.heart(self.name))
-        self._loop = run_learner(self.agent, self.batches, world.params.store, None, metrics, stop, self.work)
+        self._loop = run_learner(self.agent, self.batches, world.params.store, self.batches, metrics, stop, self.work)
+
+    def _make_replay(self) -> Mixture | ItemReplay:
+        world, config = self._world, self._world.config
+        size, last, seed = config.learner.batch_size, self.agent.wants_last, seeds(world, 2)[0]
+        if world.layout.items is None:
+            return make_mixture(world.store, config.replay, size, config.learner.unroll_length, last, seed)
+        return make_item_replay(
+            world.store,
+            world.layout.items,
+            config.replay,
+            size,
+            last,
+            seed,
+            progress=lambda: self.work.progress,
+            hold_writers=holds_writers(config),
+        )
 
     def advance(self) -> dict[str, Any]:
         """Train on every batch that is ready."""
@@ -271,6 +240,8 @@ class LearnerHost:
         state = self.agent.network.state_dict()
         arrays: dict[str, Any] = {f"weights/{name}": value.detach().cpu() for name, value in state.items()}
         arrays |= {f"optimiser/{name}": value.cpu() for name, value in self.work.optimiser.state().items()}
+        if isinstance(self.agent, HasTarget):
+            arrays |= {f"target/{name}": value for name, value in self.agent.target_state().items()}
         arrays["generator"] = torch.get_rng_state()
         write_part(folder, self.name, arrays)
         limits = self._world.config.checkpoint
@@ -279,6 +250,7 @@ class LearnerHost:
             with self.batches.at_rest(), self._writers_held():
                 streams = {f"streams/{name}": value for name, value in self._world.store.state().items()}
                 streams |= {f"mixture/{name}": value for name, value in self.mixture.state().items()}
+                streams["steps"] = np.array([self.batches.steps()])  # counters have those of the last update
             write_part(folder, "streams", streams)
         self.work.report(self.metrics, force=True)
         return {"counters": self.work.counters(), "parts": [self.name, *(["streams"] if keep else [])]}
@@ -304,9 +276,15 @@ class LearnerHost:
             name.removeprefix("optimiser/"): value for name, value in part.items() if name.startswith("optimiser/")
         }
         self.work.load_state(optimiser, counters)
+        target = {name.removeprefix("target/"): value for name, value in part.items() if name.startswith("target/")}
+        if target and isinstance(self.agent, HasTarget):
+            self.agent.load_target_state(target)
         if "generator" in part:
             torch.set_rng_state(torch.as_tensor(part["generator"], dtype=torch.uint8))
+        self._steps_before = self.work.agent_steps
         streams = loaded.get("streams")
+        if streams is not None and "steps" in streams:
+            self._steps_before = int(streams["steps"][0])
         if streams is not None:
             mixture = {name.removeprefix("mixture/"): v for name, v in streams.items() if name.startswith("mixture/")}
             self.mixture.load_state({name: np.asarray(value) for name, value in mixture.items()})

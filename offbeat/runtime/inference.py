@@ -42,7 +42,7 @@ def inbox_arrays(world_spec: EnvSpec, layout: StreamLayout, workers: int, envs: 
     """The shared memory between actors and the server: one place per environment for its request and its answer."""
     rows: dict[str, ArraySpec] = {f"observation/{k}": spec for k, spec in world_spec.network_observation.items()}
     rows |= {"first": ArraySpec((), "bool"), "last_action": layout.action, "last_reward": ArraySpec(())}
-    rows |= {"action": layout.action, "env": ArraySpec((), "int64")}
+    rows |= {"action": layout.action, "env": ArraySpec((), "int64"), "epsilon": ArraySpec(())}
     rows |= {f"extras/{name}": spec for name, spec in layout.extras.items()}
     rows |= {f"core/{name}": spec for name, spec in layout.core_state.items()}
     arrays = {name: ArraySpec((workers, envs, *spec.shape), spec.dtype) for name, spec in rows.items()}
@@ -85,6 +85,8 @@ class RemotePolicy:
         if inputs.last_action is not None and inputs.last_reward is not None:
             box["last_action"][worker, :count] = inputs.last_action[0].numpy()
             box["last_reward"][worker, :count] = inputs.last_reward[0].numpy()
+        if inputs.epsilon is not None:
+            box["epsilon"][worker, :count] = inputs.epsilon[0].numpy()
         box["env"][worker, :count] = env_ids
         box["count"][worker] = count
         box["asked"][worker] += 1
@@ -185,7 +187,7 @@ def _answer(
 
     names = list(inbox.arrays)
     observation = {n.removeprefix("observation/"): gather(n)[None] for n in names if n.startswith("observation/")}
-    inputs = Inputs(observation, gather("first")[None])
+    inputs = Inputs(observation, gather("first")[None], epsilon=gather("epsilon")[None])
     if agent.wants_last:
         inputs.last_action, inputs.last_reward = gather("last_action")[None], gather("last_reward")[None]
     states = {}

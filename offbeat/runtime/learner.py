@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 
-from offbeat.agents.base import Agent
+from offbeat.agents.base import Agent, HasTarget
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import BatchSource, MetricSink, ParamPublisher, PrioritySink, StopSignal
-from offbeat.types import LossOutput, Unroll
+from offbeat.types import Batch, LossOutput
 
 IDLE_S = 0.5
 """Longest wait for a batch before the learner looks up. Unit: seconds."""
@@ -97,6 +97,8 @@ def run_learner(
             continue
         output = work.train_step(agent, batch)
         if output is not None:
+            if isinstance(agent, HasTarget):
+                agent.updated(work.updates)
             if priorities is not None and output.priorities is not None:
                 fresh = output.priorities.cpu().numpy()
                 priorities.update(batch.stream.cpu().numpy(), batch.row.cpu().numpy(), fresh)
@@ -148,7 +150,7 @@ class LearnerWork:
         """Whether all steps were trained on."""
         return self.agent_steps >= self.total_steps
 
-    def train_step(self, agent: Agent, batch: Unroll) -> LossOutput | None:
+    def train_step(self, agent: Agent, batch: Batch) -> LossOutput | None:
         """One update; None if it was skipped because the loss or a gradient was not finite."""
         bf16 = self.config.precision == "bf16"
         self.optimiser.zero()
@@ -166,7 +168,7 @@ class LearnerWork:
         self._summed += 1
         return output
 
-    def _skip(self, batch: Unroll, output: LossOutput, norm: torch.Tensor) -> None:
+    def _skip(self, batch: Batch, output: LossOutput, norm: torch.Tensor) -> None:
         self.skipped += 1
         self._bad_in_a_row += 1
         if self._bad_in_a_row < self.config.nonfinite_limit:
@@ -181,10 +183,9 @@ class LearnerWork:
             "learner.nonfinite_limit sets how many are tolerated."
         )
 
-    def count(self, batch: Unroll, batches: BatchSource, train_s: float) -> None:
+    def count(self, batch: Batch, batches: BatchSource, train_s: float) -> None:
         """Count a batch that was handed to training."""
-        length, width = batch.reward.shape
-        self.samples += length * width
+        self.samples += batch.rows
         self.agent_steps = batches.steps()
         self._lags.append(self.updates - float(batch.param_version.double().mean()))
         self._train_s += train_s

@@ -1,6 +1,6 @@
 """The optimiser on one flat vector: weights, gradients and statistics are single arrays, so each step is a few passes.
 
-The network's parameters and their gradients are views into the flat vectors; clipping is one norm.
+The network's parameters are views into the flat vector of weights; clipping is one norm over all of them.
 """
 
 from __future__ import annotations
@@ -22,24 +22,38 @@ if TYPE_CHECKING:
 class FlatOptimiser:
     """RMSProp or Adam over all parameters of ``network`` at once, with the equations of ``torch.optim``.
 
+    On a processor gradients stay where ``backward`` makes them: one compiled pass over each reads it once, and nothing
+    is added up or zeroed. On a GPU they are views into one vector too, and each operation is one kernel.
+
+    Args:
+        network: the parameters' owner.
+        config: which optimiser, and its constants.
+        one_gradient: gradients in one vector; None: on a GPU.
+
     Attributes:
-        flat: the weights [P] float32, buffers included (their gradient is zero).
-        grad: the gradient [P] float32; ``backward`` adds to it.
+        flat: the weights [P] float32, buffers included (they are never stepped).
     """
 
-    def __init__(self, network: nn.Module, config: LearnerConfig) -> None:
+    def __init__(self, network: nn.Module, config: LearnerConfig, one_gradient: bool | None = None) -> None:
         self.flat = flatten_parameters(network)
-        self.grad = torch.zeros_like(self.flat)
         self._config = config
-        for parameter in network.parameters():
-            start = (parameter.data_ptr() - self.flat.data_ptr()) // self.flat.element_size()
-            parameter.grad = self.grad[start : start + parameter.numel()].view_as(parameter)
         self.steps = 0
         self._slots = {name: torch.zeros_like(self.flat) for name in _slot_names(config)}
+        places = ((parameter, _place(parameter, self.flat)) for parameter in network.parameters())
+        self._parts = [_Part(parameter, at, self.flat, self._slots) for parameter, at in places]
+        self._grad: Tensor | None = None
+        if self.flat.device.type != "cpu" if one_gradient is None else one_gradient:
+            self._grad = torch.zeros_like(self.flat)
+            for part in self._parts:
+                part.parameter.grad = self._grad[part.at].view_as(part.parameter)
 
     def zero(self) -> None:
         """Forget the gradient."""
-        self.grad.zero_()
+        if self._grad is not None:
+            self._grad.zero_()
+            return
+        for part in self._parts:
+            part.parameter.grad = None
 
     def learning_rate(self, progress: float) -> float:
         """The rate at this share of the run."""
@@ -52,9 +66,10 @@ class FlatOptimiser:
     def step(self, progress: float, loss: Tensor) -> tuple[Tensor, bool]:
         """Clip and step, unless the gradient or ``loss`` [] is not finite: then nothing is changed.
 
-        Returns the norm before clipping [] and whether both were finite.
+        Parameters without a gradient stay as they are. Returns the norm before clipping [] and whether both were
+        finite.
         """
-        norm = self.grad.norm()
+        norm = self._norm()
         if not bool(torch.isfinite(norm + loss)):
             return norm, False
         limit = self._config.clip_norm
@@ -64,37 +79,47 @@ class FlatOptimiser:
         step(scale, self.learning_rate(progress))
         return norm, True
 
+    def _norm(self) -> Tensor:
+        if self._grad is not None:
+            whole: Tensor = self._grad.norm()
+            return whole
+        grads = [part.parameter.grad for part in self._parts if part.parameter.grad is not None]
+        norms: Tensor = torch.stack(torch._foreach_norm(grads)) if grads else torch.zeros(1)
+        total: Tensor = norms.norm()
+        return total
+
     def _rmsprop(self, scale: float, rate: float) -> None:
         config, slots = self._config, self._slots
         decay, momentum = config.rmsprop_decay, config.rmsprop_momentum
-        square, buffer = slots["square_avg"], slots.get("momentum_buffer")
-        if self.flat.device.type == "cpu":
-            constants = (scale, rate, decay, 1 - decay, config.epsilon, momentum)
-            kept = (self.flat[:0] if buffer is None else buffer).numpy()
-            vectors = self.flat.numpy(), self.grad.numpy(), square.numpy(), kept
-            fused.rmsprop(*vectors, np.array(constants, np.float32))
+        if self._grad is None:
+            constants = np.array((scale, rate, decay, 1 - decay, config.epsilon, momentum), np.float32)
+            for part in self._parts:
+                if (grad := part.grad()) is not None:
+                    buffer = part.slots.get("momentum_buffer", part.weights[:0])
+                    fused.rmsprop(part.weights, grad, part.slots["square_avg"], buffer, constants)
             return
-        self.grad.mul_(scale)
-        square.mul_(decay).addcmul_(self.grad, self.grad, value=1 - decay)
-        step = self.grad / square.sqrt().add_(config.epsilon)
-        if buffer is not None:
-            step = buffer.mul_(momentum).add_(step)
+        vector, square = self._grad.mul_(scale), slots["square_avg"]
+        square.mul_(decay).addcmul_(vector, vector, value=1 - decay)
+        step = vector / square.sqrt().add_(config.epsilon)
+        if "momentum_buffer" in slots:
+            step = slots["momentum_buffer"].mul_(momentum).add_(step)
         self.flat.add_(step, alpha=-rate)
 
     def _adam(self, scale: float, rate: float) -> None:
         config, slots = self._config, self._slots
         beta1, beta2 = config.adam_beta1, config.adam_beta2
-        mean, square = slots["exp_avg"], slots["exp_avg_sq"]
         rate /= 1 - beta1**self.steps
         correction = math.sqrt(1 - beta2**self.steps)
-        if self.flat.device.type == "cpu":
-            constants = (scale, rate, beta1, 1 - beta1, beta2, 1 - beta2, correction, config.epsilon)
-            vectors = self.flat.numpy(), self.grad.numpy(), mean.numpy(), square.numpy()
-            fused.adam(*vectors, np.array(constants, np.float32))
+        if self._grad is None:
+            values = (scale, rate, beta1, 1 - beta1, beta2, 1 - beta2, correction, config.epsilon)
+            constants = np.array(values, np.float32)
+            for part in self._parts:
+                if (grad := part.grad()) is not None:
+                    fused.adam(part.weights, grad, part.slots["exp_avg"], part.slots["exp_avg_sq"], constants)
             return
-        self.grad.mul_(scale)
-        mean.mul_(beta1).add_(self.grad, alpha=1 - beta1)
-        square.mul_(beta2).addcmul_(self.grad, self.grad, value=1 - beta2)
+        vector, mean, square = self._grad.mul_(scale), slots["exp_avg"], slots["exp_avg_sq"]
+        mean.mul_(beta1).add_(vector, alpha=1 - beta1)
+        square.mul_(beta2).addcmul_(vector, vector, value=1 - beta2)
         self.flat.addcdiv_(mean, square.sqrt().div_(correction).add_(config.epsilon), value=-rate)
 
     def state(self) -> dict[str, Tensor]:
@@ -106,6 +131,27 @@ class FlatOptimiser:
         self.steps = int(state["step"])
         for name, slot in self._slots.items():
             slot.copy_(state[name])
+
+
+class _Part:
+    """One parameter on a processor: its place in the vectors, and those as arrays."""
+
+    def __init__(self, parameter: nn.Parameter, at: slice, flat: Tensor, slots: dict[str, Tensor]) -> None:
+        self.parameter, self.at = parameter, at
+        if flat.device.type == "cpu":
+            self.weights = flat[at].numpy()
+            self.slots = {name: values[at].numpy() for name, values in slots.items()}
+
+    def grad(self) -> np.ndarray | None:
+        """The gradient as an array [n]; autograd lays it out as the parameter, which is contiguous."""
+        grad = self.parameter.grad
+        return None if grad is None else grad.view(-1).numpy()
+
+
+def _place(parameter: nn.Parameter, flat: Tensor) -> slice:
+    """Where ``parameter`` lies in ``flat``, which it is a view of."""
+    start = (parameter.data_ptr() - flat.data_ptr()) // flat.element_size()
+    return slice(start, start + parameter.numel())
 
 
 def _slot_names(config: LearnerConfig) -> tuple[str, ...]:

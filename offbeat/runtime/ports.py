@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from offbeat.replay.layout import StreamBlock as StreamBlock
-from offbeat.types import ActOutput, ArrayDict, CoreState, Inputs, Unroll
+from offbeat.types import ActOutput, ArrayDict, Batch, CoreState, Inputs
 
 
 class Stopped(Exception):
@@ -37,10 +37,10 @@ class StreamWriter(Protocol):
 class BatchSource(Protocol):
     """Where a learner's batches come from."""
 
-    def next(self, timeout_s: float) -> Unroll | None:
+    def next(self, timeout_s: float) -> Batch | None:
         """The next assembled batch on the learner's device; None if there was none within the time."""
 
-    def done(self, batch: Unroll) -> None:
+    def done(self, batch: Batch) -> None:
         """The batch was trained on (ledger)."""
 
     def steps(self) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from offbeat.agents.base import Agent
+from offbeat.replay.item_replay import make_limiter
 from offbeat.replay.layout import StreamLayout, layout_for
 from offbeat.replay.mixture import make_mixture
 from offbeat.replay.streams import StreamStore
@@ -108,6 +109,7 @@ def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent) -> StreamLayout:
         num_streams=config.actor.workers * config.actor.envs_per_worker,
         replay=config.replay,
         unroll_length=config.learner.unroll_length,
+        items=getattr(agent, "items", None),
     )
 
 
@@ -134,6 +136,14 @@ def make_world(
         inbox=inbox,
         **own,
     )
-    # Fifos write down how far writers may be ahead; writers may ask before the learner's process has made its own.
-    make_mixture(world.store, config.replay, config.learner.batch_size, config.learner.unroll_length, True, 0)
+    # Fifos and rate control write down how far writers may go; writers may ask before the learner has made its own.
+    if layout.items is not None:
+        make_limiter(world.store, layout.items, config.replay, config.learner.batch_size, holds_writers(config))
+    else:
+        make_mixture(world.store, config.replay, config.learner.batch_size, config.learner.unroll_length, True, 0)
     return world
+
+
+def holds_writers(config: RunConfig) -> bool:
+    """Whether rate control may make actors wait: not where a fixed schedule has the learner keep up."""
+    return not (config.deterministic or config.engine == "inline")

@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 
 from offbeat.replay.fifo import Fifo
+from offbeat.replay.item_replay import ItemReplay
+from offbeat.replay.items import ItemSpec
 from offbeat.replay.layout import StreamBlock, StreamLayout
+from offbeat.replay.prioritised import Prioritised
+from offbeat.replay.rate_limiter import RateLimiter
 from offbeat.replay.streams import StreamStore
-from offbeat.types import ArraySpec, Unroll
+from offbeat.types import ArraySpec, Sequence, Transition, Unroll
 from tests.replay.twin import image_layout
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -67,7 +71,7 @@ def make_block(store: StreamStore, streams: np.ndarray, length: int) -> StreamBl
         columns[name] = np.broadcast_to(wide, (*number.shape, *spec.shape)).astype(spec.dtype)
     columns["first"], columns["valid"] = row % EPISODE == 0, row % EPISODE != EPISODE - 1
     open_row = {name: columns[name][:, length] for name in ("observation/observation", "first", "valid")}
-    due, offset = np.nonzero(store.layout.state_due(row[:, :length], row[:, :length]))
+    due, offset = np.nonzero(store.layout.state_due(row[:, :length], row[:, :length] % EPISODE))
     states = {"h": np.repeat(number[due, offset][:, None], 64, 1).astype(np.float64)} if len(due) else {}
     states = states or {"h": np.zeros((0, 64))}
     return StreamBlock(streams, {k: v[:, :length] for k, v in columns.items()}, open_row, due, offset, states)
@@ -250,3 +254,116 @@ def test_killed_writers_leave_streams_that_go_on(tmp_path: Path) -> None:
         check_unroll(unroll, ok, 4)
     store.settle()
     assert (store.produced == store.head + store.lost).all()
+
+
+ITEMS = (ItemSpec(n=3), ItemSpec("sequence", n=2, length=4, burn_in=2, period=4))
+
+
+def check_stacks(observation: Any, stream: np.ndarray, row: np.ndarray) -> None:
+    """Stacks [n, 4, ...] of these rows [n]."""
+    for back in range(4):
+        want = np.where(row % EPISODE >= back, mark(stream, row) - back, 0)
+        assert (observation[:, 3 - back].reshape(len(row), -1).numpy() == want[:, None]).all()
+
+
+def check_transitions(batch: Transition, n: int) -> None:
+    """Every column holds the marks of its rows and nothing else."""
+    stream, row = batch.stream.numpy(), batch.row.numpy()
+    number, steps = mark(stream, row), np.minimum(n, EPISODE - 1 - row % EPISODE)
+    steps[number == 0] = 1  # its mark is its discount too
+    assert (batch.steps.numpy() == steps).all()
+    check_stacks(batch.inputs.observation["observation"][0], stream, row)
+    check_stacks(batch.next_inputs.observation["observation"][0], stream, row + steps)
+    for values in (batch.action, batch.extras["q"], batch.param_version):
+        assert (values.numpy() == number).all()
+    total, product = np.zeros(len(row)), np.ones(len(row))
+    for i in range(n):
+        value = np.where(i < steps, (number + i).astype(np.float64), 1.0)
+        total += np.where(i < steps, product * value, 0)
+        product *= value
+    np.testing.assert_allclose(batch.reward, total, rtol=1e-5)
+    np.testing.assert_allclose(batch.discount, product, rtol=1e-5)
+
+
+def check_sequences(batch: Sequence, items: ItemSpec) -> None:
+    """The same for sequences; padding repeats their first row and their final observation."""
+    stream, row, total = batch.stream.numpy(), batch.row.numpy(), items.burn_in + items.span
+    start = row - np.minimum(row % EPISODE, items.burn_in)
+    step = np.arange(total + 1)[:, None] - (items.burn_in - (row - start))
+    end = EPISODE - 1 - start % EPISODE
+    rows = start + step.clip(0).clip(max=end)
+    padded = (step < 0) | (step >= end)
+    number = mark(stream, rows)
+    check_stacks(
+        batch.inputs.observation["observation"].flatten(0, 1), np.broadcast_to(stream, rows.shape).ravel(), rows.ravel()
+    )
+    for values in (batch.action, batch.extras["q"], batch.param_version):
+        assert (values.numpy() == number[:-1]).all()
+    for values in (batch.reward, batch.discount):
+        assert (values.numpy() == np.where(padded, 0, number)[:-1]).all()
+    assert (batch.valid.numpy() == ~padded).all()
+    assert (batch.inputs.first.numpy() == (step >= 0) & (rows % EPISODE == 0)).all()
+    trained = (np.arange(total) >= items.burn_in) & (np.arange(total) < items.burn_in + items.length)
+    assert (batch.mask.numpy() == (trained[:, None] & ~padded[:-1])).all()
+    state = np.where(start % EPISODE > 0, mark(stream, start), 0)
+    assert (batch.core_state["h"].numpy() == state[:, None]).all()
+
+
+def living_items(sampler: Prioritised, store: StreamStore) -> set[int]:
+    """The leaves that must have a weight, from the heads alone."""
+    items, found = sampler.items, set()
+    for s, head in enumerate(store.head.tolist()):
+        for row in range(max(0, head - sampler.window + sampler.margin), head):
+            step = row % EPISODE
+            last = row + min(items.span, EPISODE - 1 - step)
+            if step < EPISODE - 1 and step % items.period == 0 and last < head:
+                found.add(int(store.locate(np.array(s), np.array(row))))
+    return found
+
+
+def test_prioritised_replay_beside_four_writers(tmp_path: Path) -> None:
+    frames = {"observation": ArraySpec((1, 20, 20), "int32")}
+    layout = layout_of(
+        observation=frames, num_streams=8, capacity=120, state_grid=0, state_period=ITEMS[1].state_period
+    )
+    path, rng = tmp_path / "streams", np.random.default_rng(0)
+    store = mapped(layout, path)
+    samplers = [Prioritised(store, items, rng, alpha=0.6, last=True) for items in ITEMS]
+    replays = [
+        ItemReplay(store, sampler, RateLimiter(store, 0.0, 0, 1, 1), 8, lambda: 0.4, True) for sampler in samplers
+    ]
+    late: list[tuple[ItemReplay, Any]] = []
+    with writers(layout, path, [[0, 1], [2, 3], [4, 5], [6, 7]]):
+        wait_for(store, 2 * layout.capacity)
+        start, deadline, batches = store.head.copy(), time.monotonic() + 40, 0
+        while batches < 100 or min(sampler.dropped_updates for sampler in samplers) == 0:
+            assert time.monotonic() < deadline, f"{batches} batches, {samplers[0].dropped_updates} dropped updates"
+            for replay in replays:
+                batch = replay.sample()
+                if batch is None:
+                    continue
+                if isinstance(batch, Sequence):
+                    check_sequences(batch, replay.sampler.items)
+                else:
+                    assert isinstance(batch, Transition)
+                    check_transitions(batch, 3)
+                batches += 1
+                late.append((replay, batch))
+                if len(late) > 20:
+                    which, old = late.pop(0)
+                    which.update(old.stream.numpy(), old.row.numpy(), rng.exponential(1, 8))
+        assert (store.head > start).all()
+        # and writers in other processes stop where rate control says
+        RateLimiter(store, 1.0, 0, int(store.head.sum()) + 800, 16)
+        limit, before, deadline = int(store.arrays["pace"][0]), start, time.monotonic() + 20
+        while (store.head < limit).any() or (store.head > before).any():
+            assert time.monotonic() < deadline, f"writers are at {store.head}, the limit is {limit}"
+            before = store.head.copy()
+            time.sleep(0.05)
+    store.settle()
+    store.check_ledger()
+    counts = store.ledger()
+    assert counts["produced"] == counts["stored"] + counts["expired"] + counts["lost"]
+    for sampler in samplers:
+        sampler.sync()
+        assert set(np.flatnonzero(sampler.tree.leaves).tolist()) == living_items(sampler, store) != set()

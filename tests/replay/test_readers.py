@@ -93,29 +93,43 @@ def check_transitions(store: StreamStore, reader: TwinReader, n: int, last: bool
     return int(ok.sum())
 
 
-def check_sequences(store: StreamStore, reader: TwinReader, parts: tuple[int, int, int], last: bool) -> int:
+def check_sequences(
+    store: StreamStore, reader: TwinReader, parts: tuple[int, int, int], last: bool, rng: np.random.Generator
+) -> tuple[int, int]:
     stream, row = starts(store)
     burn_in, length, _ = parts
     total = sum(parts)
-    got, ok = store.read_sequences(stream, row, *parts, last=last)
+    lead = np.zeros(len(row), np.int64)  # where an episode starts, some of the burn-in may be padding
+    for b, (s, t) in enumerate(zip(stream, row)):
+        if (start := reader.row(s, t)) is not None and start["first"]:
+            lead[b] = rng.integers(0, burn_in + 1)
+    padding = lead if lead.any() or rng.random() < 0.5 else None
+    got, ok = store.read_sequences(stream, row, *parts, last=last, padding=padding)
     assert got.burn_in == burn_in
     for b, (s, t) in enumerate(zip(stream, row)):
-        want = reader.sequence(s, t, total)
+        pad = int(lead[b])
+        want = reader.sequence(s, t, total - pad)
         assert ok[b] == (want is not None), f"stream {s} row {t} head {store.head[s]}"
         if want is None:
             continue
+        what = f"{s} {t} padded by {pad}"
         rows, real = want
-        end = real - 1 if not rows[-1]["valid"] else total + 1  # offset of the final observation
+        end = pad + real - 1 if not rows[-1]["valid"] else total + 1  # offset of the final observation
+        rows = [rows[0] | {"first": False, "valid": False}] * pad + rows
+        assert (got.stream[b], got.row[b]) == (s, t)
         for name, state in reader.core(s, t).items():
-            same(got.core_state[name][b], state, f"{s} {t} {name}")
+            same(got.core_state[name][b], state, f"{what} {name}")
         assert not any(twin_row["first"] for twin_row in rows[end:])
-        check_inputs(got.inputs, b, rows, last, f"{s} {t}")
+        check_inputs(got.inputs, b, rows, last, what)
+        assert not pad or (got.inputs.first[pad, b] and not got.inputs.first[:pad, b].any())
         same(got.valid[:, b], [twin_row["valid"] for twin_row in rows], "valid")
-        check_rows(got, b, rows[: min(end, total)], f"{s} {t}")
-        for name in ("reward", "discount", "terminated", "truncated"):
+        nothing = {"reward": 0, "discount": 0, "terminated": False, "truncated": False}
+        check_rows(got, b, [twin_row | nothing for twin_row in rows[:pad]] + rows[pad : min(end, total)], what)
+        for name in nothing:
             assert not getattr(got, name)[end:, b].any(), name
-        same(got.mask[:, b], [burn_in <= i < burn_in + length and i < end for i in range(total)], "mask")
-    return int(ok.sum())
+        trained = range(max(burn_in, pad), min(burn_in + length, end))
+        same(got.mask[:, b], [i in trained for i in range(total)], "mask")
+    return int(ok.sum()), int((ok & (lead > 0)).sum())
 
 
 def operate(store: StreamStore, twin: Twin, rng: np.random.Generator) -> None:
@@ -145,7 +159,7 @@ def test_every_start_reads_like_the_twin(name: str, padding: str, seed: int) -> 
     rng = np.random.default_rng([seed, *name.encode()])
     layout: StreamLayout = LAYOUTS[name](stack_padding=padding)
     store, twin = StreamStore.allocate(layout), Twin(layout, rng, end=(0.15, 0.4)[seed])
-    read = np.zeros(3, int)
+    read = np.zeros(4, int)
     for turn in range(60):
         operate(store, twin, rng)
         assert [len(stream.rows) for stream in twin.streams] == store.head.tolist()
@@ -156,13 +170,16 @@ def test_every_start_reads_like_the_twin(name: str, padding: str, seed: int) -> 
             read += (
                 check_unrolls(store, reader, int(rng.integers(1, 8)), last),
                 check_transitions(store, reader, int(rng.integers(1, 6)), last),
-                check_sequences(store, reader, (int(rng.integers(0, 3)), int(rng.integers(1, 5)), turn % 3), last),
+                *check_sequences(
+                    store, reader, (int(rng.integers(0, 3)), int(rng.integers(1, 5)), turn % 3), last, rng
+                ),
             )
         if turn % 20 == 10:
             fresh = StreamStore.allocate(layout)
             fresh.load_state(store.state())
             store = fresh
-    assert (read > 50).all()
+    assert (read[:3] > 50).all()
+    assert read[3] > 10  # padded
     assert store.lost.sum() == sum(stream.lost for stream in twin.streams)
     assert (store.head > layout.capacity).all()
     counts = store.ledger()

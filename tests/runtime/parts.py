@@ -63,6 +63,39 @@ def small_config(**overrides: Any) -> RunConfig:
     return apply_overrides(config, [(key.replace("__", "."), value) for key, value in overrides.items()])
 
 
+ITEM_AGENTS: dict[str, dict[str, Any]] = {
+    "dqn": {"name": "dqn", "explore": 100, "target_period": 3},
+    "apex": {"name": "apex", "head_size": 4, "target_period": 3},
+    "rainbow": {"name": "rainbow", "head_size": 4, "atoms": 5, "target_period": 3, "target_rate": 0.5},
+    "r2d2": {
+        "name": "r2d2", "head_size": 0, "core_size": 4, "length": 4, "burn_in": 2, "period": 2, "n_step": 2,
+        "target_period": 3,
+    },
+}  # fmt: skip
+"""Small options of the agents that train on transitions and sequences."""
+
+
+def item_config(agent: str, **overrides: Any) -> RunConfig:
+    """The same for an agent of ``ITEM_AGENTS``: not every round of 20 rows is followed by an update."""
+    sampler = {"kind": "prioritised", "min_rows": 20, "initial_priority": "actor", "final_beta": 1.0}
+    config = from_dict({
+        "device": "cpu",
+        "engine": "inline",
+        "total_frames": 400,
+        "env": {"id": "toy/catch", "length": 6},
+        "agent": {"hidden_size": [8]} | ITEM_AGENTS[agent],
+        "actor": {"workers": 1, "envs_per_worker": 4},
+        "learner": {"batch_size": 2 if agent == "r2d2" else 8, "unroll_length": 5, "optimizer": "adam"},
+        "replay": {
+            "capacity": 200, "samples_per_insert": 0.3,
+            "samplers": [{"kind": "uniform", "min_rows": 20} if agent == "dqn" else sampler],
+        },
+        "evaluation": {"every_frames": 0, "episodes": 4, "envs": 2},
+        "log": {"tensorboard": False, "dashboard": False},
+    })  # fmt: skip
+    return apply_overrides(config, [(key.replace("__", "."), value) for key, value in overrides.items()])
+
+
 def small_world(folder: Path, config: RunConfig | None = None) -> World:
     """Everything that the roles of ``config`` share."""
     config = config or small_config()

@@ -226,3 +226,26 @@ def test_inputs_carry_what_the_agent_asks_for(wants_last: bool) -> None:
     assert inputs.shape == (1, COUNT)
     assert (inputs.last_action is not None) == (inputs.last_reward is not None) == wants_last
     assert inputs.observation[FRAME].shape == (1, COUNT, 4, 2)
+
+
+def test_inputs_carry_how_much_each_environment_explores() -> None:
+    """By the rows made so far, and for the environments whose rows are in hand."""
+    ladder = np.linspace(0.0, 0.5, COUNT, dtype=np.float32)
+    asked: list[int] = []
+
+    def explore(made: int) -> np.ndarray:
+        asked.append(made)
+        return ladder
+
+    work = ActorWork(
+        make_layout(), np.arange(COUNT), block=LENGTH, discount=GAMMA, wants_last=False, seed=0, explore=explore
+    )
+    envs = CountingFrames(COUNTING, COUNT, 2)
+    envs.reset(0)
+    work.rows = envs.recv()
+    work.account(Metrics(), 0.0, 0.0)
+    inputs = work.observe(work.rows)
+    assert inputs.epsilon is not None
+    assert inputs.epsilon.tolist() == [ladder[work.rows.env_ids].tolist()]
+    assert inputs.epsilon.dtype == torch.float32
+    assert asked == [2]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from offbeat.replay.item_replay import ItemReplay
 from offbeat.replay.mixture import Mixture, ReplayConfig, SamplerConfig, make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.shm import Bell, Wait
+from offbeat.types import ItemSpec
 from tests.replay.twin import Twin, vector_layout
+from tests.runtime.parts import item_config, small_world
 
 LENGTH = 5
 CPU = torch.device("cpu")
@@ -203,3 +207,25 @@ def test_closing_ends_the_thread() -> None:
     (started,) = [thread for thread in threading.enumerate() if thread.ident not in before]
     batches.close()
     assert not started.is_alive()
+
+
+def test_priorities_go_to_the_replay_of_items_and_nowhere_else(tmp_path: Path) -> None:
+    Streams().batches().update(np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones(1))
+    world = small_world(tmp_path, item_config("apex"))
+    replay = ItemReplay(world.store, Given(), limiter=None, batch_size=1, beta=lambda: 0.0, last=False)  # type: ignore
+    batches = StreamBatches(replay, world.store, CPU)
+    batches.update(np.array([1]), np.array([7]), np.array([0.5]))
+    assert replay.sampler.got == [([1], [7], [0.5])]
+
+
+class Given:
+    """A sampler that keeps the priorities that it is given."""
+
+    items, alpha = ItemSpec("transition"), 0.6
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+
+    def update(self, stream: np.ndarray, row: np.ndarray, priority: np.ndarray) -> None:
+        """Remember."""
+        self.got.append((stream.tolist(), row.tolist(), priority.tolist()))

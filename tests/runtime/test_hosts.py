@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from offbeat.agents.base import HasTarget
 from offbeat.checkpoint import begin, load, newest
 from offbeat.config import RunConfig
 from offbeat.replay.mixture import ReplayConfig, SamplerConfig
-from offbeat.runtime.hosts import ActorHost, LearnerHost, Stop, build_agent, seeds
+from offbeat.runtime.building import build_agent, exploration, seeds
+from offbeat.runtime.hosts import ActorHost, LearnerHost, Stop
 from offbeat.runtime.making import make_host
 from offbeat.runtime.world import World
-from tests.runtime.parts import Metrics, same_arrays, small_config, small_world
+from tests.runtime.parts import ITEM_AGENTS, Metrics, item_config, same_arrays, small_config, small_world
 
 
 @dataclass
@@ -66,6 +68,8 @@ class Run:
         state = {f"streams/{name}": value for name, value in self.world.store.state().items()}
         state |= {f"mixture/{name}": value for name, value in self.learner.mixture.state().items()}
         state |= {f"optimiser/{name}": value for name, value in self.learner.work.optimiser.state().items()}
+        if isinstance(self.learner.agent, HasTarget):
+            state |= {f"target/{n}": value.clone() for n, value in self.learner.agent.target_state().items()}
         state |= {"flat": self.learner.work.optimiser.flat.detach().clone()}
         state |= {"counters": np.array(list(self.learner.work.counters().values()))}
         for actor in self.actors:
@@ -125,6 +129,46 @@ def test_a_loaded_run_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> None:
     for _ in range(2):
         again.round()
     same_arrays(again.everything(), run.everything())
+
+
+@pytest.mark.parametrize("rounds", [2, 6])
+@pytest.mark.parametrize("agent", list(ITEM_AGENTS))
+def test_a_loaded_run_of_items_goes_on_bit_for_bit(agent: str, rounds: int, tmp_path: Path) -> None:
+    """Also where rows came after the last update, whose counters the checkpoint holds."""
+    config = item_config(agent)
+    run = Run.start(tmp_path, config)
+    trained = [run.round()["updates"] for _ in range(rounds)]
+    assert trained[-1] == (0 if rounds == 2 else 3)
+    run.save(tmp_path)
+    for _ in range(5):
+        run.round()
+    again = Run.start(tmp_path, config, checkpoint=tmp_path)
+    for _ in range(5):
+        status = again.round()
+    same_arrays(again.everything(), run.everything())
+    assert status["updates"] > trained[-1] + 2
+    assert 0 <= 20 * (rounds + 5) - status["agent_steps"] <= 40
+    assert run.world.layout.items is not None
+    state = run.everything()
+    online = run.learner.agent.network.state_dict()
+    assert any(not torch.equal(state[f"target/{name}"], value) for name, value in online.items())
+
+
+def test_how_much_an_actor_explores_follows_its_rows_and_a_resumed_one_the_learners_count(tmp_path: Path) -> None:
+    world = small_world(tmp_path, item_config("dqn", actor__workers=2, actor__envs_per_worker=2))
+    agent = build_agent(world, "cpu")
+    strict, free = (exploration(world, agent, np.array([0, 1]), free) for free in (False, True))
+    assert strict is not None and free is not None
+    world.board["agent_steps"][0] = 60
+    assert strict(20).tolist() == pytest.approx([1 - 0.95 * 0.4] * 2), "two of four streams have made 20 of 40 rows"
+    assert free(20).tolist() == pytest.approx([1 - 0.95 * 0.6] * 2)
+    assert free(40).tolist() == pytest.approx([1 - 0.95 * 0.8] * 2)
+    ladder = small_world(tmp_path, item_config("apex", actor__workers=2, actor__envs_per_worker=2))
+    own = exploration(ladder, build_agent(ladder, "cpu"), np.array([2, 3]), True)
+    assert own is not None
+    assert own(0).tolist() == pytest.approx([0.4 ** (1 + 7 * 2 / 3), 0.4**8], rel=1e-5)
+    plain = small_world(tmp_path)
+    assert exploration(plain, build_agent(plain, "cpu"), np.array([0]), True) is None
 
 
 def test_what_a_loss_draws_goes_on_where_it_was_saved(tmp_path: Path) -> None:

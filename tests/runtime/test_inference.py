@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from offbeat.agents import dqn
 from offbeat.agents.impala import Agent, Config
 from offbeat.replay.layout import layout_for
 from offbeat.replay.mixture import ReplayConfig
@@ -48,10 +50,11 @@ class Server:
 
     workers: int = 1
     config: InferenceConfig = field(default_factory=lambda: InferenceConfig(wait_s=0.0))
+    make: Any = make_agent
 
     def __post_init__(self) -> None:
         """Allocate everything; nothing runs yet."""
-        self.agent, self.bell, self.metrics = make_agent(), Bell(), Metrics()
+        self.agent, self.bell, self.metrics = self.make(), Bell(), Metrics()
         core = {name: ArraySpec(tuple(value.shape[1:])) for name, value in self.agent.initial_state(1).items()}
         layout = layout_for(
             SPEC, self.agent.row_extras(), core, num_streams=ENVS, replay=ReplayConfig(), unroll_length=5
@@ -59,7 +62,7 @@ class Server:
         self.inbox = SharedArrays(inbox_arrays(SPEC, layout, self.workers, ENVS))
         self.bells = [Bell() for _ in range(self.workers)]
         self.params = private_params(len(LocalPolicy(self.agent, private_params(1), 1, seed=0).flat))
-        self.params.publish(LocalPolicy(make_agent(), self.params, 1, seed=0).flat, 2)
+        self.params.publish(LocalPolicy(self.make(), self.params, 1, seed=0).flat, 2)
         self.ended = threading.Event()
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._serve, daemon=True)
@@ -115,6 +118,26 @@ def test_a_lone_client_gets_what_its_own_network_would_give() -> None:
             assert all(torch.equal(one.extras[name], other.extras[name]) for name in one.extras)
             assert all(torch.equal(one.state[name], other.state[name]) for name in other.state)
             assert remote.version == remote.refresh() == local.version == (2 if t < 20 else 9)
+
+
+def make_dqn() -> dqn.Agent:
+    """A small agent that is told how much to explore."""
+    torch.manual_seed(0)
+    return dqn.Agent(dqn.Config(hidden_size=(6,)), SPEC)
+
+
+def test_each_environment_explores_by_the_epsilon_that_came_with_its_request() -> None:
+    rounds, inputs = 400, make_inputs(SPEC, 1, ENVS)
+    with Server(make=make_dqn) as server:
+        remote = server.client()
+        greedy = make_dqn().act(inputs, {}, None).action
+        others = torch.zeros(ENVS)
+        for _ in range(rounds):
+            inputs.epsilon = torch.tensor([[0.0, 0.3, 0.9, 0.0]])
+            others += remote.act(np.arange(ENVS), inputs).action != greedy
+    expected = torch.tensor([0.0, 0.2, 0.6, 0.0])  # a third of random actions is the best one
+    torch.testing.assert_close(others / rounds, expected, rtol=0, atol=0.08)
+    assert others[0] == others[3] == 0
 
 
 def ask_together(server: Server, counts: list[int], rounds: int) -> list[list[ActOutput]]:

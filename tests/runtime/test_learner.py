@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from offbeat.agents.base import HasTarget
 from offbeat.runtime.learner import LearnerConfig, LearnerWork, NonFinite, run_learner
 from offbeat.types import LossOutput, Unroll
 from tests.agents.unrolls import make_spec, with_episode_ends
@@ -105,6 +106,33 @@ def test_updates_are_counted_and_published() -> None:
     assert params.pull(flat) == 3
     assert flat[0] == pytest.approx(0.7), "three steps of 0.1 down from 1"
     assert len(source.finished) == 3
+
+
+class Followed(Slope):
+    """Has a target network, which notes after which updates it could have been renewed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, float]] = []
+
+    def updated(self, updates: int) -> None:
+        """Note the update and the weight after it."""
+        self.seen.append((updates, float(self.network.get_parameter("w").detach())))
+
+    def target_state(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def load_target_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing."""
+
+
+def test_agents_with_a_target_are_told_of_each_update_after_it_was_made() -> None:
+    agent = Followed()
+    assert isinstance(agent, HasTarget)
+    learn(agent, Listed([batch(), batch(float("nan")), None, batch()]), make_work(agent), 4)
+    assert [updates for updates, _ in agent.seen] == [1, 2], "not of those that were skipped"
+    assert [weight for _, weight in agent.seen] == pytest.approx([0.9, 0.8])
 
 
 def test_weights_are_published_every_so_many_updates_and_at_the_end() -> None:

@@ -62,10 +62,11 @@ def flat_step(network: nn.Module, optimiser: FlatOptimiser, step: int, progress:
 
 @pytest.mark.parametrize("name", list(OPTIMISERS))
 @pytest.mark.parametrize("clip", [0.0, 2.0, 1e6])
-def test_the_same_weights_as_torch(name: str, clip: float) -> None:
+@pytest.mark.parametrize("one_gradient", [False, True])
+def test_the_same_weights_as_torch(name: str, clip: float, one_gradient: bool) -> None:
     config = make_config(clip_norm=clip, **OPTIMISERS[name])
     network, plain = make_network(), make_network()
-    optimiser, reference = FlatOptimiser(network, config), plain_optimiser(plain, config)
+    optimiser, reference = FlatOptimiser(network, config, one_gradient), plain_optimiser(plain, config)
     for step in range(6):
         norm = flat_step(network, optimiser, step)
         reference.zero_grad()
@@ -153,12 +154,27 @@ def test_what_is_not_finite_changes_nothing(bad: float, where: str) -> None:
     backward(network, 1)
     flat = optimiser.flat.clone()  # the forward moved the buffers
     if where == "gradient":
-        optimiser.grad[3] = bad
+        weight = network.get_parameter("0.weight")
+        assert weight.grad is not None
+        weight.grad[1, 2] = bad
     loss = torch.tensor(bad) if where == "loss" else LOSS
     _, finite = optimiser.step(0.0, loss)
     assert not finite
     assert torch.equal(optimiser.flat, flat)
     assert all(torch.equal(saved[key], value) for key, value in optimiser.state().items())
+
+
+def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
+    network = make_network()
+    optimiser = FlatOptimiser(network, make_config(**OPTIMISERS["adam"]))
+    flat_step(network, optimiser, 0)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    optimiser.zero()
+    network.get_parameter("3.bias").grad = torch.ones(3)
+    norm, _ = optimiser.step(0.0, LOSS)
+    torch.testing.assert_close(norm, torch.tensor(3.0).sqrt())
+    for name, value in network.named_parameters():
+        assert torch.equal(value, before[name]) == (name != "3.bias"), name
 
 
 def test_buffers_are_published_but_never_stepped() -> None:
@@ -168,7 +184,7 @@ def test_buffers_are_published_but_never_stepped() -> None:
     flat_step(network, optimiser, 0)
     moved = mean.clone()
     optimiser.zero()
-    optimiser.grad[0] = 1.0
+    network.get_parameter("0.weight").grad = torch.ones(7, 5)
     optimiser.step(0.0, LOSS)
     assert moved.any()
     assert torch.equal(mean, moved)

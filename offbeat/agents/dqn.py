@@ -1,0 +1,78 @@
+"""DQN with its usual companions: double Q-learning, dueling heads, n-step returns, prioritised or uniform replay.
+
+Source: Mnih et al. 2015, "Human-level control through deep reinforcement learning"; van Hasselt et al. 2016 (double);
+Wang et al. 2016 (dueling); Schaul et al. 2016 (priorities).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
+from offbeat.algorithms.q_learning import double_q, mask_illegal
+from offbeat.networks.q_network import QNetwork
+from offbeat.types import EnvSpec, ItemSpec, LossOutput, Transition
+
+
+@dataclass(frozen=True)
+class Config(QConfig):
+    """DQN's network and loss. Batches and the optimiser are the learner's, replay has its own section."""
+
+    loss: Literal["huber", "square"] = "huber"
+    """Of TD errors: Huber's with threshold 1, as clipping the gradient (Mnih et al. 2015), or half the square."""
+
+
+class Agent(QAgent):
+    """DQN bound to one environment spec."""
+
+    config: Config
+
+    def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
+        """Build the network on ``device``; its initial weights come from torch's global generator."""
+        network = QNetwork(
+            spec,
+            torso=config.torso,
+            hidden_size=config.hidden_size,
+            activation=config.activation,
+            feature_size=config.feature_size,
+            duel=config.dueling,
+            head_size=config.head_size,
+        )
+        super().__init__(config, spec, device, network, ItemSpec("transition", n=config.n_step))
+
+    def loss(self, batch: Transition, progress: float) -> LossOutput:
+        """``mean_i w_i L(y_i - Q(s_i, a_i))`` with ``y = R + gamma^n Q'(s_n, argmax_a Q(s_n, a))`` (Wang et al. 2016).
+
+        Priorities are the absolute TD errors. ``progress`` is not used.
+        """
+        target = batch.reward + batch.discount * self._next_value(batch)
+        q = self.forward(self.network, batch.inputs, {}).value[0]
+        taken = q.gather(-1, batch.action.long().unsqueeze(-1)).squeeze(-1)
+        error = td_loss(taken, target, self.config.loss)
+        loss = (error if batch.weight is None else error * batch.weight).mean()
+        td = (target - taken).detach().abs()
+        metrics = {"q_mean": taken.detach().mean(), "q_max": q.detach().amax(-1).mean(), "td_error": td.mean()}
+        return LossOutput(loss, metrics, td)
+
+    @torch.no_grad()
+    def _next_value(self, batch: Transition) -> Tensor:
+        """The value [B] of the observation that each transition leads to."""
+        legal = legal_actions(batch.next_inputs)
+        legal = None if legal is None else legal[0]
+        valued = self.forward(self.target, batch.next_inputs, {}).value[0]
+        if not self.config.double:
+            return mask_illegal(valued, legal).amax(-1)
+        preferred = self.forward(self.network, batch.next_inputs, {}).value[0]
+        return double_q(preferred, valued, legal)
+
+
+def td_loss(value: Tensor, target: Tensor, kind: Literal["huber", "square"]) -> Tensor:
+    """Element by element, differentiable in ``value``: Huber's loss with threshold 1, or half the square."""
+    if kind == "huber":
+        return functional.smooth_l1_loss(value, target, reduction="none")
+    return 0.5 * (target - value).square()

@@ -1,0 +1,178 @@
+"""What all value-based agents share: network and target network, epsilon-greedy acting, and their options."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from offbeat.algorithms.priorities import epsilon_ladder
+from offbeat.algorithms.q_learning import mask_illegal
+from offbeat.networks.q_network import LEGAL, QNetwork, QOutput
+from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec, TensorDict
+
+
+@dataclass(frozen=True)
+class QConfig:
+    """Options of every value-based agent."""
+
+    torso: Literal["auto", "nature", "resnet", "minatar", "mlp"] = "auto"
+    """Network up to the features. ``auto``: nature for images of 36 pixels or more, minatar for smaller, else mlp."""
+    hidden_size: tuple[int, ...] = (64, 64)
+    """Widths of the mlp torso's layers. Unit: neurons, each > 0."""
+    activation: Literal["tanh", "relu"] = "relu"
+    """Non-linearity of the mlp torso."""
+    feature_size: int = 0
+    """Width of the layer after an image trunk; 0: as published (nature 512, minatar 128); -1: none. Unit: neurons."""
+    dueling: bool = True
+    """Values and advantages apart (Wang et al. 2016)."""
+    head_size: int = 0
+    """Width of a hidden layer in each stream of the head; 0: none. Unit: neurons."""
+    discount: float = 0.99
+    """Gamma per environment step, in [0, 1]."""
+    n_step: int = 1
+    """Steps of the returns, >= 1."""
+    double: bool = True
+    """The online network chooses the action that the target network values (van Hasselt et al. 2016)."""
+    target_period: int = 2500
+    """The target network is a copy that is renewed every so many updates, > 0. Source: Horgan et al. 2018."""
+    target_rate: float = 1.0
+    """How far the target network then moves to the online one, in (0, 1]: 1 is a copy, less is Polyak averaging."""
+    exploration: Literal["linear", "ladder"] = "linear"
+    """Epsilon: falling in a straight line over ``explore`` steps, or constant and different for each environment
+    (Horgan et al. 2018)."""
+    epsilon_start: float = 1.0
+    """First epsilon of ``linear``, in [0, 1]. Source: Mnih et al. 2015."""
+    epsilon_end: float = 0.05
+    """Last epsilon of ``linear``, in [0, 1]."""
+    explore: int = 250_000
+    """Length of ``linear``. Unit: agent steps."""
+    ladder_base: float = 0.4
+    """Largest epsilon of ``ladder``, in [0, 1]. Source: Horgan et al. 2018, section 4.1."""
+    ladder_alpha: float = 7.0
+    """Exponent of ``ladder``, >= 0. Source: Horgan et al. 2018, section 4.1."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value out of range."""
+        for name in ("discount", "epsilon_start", "epsilon_end", "ladder_base"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 0 to 1")
+        for name in ("n_step", "target_period", "explore"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 1 or above")
+        if not 0.0 < self.target_rate <= 1.0:
+            raise ValueError(f"target_rate={self.target_rate} is out of range; allowed: above 0, up to 1")
+        if self.head_size < 0 or self.ladder_alpha < 0 or self.feature_size < -1:
+            raise ValueError(
+                f"head_size={self.head_size}, ladder_alpha={self.ladder_alpha}, feature_size={self.feature_size}: "
+                "allowed are 0 or above, and -1 for feature_size"
+            )
+
+
+class QAgent:
+    """A value-based agent bound to one environment spec: see ``offbeat.agents.base.Agent`` for the contract.
+
+    Extras of a row: ``q``, the value of the action that was taken, and ``q_max``, the largest value of one that could
+    be taken, both [] float32: initial priorities are made of them.
+
+    Attributes:
+        target: the target network; made when it is first needed, because only learners do.
+        items: what the agent trains on.
+    """
+
+    def __init__(
+        self, config: QConfig, spec: EnvSpec, device: torch.device | str, network: QNetwork, items: ItemSpec
+    ) -> None:
+        self.config, self.spec, self.items = config, spec, items
+        self.device = torch.device(device)
+        self.network = network.to(self.device)
+        self.discount = config.discount
+        self.wants_last = network.last_action or network.last_reward
+        self._target: QNetwork | None = None
+
+    @property
+    def target(self) -> QNetwork:
+        """The target network; a copy of the online one at first."""
+        if self._target is None:
+            self._target = copy.deepcopy(self.network).requires_grad_(False)
+        if self._target.channels_last != self.network.channels_last:
+            self._target.channels_last = self.network.channels_last
+        return self._target
+
+    def initial_state(self, batch: int) -> CoreState:
+        """Zeros for ``batch`` episodes' starts; {} without a core."""
+        return self.network.initial_state(batch)
+
+    def row_extras(self) -> dict[str, ArraySpec]:
+        """What ``act`` notes down for each row."""
+        return {"q": ArraySpec(()), "q_max": ArraySpec(())}
+
+    def exploration(self, stream: np.ndarray, num_streams: int, agent_steps: int) -> np.ndarray:
+        """Epsilon [n] float32 of the environments ``stream`` [n] of ``num_streams`` after ``agent_steps``."""
+        config = self.config
+        if config.exploration == "ladder":
+            ladder = epsilon_ladder(num_streams, config.ladder_base, config.ladder_alpha)
+            return ladder.numpy()[stream].astype(np.float32)
+        done = min(1.0, agent_steps / config.explore)
+        epsilon = config.epsilon_start + (config.epsilon_end - config.epsilon_start) * done
+        return np.full(len(stream), epsilon, np.float32)
+
+    @torch.no_grad()
+    def act(
+        self, inputs: Inputs, state: CoreState, generator: torch.Generator | None, greedy: bool = False
+    ) -> ActOutput:
+        """The best legal action, or with probability ``inputs.epsilon`` any legal one (not when ``greedy``)."""
+        output = self.forward(self.network, inputs, state)
+        value = self.values(output.value[0])  # [B, A]
+        legal = legal_actions(inputs)
+        masked = mask_illegal(value, None if legal is None else legal[0])
+        best, action = masked.max(-1)
+        if inputs.epsilon is not None and not greedy:
+            action = explore(action, masked, inputs.epsilon[0], generator)
+        taken = value.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        return ActOutput(action, {"q": taken.float(), "q_max": best.float()}, output.state)
+
+    def values(self, output: Tensor) -> Tensor:
+        """Action values [..., A] of what the network gives."""
+        return output
+
+    def forward(self, network: QNetwork, inputs: Inputs, state: CoreState) -> QOutput:
+        """``network`` at ``inputs``."""
+        output: QOutput = network(inputs.observation, inputs.first, state, inputs.last_action, inputs.last_reward)
+        return output
+
+    @torch.no_grad()
+    def updated(self, updates: int) -> None:
+        """The learner has made its ``updates``-th update: renew the target network if that is due."""
+        if updates % self.config.target_period:
+            return
+        for old, new in zip(self.target.state_dict().values(), self.network.state_dict().values(), strict=True):
+            old.lerp_(new, self.config.target_rate) if self.config.target_rate < 1 else old.copy_(new)
+
+    def target_state(self) -> TensorDict:
+        """The target network's weights, for checkpoints."""
+        return {name: value.detach().cpu() for name, value in self.target.state_dict().items()}
+
+    def load_target_state(self, state: TensorDict) -> None:
+        """Back to saved target weights."""
+        self.target.load_state_dict(state)
+
+
+def explore(action: Tensor, masked: Tensor, epsilon: Tensor, generator: torch.Generator | None) -> Tensor:
+    """``action`` [B], but with probability ``epsilon`` [B] any action that ``masked`` [B, A] allows."""
+    drawn = torch.rand((2, len(action)), device=action.device, generator=generator)
+    allowed = masked > -1e29
+    count = allowed.sum(-1)
+    place = torch.minimum((drawn[1] * count).long(), count - 1)  # the place-th allowed action
+    other = (allowed.cumsum(-1) > place.unsqueeze(-1)).int().argmax(-1)
+    return torch.where(drawn[0] < epsilon, other, action)
+
+
+def legal_actions(inputs: Inputs) -> Tensor | None:
+    """The mask [T, B, A] bool among the observations; None where the environment has none."""
+    legal = inputs.observation.get(LEGAL)
+    return None if legal is None else legal.bool()

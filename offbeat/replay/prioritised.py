@@ -1,0 +1,168 @@
+"""Prioritised replay: which rows of the streams start an item, how much each weighs, and draws in proportion.
+
+An item is a transition or a sequence of one episode; its name is (stream, row) of the first row that is trained on.
+Weights are ``priority ** alpha`` (Schaul et al. 2016, eq. 1) in a sum tree with one leaf per row of the rings, so
+that an item's leaf is where its row lies. ``alpha = 0`` is uniform replay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from offbeat.replay.fifo import Selection
+from offbeat.replay.scan import scan_streams
+from offbeat.replay.streams import StreamStore
+from offbeat.replay.sum_tree import SumTree
+from offbeat.types import ArrayDict, ItemSpec
+
+
+@dataclass
+class Draw(Selection):
+    """Items that were drawn, the probability of each, and among how many it was drawn."""
+
+    probability: np.ndarray  # [n] float64
+    size: int
+
+
+class Prioritised:
+    """Items of one store, found as rows arrive and forgotten as they expire. One process owns it.
+
+    Args:
+        store: the streams.
+        items: what an item is.
+        rng: of the draws.
+        alpha: exponent of priorities, >= 0.
+        floor: least priority, so that no item is never drawn, >= 0.
+        window_rows: newest rows of all streams together whose items can be drawn; 0: all kept rows.
+        last: items are read with last actions and rewards.
+        from_actor: new items get the priority that the rows' ``q`` and ``q_max`` give; else the largest seen so far.
+        source: index of this sampler in a mixture.
+    """
+
+    def __init__(
+        self,
+        store: StreamStore,
+        items: ItemSpec,
+        rng: np.random.Generator,
+        *,
+        alpha: float,
+        floor: float = 1e-6,
+        window_rows: int = 0,
+        last: bool = False,
+        from_actor: bool = False,
+        source: int = 0,
+    ) -> None:
+        layout = store.layout
+        self.margin = items.burn_in + layout.history(last) + layout.block
+        self.window = min(-(-window_rows // layout.num_streams) or layout.capacity, layout.capacity)
+        need = items.reach + layout.history(last) + layout.block
+        if self.window < need:
+            raise ValueError(
+                f"prioritised replay: a window of {self.window * layout.num_streams} rows is {self.window} rows per "
+                f"stream, one item with its history needs {need}; keep {need * layout.num_streams} or more"
+            )
+        if from_actor and not {"q", "q_max"} <= set(layout.extras):
+            raise ValueError(
+                f"priorities from actors need the extras q and q_max, but rows have {sorted(layout.extras) or 'none'}"
+            )
+        self.items, self.alpha, self.floor, self.source = items, alpha, floor, source
+        self.tree = SumTree(layout.num_streams * layout.ring)
+        self.dropped_updates = 0
+        """Priorities that came for items that had expired."""
+        self.rejected = 0
+        """Initial priorities that were not finite."""
+        self._store, self._rng, self._from_actor = store, rng, from_actor
+        self._highest = 1.0
+        self._head = np.zeros(layout.num_streams, np.int64)  # rows known
+        self._seen = np.zeros(layout.num_streams, np.int64)  # rows below it have their leaf
+        self._low = np.zeros(layout.num_streams, np.int64)  # rows below it have lost it
+
+    @property
+    def size(self) -> int:
+        """Items that can be drawn, as of the last ``sync``."""
+        return self.tree.count
+
+    def sync(self) -> None:
+        """Take in the rows that came and let those go that expire."""
+        head = self._store.heads(np.arange(self._store.layout.num_streams))
+        if (head == self._head).all():
+            return
+        self._head = head
+        low = np.maximum(head - self.window + self.margin, 0)
+        low[head <= self.window - self.margin] = 0
+        leaf, priority = scan_streams(self._store, self.items, self._seen, self._low, low, head, self._from_actor)
+        fresh = priority >= 0
+        self.rejected += int(np.isnan(priority).sum())
+        if self._from_actor:
+            # NaN: not finite; such an item weighs as little as one can
+            weight = np.where(fresh | np.isnan(priority), self._weight(np.nan_to_num(priority).clip(0)), 0.0)
+        else:
+            weight = np.where(fresh, self._weight(np.array(self._highest)), 0.0)
+        self.tree.set(leaf, weight)
+
+    def select(self, n: int) -> Draw | None:
+        """``n`` items, with replacement, stratified; None if there are none."""
+        self.sync()
+        if not self.size:
+            return None
+        leaf = self.tree.draw(n, self._rng)
+        ring = self._store.layout.ring
+        stream = leaf // ring
+        newest = self._head[stream] - 1
+        row = newest - (newest - leaf) % ring
+        probability = self.tree.leaves[leaf] / self.tree.total
+        return Draw(stream, row, np.full(n, self.source, np.int64), probability, self.size)
+
+    def update(self, stream: np.ndarray, row: np.ndarray, priority: np.ndarray) -> None:
+        """New priorities [B] of items (stream [B], row [B]); those of expired items are dropped and counted.
+
+        Raises ValueError, changing nothing, where a priority is negative or not finite.
+        """
+        priority = np.asarray(priority, np.float64)
+        fine = np.isfinite(priority) & (priority >= 0)
+        if not fine.all():
+            wrong = int(np.flatnonzero(~fine)[0])
+            raise ValueError(
+                f"priority: expected finite and at least 0, got {priority[wrong]} for row {row[wrong]} of stream "
+                f"{stream[wrong]}"
+            )
+        alive = row >= self._low[stream]
+        self.dropped_updates += int((~alive).sum())
+        if not alive.any():
+            return
+        self._highest = max(self._highest, float(priority[alive].max()))
+        leaf = self._store.locate(stream[alive], row[alive])
+        self.tree.set(leaf, self._weight(priority[alive]))
+
+    def state(self) -> ArrayDict:
+        """Weights, what was seen, counters and the generator's state."""
+        used = np.flatnonzero(self.tree.leaves)
+        rng = json.dumps(self._rng.bit_generator.state).encode()
+        return {
+            "leaf": used,
+            "weight": self.tree.leaves[used],
+            "head": self._head.copy(),
+            "seen": self._seen.copy(),
+            "low": self._low.copy(),
+            "highest": np.array([self._highest]),
+            "counts": np.array([self.dropped_updates, self.rejected]),
+            "rng": np.frombuffer(rng, np.uint8).copy(),
+        }
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Back to a saved ``state`` of a store of the same layout."""
+        leaves = np.zeros(self.tree.size)
+        leaves[state["leaf"]] = state["weight"]
+        self.tree.load(leaves)
+        self._head, self._seen, self._low = (np.array(state[name], np.int64) for name in ("head", "seen", "low"))
+        self._highest = float(state["highest"][0])
+        self.dropped_updates, self.rejected = (int(count) for count in state["counts"])
+        self._rng.bit_generator.state = json.loads(np.asarray(state["rng"], np.uint8).tobytes())
+
+    def _weight(self, priority: np.ndarray) -> np.ndarray:
+        weight: np.ndarray = np.maximum(priority, self.floor) ** self.alpha
+        return weight

@@ -1,0 +1,82 @@
+"""Rate control: how many rows are trained on per row that arrives, within a tolerance, or as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from offbeat.replay.streams import NO_LIMIT, StreamStore
+from offbeat.types import ArrayDict
+
+
+class RateLimiter:
+    """Holds the learner back where it would train on a row too often, and writers where they run too far ahead.
+
+    With D = (rows appended - ``min_rows``) x ``samples_per_insert`` - rows sampled, a batch may be drawn while that
+    leaves D >= 0, and writers may append while D <= ``tolerance``. With ``samples_per_insert=0`` both run freely.
+
+    Args:
+        store: the streams.
+        samples_per_insert: rows trained on per row appended, >= 0.
+        tolerance: how far writers may be ahead, in trained rows; 0: two batches and what a round of blocks gives.
+        min_rows: rows that must be stored before the first batch.
+        batch_rows: rows that a batch trains on.
+        hold_writers: whether writers wait; not in deterministic runs, whose learner never falls behind.
+    """
+
+    def __init__(
+        self,
+        store: StreamStore,
+        samples_per_insert: float,
+        tolerance: int,
+        min_rows: int,
+        batch_rows: int,
+        hold_writers: bool = True,
+    ) -> None:
+        layout = store.layout
+        round_rows = layout.num_streams * layout.block
+        # Below that a batch could need rows that writers may not append, since they append whole blocks.
+        least = batch_rows + int(np.ceil(round_rows * samples_per_insert))
+        if samples_per_insert and tolerance and tolerance < least:
+            raise ValueError(
+                f"tolerance={tolerance} of the rate control is too narrow: a batch of {batch_rows} rows and a round of "
+                f"{round_rows} appended rows need {least}"
+            )
+        self.samples_per_insert, self.min_rows, self.batch_rows = samples_per_insert, min_rows, batch_rows
+        self.tolerance = tolerance or 2 * least
+        self.sampled = 0
+        self._store, self._hold = store, hold_writers and samples_per_insert > 0
+        self._offset = min_rows
+        self.release()
+
+    def may_sample(self) -> bool:
+        """Whether a batch may be drawn now."""
+        appended = int(self._store.head.sum())
+        if appended < self.min_rows:
+            return False
+        if not self.samples_per_insert:
+            return True
+        return (appended - self._offset) * self.samples_per_insert - self.sampled >= self.batch_rows
+
+    def count(self, rows: int) -> None:
+        """A batch of so many rows was drawn."""
+        self.sampled += rows
+        self.release()
+
+    def release(self) -> None:
+        """Tell writers how far they may go."""
+        limit = NO_LIMIT
+        if self._hold:
+            rows = self._offset + (self.sampled + self.tolerance) / self.samples_per_insert
+            limit = -(-int(rows) // self._store.layout.num_streams)
+        self._store.arrays["pace"][0] = limit
+
+    def state(self) -> ArrayDict:
+        """Counters."""
+        return {"sampled": np.array([self.sampled]), "offset": np.array([self._offset])}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Back to saved counters."""
+        self.sampled, self._offset = int(state["sampled"][0]), int(state["offset"][0])
+        self.release()

@@ -1,0 +1,177 @@
+"""Rate control: the ratio is kept, nobody waits for ever, and where it is off nobody waits at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from offbeat.replay.item_replay import ItemReplay, make_item_replay
+from offbeat.replay.items import ItemSpec
+from offbeat.replay.layout import layout_for
+from offbeat.replay.mixture import ReplayConfig, SamplerConfig
+from offbeat.replay.rate_limiter import RateLimiter
+from offbeat.replay.streams import NO_LIMIT, StreamStore
+from offbeat.types import ActionSpec, ArraySpec, EnvSpec
+from tests.replay.episodes import Episodes, item_layout
+
+SPEC = EnvSpec("toy", {"observation": ArraySpec((3,))}, ActionSpec("discrete", 3))
+RATIOS = (0.05, 0.1, 0.3, 1 / 3, 0.7, 1.0, 2.7, 8.0, 30.1)
+
+
+def bare(num_streams: int, block: int) -> StreamStore:
+    """Streams whose rows do not matter: tests move ``head`` by hand."""
+    return StreamStore.allocate(item_layout(ItemSpec(), num_streams=num_streams, block=block))
+
+
+def room(store: StreamStore) -> np.ndarray:
+    return store.room(np.arange(store.layout.num_streams))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_ratio_is_kept_and_nobody_waits_for_ever(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    streams, block, ratio = int(rng.integers(1, 9)), int(rng.integers(1, 8)), float(rng.choice(RATIOS))
+    round_rows = int(np.ceil(streams * block * ratio))
+    batch, min_rows = int(rng.integers(1, 1 + 5 * round_rows)), int(rng.integers(1, 100))
+    tolerance = int(rng.choice([0, batch + round_rows, batch + round_rows + rng.integers(1, 100)]))
+    store = bare(streams, block)
+    limiter = RateLimiter(store, ratio, tolerance, min_rows, batch)
+
+    def ahead() -> float:
+        return (int(store.head.sum()) - min_rows) * ratio - limiter.sampled
+
+    while (room(store) >= block).any():
+        store.head[room(store) >= block] += block
+    assert limiter.may_sample()
+    assert batch - 1e-6 <= ahead() <= limiter.tolerance + streams * ratio + 1e-6
+    eager, batches, waited = rng.random(), 0, 0  # how often writers get a turn that both could have
+    for _ in range(1_500):
+        may_write = np.flatnonzero(room(store) >= block)
+        may_sample = limiter.may_sample()
+        assert len(may_write) or may_sample, "writers and learner wait for each other"
+        if len(may_write) and (not may_sample or rng.random() < eager):
+            store.head[rng.choice(may_write)] += block
+        else:
+            limiter.count(batch)
+            batches += 1
+        waited += not may_sample
+        assert -1e-6 <= ahead() <= limiter.tolerance + streams * ratio + 1e-6
+    assert batches > 5
+    assert waited or eager > 0.5
+
+
+def test_limits_worked_out_by_hand() -> None:
+    """Two streams of blocks of 5; a batch of 8 rows, each appended row trained on twice, from 10 rows on."""
+    store = bare(2, 5)
+    limiter = RateLimiter(store, 2.0, 28, 10, 8)
+    assert limiter.tolerance == 28
+    assert room(store).tolist() == [12, 12]  # 10 + 28 / 2 rows
+    store.head[:] = 5
+    assert not limiter.may_sample()  # 10 rows are there, none beyond
+    store.head[0] = 8
+    assert not limiter.may_sample()  # 3 beyond: 6 rows to train on
+    store.head[0] = 9
+    assert limiter.may_sample()
+    limiter.count(8)
+    assert not limiter.may_sample()
+    assert room(store).tolist() == [14 - 9, 14 - 5]  # 10 + (8 + 28) / 2 rows
+    store.head[:] = 30
+    assert room(store).tolist() == [0, 0]
+    assert limiter.sampled == 8
+
+
+def test_nothing_is_drawn_before_min_rows_are_there() -> None:
+    for ratio in (0.0, 100.0):
+        store = bare(3, 4)
+        limiter = RateLimiter(store, ratio, 0, 50, 1)
+        for rows in range(0, 80):
+            store.head[:] = [rows, 0, 0]
+            assert limiter.may_sample() == (rows >= 50 if ratio == 0 else rows > 50)
+
+
+def test_a_ratio_of_zero_never_holds_anybody() -> None:
+    store = bare(2, 3)
+    limiter = RateLimiter(store, 0.0, 0, 1, 1_000)
+    store.head[0] = 1
+    for _ in range(50):
+        assert limiter.may_sample()
+        limiter.count(1_000)
+        assert room(store).min() > NO_LIMIT // 2
+    store.head[:] += 10**9
+    assert room(store).min() > NO_LIMIT // 2
+    assert limiter.may_sample()
+
+
+def test_writers_of_a_fixed_schedule_are_never_held() -> None:
+    store = bare(2, 3)
+    limiter = RateLimiter(store, 1.0, 0, 1, 4, hold_writers=False)
+    store.head[:] = 10**6
+    assert room(store).min() > NO_LIMIT // 2
+    limiter.count(4)
+    assert room(store).min() > NO_LIMIT // 2
+    limiter.sampled = 2 * 10**6
+    assert not limiter.may_sample()  # the learner still waits
+
+
+def test_a_tolerance_that_is_too_narrow_is_refused() -> None:
+    store = bare(4, 5)
+    with pytest.raises(ValueError, match=r"tolerance=41 .* a batch of 32 rows and a round of 20 .* need 42"):
+        RateLimiter(store, 0.5, 41, 1, 32)
+    RateLimiter(store, 0.5, 42, 1, 32)
+    assert RateLimiter(store, 0.5, 0, 1, 32).tolerance == 84
+    RateLimiter(store, 0.0, 1, 1, 32)  # has no meaning there
+
+
+def test_counters_come_back() -> None:
+    store = bare(2, 5)
+    limiter = RateLimiter(store, 2.0, 60, 10, 8)
+    store.head[:] = 20
+    for _ in range(5):
+        limiter.count(8)
+    left = room(store)
+    other = RateLimiter(store, 2.0, 60, 10, 8)
+    assert (room(store) < left).all()
+    other.load_state(limiter.state())
+    assert (room(store) == left).all()
+    assert other.sampled == 40
+    assert other.may_sample() == limiter.may_sample()
+
+
+def build(seed: int) -> tuple[StreamStore, Episodes, ItemReplay, str]:
+    """Random sizes; the capacity is the least that is allowed, or more."""
+    rng = np.random.default_rng([7, seed])
+    if seed % 2:
+        burn_in, length, period = (int(n) for n in rng.integers([0, 1, 1], [9, 12, 14]))
+        items = ItemSpec("sequence", n=int(rng.integers(1, 6)), length=length, burn_in=burn_in, period=period)
+    else:
+        items = ItemSpec(n=int(rng.integers(1, 9)))
+    kind = str(rng.choice(["prioritised", "uniform"]))
+    sampler = SamplerConfig(kind, min_rows=int(rng.choice([0, 1, 30])), alpha=0.7)  # type: ignore[arg-type]
+    streams, block = int(rng.integers(1, 6)), int(rng.integers(1, 7))
+    config = ReplayConfig(0, (sampler,), samples_per_insert=float(rng.choice(RATIOS)))
+    core = {"h": ArraySpec((1,))} if items.kind == "sequence" else {}
+    numbers = {"num_streams": streams, "unroll_length": 1, "block": block}
+    layout = layout_for(SPEC, {}, core, replay=config, items=items, **numbers)  # type: ignore[arg-type]
+    store = StreamStore.allocate(layout)
+    longest = int(rng.choice([2, 5, 40, 400]))
+    episodes = Episodes(store, lambda: int(rng.integers(1, longest)))
+    replay = make_item_replay(store, items, config, int(rng.integers(1, 9)), bool(seed % 3), seed)
+    return store, episodes, replay, f"{items} {config} streams={streams} block={block} episodes up to {longest}"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_writer_and_a_learner_always_go_on(seed: int) -> None:
+    """A writer that appends whole blocks to all streams whenever it may, a learner that samples whenever it may."""
+    store, episodes, replay, what = build(seed)
+    rng, everyone, block = np.random.default_rng(seed), np.arange(store.layout.num_streams), store.layout.block
+    sampled = 0
+    for _ in range(150):
+        while rng.random() < 0.9 and store.room(everyone).min() >= block:
+            episodes.round()
+        if store.room(everyone).min() < block:
+            assert replay.sample() is not None, f"both wait at {store.head}: {what}"
+            sampled += 1
+        while rng.random() < 0.7 and replay.sample() is not None:
+            sampled += 1
+    assert sampled > 2
+    assert replay.dropped == 0
