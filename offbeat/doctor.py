@@ -18,6 +18,7 @@ EXTRAS = {
     "atari": ("ale_py", "cv2"),
     "envpool": ("envpool",),
     "minatar": ("minatar",),
+    "hanabi": ("pyspiel",),
     "video": ("imageio_ffmpeg",),
     "box2d": ("Box2D",),
     "mujoco": ("mujoco",),
