@@ -17,8 +17,8 @@ from offbeat.auto import usable_cores
 FILE_NAME = "environment.json"
 
 PACKAGES = (
-    "offbeat", "torch", "numpy", "gymnasium", "ale-py", "envpool", "minatar", "open_spiel", "safetensors", "opencv-python-headless",
-    "tensorboard", "rich", "matplotlib",
+    "offbeat", "torch", "numpy", "gymnasium", "ale-py", "envpool", "minatar", "open_spiel", "safetensors",
+    "opencv-python-headless", "tensorboard", "rich", "matplotlib",
 )  # fmt: skip
 """Packages whose versions can change a run's numbers or files; those not installed are left out."""
 

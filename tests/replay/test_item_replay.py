@@ -157,7 +157,7 @@ def test_overwritten_items_are_drawn_again_and_counted(
 def test_items_that_writers_overwrite_meanwhile_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer goes round the whole ring between the draw and the copy."""
     store, episodes = filled(ONE)
-    replay = replay_of(store, 6)
+    replay = replay_of(store, 6, initial_priority="actor")  # priorities differ: rewards do
     true_read, calls = store.read_transitions, []
 
     def late(*args: Any, **options: Any) -> Any:
