@@ -26,6 +26,7 @@ from offbeat.bench.peers.measure import RunFailed
 from offbeat.bench.peers.process import PeerRun
 from offbeat.errors import UserError
 from offbeat.provenance import describe_machine, source_commit
+from offbeat.runtime.process import native_threads
 
 PEERS = {"cpprb": ("cpprb", ("n-step", "one-step")), "torchrl": ("TorchRL", ("frames", "stacks"))}
 """Option and driver -> title, and the configurations that are measured."""
@@ -131,7 +132,8 @@ def bench_replay(
     """
     console = Console(highlight=False, markup=False)
     rows = make_rows(venvs, transitions, seconds)
-    run_rounds(rows, rounds, console)
+    with native_threads(1):  # as roles are started: one thread, freed memory kept; the same for all
+        run_rounds(rows, rounds, console)
     report = summarise(rows, transitions, seconds)
     console.print(as_table(report))
     for line in notes(report):
