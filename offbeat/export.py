@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from offbeat.agents.base import Agent
+from offbeat.agents.q_agent import QAgent
+from offbeat.networks.noisy import set_noise
 from offbeat.types import CoreState, TensorDict
 
 DESCRIPTION = "offbeat.json"
 
 
 class ExportedNetwork(nn.Module):
-    """The agent's network with plain outputs: ``policy`` [1, B, ...], ``value`` [1, B] and the next ``state``."""
+    """The agent's network with plain outputs: ``policy`` [1, B, ...], ``value`` [1, B] and the next ``state``.
 
-    def __init__(self, network: nn.Module) -> None:
-        """``network`` is shared, not copied."""
+    Of a value-based agent: ``q`` [1, B, A], the action values, and ``state``.
+    """
+
+    def __init__(self, network: nn.Module, values: Callable[[Tensor], Tensor] | None = None) -> None:
+        """``network`` is shared, not copied. ``values``: from a value-based network's output to action values."""
         super().__init__()
-        self.network = network
+        self.network, self.values = network, values
 
     def forward(
         self,
@@ -39,7 +45,10 @@ class ExportedNetwork(nn.Module):
         last_reward: Tensor | None = None,
     ) -> dict[str, Any]:
         """One row for B environments; last action and reward only where the network reads them."""
-        return dict(self.network(observation, first, state, last_action, last_reward)._asdict())
+        output = self.network(observation, first, state, last_action, last_reward)._asdict()
+        if self.values is None:
+            return dict(output)
+        return {"q": self.values(output["value"]), "state": output["state"]}
 
 
 def export_run(run: Path, out: Path | None = None) -> Path:
@@ -61,11 +70,13 @@ def export_agent(agent: Agent, path: Path, about: dict[str, Any] | None = None) 
     if not hasattr(agent.network, "initial_state"):
         raise UserError(f"agent {type(agent).__module__.rpartition('.')[2]!r} has no network to export")
     inputs = example_inputs(agent, batch=2)
-    module = ExportedNetwork(agent.network).eval()
+    module = ExportedNetwork(agent.network, agent.values if isinstance(agent, QAgent) else None).eval()
+    set_noise(agent.network, None, quiet=True)
     batch = torch.export.Dim("batch", min=1, max=65_536)
     shapes = _dynamic(inputs, batch)
     with torch.no_grad():
         program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+    set_noise(agent.network, None)
     description = {**(about or {}), **describe(agent, inputs)}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.export.save(program, path, extra_files={DESCRIPTION: json.dumps(description, indent=1)})
@@ -93,10 +104,13 @@ def describe(agent: Agent, inputs: tuple[Any, ...]) -> dict[str, Any]:
     shown = (
         {f"observation.{k}": v for k, v in observation.items()} | named | {f"state.{k}": v for k, v in state.items()}
     )
-    policy = "logits [1, B, A]" if agent.spec.action.kind == "discrete" else "mean and log_std joined [1, B, 2K]"
+    logits = "logits [1, B, A]" if agent.spec.action.kind == "discrete" else "mean and log_std joined [1, B, 2K]"
+    outputs = {"policy": logits, "value": "[1, B]"}
+    if isinstance(agent, QAgent):
+        outputs = {"q": "[1, B, A], the best is the action"}
     return {
         "inputs": {name: {"shape": _shape(name, x), "dtype": str(x.dtype)[6:]} for name, x in shown.items()},
-        "outputs": {"policy": policy, "value": "[1, B]", "state": "as the input, for the next row"},
+        "outputs": outputs | {"state": "as the input, for the next row"},
         "action": dataclasses.asdict(agent.spec.action),
         "order": ["observation", "first", "state", *list(named)[1:]],
     }

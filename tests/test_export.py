@@ -13,7 +13,7 @@ import torch
 from offbeat.agents.make import agent_config_class, make_agent
 from offbeat.errors import UserError
 from offbeat.export import DESCRIPTION, example_inputs, export_agent
-from offbeat.types import ActionSpec, ArraySpec, EnvSpec
+from offbeat.types import ActionSpec, ArraySpec, EnvSpec, Inputs
 
 IMAGE = ArraySpec((1, 84, 84), "uint8", 0, 255)
 DISCRETE = ActionSpec("discrete", 3)
@@ -85,3 +85,21 @@ def test_an_agent_without_a_network_is_refused(tmp_path: Path) -> None:
     agent = make_agent("random", agent_config_class("random")(), spec)
     with pytest.raises(UserError, match="agent 'random' has no network to export"):
         export_agent(agent, tmp_path / "policy.pt2")
+
+
+@pytest.mark.parametrize("name", ["dqn", "rainbow", "r2d2"])
+def test_a_value_based_agent_is_exported_as_action_values_without_noise(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    spec = EnvSpec("test", {"observation": ArraySpec((4,))}, DISCRETE)
+    agent = make_agent(name, agent_config_class(name)(head_size=8), spec)
+    export_agent(agent, tmp_path / "policy.pt2")
+    extra = {DESCRIPTION: ""}
+    exported = torch.export.load(tmp_path / "policy.pt2", extra_files=extra).module()
+    assert set(json.loads(extra[DESCRIPTION])["outputs"]) == {"q", "state"}
+    for batch in (1, 5):
+        observation, first, state, *last = random_inputs(agent, batch)
+        got = exported(observation, first, state, *last)
+        assert got["q"].shape == (1, batch, 3)
+        acted = agent.act(Inputs(observation, first, *last), state, None, greedy=True)
+        torch.testing.assert_close(got["q"][0].max(-1).values, acted.extras["q_max"])
+        assert torch.equal(got["q"][0].argmax(-1), acted.action)

@@ -90,6 +90,7 @@ class ItemReplay:
             "sampled_rows": float(self.limiter.sampled),
             "dropped_items": float(self.dropped),
             "dropped_priorities": float(self.sampler.dropped_updates),
+            "rejected_priorities": float(self.sampler.rejected),
             "stored_rows": float(self.store.stored.sum()),
             "items": float(self.sampler.size),
             "samples_per_insert": self.limiter.sampled / appended,

@@ -93,7 +93,6 @@ class Prioritised:
             return
         self._head = head
         low = np.maximum(head - self.window + self.margin, 0)
-        low[head <= self.window - self.margin] = 0
         leaf, priority = scan_streams(self._store, self.items, self._seen, self._low, low, head, self._from_actor)
         fresh = priority >= 0
         self.rejected += int(np.isnan(priority).sum())
@@ -130,7 +129,7 @@ class Prioritised:
                 f"priority: expected finite and at least 0, got {priority[wrong]} for row {row[wrong]} of stream "
                 f"{stream[wrong]}"
             )
-        alive = row >= self._low[stream]
+        alive = (row >= self._low[stream]) & (row < self._seen[stream])
         self.dropped_updates += int((~alive).sum())
         if not alive.any():
             return
