@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
 from offbeat.algorithms.q_learning import double_q, mask_illegal
-from offbeat.networks.q_network import QNetwork
 from offbeat.types import EnvSpec, ItemSpec, LossOutput, Transition
 
 
@@ -34,16 +33,7 @@ class Agent(QAgent):
 
     def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
         """Build the network on ``device``; its initial weights come from torch's global generator."""
-        network = QNetwork(
-            spec,
-            torso=config.torso,
-            hidden_size=config.hidden_size,
-            activation=config.activation,
-            feature_size=config.feature_size,
-            duel=config.dueling,
-            head_size=config.head_size,
-        )
-        super().__init__(config, spec, device, network, ItemSpec("transition", n=config.n_step))
+        super().__init__(config, spec, device, ItemSpec("transition", n=config.n_step))
 
     def loss(self, batch: Transition, progress: float) -> LossOutput:
         """``mean_i w_i L(y_i - Q(s_i, a_i))`` with ``y = R + gamma^n Q'(s_n, argmax_a Q(s_n, a))`` (Wang et al. 2016).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -84,11 +84,20 @@ class QAgent:
         items: what the agent trains on.
     """
 
-    def __init__(
-        self, config: QConfig, spec: EnvSpec, device: torch.device | str, network: QNetwork, items: ItemSpec
-    ) -> None:
+    def __init__(self, config: QConfig, spec: EnvSpec, device: torch.device | str, items: ItemSpec, **own: Any) -> None:
+        """Build the network of ``config``; ``own``: what an agent adds to ``QNetwork``'s arguments."""
         self.config, self.spec, self.items = config, spec, items
         self.device = torch.device(device)
+        network = QNetwork(
+            spec,
+            torso=config.torso,
+            hidden_size=config.hidden_size,
+            activation=config.activation,
+            feature_size=config.feature_size,
+            duel=config.dueling,
+            head_size=config.head_size,
+            **own,
+        )
         self.network = network.to(self.device)
         self.discount = config.discount
         self.wants_last = network.last_action or network.last_reward

@@ -17,7 +17,6 @@ from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
 from offbeat.algorithms.priorities import max_mean
 from offbeat.algorithms.q_learning import double_q, mask_illegal
 from offbeat.algorithms.returns import n_step_target, rescale, unrescale
-from offbeat.networks.q_network import QNetwork
 from offbeat.types import CoreState, EnvSpec, Inputs, ItemSpec, LossOutput, Sequence
 
 
@@ -63,13 +62,22 @@ class Config(QConfig):
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
         super().__post_init__()
-        for name in ("length", "period", "core_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 1 or above")
-        if self.burn_in < 0:
-            raise ValueError(f"burn_in={self.burn_in} is out of range; allowed: 0 or above")
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"eta={self.eta} is out of range; allowed: 0 to 1")
+        if self.core_size < 1:
+            raise ValueError(f"core_size={self.core_size} is out of range; allowed: 1 or above")
+        _ = self.items  # checks its own
+
+    @property
+    def items(self) -> ItemSpec:
+        """The sequences that are trained on."""
+        return ItemSpec(
+            "sequence",
+            n=self.n_step,
+            length=self.length,
+            burn_in=self.burn_in,
+            period=self.period,
+            eta=self.eta,
+            rescale=self.rescale,
+        )
 
 
 class Agent(QAgent):
@@ -79,28 +87,12 @@ class Agent(QAgent):
 
     def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
         """Build the network on ``device``; its initial weights come from torch's global generator."""
-        network = QNetwork(
-            spec,
-            torso=config.torso,
-            hidden_size=config.hidden_size,
-            activation=config.activation,
-            feature_size=config.feature_size,
-            core_size=config.core_size,
-            last_action=config.last_action,
-            last_reward=config.last_reward,
-            duel=config.dueling,
-            head_size=config.head_size,
-        )
-        items = ItemSpec(
-            "sequence",
-            n=config.n_step,
-            length=config.length,
-            burn_in=config.burn_in,
-            period=config.period,
-            eta=config.eta,
-            rescale=config.rescale,
-        )
-        super().__init__(config, spec, device, network, items)
+        recurrent = {
+            "core_size": config.core_size,
+            "last_action": config.last_action,
+            "last_reward": config.last_reward,
+        }
+        super().__init__(config, spec, device, config.items, **recurrent)
 
     def loss(self, batch: Sequence, progress: float) -> LossOutput:
         """``mean_b w_b mean_t L(y_t - Q(s_t, a_t))`` with ``y = h(sum_k gamma^k r + gamma^n h^-1(Q'(s_n, a*)))``.

@@ -16,7 +16,6 @@ from torch.nn import functional
 from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
 from offbeat.algorithms.q_learning import categorical_projection, expected_value, mask_illegal
 from offbeat.networks.noisy import set_noise
-from offbeat.networks.q_network import QNetwork
 from offbeat.types import ActOutput, CoreState, EnvSpec, Inputs, ItemSpec, LossOutput, Transition
 
 
@@ -64,18 +63,8 @@ class Agent(QAgent):
 
     def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
         """Build the network on ``device``; its initial weights come from torch's global generator."""
-        network = QNetwork(
-            spec,
-            torso=config.torso,
-            hidden_size=config.hidden_size,
-            activation=config.activation,
-            feature_size=config.feature_size,
-            duel=config.dueling,
-            head_size=config.head_size,
-            atoms=config.atoms,
-            sigma=config.noisy_sigma,
-        )
-        super().__init__(config, spec, device, network, ItemSpec("transition", n=config.n_step))
+        items = ItemSpec("transition", n=config.n_step)
+        super().__init__(config, spec, device, items, atoms=config.atoms, sigma=config.noisy_sigma)
         self.support = torch.from_numpy(np.linspace(config.value_min, config.value_max, config.atoms, dtype=np.float32))
         self.support = self.support.to(self.device)
 
