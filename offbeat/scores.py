@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from offbeat.statistics import interquartile_mean
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -50,7 +52,7 @@ class Evaluation:
     @property
     def iqm(self) -> float:
         """Interquartile mean: the lowest and highest ``floor(n / 4)`` returns are left out."""
-        return interquartile_mean(self.returns)
+        return float(interquartile_mean(self.returns))
 
     def interval(self, confidence: float = 0.95, resamples: int = 2000) -> tuple[float, float]:
         """Percentile bootstrap interval of the mean return; always the same for the same returns."""
@@ -74,13 +76,6 @@ class Evaluation:
             f"std {self.std:.2f}, IQM {self.iqm:.2f}, min {self.min:.2f}, max {self.max:.2f}, "
             f"{_mean(self.lengths):.0f} steps each"
         )
-
-
-def interquartile_mean(values: np.ndarray) -> float:
-    """Mean of ``values`` [n] without the lowest and highest ``floor(n / 4)``; NaN for none."""
-    ordered = np.sort(np.asarray(values, np.float64))
-    cut = len(ordered) // 4
-    return _mean(ordered[cut : len(ordered) - cut])
 
 
 def bootstrap_interval(values: np.ndarray, confidence: float = 0.95, resamples: int = 2000) -> tuple[float, float]:

@@ -47,7 +47,6 @@ class RateLimiter:
         self.tolerance = tolerance or 2 * least
         self.sampled = 0
         self._store, self._hold = store, hold_writers and samples_per_insert > 0
-        self._offset = min_rows
         self.release()
 
     def may_sample(self) -> bool:
@@ -57,7 +56,7 @@ class RateLimiter:
             return False
         if not self.samples_per_insert:
             return True
-        return (appended - self._offset) * self.samples_per_insert - self.sampled >= self.batch_rows
+        return (appended - self.min_rows) * self.samples_per_insert - self.sampled >= self.batch_rows
 
     def count(self, rows: int) -> None:
         """A batch of so many rows was drawn."""
@@ -68,15 +67,15 @@ class RateLimiter:
         """Tell writers how far they may go."""
         limit = NO_LIMIT
         if self._hold:
-            rows = self._offset + (self.sampled + self.tolerance) / self.samples_per_insert
+            rows = self.min_rows + (self.sampled + self.tolerance) / self.samples_per_insert
             limit = -(-int(rows) // self._store.layout.num_streams)
         self._store.arrays["pace"][0] = limit
 
     def state(self) -> ArrayDict:
-        """Counters."""
-        return {"sampled": np.array([self.sampled]), "offset": np.array([self._offset])}
+        """The counter."""
+        return {"sampled": np.array([self.sampled])}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Back to saved counters."""
-        self.sampled, self._offset = int(state["sampled"][0]), int(state["offset"][0])
+        """Back to a saved counter."""
+        self.sampled = int(state["sampled"][0])
         self.release()
