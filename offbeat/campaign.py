@@ -31,8 +31,7 @@ import numpy as np
 from offbeat.compare import evaluations
 from offbeat.config import apply_overrides, load_preset
 from offbeat.errors import UserError, nearest
-from offbeat.scores import bootstrap_interval
-from offbeat.statistics import interquartile_mean
+from offbeat.scores import bootstrap_interval, interquartile_mean
 
 KEYS = {"name", "preset", "seeds", "options"}
 """Keys of one entry."""

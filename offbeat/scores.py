@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from offbeat.statistics import interquartile_mean
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -76,6 +74,18 @@ class Evaluation:
             f"std {self.std:.2f}, IQM {self.iqm:.2f}, min {self.min:.2f}, max {self.max:.2f}, "
             f"{_mean(self.lengths):.0f} steps each"
         )
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of ``values`` [..., n] without the lowest and the highest ``floor(n / 4)``; NaN for none.
+
+    Whole values are cut off, as scipy's ``trim_mean`` does at 0.25, and so Agarwal et al.; values at the border have no
+    fractional weight. Of three values or fewer it is the mean.
+    """
+    ordered = np.sort(np.asarray(values, np.float64), axis=-1)
+    n = ordered.shape[-1]
+    cut = n // 4
+    return ordered[..., cut : n - cut].mean(-1) if n else np.full(ordered.shape[:-1], np.nan)
 
 
 def bootstrap_interval(values: np.ndarray, confidence: float = 0.95, resamples: int = 2000) -> tuple[float, float]:

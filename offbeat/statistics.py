@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from offbeat.scores import interquartile_mean as interquartile_mean
+
 Strata = Sequence[np.ndarray]
 """Scores [..., runs] of each game; leading axes (resamples) are the same for all games."""
 Statistic = Callable[[Strata], np.ndarray]
@@ -26,18 +28,6 @@ class Estimate:
     low: float
     """Lower bound; NaN where a game has one run only: what a run's score varies by is not known then."""
     high: float
-
-
-def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of ``values`` [..., n] without the lowest and the highest ``floor(n / 4)``; NaN for none.
-
-    Whole values are cut off, as scipy's ``trim_mean`` does at 0.25, and so Agarwal et al.; values at the border have no
-    fractional weight. Of three values or fewer it is the mean.
-    """
-    ordered = np.sort(np.asarray(values, np.float64), axis=-1)
-    n = ordered.shape[-1]
-    cut = n // 4
-    return ordered[..., cut : n - cut].mean(-1) if n else np.full(ordered.shape[:-1], np.nan)
 
 
 def over_runs_and_games(strata: Strata) -> np.ndarray:

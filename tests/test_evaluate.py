@@ -14,8 +14,7 @@ from offbeat.episodes import idle_actions, play_episodes
 from offbeat.errors import UserError
 from offbeat.evaluate import evaluate_run, is_greedy, play_run
 from offbeat.load import LoadedAgent
-from offbeat.scores import Evaluation, bootstrap_interval
-from offbeat.statistics import interquartile_mean
+from offbeat.scores import Evaluation, bootstrap_interval, interquartile_mean
 from offbeat.types import (
     OBSERVATION,
     ActionSpec,
