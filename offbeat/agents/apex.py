@@ -21,7 +21,8 @@ class Config(dqn.Config):
     head_size: int = 512
     """Width of a hidden layer in each stream of the head; 0: none. Unit: neurons."""
     feature_size: int = -1
-    """Width of the layer after an image trunk; 0: as published (nature 512, minatar 128); -1: none. Unit: neurons."""
+    """Width of the layer after an image trunk; 0: as published (nature 512, shallow 256, minatar 128); -1: none.
+    Unit: neurons."""
     exploration: Literal["linear", "ladder"] = "ladder"
     """Epsilon: falling in a straight line over ``explore`` steps, or constant and different for each environment
     (Horgan et al. 2018)."""

@@ -26,15 +26,16 @@ from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, Loss
 class Config:
     """IMPALA's network and loss. Batches and the optimiser are the learner's."""
 
-    torso: Literal["auto", "nature", "resnet", "minatar", "mlp"] = "auto"
+    torso: Literal["auto", "nature", "shallow", "resnet", "minatar", "mlp"] = "auto"
     """Network up to the features. ``auto``: nature for images of 36 pixels or more, minatar for smaller ones, else mlp.
-    ``resnet`` is IMPALA's deep network (Espeholt et al. 2018, figure 3)."""
+    ``shallow`` and ``resnet`` are IMPALA's two networks (Espeholt et al. 2018, figure 3)."""
     hidden_size: tuple[int, ...] = (64, 64)
     """Widths of the mlp torso's layers. Unit: neurons, each > 0."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Non-linearity of the mlp torso."""
     feature_size: int = 0
-    """Width of the layer after an image trunk; 0: as published (nature 512, resnet 256, minatar 128). Unit: neurons."""
+    """Width of the layer after an image trunk; 0: as published (nature 512, shallow and resnet 256,
+    minatar 128). Unit: neurons."""
     core: Literal["none", "lstm"] = "none"
     """Recurrent core between features and heads."""
     core_size: int = 256

@@ -20,14 +20,16 @@ from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, Item
 class QConfig:
     """Options of every value-based agent."""
 
-    torso: Literal["auto", "nature", "resnet", "minatar", "mlp"] = "auto"
-    """Network up to the features. ``auto``: nature for images of 36 pixels or more, minatar for smaller, else mlp."""
+    torso: Literal["auto", "nature", "shallow", "resnet", "minatar", "mlp"] = "auto"
+    """Network up to the features. ``auto``: nature for images of 36 pixels or more, minatar for smaller, else mlp.
+    ``shallow``: that of Mnih et al. 2013, half as dear as nature."""
     hidden_size: tuple[int, ...] = (64, 64)
     """Widths of the mlp torso's layers. Unit: neurons, each > 0."""
     activation: Literal["tanh", "relu"] = "relu"
     """Non-linearity of the mlp torso."""
     feature_size: int = 0
-    """Width of the layer after an image trunk; 0: as published (nature 512, minatar 128); -1: none. Unit: neurons."""
+    """Width of the layer after an image trunk; 0: as published (nature 512, shallow 256, minatar 128); -1: none.
+    Unit: neurons."""
     dueling: bool = True
     """Values and advantages apart (Wang et al. 2016)."""
     head_size: int = 0

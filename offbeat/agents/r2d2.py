@@ -31,7 +31,8 @@ class Config(QConfig):
     head_size: int = 512
     """Width of a hidden layer in each stream of the head; 0: none. Unit: neurons."""
     feature_size: int = -1
-    """Width of the layer after an image trunk; 0: as published (nature 512, minatar 128); -1: none. Unit: neurons."""
+    """Width of the layer after an image trunk; 0: as published (nature 512, shallow 256, minatar 128); -1: none.
+    Unit: neurons."""
     core_size: int = 512
     """Width of the LSTM, > 0. Unit: neurons. Source: Kapturowski et al. 2019, section 2.3."""
     last_action: bool = True

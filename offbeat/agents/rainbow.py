@@ -28,7 +28,8 @@ class Config(QConfig):
     head_size: int = 512
     """Width of a hidden layer in each stream of the head; 0: none. Unit: neurons."""
     feature_size: int = -1
-    """Width of the layer after an image trunk; 0: as published (nature 512, minatar 128); -1: none. Unit: neurons."""
+    """Width of the layer after an image trunk; 0: as published (nature 512, shallow 256, minatar 128); -1: none.
+    Unit: neurons."""
     target_period: int = 2000
     """The target network is renewed every so many updates, > 0: 32,000 frames, where each 16 have one update.
     Source: Hessel et al. 2018, table 1."""

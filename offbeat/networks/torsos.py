@@ -1,7 +1,8 @@
 """Torsos: from an observation dictionary to one feature vector per row.
 
-Image trunks: ``nature`` (Mnih et al. 2015; IMPALA's shallow net in today's form), ``resnet`` (Espeholt et al. 2018,
-figure 3 right, the deep net), ``minatar`` (Young & Tian 2019). ``mlp``: everything flattened and joined.
+Image trunks: ``nature`` (Mnih et al. 2015), ``shallow`` (Mnih et al. 2013; Espeholt et al. 2018, figure 3 left),
+``resnet`` (Espeholt et al. 2018, figure 3 right, the deep net), ``minatar`` (Young & Tian 2019). ``mlp``: everything
+flattened and joined.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from torch.nn import functional
 
 from offbeat.types import ArraySpec, TensorDict
 
-TorsoKind = Literal["nature", "resnet", "minatar", "mlp"]
-FEATURE_SIZES = {"nature": 512, "resnet": 256, "minatar": 128}
+TorsoKind = Literal["nature", "shallow", "resnet", "minatar", "mlp"]
+FEATURE_SIZES = {"nature": 512, "shallow": 256, "resnet": 256, "minatar": 128}
 """Width of the fully connected layer after each image trunk, as published."""
 _SMALLEST_NATURE_IMAGE = 36  # pixels; anything smaller leaves nothing after its three convolutions
 
@@ -145,7 +146,7 @@ class _Residual(nn.Module):
 
 def _trunk(kind: str, spec: ArraySpec, key: str) -> nn.Module:
     channels, *sides = spec.shape
-    least = {"nature": _SMALLEST_NATURE_IMAGE, "minatar": 3}.get(kind, 1)
+    least = {"nature": _SMALLEST_NATURE_IMAGE, "shallow": 20, "minatar": 3}.get(kind, 1)
     if min(sides) < least:
         raise ValueError(f"torso={kind!r} needs images of at least {least} pixels a side, got {key} {spec.shape}")
     scale = _scale(spec)
@@ -158,10 +159,17 @@ def _trunk(kind: str, spec: ArraySpec, key: str) -> nn.Module:
             nn.Conv2d(64, 64, 3, 1),
             nn.ReLU(inplace=True),
         )
+    if kind == "shallow":
+        return nn.Sequential(
+            ImageConv(channels, 16, 8, 4, 0, scale),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(16, 32, 4, 2),
+            nn.ReLU(inplace=True),
+        )
     if kind == "minatar":
         return nn.Sequential(ImageConv(channels, 16, 3, 1, 0, scale), nn.ReLU(inplace=True))
     if kind != "resnet":
-        raise ValueError(f"torso={kind!r} is none of nature, resnet, minatar, mlp")
+        raise ValueError(f"torso={kind!r} is none of nature, shallow, resnet, minatar, mlp")
     layers: list[nn.Module] = []
     for stage, width in enumerate((16, 32, 32)):
         convolution = (

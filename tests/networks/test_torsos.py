@@ -24,6 +24,7 @@ def count(module) -> int:
     [
         # Convolutions and the layer after them, counted by hand from the published descriptions.
         ("nature", ATARI, 512, (4 * 64 + 1) * 32 + (32 * 16 + 1) * 64 + (64 * 9 + 1) * 64 + (64 * 49 + 1) * 512),
+        ("shallow", ATARI, 256, (4 * 64 + 1) * 16 + (16 * 16 + 1) * 32 + (32 * 81 + 1) * 256),
         ("resnet", ATARI, 256, 1_091_038 - (6 + 1) * (257 + 1)),  # R2AC's published count, less reward input and heads
         ("minatar", GRID, 128, (6 * 9 + 1) * 16 + (16 * 64 + 1) * 128),
         ("mlp", VECTOR, 64, (3 + 1) * 64 + (64 + 1) * 64),
@@ -37,7 +38,7 @@ def test_sizes(kind, spec, size, weights):
     assert torso({"observation": x}).shape == (2, 3, size)
 
 
-@pytest.mark.parametrize("kind", ["nature", "resnet"])
+@pytest.mark.parametrize("kind", ["nature", "shallow", "resnet"])
 def test_scaling_in_the_weights_equals_scaling_the_image(kind):
     torch.manual_seed(0)
     stored, scaled = Torso({"image": ATARI}, kind), Torso({"image": ArraySpec(ATARI.shape, "float32")}, kind)
@@ -57,7 +58,7 @@ def test_flags_are_not_scaled():
     torch.testing.assert_close(torso({"image": image}), expected)
 
 
-@pytest.mark.parametrize("kind", ["nature", "resnet"])
+@pytest.mark.parametrize("kind", ["nature", "shallow", "resnet"])
 def test_channels_last_changes_layout_only(kind):
     torch.manual_seed(0)
     torso = Torso({"image": ATARI}, kind)
