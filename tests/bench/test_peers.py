@@ -15,10 +15,21 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from offbeat.bench.peers import catalogue, measure, process, report
-from offbeat.bench.peers.catalogue import PEERS, TASKS, find_python, game_of, has_network, make_plan, variants
+from offbeat.bench.peers.catalogue import (
+    PEERS,
+    TASKS,
+    find_python,
+    game_of,
+    has_network,
+    make_plan,
+    task_config,
+    variants,
+)
+from offbeat.bench.peers.drivers.peer_torsos import residual_torso
 from offbeat.bench.peers.measure import Point, RunFailed, Sample, reach
 from offbeat.bench.peers.process import PeerRun
 from offbeat.bench.peers.report import Row, as_table, bench_peers, notes, run_rounds
@@ -26,6 +37,8 @@ from offbeat.cli import main
 from offbeat.config import apply_overrides, load_preset
 from offbeat.envs.base import EnvUnavailable
 from offbeat.errors import UserError
+from offbeat.networks.torsos import Torso
+from offbeat.types import ArraySpec
 
 REAL_DRIVERS = catalogue.DRIVERS
 
@@ -237,6 +250,7 @@ def test_table_and_notes_show_medians_ratios_and_failures():
         }
 
     data = {
+        "task": "atari",
         "game": "Pong",
         "frame_skip": 4,
         "device": "cpu",
@@ -267,7 +281,7 @@ def test_the_plan_refuses_what_cannot_run(venv, tmp_path):
         plan({"sample_factory": str(tmp_path / "nowhere")})
     with pytest.raises(UserError, match="unknown task 'atary'; did you mean 'atari'"):
         plan(sb3, task="atary")
-    with pytest.raises(UserError, match="--rllib has no task 'minatar'; it has: atari, cartpole"):
+    with pytest.raises(UserError, match="--rllib has no task 'minatar'; it has: atari, atari-deep, cartpole"):
         plan({"rllib": str(venv)}, task="minatar")
     with pytest.raises(UserError, match="'Pong' does not belong to task 'cartpole'"):
         plan(sb3, task="cartpole", game="Pong")
@@ -290,13 +304,43 @@ def test_find_python_is_that_of_the_environment(venv):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_each_task_has_the_peers_network_and_a_row_in_float32(task):
-    config = load_preset(TASKS[task].preset)
+    preset, config = load_preset(TASKS[task].preset), task_config(TASKS[task])
     game_of(task, config.env.id)
     assert has_network(config, TASKS[task])
+    assert has_network(preset, TASKS[task]) == (task != "atari-deep")  # elsewhere the preset is measured as it is
     assert not has_network(apply_overrides(config, [("agent.core", "lstm")]), TASKS[task])
     fast = apply_overrides(config, [("learner.precision", "bf16")])
     assert [run.learner.precision for run in variants(fast)] == ["bf16", "fp32"]
     assert len(variants(variants(fast)[1])) == 1
+
+
+def test_the_tasks_network_lies_under_the_options_and_only_over_its_own_preset(venv):
+    def plan(preset="", options=()):
+        return make_plan({"sb3": str(venv)}, task="atari-deep", game="", preset=preset, options=options)
+
+    [config, *_] = plan().configs
+    assert (config.preset, config.agent.torso, config.agent.core) == ("impala-atari", "resnet", "none")
+    assert config.learner.unroll_length == load_preset("impala-atari").learner.unroll_length
+    assert plan().same_network
+    changed = plan(options=[("agent.feature_size", "128"), ("learner.unroll_length", "20")])
+    assert changed.configs[0].agent.feature_size == 128 and changed.configs[0].learner.unroll_length == 20
+    assert not changed.same_network
+    assert not plan("impala-atari").same_network
+    assert plan("impala-atari-deep").configs[0].agent.core == "lstm"
+
+
+@pytest.mark.parametrize(("task", "build", "channels"), [("atari-deep", residual_torso, 32)])
+def test_torsos_of_drivers_compute_what_offbeats_do(task, build, channels):
+    theirs, network = build(4), TASKS[task].network
+    ours = Torso({"frame": ArraySpec((4, 84, 84), "uint8")}, network["torso"], feature_size=network["feature_size"])
+    with torch.no_grad():
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert mine.shape == other.shape
+            mine.copy_(other)
+        weight = ours.image_layer.weight  # sees channels last, theirs first
+        weight.copy_(weight.unflatten(1, (channels, -1)).transpose(1, 2).flatten(1))
+        frames = torch.randint(0, 256, (1, 3, 4, 84, 84), dtype=torch.uint8)
+        torch.testing.assert_close(ours({"frame": frames})[0], theirs(frames[0] / 255))
 
 
 @pytest.mark.parametrize("peer", PEERS)

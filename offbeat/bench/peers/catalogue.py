@@ -28,9 +28,9 @@ class Peer:
 
 
 PEERS = {
-    "sb3": Peer("Stable-Baselines3", ("atari", "cartpole", "minatar")),
-    "sample_factory": Peer("Sample Factory", ("atari", "cartpole")),
-    "rllib": Peer("RLlib", ("atari", "cartpole")),
+    "sb3": Peer("Stable-Baselines3", ("atari", "atari-deep", "cartpole", "minatar")),
+    "sample_factory": Peer("Sample Factory", ("atari", "atari-deep", "cartpole")),
+    "rllib": Peer("RLlib", ("atari", "atari-deep", "cartpole")),
 }
 """Option and driver -> the library."""
 
@@ -42,11 +42,12 @@ class Task:
     preset: str
     """What offbeat runs unless told otherwise."""
     network: dict[str, Any]
-    """Options of offbeat's agent that give the network of the peers' drivers."""
+    """Options of offbeat's agent that give the network of the peers' drivers; laid over ``preset``."""
 
 
 TASKS = {
     "atari": Task("impala-atari", {"torso": "nature", "feature_size": 0, "core": "none"}),
+    "atari-deep": Task("impala-atari", {"torso": "resnet", "feature_size": 0, "core": "none"}),
     "cartpole": Task("impala-cartpole", {"torso": "mlp", "hidden_size": (64, 64), "core": "none"}),
     "minatar": Task("impala-minatar", {"torso": "minatar", "feature_size": 0, "core": "none"}),
 }
@@ -76,8 +77,9 @@ def make_plan(
 ) -> Plan:
     """Check everything before anything is started.
 
-    ``venvs``: peer -> folder of its virtual environment. ``game`` and ``preset`` may be empty: the task's own.
-    ``options`` are laid over the preset. Raises ``UserError``.
+    ``venvs``: peer -> folder of its virtual environment. ``game`` and ``preset`` may be empty: the task's own game, and
+    its own preset with the task's network; a preset that is named keeps its own network. ``options`` are laid over
+    all that. Raises ``UserError``.
     """
     if task not in TASKS:
         raise unknown("task", task, TASKS)
@@ -90,7 +92,7 @@ def make_plan(
     for peer in pythons:
         if task not in PEERS[peer].tasks:
             raise UserError(f"{option(peer)} has no task {task!r}; it has: {', '.join(PEERS[peer].tasks)}")
-    config = load_preset(preset or TASKS[task].preset)
+    config = load_preset(preset) if preset else task_config(TASKS[task])
     if game:
         prefix = "minatar/" if task == "minatar" and "/" not in game else ""
         config = apply_overrides(config, [("env.id", prefix + game)])
@@ -107,6 +109,11 @@ def make_plan(
         pythons=pythons,
         same_network=has_network(config, TASKS[task]),
     )
+
+
+def task_config(task: Task) -> RunConfig:
+    """What offbeat runs for ``task`` unless told otherwise: the preset with the network of the peers' drivers."""
+    return apply_overrides(load_preset(task.preset), [(f"agent.{name}", value) for name, value in task.network.items()])
 
 
 def option(peer: str) -> str:
@@ -127,7 +134,7 @@ def find_python(peer: str, folder: str) -> Path:
 
 def game_of(task: str, env_id: str) -> str:
     """The game as the drivers of ``task`` expect it. Raises ``UserError`` where the environment is another task's."""
-    if task == "atari":
+    if task in ("atari", "atari-deep"):
         found = atari.find_game(env_id)
     elif task == "minatar":
         found = minatar.find_game(env_id) if env_id.lower().startswith("minatar/") else None

@@ -152,7 +152,7 @@ def columns(samples: list[Sample]) -> dict[str, list[float]]:
 def as_table(report: dict[str, Any]) -> Table:
     """The report for people: median and range over the rounds."""
     cores = report["machine"]["cores"]
-    title = f"{report['game']}, frame skip {report['frame_skip']}, {report['device']}, {cores} cores"
+    title = f"{report['task']}: {report['game']}, frame skip {report['frame_skip']}, {report['device']}, {cores} cores"
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
     for name in ("", "version", "dtype"):
         table.add_column(name, no_wrap=name != "dtype", overflow="fold")

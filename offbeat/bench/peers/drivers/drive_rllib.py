@@ -20,9 +20,9 @@ def main() -> None:
     import_module("ray").init(
         include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=os.getcwd(), log_to_driver=False
     )
-    skip = args.frame_skip if args.task == "atari" else 1
+    skip = args.frame_skip if args.task.startswith("atari") else 1
     register = import_module("ray.tune.registry").register_env
-    register("peer", atari(args.game, skip) if args.task == "atari" else cartpole())
+    register("peer", cartpole() if args.task == "cartpole" else atari(args.game, skip))
     algorithm = configure(args).build_algo()
     while True:
         trained = algorithm.train().get("learners", {}).get("__all_modules__", {})
@@ -31,7 +31,6 @@ def main() -> None:
 
 def configure(args: Any) -> Any:
     """The configuration of IMPALA for a task."""
-    model = import_module("ray.rllib.core.rl_module.default_model_config").DefaultModelConfig
     config = import_module("ray.rllib.algorithms.impala").IMPALAConfig()
     return (
         config.environment("peer")
@@ -39,9 +38,50 @@ def configure(args: Any) -> Any:
         .env_runners(num_env_runners=1, num_envs_per_env_runner=ENVS, rollout_fragment_length=FRAGMENT)
         .learners(num_learners=0, num_gpus_per_learner=1 if args.device == "cuda" else 0)
         .training(train_batch_size_per_learner=BATCH, entropy_coeff=0.01)
-        .rl_module(model_config=model(**(NATURE if args.task == "atari" else SMALL)))
+        .rl_module(**network(args.task))
         .reporting(min_time_s_per_iteration=5)
     )
+
+
+def network(task: str) -> dict[str, Any]:
+    """What RLlib is told of the network: a configuration of its own layers, or a module of ours."""
+    if task == "atari-deep":
+        spec = import_module("ray.rllib.core.rl_module.rl_module").RLModuleSpec
+        return {"rl_module_spec": spec(module_class=deep_module())}
+    model = import_module("ray.rllib.core.rl_module.default_model_config").DefaultModelConfig
+    return {"model_config": model(**(NATURE if task == "atari" else SMALL))}
+
+
+def deep_module() -> Any:
+    """A module: the deep network of Espeholt et al. 2018 over stacked frames, whose features policy and value share."""
+    nn = import_module("torch.nn")
+    base: Any = import_module("ray.rllib.core.rl_module.torch").TorchRLModule
+    with_value: Any = import_module("ray.rllib.core.rl_module.apis").ValueFunctionAPI
+
+    class Deep(base, with_value):
+        """Frames [B, 84, 84, 4] to logits and value."""
+
+        def setup(self) -> None:
+            """Called by RLlib once it has set the spaces."""
+            torsos = import_module("peer_torsos")
+            self.torso = torsos.residual_torso(self.observation_space.shape[-1])
+            self.policy = nn.Linear(torsos.RESIDUAL_UNITS, self.action_space.n)
+            self.value = nn.Linear(torsos.RESIDUAL_UNITS, 1)
+
+        def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+            features = self.torso(batch["obs"].permute(0, 3, 1, 2))
+            return {"action_dist_inputs": self.policy(features), "embeddings": features}
+
+        def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+            logits = self._forward_train(batch)["action_dist_inputs"]
+            return {"action_dist_inputs": logits}  # without the features, which the runner would send to the learner
+
+        def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Any:
+            """Values [B] of the features that the batch's forward gave; they are computed where there are none."""
+            features = self._forward_train(batch)["embeddings"] if embeddings is None else embeddings
+            return self.value(features).squeeze(-1)
+
+    return Deep
 
 
 NATURE = {

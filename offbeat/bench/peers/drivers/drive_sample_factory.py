@@ -11,12 +11,14 @@ peer_counter = import_module("peer_counter")
 
 COMMON = ("--num_workers=1", "--num_epochs=1", "--num_batches_per_epoch=1", "--rollout=32")
 ATARI = ("--env_agents=32", "--batch_size=512")
+DEEP = (*ATARI, "--encoder_conv_architecture=resnet_impala", "--encoder_conv_mlp_layers=256")
 CARTPOLE = (
     "--num_envs_per_worker=32", "--worker_num_splits=2", "--use_rnn=False", "--recurrence=1", "--batch_size=1024",
     "--encoder_mlp_layers", "64", "64",
 )  # fmt: skip
 WORKLOADS = {
     "atari": "APPO, one pass, 1 worker x 32 environments of envpool, rollout 32, batch 512",
+    "atari-deep": "APPO, one pass, 1 worker x 32 environments of envpool, rollout 32, batch 512, resnet_impala",
     "cartpole": "APPO, one pass, 1 worker x 32 environments, rollout 32, batch 1024",
 }
 
@@ -28,7 +30,7 @@ def main() -> None:
     device = "gpu" if args.device == "cuda" else "cpu"
     options = [f"--device={device}", "--experiment=run", f"--train_dir={os.getcwd()}", f"--train_for_env_steps={2**53}"]
     options += [*COMMON, "--restart_behavior=overwrite"]
-    config = atari(args, options) if args.task == "atari" else cartpole(options)
+    config = cartpole(options) if args.task == "cartpole" else atari(args, options)
     config, runner = import_module("sample_factory.train").make_runner(config)
     runner.register_observer(observer(counter))
     status = runner.init()
@@ -38,11 +40,12 @@ def main() -> None:
 
 
 def atari(args: Any, options: list[str]) -> Any:
-    """The configuration of its own envpool example, whose network is that of Mnih et al. 2015."""
+    """The configuration of its own envpool example: the network of Mnih et al. 2015, or its own deep one."""
     example = import_module("sf_examples.envpool.atari.train_envpool_atari")
     example.register_atari_components()
+    network = DEEP if args.task == "atari-deep" else ATARI
     game = f"--env=atari_{args.game.lower()}"
-    return example.parse_atari_args([game, f"--env_frameskip={args.frame_skip}", *options, *ATARI])
+    return example.parse_atari_args([game, f"--env_frameskip={args.frame_skip}", *options, *network])
 
 
 def cartpole(options: list[str]) -> Any:

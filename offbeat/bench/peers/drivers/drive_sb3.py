@@ -8,7 +8,7 @@ from typing import Any
 peer_counter = import_module("peer_counter")
 
 N_STEPS = 5
-ENVS = {"atari": 16, "cartpole": 8, "minatar": 16}
+ENVS = {"atari": 16, "atari-deep": 16, "cartpole": 8, "minatar": 16}
 
 
 def main() -> None:
@@ -17,8 +17,9 @@ def main() -> None:
     counter = peer_counter.Counter(
         "stable-baselines3", f"A2C, {ENVS[args.task]} environments in-process, n_steps {N_STEPS}", "frames stepped"
     )
-    skip = args.frame_skip if args.task == "atari" else 1
-    envs, policy, policy_options = {"atari": atari, "cartpole": cartpole, "minatar": minatar}[args.task](args)
+    skip = args.frame_skip if args.task.startswith("atari") else 1
+    build = {"atari": atari, "atari-deep": atari_deep, "cartpole": cartpole, "minatar": minatar}[args.task]
+    envs, policy, policy_options = build(args)
     model = import_module("stable_baselines3").A2C(
         policy,
         envs,
@@ -42,9 +43,15 @@ def atari(args: Any) -> tuple[Any, str, dict[str, Any]]:
     util = import_module("stable_baselines3.common.env_util")
     stack = import_module("stable_baselines3.common.vec_env").VecFrameStack
     envs = util.make_atari_env(
-        f"{args.game}NoFrameskip-v4", n_envs=ENVS["atari"], seed=0, wrapper_kwargs={"frame_skip": args.frame_skip}
+        f"{args.game}NoFrameskip-v4", n_envs=ENVS[args.task], seed=0, wrapper_kwargs={"frame_skip": args.frame_skip}
     )
     return stack(envs, n_stack=4), "CnnPolicy", {}
+
+
+def atari_deep(args: Any) -> tuple[Any, str, dict[str, Any]]:
+    """The same games and the deep network of Espeholt et al. 2018."""
+    envs, policy, _ = atari(args)
+    return envs, policy, {"features_extractor_class": deep_torso(), "net_arch": []}
 
 
 def cartpole(args: Any) -> tuple[Any, str, dict[str, Any]]:
@@ -60,6 +67,25 @@ def minatar(args: Any) -> tuple[Any, str, dict[str, Any]]:
     name = f"MinAtar/{args.game.replace('_', ' ').title().replace(' ', '')}-v1"
     options = {"features_extractor_class": small_torso(), "net_arch": []}
     return util.make_vec_env(name, n_envs=ENVS["minatar"], seed=0), "MlpPolicy", options
+
+
+def deep_torso() -> Any:
+    """A features extractor: the residual network over stacked frames [4, 84, 84]."""
+    base: Any = import_module("stable_baselines3.common.torch_layers").BaseFeaturesExtractor
+    torsos = import_module("peer_torsos")
+
+    class DeepTorso(base):
+        """Frames to features [B, 256]."""
+
+        def __init__(self, observation_space: Any) -> None:
+            super().__init__(observation_space, torsos.RESIDUAL_UNITS)
+            self.layers = torsos.residual_torso(observation_space.shape[0])
+
+        def forward(self, frames: Any) -> Any:
+            """float [B, 4, 84, 84] in [0, 1] to [B, 256]."""
+            return self.layers(frames)
+
+    return DeepTorso
 
 
 def small_torso() -> Any:
