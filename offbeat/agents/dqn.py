@@ -54,10 +54,11 @@ class Agent(QAgent):
         """The value [B] of the observation that each transition leads to."""
         legal = legal_actions(batch.next_inputs)
         legal = None if legal is None else legal[0]
-        valued = self.forward(self.target, batch.next_inputs, {}).value[0]
+        inputs = self.cast(batch.next_inputs)
+        valued = self.forward(self.target, inputs, {}).value[0]
         if not self.config.double:
             return mask_illegal(valued, legal).amax(-1)
-        preferred = self.forward(self.network, batch.next_inputs, {}).value[0]
+        preferred = self.forward(self.network, inputs, {}).value[0]
         return double_q(preferred, valued, legal)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -100,7 +100,7 @@ class QAgent:
             head_size=config.head_size,
             **own,
         )
-        self.network = network.to(self.device)
+        self.network: QNetwork = network.to(self.device)
         self.discount = config.discount
         self.wants_last = network.last_action or network.last_reward
         self._target: QNetwork | None = None
@@ -155,6 +155,10 @@ class QAgent:
         """``network`` at ``inputs``."""
         output: QOutput = network(inputs.observation, inputs.first, state, inputs.last_action, inputs.last_reward)
         return output
+
+    def cast(self, inputs: Inputs) -> Inputs:
+        """``inputs`` with images cast once, for the online and the target network to read."""
+        return replace(inputs, observation=self.network.cast(inputs.observation))
 
     @torch.no_grad()
     def updated(self, updates: int) -> None:

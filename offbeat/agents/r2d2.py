@@ -6,7 +6,7 @@ Pohlen et al. 2018.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -103,6 +103,7 @@ class Agent(QAgent):
         """
         config = self.config
         start = batch.burn_in
+        batch = replace(batch, inputs=self.cast(batch.inputs))
         q, state = self._online(batch)  # [length + n + 1, B, A], from the first trained row
         with torch.no_grad():
             target_q = self.forward(self.target, batch.inputs, state).value[start:]

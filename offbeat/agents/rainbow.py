@@ -106,10 +106,11 @@ class Agent(QAgent):
         """[B, Z], projected onto the support."""
         legal = legal_actions(batch.next_inputs)
         legal = None if legal is None else legal[0]
-        probs = self.forward(self.target, batch.next_inputs, {}).value[0].float().softmax(-1)
+        inputs = self.cast(batch.next_inputs)
+        probs = self.forward(self.target, inputs, {}).value[0].float().softmax(-1)
         chooser = probs
         if self.config.double:
-            chooser = self.forward(self.network, batch.next_inputs, {}).value[0].float().softmax(-1)
+            chooser = self.forward(self.network, inputs, {}).value[0].float().softmax(-1)
         best = mask_illegal(expected_value(self.support, chooser), legal).argmax(-1)
         index = best[:, None, None].expand(-1, 1, probs.shape[-1])
         return categorical_projection(self.support, probs.gather(1, index).squeeze(1), batch.reward, batch.discount)

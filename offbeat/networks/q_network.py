@@ -104,6 +104,10 @@ class QNetwork(nn.Module):
     def channels_last(self, value: bool) -> None:
         self.torso.channels_last = value
 
+    def cast(self, observation: TensorDict) -> TensorDict:
+        """The same observations with images cast as the torso reads them: once for all networks that read them."""
+        return self.torso.cast(observation)
+
     def initial_state(self, batch: int) -> CoreState:
         """The core's state at an episode's start; {} without a core."""
         return {} if self.core is None else self.core.initial_state(batch)

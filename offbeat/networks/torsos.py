@@ -7,7 +7,7 @@ flattened and joined.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,14 @@ class Torso(nn.Module):
             if isinstance(module, ImageConv):
                 module.channels_last = value
 
+    def cast(self, observation: TensorDict) -> TensorDict:
+        """The same observations with images cast for the trunks: worth it where two networks read them."""
+        images = {}
+        trunks: Any = self.trunks
+        for trunk, key in zip(trunks, self.image_keys, strict=True):
+            images[key] = trunk[0].cast(observation[key].flatten(0, 1)).unflatten(0, observation[key].shape[:2])
+        return observation | images
+
     def forward(self, observation: TensorDict) -> Tensor:
         """Features [T, B, output_size] of observations, key -> [T, B, ...] in the dtypes of the specs."""
         parts = []
@@ -121,14 +129,17 @@ class ImageConv(nn.Conv2d):
 
     def forward(self, image: Tensor) -> Tensor:
         """image: [B, C, H, W], any dtype. Returns [B, width, H', W']."""
+        weight = self.weight if self.scale == 1.0 else self.weight * self.scale
+        return self._conv_forward(self.cast(image), weight, self.bias)
+
+    def cast(self, image: Tensor) -> Tensor:
+        """image [B, C, H, W] in the layout and dtype in which ``forward`` reads it; itself where it is so already."""
         dtype = self.weight.dtype
         if torch.is_autocast_enabled(image.device.type):
             dtype = torch.get_autocast_dtype(image.device.type)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         # Pixels change places as bytes and are cast afterwards, along memory: a third of the time of both at once.
-        image = image.contiguous(memory_format=layout).to(dtype)
-        weight = self.weight if self.scale == 1.0 else self.weight * self.scale
-        return self._conv_forward(image, weight, self.bias)
+        return image.contiguous(memory_format=layout).to(dtype)
 
 
 class _Residual(nn.Module):

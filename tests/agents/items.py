@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from offbeat.agents.q_agent import QAgent
 from offbeat.networks.q_network import LEGAL, QOutput
-from offbeat.types import ArraySpec, EnvSpec, Inputs, Sequence, Transition
+from offbeat.types import ArraySpec, EnvSpec, Inputs, Sequence, TensorDict, Transition
 from tests.agents.unrolls import make_inputs, make_spec
 
 
@@ -128,6 +128,10 @@ class Injected(nn.Module):
     def __init__(self, *values: Tensor) -> None:
         super().__init__()
         self.values = list(values)
+
+    def cast(self, observation: TensorDict) -> TensorDict:
+        """As they are."""
+        return observation
 
     def forward(self, *_: Any) -> QOutput:
         """The next values."""

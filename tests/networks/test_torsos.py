@@ -70,6 +70,19 @@ def test_channels_last_changes_layout_only(kind):
     assert all(weight.is_contiguous() for weight in torso.parameters())
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_images_cast_beforehand_give_the_same_features(bf16):
+    torch.manual_seed(0)
+    torso = Torso({"image": ATARI, "vector": VECTOR}, "shallow")
+    torso.channels_last = True
+    image = torch.randint(256, (2, 3, *ATARI.shape), dtype=torch.uint8)
+    observation = {"image": image, "vector": torch.randn(2, 3, 3)}
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        cast = torso.cast(observation)
+        assert cast["image"].dtype == (torch.bfloat16 if bf16 else torch.float32)
+        assert torch.equal(torso(cast), torso(observation))
+
+
 def test_dictionary_joins_images_vectors_and_one_hot_integers():
     specs = {"choice": CHOICE, "image": ATARI, "vector": VECTOR, "map": GRID}
     torso = Torso(specs, "resnet")
