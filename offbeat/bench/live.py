@@ -18,7 +18,10 @@ from offbeat.config import RunConfig, to_toml
 from offbeat.errors import UserError
 
 LONGEST_START_S = 300.0
-"""A run that has not made its first update by then counts as hung. Compiling is the slowest. Unit: seconds."""
+"""A run that has not made its first update by then counts as hung, and one that has not reported for so long. Compiling
+is the slowest. Unit: seconds."""
+SLOWEST_FILL = 100.0
+"""So much longer may a run take that must store rows before its first update. Unit: rows per second."""
 LOOK_S = 0.05
 """The run's files are looked at so often. Unit: seconds."""
 
@@ -31,7 +34,7 @@ class Point:
     """Since the run began."""
     agent_steps: int
     samples: int
-    """Rows trained on, replayed ones included."""
+    """Rows trained on, replayed ones included, padding not."""
     updates: int
     policy_lag: float | None
     learner_wait: float | None
@@ -48,6 +51,7 @@ class LiveRun:
         preset.write_text(to_toml(endless(config)))
         command = [sys.executable, "-m", "offbeat", "train", str(preset), "--out", str(self._run)]
         self._output = Path(self._folder.name) / "output.txt"
+        self.longest_start_s = LONGEST_START_S + rows_before_training(config) / SLOWEST_FILL
         self.started = time.monotonic()
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
@@ -83,17 +87,19 @@ class LiveRun:
         return _point(rows[-1]) if rows and int(rows[-1]["updates"]) else None
 
     def wait_for_first_update(self) -> float:
-        """Seconds from the command to the first report of an update."""
+        """Seconds from the command to the first report of an update, which comes after ``rows_before_training``."""
         while self.point() is None:
-            if time.monotonic() - self.started > LONGEST_START_S:
-                raise UserError(f"the run has made no update in {LONGEST_START_S:.0f} s")
+            if time.monotonic() - self.started > self.longest_start_s:
+                raise UserError(f"the run has made no update in {self.longest_start_s:.0f} s")
             time.sleep(LOOK_S)
         return time.monotonic() - self.started
 
     def next_point(self) -> Point:
         """The learner's next report, as soon as it is there."""
-        last = self.point()
+        last, began = self.point(), time.monotonic()
         while (point := self.point()) is None or point == last:
+            if time.monotonic() - began > LONGEST_START_S:
+                raise UserError(f"the run's learner has reported nothing for {LONGEST_START_S:.0f} s")
             time.sleep(LOOK_S)
         return point
 
@@ -119,6 +125,11 @@ def endless(config: RunConfig) -> RunConfig:
         checkpoint=replace(config.checkpoint, every_s=0.0, every_updates=0, replay=False),
         log=replace(config.log, every_updates=1, tensorboard=False, dashboard=False),
     )
+
+
+def rows_before_training(config: RunConfig) -> int:
+    """Rows that must be stored before the first update: the largest ``min_rows`` of the samplers that have one."""
+    return max((sampler.min_rows for sampler in config.replay.samplers if sampler.kind != "fifo"), default=0)
 
 
 def process_family(pid: int) -> list[int]:

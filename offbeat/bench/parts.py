@@ -1,7 +1,8 @@
 """A run's parts alone: stepping environments, the acting forward, the training step, each on one thread of one core.
 
 Times are CPU seconds of the process, all its threads together, so that other work on the machine hardly moves them; the
-training step on a GPU is timed by the clock instead.
+training step on a GPU is timed by the clock instead. What is trained on is made up once, so that reading replay is no
+part of it.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from offbeat.agents.base import Agent
+from offbeat.agents.base import Agent, Explores, HasTarget
 from offbeat.agents.make import make_agent
+from offbeat.bench.batches import items_of, make_batch, make_inputs, random_action
 from offbeat.config import RunConfig
 from offbeat.envs.registry import env_spec, make_env
-from offbeat.replay.stacking import packs
+from offbeat.networks.q_network import LEGAL
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.process import native_threads
-from offbeat.types import ActionSpec, ArraySpec, EnvSpec, Inputs, Unroll
+from offbeat.types import EnvSpec, EnvStep, ItemSpec
 
 FORWARD_BATCHES = (32, 128, 512)
 """Batches that the acting forward is timed at, beside the preset's own."""
 TRAIN_ROWS = (128, 320, 640)
-"""Rows, about, that the training step is timed at, beside the preset's own."""
+"""Rows, about, that the training step is timed at, beside the preset's own, where it trains on unrolls."""
+ITEM_ROWS = (128, 512, 2048)
+"""The same for transitions and sequences, where that is more than the preset's own."""
 WARM_S = 0.3
 """Each measurement runs so long before it counts. Unit: seconds."""
 
@@ -42,6 +46,11 @@ class Parts:
     env_s: float = 0.0
     forward_s: dict[int, float] = field(default_factory=dict)
     train_s: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows that a batch of the preset's own size trains on."""
+        return next(iter(self.train_s))
 
     @property
     def best_forward_s(self) -> float:
@@ -71,51 +80,94 @@ def _measure(config: RunConfig, seconds: float) -> Parts:
     batches = dict.fromkeys((count, *FORWARD_BATCHES))
     for batch in batches:
         parts.forward_s[batch] = time_forward(config, spec, batch, seconds / len(batches))
-    length = config.learner.unroll_length
-    widths = dict.fromkeys((config.learner.batch_size, *(max(1, round(rows / length)) for rows in TRAIN_ROWS)))
+    items = items_of(_agent(config, spec, "cpu"))
+    length = config.learner.unroll_length if items is None else items.trained
+    widths = train_widths(config.learner.batch_size, length, items)
     for width in widths:
         parts.train_s[width * length] = time_train(config, spec, width, seconds / len(widths))
     return parts
 
 
+def train_widths(own: int, length: int, items: ItemSpec | None) -> list[int]:
+    """Batch sizes that the training step is timed at, ``own`` first. ``length``: rows trained on of one column."""
+    if items is None:
+        others = [max(1, round(rows / length)) for rows in TRAIN_ROWS]
+    else:
+        others = [rows // length for rows in ITEM_ROWS if rows // length > own]
+    return list(dict.fromkeys((own, *others)))
+
+
 def time_env(config: RunConfig, seconds: float) -> float:
-    """Seconds per agent step of the preset's environments with random actions."""
+    """Seconds per agent step of the preset's environments with random actions, legal ones where they are masked."""
     actor = config.actor
     envs = make_env(config.env, actor.envs_per_worker, batch_size=actor.batch or None, threads=1)
     random = np.random.default_rng(0)
     envs.reset(0)
     rows = envs.recv()
-    actions = [random_action(envs.spec.action, random, len(rows.env_ids)) for _ in range(64)]
+    count, action = len(rows.env_ids), envs.spec.action
+    masked = LEGAL in envs.spec.observation
+    drawn = [random.random((count, action.num_actions)) if masked else None for _ in range(64)]
+    actions = [random_action(action, random, count) for _ in drawn]
+
+    def choose(turn: int, rows: EnvStep) -> np.ndarray:
+        order = drawn[turn % len(drawn)]
+        if order is None:
+            return actions[turn % len(actions)]
+        chosen: np.ndarray = np.where(rows.observation[LEGAL], order, -1.0).argmax(-1)
+        return chosen
 
     def step(turn: int) -> None:
-        envs.send(actions[turn % len(actions)])
-        envs.recv()
+        nonlocal rows
+        envs.send(choose(turn, rows))
+        rows = envs.recv()
 
     try:
-        return per_call_s(step, seconds) / len(rows.env_ids)
+        return per_call_s(step, seconds) / count
     finally:
         envs.close()
 
 
 def time_forward(config: RunConfig, spec: EnvSpec, batch: int, seconds: float) -> float:
-    """Seconds per row of choosing actions for ``batch`` environments."""
+    """Seconds per row of choosing actions for ``batch`` environments, exploration included."""
     agent = _agent(config, spec, "cpu")
     policy = LocalPolicy(agent, _NoWeights(), batch, seed=0, precision=config.learner.precision)
-    inputs = _inputs(spec, agent, 1, batch)
+    inputs = make_inputs(spec, agent, 1, batch)
     env_ids = np.arange(batch)
-    return per_call_s(lambda _: policy.act(env_ids, inputs), seconds) / batch
+    streams = max(batch, config.actor.workers * config.actor.envs_per_worker)
+
+    def act(turn: int) -> None:
+        if isinstance(agent, Explores):
+            epsilon = agent.exploration(env_ids, streams, turn * streams)
+            inputs.epsilon = torch.from_numpy(epsilon).unsqueeze(0)
+        policy.act(env_ids, inputs)
+
+    return per_call_s(act, seconds) / batch
 
 
 def time_train(config: RunConfig, spec: EnvSpec, width: int, seconds: float) -> float:
-    """Seconds per row of training on unrolls of ``width`` columns; by the clock where the learner has a GPU."""
+    """Seconds per row of training on ``width`` unrolls, transitions or sequences, as the learner does it.
+
+    That includes every forward of the loss, renewing the target network when it is due, and the new priorities'
+    way to the processor. By the clock where the learner has a GPU.
+    """
     name = config.learner.device if config.learner.device != "auto" else config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     agent = _agent(config, spec, name)
     work = LearnerWork(agent, config.learner, total_steps=2**62, frame_skip=spec.frame_skip)
-    unroll = make_unroll(spec, agent, config.learner.unroll_length, width).to(work.device)
+    batch = make_batch(spec, agent, config.learner.unroll_length, width).to(work.device)
+
+    def step(turn: int) -> None:
+        output = work.train_step(agent, batch)
+        if output is None:
+            return  # counted by ``work``, which raises if it goes on
+        if isinstance(agent, HasTarget):
+            agent.updated(work.updates)
+        if output.priorities is not None:
+            output.priorities.cpu().numpy()
+
     clock = time.process_time if work.device.type == "cpu" else time.perf_counter
-    return per_call_s(lambda _: work.train_step(agent, unroll), seconds, clock) / unroll.reward.numel()
+    return per_call_s(step, seconds, clock) / batch.rows
 
 
 def per_call_s(call: Callable[[int], object], seconds: float, clock: Callable[[], float] = time.process_time) -> float:
@@ -129,56 +181,6 @@ def per_call_s(call: Callable[[int], object], seconds: float, clock: Callable[[]
         call(turn)
         turn += 1
     return (clock() - started) / (turn - first)
-
-
-def make_unroll(spec: EnvSpec, agent: Agent, length: int, width: int) -> Unroll:
-    """An unroll [length, width] of random observations and actions, without episode ends."""
-    random = np.random.default_rng(0)
-    lead = (length, width)
-    return Unroll(
-        inputs=_inputs(spec, agent, length + 1, width),
-        valid=torch.ones(length + 1, width, dtype=torch.bool),
-        action=torch.from_numpy(random_action(spec.action, random, *lead)),
-        reward=torch.from_numpy(random.integers(-1, 2, lead).astype(np.float32)),
-        discount=torch.full(lead, agent.discount),
-        terminated=torch.zeros(lead, dtype=torch.bool),
-        truncated=torch.zeros(lead, dtype=torch.bool),
-        extras={name: torch.from_numpy(extra.zeros(*lead)) for name, extra in agent.row_extras().items()},
-        core_state=agent.initial_state(width),
-        param_version=torch.zeros(lead, dtype=torch.int64),
-        stream=torch.arange(width),
-        row=torch.zeros(width, dtype=torch.int64),
-        source=torch.zeros(width, dtype=torch.int64),
-    )
-
-
-def random_action(spec: ActionSpec, random: np.random.Generator, *lead: int) -> np.ndarray:
-    """Actions [*lead, ...] drawn uniformly."""
-    if spec.kind == "discrete":
-        return random.integers(spec.num_actions, size=lead)
-    return random.uniform(spec.low, spec.high, (*lead, *spec.shape)).astype(np.float32)
-
-
-def _inputs(spec: EnvSpec, agent: Agent, rows: int, batch: int) -> Inputs:
-    """Random observations [rows, batch, ...] as the network sees them."""
-    random = np.random.default_rng(1)
-    observation = {}
-    for key, item in spec.network_observation.items():
-        values = _random_array(item, random, rows, batch)
-        if key in spec.stacked and packs(spec.observation[key], spec.frame_stack):
-            values = np.moveaxis(np.ascontiguousarray(np.moveaxis(values, -3, -1)), -1, -3)  # laid out as stacks are
-        observation[key] = torch.from_numpy(values)
-    inputs = Inputs(observation, torch.zeros(rows, batch, dtype=torch.bool))
-    if agent.wants_last:
-        inputs.last_action = torch.from_numpy(random_action(spec.action, random, rows, batch))
-        inputs.last_reward = torch.zeros(rows, batch)
-    return inputs
-
-
-def _random_array(spec: ArraySpec, random: np.random.Generator, *lead: int) -> np.ndarray:
-    if np.issubdtype(np.dtype(spec.dtype), np.floating):
-        return random.standard_normal((*lead, *spec.shape)).astype(spec.dtype)
-    return random.integers(int(spec.high or 1) + 1, size=(*lead, *spec.shape)).astype(spec.dtype)
 
 
 def _agent(config: RunConfig, spec: EnvSpec, device: str) -> Agent:

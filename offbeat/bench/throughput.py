@@ -1,8 +1,10 @@
 """``offbeat bench throughput``: frames/s of a real run, beside its parts alone and the limit that they set.
 
 The limit assumes perfect overlap and no other cost: cores x frame_skip / (t_env + t_forward + r x t_train) frames/s,
-where times are those of one core at the best batch sizes, and r rows are trained on per agent step. With the learner on
-a GPU it is the slower of cores x frame_skip / (t_env + t_forward) and frame_skip / (r x t_train).
+where times are those of one core at the best batch sizes, and r rows are trained on per agent step: what the run had,
+not what it was told to. A transition is one row. A sequence is as many as it trains on, padding included, because that
+costs the same; its burn-in and tail are part of what these rows cost. With the learner on a GPU the limit is the slower
+of cores x frame_skip / (t_env + t_forward) and frame_skip / (r x t_train).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from offbeat.auto import decide, usable_cores
-from offbeat.bench.live import LiveRun
+from offbeat.bench.live import LiveRun, Point, rows_before_training
 from offbeat.bench.parts import Parts, measure_parts
 from offbeat.config import RunConfig, validate
 from offbeat.envs.registry import env_spec
@@ -33,16 +35,20 @@ class EndToEnd:
 
     frames_per_s: float
     samples_per_step: float
-    """Rows trained on per agent step."""
+    """Rows trained on per agent step, padding of sequences included: r of the limit."""
     cores_used: float
     """Processor seconds of all processes per second."""
     step_cpu_s: float
     """Processor seconds of all processes per agent step."""
     start_s: float
-    """From the command to the first report of an update. Unit: seconds."""
+    """From the command to the first report of an update, filling replay included. Unit: seconds."""
     memory_bytes: int
     policy_lag: float | None
     learner_wait: float | None
+    real_share: float = 1.0
+    """Share of the rows trained on that are no padding."""
+    second_half: float | None = None
+    """Frames/s of the second half of the measurement, as a multiple of those of the first: 1 where rates are steady."""
 
 
 def bench_throughput(
@@ -56,13 +62,16 @@ def bench_throughput(
     config = decide(config)  # so that the parts compute in the precision of the run
     skip = env_spec(config.env).frame_skip
     cores = cores or usable_cores()
+    fill = rows_before_training(config)
+    before = f"{fill:,} rows and {WARM_UP_S:g} s of updates" if fill else f"{WARM_UP_S:g} s of updates"
     console = Console()
     parts: list[Parts] = []
     runs: list[EndToEnd] = []
     for number in range(rounds):
-        console.print(f"round {number + 1} of {rounds}: parts alone, then {seconds:g} s of training", highlight=False)
+        what = f"parts alone, then {seconds:g} s of training after {before}"
+        console.print(f"round {number + 1} of {rounds}: {what}", highlight=False)
         parts.append(measure_parts(config, max(1.0, seconds / 10)))
-        runs.append(measure_run(config, seconds, skip))
+        runs.append(measure_run(config, seconds, skip, parts[-1].batch_rows))
     report = summarise(config, parts, runs, cores, skip)
     console.print(as_table(report))
     if file is not None:
@@ -70,8 +79,10 @@ def bench_throughput(
     return report
 
 
-def measure_run(config: RunConfig, seconds: float, skip: int) -> EndToEnd:
-    """Train for ``WARM_UP_S`` and ``seconds`` more; what happened in the latter."""
+def measure_run(config: RunConfig, seconds: float, skip: int, batch_rows: int) -> EndToEnd:
+    """Train until replay has its least rows, for ``WARM_UP_S`` after the first update, and ``seconds`` more; what
+    happened in the latter. ``batch_rows``: rows that an update trains on.
+    """
     with LiveRun(config) as run:
         start_s = run.wait_for_first_update()
         begin = first = run.next_point()
@@ -83,21 +94,41 @@ def measure_run(config: RunConfig, seconds: float, skip: int) -> EndToEnd:
             points.append(run.next_point())
         cpu = run.processor_s() - cpu
         memory = run.memory_bytes()
-    last = points[-1]
+    return end_to_end([first, *points], skip, batch_rows, cpu_s=cpu, start_s=start_s, memory_bytes=memory)
+
+
+def end_to_end(
+    points: list[Point], skip: int, batch_rows: int, *, cpu_s: float, start_s: float, memory_bytes: int
+) -> EndToEnd:
+    """What the learner's reports say of the time between the first of ``points`` and the last."""
+    first, last = points[0], points[-1]
     took = last.seconds - first.seconds
     steps = last.agent_steps - first.agent_steps
-    lags = [point.policy_lag for point in points if point.policy_lag is not None]
-    waits = [point.learner_wait for point in points if point.learner_wait is not None]
+    rows = (last.updates - first.updates) * batch_rows
+    lags = [point.policy_lag for point in points[1:] if point.policy_lag is not None]
+    waits = [point.learner_wait for point in points[1:] if point.learner_wait is not None]
     return EndToEnd(
         frames_per_s=steps * skip / took,
-        samples_per_step=(last.samples - first.samples) / steps,
-        cores_used=cpu / took,
-        step_cpu_s=cpu / steps,
+        samples_per_step=rows / steps,
+        cores_used=cpu_s / took,
+        step_cpu_s=cpu_s / steps,
         start_s=start_s,
-        memory_bytes=memory,
+        memory_bytes=memory_bytes,
         policy_lag=mean(lags) if lags else None,
         learner_wait=mean(waits) if waits else None,
+        real_share=(last.samples - first.samples) / rows if rows else 1.0,
+        second_half=second_half(points),
     )
+
+
+def second_half(points: list[Point]) -> float | None:
+    """Steps/s after the report nearest to the middle, as a multiple of those before it; None with too few reports."""
+    first, last = points[0], points[-1]
+    middle = min(points, key=lambda point: abs(2 * point.seconds - first.seconds - last.seconds))
+    if middle in (first, last) or middle.agent_steps == first.agent_steps:
+        return None
+    before = (middle.agent_steps - first.agent_steps) / (middle.seconds - first.seconds)
+    return (last.agent_steps - middle.agent_steps) / (last.seconds - middle.seconds) / before
 
 
 def summarise(config: RunConfig, parts: list[Parts], runs: list[EndToEnd], cores: int, skip: int) -> dict[str, Any]:
@@ -116,6 +147,7 @@ def summarise(config: RunConfig, parts: list[Parts], runs: list[EndToEnd], cores
         "compile": config.learner.compile,
         "cores": cores,
         "frame_skip": skip,
+        "samples_per_insert": config.replay.samples_per_insert,
         "load_average": os.getloadavg()[0],
         "parts": {
             "env_s": [part.env_s for part in parts],
@@ -165,10 +197,14 @@ def as_table(report: dict[str, Any]) -> Table:
     row("CPU per step", [1e6 * run["step_cpu_s"] for run in runs], "µs, all roles")
     ideal = [report["cores"] * skip / bound * 1e6 for bound in report["limit"]]
     row("... at the limit", ideal, "µs")
-    row("rows trained per step", [run["samples_per_step"] for run in runs], "", 2)
+    asked = f"told to: {report['samples_per_insert']:g}" if report["samples_per_insert"] else ""
+    row("rows trained per step", [run["samples_per_step"] for run in runs], asked, 2)
+    if any(run["real_share"] < 1 for run in runs):
+        row("... that are no padding", [100 * run["real_share"] for run in runs], "%", 1)
     for name, key, factor, unit in (
         ("policy lag", "policy_lag", 1, "updates"),
         ("learner waits", "learner_wait", 100, "%"),
+        ("frames/s, second half", "second_half", 100, "% of the first"),
     ):
         known = [factor * run[key] for run in runs if run[key] is not None]
         if known:
