@@ -13,8 +13,9 @@ BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [
        offbeat bench streams
        offbeat bench replay [--cpprb VENV] [--torchrl VENV] [--transitions N] [--seconds N] [--rounds N] [--json FILE]
        offbeat bench soak [PRESET] [--minutes N] [--json FILE] [--option value ...]
-       offbeat bench peers [--sb3 VENV] [--sample-factory VENV] [--rllib VENV] [--task atari|cartpole|minatar]
-                           [--game NAME] [--preset PRESET] [--seconds N] [--rounds N] [--json FILE] [--option value ...]
+       offbeat bench peers [--sb3 VENV] [--sample-factory VENV] [--rllib VENV]
+                           [--task atari|atari-deep|cartpole|minatar] [--game NAME] [--preset PRESET]
+                           [--seconds N] [--rounds N] [--json FILE] [--option value ...]
 
 throughput: frames/s of a preset (impala-atari) end to end, beside its parts alone and the limit that they set.
 streams:    rows/s and bytes/s of appending and of assembling batches, beside a plain copy of memory.

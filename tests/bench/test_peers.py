@@ -29,7 +29,7 @@ from offbeat.bench.peers.catalogue import (
     task_config,
     variants,
 )
-from offbeat.bench.peers.drivers.peer_torsos import residual_torso
+from offbeat.bench.peers.drivers.peer_torsos import nature_torso, residual_torso
 from offbeat.bench.peers.measure import Point, RunFailed, Sample, reach
 from offbeat.bench.peers.process import PeerRun
 from offbeat.bench.peers.report import Row, as_table, bench_peers, notes, run_rounds
@@ -329,7 +329,9 @@ def test_the_tasks_network_lies_under_the_options_and_only_over_its_own_preset(v
     assert plan("impala-atari-deep").configs[0].agent.core == "lstm"
 
 
-@pytest.mark.parametrize(("task", "build", "channels"), [("atari-deep", residual_torso, 32)])
+@pytest.mark.parametrize(
+    ("task", "build", "channels"), [("atari", nature_torso, 64), ("atari-deep", residual_torso, 32)]
+)
 def test_torsos_of_drivers_compute_what_offbeats_do(task, build, channels):
     theirs, network = build(4), TASKS[task].network
     ours = Torso({"frame": ArraySpec((4, 84, 84), "uint8")}, network["torso"], feature_size=network["feature_size"])

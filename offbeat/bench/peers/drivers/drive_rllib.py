@@ -45,28 +45,31 @@ def configure(args: Any) -> Any:
 
 def network(task: str) -> dict[str, Any]:
     """What RLlib is told of the network: a configuration of its own layers, or a module of ours."""
-    if task == "atari-deep":
+    if task.startswith("atari"):
         spec = import_module("ray.rllib.core.rl_module.rl_module").RLModuleSpec
-        return {"rl_module_spec": spec(module_class=deep_module())}
+        return {"rl_module_spec": spec(module_class=module(task))}
     model = import_module("ray.rllib.core.rl_module.default_model_config").DefaultModelConfig
-    return {"model_config": model(**(NATURE if task == "atari" else SMALL))}
+    return {"model_config": model(fcnet_hiddens=[64, 64], vf_share_layers=True)}
 
 
-def deep_module() -> Any:
-    """A module: the deep network of Espeholt et al. 2018 over stacked frames, whose features policy and value share."""
+def module(task: str) -> Any:
+    """A module whose policy and value share the task's torso. RLlib's own layers for Atari would have 8 million
+    weights: its convolutions pad.
+    """
     nn = import_module("torch.nn")
     base: Any = import_module("ray.rllib.core.rl_module.torch").TorchRLModule
     with_value: Any = import_module("ray.rllib.core.rl_module.apis").ValueFunctionAPI
 
-    class Deep(base, with_value):
+    class Shared(base, with_value):
         """Frames [B, 84, 84, 4] to logits and value."""
 
         def setup(self) -> None:
             """Called by RLlib once it has set the spaces."""
             torsos = import_module("peer_torsos")
-            self.torso = torsos.residual_torso(self.observation_space.shape[-1])
-            self.policy = nn.Linear(torsos.RESIDUAL_UNITS, self.action_space.n)
-            self.value = nn.Linear(torsos.RESIDUAL_UNITS, 1)
+            build, units = torsos.TORSOS[task]
+            self.torso = build(self.observation_space.shape[-1])
+            self.policy = nn.Linear(units, self.action_space.n)
+            self.value = nn.Linear(units, 1)
 
         def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
             features = self.torso(batch["obs"].permute(0, 3, 1, 2))
@@ -81,19 +84,7 @@ def deep_module() -> Any:
             features = self._forward_train(batch)["embeddings"] if embeddings is None else embeddings
             return self.value(features).squeeze(-1)
 
-    return Deep
-
-
-NATURE = {
-    "conv_filters": [[32, 8, 4], [64, 4, 2], [64, 3, 1]],
-    "conv_activation": "relu",
-    "head_fcnet_hiddens": [512],
-    "head_fcnet_activation": "relu",
-    "vf_share_layers": True,
-}
-"""The network of Mnih et al. 2015."""
-SMALL = {"fcnet_hiddens": [64, 64], "vf_share_layers": True}
-"""Two layers of 64 units."""
+    return Shared
 
 
 def atari(game: str, skip: int) -> Any:

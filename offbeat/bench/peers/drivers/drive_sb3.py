@@ -55,9 +55,10 @@ def atari_deep(args: Any) -> tuple[Any, str, dict[str, Any]]:
 
 
 def cartpole(args: Any) -> tuple[Any, str, dict[str, Any]]:
-    """CartPole-v1 and two layers of 64 units."""
+    """CartPole-v1 and two layers of 64 units that policy and value share; by ``net_arch`` each would have its own."""
     util = import_module("stable_baselines3.common.env_util")
-    return util.make_vec_env("CartPole-v1", n_envs=ENVS["cartpole"], seed=0), "MlpPolicy", {"net_arch": [64, 64]}
+    options = {"features_extractor_class": shared_layers(), "net_arch": []}
+    return util.make_vec_env("CartPole-v1", n_envs=ENVS["cartpole"], seed=0), "MlpPolicy", options
 
 
 def minatar(args: Any) -> tuple[Any, str, dict[str, Any]]:
@@ -67,6 +68,26 @@ def minatar(args: Any) -> tuple[Any, str, dict[str, Any]]:
     name = f"MinAtar/{args.game.replace('_', ' ').title().replace(' ', '')}-v1"
     options = {"features_extractor_class": small_torso(), "net_arch": []}
     return util.make_vec_env(name, n_envs=ENVS["minatar"], seed=0), "MlpPolicy", options
+
+
+def shared_layers() -> Any:
+    """A features extractor: two layers of 64 units over a vector."""
+    nn = import_module("torch.nn")
+    base: Any = import_module("stable_baselines3.common.torch_layers").BaseFeaturesExtractor
+
+    class SharedLayers(base):
+        """A vector to features [B, 64]."""
+
+        def __init__(self, observation_space: Any) -> None:
+            super().__init__(observation_space, 64)
+            size = observation_space.shape[0]
+            self.layers = nn.Sequential(nn.Linear(size, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
+
+        def forward(self, vector: Any) -> Any:
+            """float [B, D] to [B, 64]."""
+            return self.layers(vector)
+
+    return SharedLayers
 
 
 def deep_torso() -> Any:
