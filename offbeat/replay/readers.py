@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from offbeat.replay import kernels
+from offbeat.replay.n_step import take_steps
 from offbeat.replay.stacking import packs, stack_rows, unpack
 from offbeat.types import ArrayDict, CoreState, Inputs, Sequence, Transition, Unroll
 
@@ -51,35 +52,22 @@ def read_transitions(
     store: StreamStore, stream: np.ndarray, row: np.ndarray, n: int, *, last: bool, source: np.ndarray | None
 ) -> tuple[Transition, np.ndarray]:
     """``n``-step transitions from ``row`` [B] of ``stream`` [B]; ok [B] False: don't use."""
-    ok, low = window(store, stream, row, last)
-    span = row + np.arange(n + 1)[:, None]  # [n + 1, B]
-    at = store.locate(stream, span)
-    known = span <= store.heads(stream)
-    valid = store.take("valid", at)
-    reward, discount = store.take("reward", at[:n]), store.take("discount", at[:n])
-    total, product = np.zeros(len(row), np.float32), np.ones(len(row), np.float32)
-    steps, going = np.zeros(len(row), np.int64), valid[0].copy()
-    ok &= going
-    for i in range(n):
-        ok &= known[i + 1] | ~going
-        total = np.where(going, total + product * reward[i], total)
-        product = np.where(going, product * discount[i], product)
-        steps += going
-        going &= (discount[i] != 0) & valid[i + 1]
-    here = look_up(store, stream, row[None])
-    then = look_up(store, stream, (row + steps)[None])
+    taken = take_steps(store, stream, row, n, store.layout.history(last))
+    here = taken.at[0]
+    # Both observations of a transition in one pass: they lie side by side in the ring.
+    inputs, next_inputs = _two(_inputs(store, Rows(stream, taken.row, taken.at, taken.age), last))
     transition = Transition(
-        inputs=_inputs(store, here, last),
-        action=_tensor(store, "action", here.at[0]),
-        reward=torch.from_numpy(total),
-        discount=torch.from_numpy(product),
-        next_inputs=_inputs(store, then, last),
-        steps=torch.from_numpy(steps),
-        extras={name: _tensor(store, f"extras/{name}", here.at[0]) for name in store.layout.extras},
-        param_version=_tensor(store, "param_version", here.at[0]),
+        inputs=inputs,
+        action=_tensor(store, "action", here),
+        reward=torch.from_numpy(taken.reward),
+        discount=torch.from_numpy(taken.discount),
+        next_inputs=next_inputs,
+        steps=torch.from_numpy(taken.steps),
+        extras={name: _tensor(store, f"extras/{name}", here) for name in store.layout.extras},
+        param_version=_tensor(store, "param_version", here),
         **_names(stream, row, source),
     )
-    return transition, store.verify(stream, low, ok)
+    return transition, store.verify(stream, taken.low, taken.ok)
 
 
 def read_sequences(
@@ -173,30 +161,36 @@ def _inputs(store: StreamStore, rows: Rows, last: bool) -> Inputs:
     return inputs
 
 
+def _two(inputs: Inputs) -> tuple[Inputs, Inputs]:
+    """What a network reads at two rows [2, B], as views of one row [1, B] each."""
+
+    def part(i: int) -> Inputs:
+        observation = {key: values[i : i + 1] for key, values in inputs.observation.items()}
+        last = (None if values is None else values[i : i + 1] for values in (inputs.last_action, inputs.last_reward))
+        return Inputs(observation, inputs.first[i : i + 1], *last)
+
+    return part(0), part(1)
+
+
 def _observation(store: StreamStore, key: str, rows: Rows) -> np.ndarray:
     """One observation at ``rows`` [T, B], stacked if it is a stacked one."""
     layout = store.layout
     if key not in layout.stacked:
         return store.take(f"observation/{key}", rows.at)
-    source, padding = stack_rows(rows.row, rows.age, layout.frame_stack)  # [T, B, F]
-    where = store.locate(rows.stream[:, None], source)
-    black = padding if layout.stack_padding == "zero" else np.zeros_like(padding)
-    spec = layout.observation[key]
+    spec, zero = layout.observation[key], layout.stack_padding == "zero"
     if packs(spec, layout.frame_stack):
-        return _packed(store.column(f"observation/{key}"), where, black, spec.shape)
-    frames = store.take(f"observation/{key}", where)  # [T, B, F, C, ...]
-    frames[black] = 0
+        ring = store.column(f"observation/{key}")
+        words = kernels.empty_words(*rows.row.shape, spec.shape[1] * spec.shape[2])
+        flat = ring.reshape(len(ring), -1)
+        stream, row, age = (np.ascontiguousarray(values, np.int64) for values in (rows.stream, rows.row, rows.age))
+        kernels.gather_stacks(flat, layout.ring, stream, row, age, zero, words)
+        return unpack(words, spec.shape)
+    source, padding = stack_rows(rows.row, rows.age, layout.frame_stack)  # [T, B, F]
+    frames = store.take(f"observation/{key}", store.locate(rows.stream[:, None], source))  # [T, B, F, C, ...]
+    if zero:
+        frames[padding] = 0
     shape = spec.shape
     return frames.reshape(*rows.at.shape, layout.frame_stack * shape[0], *shape[1:])
-
-
-def _packed(ring: np.ndarray, where: np.ndarray, black: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Stacks [T, B, 4, H, W] of the frames ``where`` [T, B, 4] in ``ring`` [R, 1, H, W], in one pass."""
-    words = np.empty((*where.shape[:-1], shape[1] * shape[2]), np.uint32)
-    where = where.clip(0, len(ring) - 1)  # rows that are refused afterwards may lie anywhere
-    flat = where.reshape(-1, kernels.DEPTH), black.reshape(-1, kernels.DEPTH), words.reshape(-1, words.shape[-1])
-    kernels.gather_stacks(ring.reshape(len(ring), -1), *flat)
-    return unpack(words, shape)
 
 
 def _core_state(store: StreamStore, rows: Rows) -> tuple[CoreState, np.ndarray]:

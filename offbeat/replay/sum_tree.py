@@ -86,13 +86,20 @@ class SumTree:
 
 @compiled
 def _set(nodes: np.ndarray, start: np.ndarray, nonzero: np.ndarray, index: np.ndarray, weight: np.ndarray) -> None:
-    """Write leaves and sum their ancestors anew."""
+    """Write leaves, then sum their ancestors anew, level by level: the sums of a level do not wait for each other."""
     for i in range(len(index)):
         at = index[i]
         nonzero[0] += (weight[i] != 0.0) - (nodes[at] != 0.0)
         nodes[at] = weight[i]
-        for level in range(1, len(start) - 1):
-            at //= FANOUT
+    width = 1
+    for level in range(1, len(start) - 1):
+        width *= FANOUT
+        before = -1
+        for i in range(len(index)):
+            at = index[i] // width
+            if at == before:  # leaves that were drawn together come in order
+                continue
+            before = at
             child = start[level - 1] + at * FANOUT
             total = 0.0
             for k in range(FANOUT):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from offbeat.replay import kernels
+from offbeat.replay.stacking import stack_rows
 
 
 def planes(words: np.ndarray) -> np.ndarray:
@@ -25,12 +26,38 @@ def test_push_frame(repeat: bool) -> None:
     assert np.array_equal(planes(stack), expected)
 
 
-def test_gather_stacks() -> None:
-    rng = np.random.default_rng(1)
-    ring = rng.integers(0, 256, (9, 6), dtype=np.uint8)
-    source = rng.integers(0, 9, (20, 4))
-    black = rng.random((20, 4)) < 0.4
-    black[:, 3] = False  # the newest frame is always there
-    out = np.empty((20, 6), np.uint32)
-    kernels.gather_stacks(ring, source, black, out)
-    assert np.array_equal(planes(out), np.where(black[..., None], 0, ring[source]))
+def gathered(pixels: int, streams: int, steps: int, black: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Stacks [T, B, 4, P] of random rows, as they came and as they should be."""
+    rng, ring = np.random.default_rng(1), 9
+    frames = rng.integers(0, 256, (streams * ring, pixels), dtype=np.uint8)
+    stream = rng.integers(0, streams, 7)
+    row, age = rng.integers(-20, 90, (steps, 7)), rng.integers(0, 6, (steps, 7))
+    words = kernels.empty_words(steps, 7, pixels)
+    assert words.ctypes.data % kernels.LINE == 0
+    kernels.gather_stacks(frames, ring, stream, row, age, black, words)
+    source, padding = stack_rows(row, age, 4)
+    want = frames[stream[:, None] * ring + source % ring]  # [T, B, 4, P]
+    if black:
+        want[padding] = 0
+    return np.moveaxis(words.view(np.uint8).reshape(*words.shape, 4), -1, -2), want
+
+
+@pytest.mark.parametrize("black", [False, True])
+@pytest.mark.parametrize("pixels", [6, 16, 37, 64, 87, 7056])
+def test_gather_stacks(pixels: int, black: bool) -> None:
+    got, want = gathered(pixels, 3, 5, black)
+    assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("pixels", [84, 87])  # stacks that lie on 16 bytes each, and stacks that don't
+def test_gather_stacks_past_the_caches(pixels: int) -> None:
+    count = kernels.LARGE // (4 * 7 * pixels) + 1
+    got, want = gathered(pixels, 2, count, True)
+    assert got.nbytes >= kernels.LARGE
+    assert np.array_equal(got, want)
+
+
+def test_gather_no_stacks() -> None:
+    words, none = kernels.empty_words(2, 0, 16), np.empty((2, 0), np.int64)
+    kernels.gather_stacks(np.zeros((9, 16), np.uint8), 9, none[0], none, none, True, words)
+    assert words.shape == (2, 0, 16)
