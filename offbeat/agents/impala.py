@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from offbeat.algorithms import actor_critic
 from offbeat.algorithms.vtrace import VTrace, vtrace
+from offbeat.networks.base import TorsoNetwork
 from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead
 from offbeat.networks.lstm import LSTMCore
 from offbeat.networks.torsos import Torso, choose_torso
@@ -94,7 +95,7 @@ class NetworkOutput(NamedTuple):
     state: CoreState  # after the last row
 
 
-class Network(nn.Module):
+class Network(TorsoNetwork):
     """Torso, optional recurrent core, policy and value heads: one class for acting, training and export."""
 
     def __init__(self, config: Config, spec: EnvSpec) -> None:
@@ -120,19 +121,6 @@ class Network(nn.Module):
             _make_orthogonal(self.torso, math.sqrt(2.0))
             _make_orthogonal(self.policy, config.policy_init_scale)
             _make_orthogonal(self.value, 1.0)
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether images are laid out channels-last inside the torso."""
-        return self.torso.channels_last
-
-    @channels_last.setter
-    def channels_last(self, value: bool) -> None:
-        self.torso.channels_last = value
-
-    def initial_state(self, batch: int) -> CoreState:
-        """The core's state at an episode's start; {} without a core."""
-        return {} if self.core is None else self.core.initial_state(batch)
 
     def forward(
         self,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from offbeat.algorithms.q_learning import dueling
+from offbeat.networks.base import TorsoNetwork
 from offbeat.networks.heads import Float32Linear
 from offbeat.networks.lstm import LSTMCore
 from offbeat.networks.noisy import NoisyLinear
@@ -54,7 +55,7 @@ class QHead(nn.Module):
         return dueling(value, advantage, legal, atoms=self.atoms > 0)
 
 
-class QNetwork(nn.Module):
+class QNetwork(TorsoNetwork):
     """One class for acting, training and export.
 
     Args:
@@ -95,22 +96,9 @@ class QNetwork(nn.Module):
         self.core = LSTMCore(size, core_size) if core_size else None
         self.head = QHead(core_size or size, self.num_actions, duel=duel, hidden=head_size, atoms=atoms, sigma=sigma)
 
-    @property
-    def channels_last(self) -> bool:
-        """Whether images are laid out channels-last inside the torso."""
-        return self.torso.channels_last
-
-    @channels_last.setter
-    def channels_last(self, value: bool) -> None:
-        self.torso.channels_last = value
-
     def cast(self, observation: TensorDict) -> TensorDict:
         """The same observations with images cast as the torso reads them: once for all networks that read them."""
         return self.torso.cast(observation)
-
-    def initial_state(self, batch: int) -> CoreState:
-        """The core's state at an episode's start; {} without a core."""
-        return {} if self.core is None else self.core.initial_state(batch)
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -51,14 +52,15 @@ def atari(args: Any) -> tuple[Any, str, dict[str, Any]]:
 def atari_deep(args: Any) -> tuple[Any, str, dict[str, Any]]:
     """The same games and the deep network of Espeholt et al. 2018."""
     envs, policy, _ = atari(args)
-    return envs, policy, {"features_extractor_class": deep_torso(), "net_arch": []}
+    build, units = import_module("peer_torsos").TORSOS["atari-deep"]
+    return envs, policy, shared(units, lambda shape: build(shape[0]))
 
 
 def cartpole(args: Any) -> tuple[Any, str, dict[str, Any]]:
-    """CartPole-v1 and two layers of 64 units that policy and value share; by ``net_arch`` each would have its own."""
+    """CartPole-v1 and two layers of 64 units that policy and value share."""
     util = import_module("stable_baselines3.common.env_util")
-    options = {"features_extractor_class": shared_layers(), "net_arch": []}
-    return util.make_vec_env("CartPole-v1", n_envs=ENVS["cartpole"], seed=0), "MlpPolicy", options
+    envs = util.make_vec_env("CartPole-v1", n_envs=ENVS["cartpole"], seed=0)
+    return envs, "MlpPolicy", shared(64, vector_layers)
 
 
 def minatar(args: Any) -> tuple[Any, str, dict[str, Any]]:
@@ -66,70 +68,54 @@ def minatar(args: Any) -> tuple[Any, str, dict[str, Any]]:
     import_module("minatar.gym").register_envs()
     util = import_module("stable_baselines3.common.env_util")
     name = f"MinAtar/{args.game.replace('_', ' ').title().replace(' ', '')}-v1"
-    options = {"features_extractor_class": small_torso(), "net_arch": []}
-    return util.make_vec_env(name, n_envs=ENVS["minatar"], seed=0), "MlpPolicy", options
+    return util.make_vec_env(name, n_envs=ENVS["minatar"], seed=0), "MlpPolicy", shared(128, board_layers)
 
 
-def shared_layers() -> Any:
-    """A features extractor: two layers of 64 units over a vector."""
+def shared(units: int, build: Callable[[Any], Any]) -> dict[str, Any]:
+    """Options for features [B, ``units``] that policy and value share, from layers that ``build`` makes.
+
+    ``build`` is given an observation's shape. By ``net_arch`` policy and value would each have layers of their own.
+    """
+    base: Any = import_module("stable_baselines3.common.torch_layers").BaseFeaturesExtractor
+
+    class Shared(base):
+        """Observations to features."""
+
+        def __init__(self, observation_space: Any) -> None:
+            super().__init__(observation_space, units)
+            self.layers = build(observation_space.shape)
+
+        def forward(self, observation: Any) -> Any:
+            """float [B, ...] to [B, units]."""
+            return self.layers(observation)
+
+    return {"features_extractor_class": Shared, "net_arch": []}
+
+
+def vector_layers(shape: tuple[int, ...]) -> Any:
+    """Two layers of 64 units over a vector."""
     nn = import_module("torch.nn")
-    base: Any = import_module("stable_baselines3.common.torch_layers").BaseFeaturesExtractor
-
-    class SharedLayers(base):
-        """A vector to features [B, 64]."""
-
-        def __init__(self, observation_space: Any) -> None:
-            super().__init__(observation_space, 64)
-            size = observation_space.shape[0]
-            self.layers = nn.Sequential(nn.Linear(size, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
-
-        def forward(self, vector: Any) -> Any:
-            """float [B, D] to [B, 64]."""
-            return self.layers(vector)
-
-    return SharedLayers
+    return nn.Sequential(nn.Linear(shape[0], 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
 
 
-def deep_torso() -> Any:
-    """A features extractor: the residual network over stacked frames [4, 84, 84]."""
-    base: Any = import_module("stable_baselines3.common.torch_layers").BaseFeaturesExtractor
-    torsos = import_module("peer_torsos")
-
-    class DeepTorso(base):
-        """Frames to features [B, 256]."""
-
-        def __init__(self, observation_space: Any) -> None:
-            super().__init__(observation_space, torsos.RESIDUAL_UNITS)
-            self.layers = torsos.residual_torso(observation_space.shape[0])
-
-        def forward(self, frames: Any) -> Any:
-            """float [B, 4, 84, 84] in [0, 1] to [B, 256]."""
-            return self.layers(frames)
-
-    return DeepTorso
-
-
-def small_torso() -> Any:
-    """A features extractor: 16 filters of 3 x 3 over the board [10, 10, C], then 128 units."""
+def board_layers(shape: tuple[int, ...]) -> Any:
+    """16 filters of 3 x 3 over the board [10, 10, C], then 128 units."""
     nn = import_module("torch.nn")
-    base: Any = import_module("stable_baselines3.common.torch_layers").BaseFeaturesExtractor
+    height, width, channels = shape
 
-    class SmallTorso(base):
-        """Board to features [B, 128]."""
+    module: Any = nn.Module
 
-        def __init__(self, observation_space: Any) -> None:
-            super().__init__(observation_space, 128)
-            height, width, channels = observation_space.shape
-            units = 16 * (height - 2) * (width - 2)
-            self.layers = nn.Sequential(
-                nn.Conv2d(channels, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(units, 128), nn.ReLU()
-            )
+    class ChannelsFirst(module):
+        """[B, H, W, C] to [B, C, H, W]."""
 
         def forward(self, board: Any) -> Any:
-            """float [B, 10, 10, C] to [B, 128]."""
-            return self.layers(board.permute(0, 3, 1, 2))
+            """As a convolution takes it."""
+            return board.permute(0, 3, 1, 2)
 
-    return SmallTorso
+    units = 16 * (height - 2) * (width - 2)
+    return nn.Sequential(
+        ChannelsFirst(), nn.Conv2d(channels, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(units, 128), nn.ReLU()
+    )
 
 
 if __name__ == "__main__":
