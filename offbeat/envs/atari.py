@@ -11,8 +11,6 @@ from offbeat.envs.procgen import envpool_module
 from offbeat.envs.rows import reject_unused
 from offbeat.types import OBSERVATION, ActionSpec, ArraySpec, EnvSpec
 
-FRAME_SIZE = 84
-"""Height and width of a frame in pixels. Source: Mnih et al. 2015."""
 EXTRA = 'pip install "offbeat[atari]"'
 
 
@@ -82,14 +80,14 @@ def max_episode_frames(config: EnvConfig) -> int:
 
 
 def atari_spec(config: EnvConfig, game: str) -> EnvSpec:
-    """The spec of ``game``: single frames uint8 [1, 84, 84]."""
+    """The spec of ``game``: single frames uint8 [1, size, size]."""
     used = [name for name in EnvConfig.__dataclass_fields__ if name != "length"]
     reject_unused(config, tuple(used))
     if config.backend == "envpool":
         envpool_module(f"{config.id} with backend='envpool'")
     return EnvSpec(
         id=config.id,
-        observation={OBSERVATION: ArraySpec((1, FRAME_SIZE, FRAME_SIZE), "uint8", 0.0, 255.0)},
+        observation={OBSERVATION: ArraySpec((1, config.frame_size, config.frame_size), "uint8", 0.0, 255.0)},
         action=ActionSpec("discrete", len(action_ids(game, config.full_action_space))),
         frame_stack=config.frame_stack,
         stacked=(OBSERVATION,),

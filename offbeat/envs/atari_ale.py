@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from offbeat.envs.atari import FRAME_SIZE, game_names, max_episode_frames
+from offbeat.envs.atari import game_names, max_episode_frames
 from offbeat.envs.atari_rows import AtariRows
 from offbeat.envs.base import EnvConfig, StateUnsupported
 from offbeat.envs.rows import check_actions
@@ -43,8 +43,8 @@ class AtariAle:
             max_num_frames_per_episode=max_episode_frames(config),
             repeat_action_probability=config.sticky,
             full_action_space=config.full_action_space,
-            img_height=FRAME_SIZE,
-            img_width=FRAME_SIZE,
+            img_height=config.frame_size,
+            img_width=config.frame_size,
             stack_num=1,
             frameskip=config.frame_skip,
             noop_max=config.noop_max,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from offbeat.envs.atari import FRAME_SIZE, max_episode_frames
+from offbeat.envs.atari import max_episode_frames
 from offbeat.envs.atari_rows import AtariRows
 from offbeat.envs.base import EnvConfig, StateUnsupported
 from offbeat.envs.procgen import envpool_module
@@ -59,8 +59,8 @@ class AtariEnvPool:
             max_episode_steps=max_episode_frames(self._config) // self._config.frame_skip,
             frame_skip=self._config.frame_skip,
             stack_num=1,
-            img_height=FRAME_SIZE,
-            img_width=FRAME_SIZE,
+            img_height=self._config.frame_size,
+            img_width=self._config.frame_size,
             noop_max=self._config.noop_max,
             use_fire_reset=self._config.fire_reset,
             full_action_space=self._config.full_action_space,

@@ -29,7 +29,7 @@ class AtariRows:
         cut: np.ndarray,
         lives: np.ndarray,
     ) -> EnvStep:
-        """Rows [n] of environments ``ids`` from frames [n, 1, 84, 84], game-over and time-limit flags, and lives.
+        """Rows [n] of environments ``ids`` from frames [n, 1, size, size], game-over and time-limit flags, and lives.
 
         Rows after an ended episode must be those of a new game. Game over and a lost life go before a time limit.
         """

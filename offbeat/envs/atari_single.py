@@ -1,7 +1,7 @@
 """Atari on single emulators that can be saved and restored exactly; the backend of deterministic runs.
 
 Frames, rewards and flags are byte for byte those of ALE's vector environment from the same emulator state: gray
-palette, maximum of the last two frames, 84 x 84 by area interpolation, FIRE and then 0 to noop_max - 1 no-ops at a
+palette, maximum of the last two frames, scaled by area interpolation, FIRE and then 0 to noop_max - 1 no-ops at a
 reset (one fewer after FIRE). Only the random numbers differ: how many no-ops are drawn, since the generator is NumPy's.
 
 ALE's own snapshots are not exact in the middle of a game: after ``restoreState`` Pong's paddle can be drawn one pixel
@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from offbeat.envs.atari import EXTRA, FRAME_SIZE, action_ids, ale_module, max_episode_frames, rom_path
+from offbeat.envs.atari import EXTRA, action_ids, ale_module, max_episode_frames, rom_path
 from offbeat.envs.atari_rows import AtariRows
 from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported
 from offbeat.envs.rows import check_actions
 from offbeat.envs.seeding import env_generators, env_seeds, pack_generator, unpack_generator
-from offbeat.types import ArrayDict, EnvSpec, EnvStep
+from offbeat.types import OBSERVATION, ArrayDict, EnvSpec, EnvStep
 
 NOOP, FIRE = 0, 1
 """The emulator's numbers of these actions."""
@@ -37,7 +37,7 @@ class _Emulator:
         self._frame_skip, self._noop_max = config.frame_skip, config.noop_max
         self._fire = config.fire_reset and FIRE in actions
         self._limit = max_episode_frames(config)
-        self._resize = _area_resize()
+        self._resize = _area_resize(config.frame_size)
         self.origin, self.noops, self.played = b"", 0, bytearray()  # what this game follows from
         self.elapsed = 0
         self.screens = np.zeros((0, 0, 0), np.uint8)  # [2, height, width], the older one second
@@ -50,7 +50,7 @@ class _Emulator:
         self.screens = np.zeros((2, height, width), np.uint8)
 
     def start(self, generator: np.random.Generator) -> np.ndarray:
-        """A new game; its first frame [84, 84]."""
+        """A new game; its first frame [size, size]."""
         self.origin = self.snapshot()
         self.noops = int(generator.integers(max(self._noop_max, 1))) - self._fire
         return self._begin()
@@ -180,7 +180,7 @@ class AtariSingle:
 
     def _advance(self, action: np.ndarray) -> None:
         count = self.num_envs
-        frames = np.empty((count, 1, FRAME_SIZE, FRAME_SIZE), np.uint8)
+        frames = np.empty((count, *self.spec.observation[OBSERVATION].shape), np.uint8)
         reward, lives = np.zeros(count, np.int32), np.zeros(count, np.int32)
         over, cut = np.zeros(count, bool), np.zeros(count, bool)
         for index, emulator in enumerate(self._emulators):
@@ -204,10 +204,10 @@ def _split(name: str, state: ArrayDict) -> list[bytes]:
     return [part.tobytes() for part in np.split(state[name], ends[:-1])]
 
 
-def _area_resize() -> Any:
-    """A function from a screen [height, width] to [84, 84]. EnvUnavailable without OpenCV."""
+def _area_resize(size: int) -> Any:
+    """A function from a screen [height, width] to [size, size]. EnvUnavailable without OpenCV."""
     try:
         import cv2
     except ImportError as error:
         raise EnvUnavailable(f"backend='ale-single' needs OpenCV, which is not installed; {EXTRA}") from error
-    return lambda screen: cv2.resize(screen, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_AREA)
+    return lambda screen: cv2.resize(screen, (size, size), interpolation=cv2.INTER_AREA)

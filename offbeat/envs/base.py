@@ -27,6 +27,8 @@ class EnvConfig:
     ``auto``: ``ale``, and ``ale-single`` in deterministic runs."""
     frame_skip: int = 4
     """Emulator frames per action (Atari; others: 1). Unit: frames. Source: Mnih et al. 2015."""
+    frame_size: int = 84
+    """Height and width of the picture after scaling down (Atari). Unit: pixels. Source: Mnih et al. 2015."""
     frame_stack: int = 4
     """Newest frames shown to the network (images of Atari). Source: Mnih et al. 2015."""
     stack_padding: Literal["zero", "repeat"] = "zero"

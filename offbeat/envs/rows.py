@@ -64,8 +64,8 @@ def reject_unused(config: EnvConfig, used: tuple[str, ...]) -> None:
 def check_config(config: EnvConfig) -> None:
     """ValueError naming the first field that is out of its range."""
     ranges = {
-        "frame_skip": (1, 1000), "frame_stack": (1, 1000), "sticky": (0.0, 1.0), "noop_max": (0, 10_000),
-        "max_frames": (1, 2**31 - 1), "length": (1, 10**6), "max_steps": (0, 2**31 - 1),
+        "frame_skip": (1, 1000), "frame_size": (1, 160), "frame_stack": (1, 1000), "sticky": (0.0, 1.0),
+        "noop_max": (0, 10_000), "max_frames": (1, 2**31 - 1), "length": (1, 10**6), "max_steps": (0, 2**31 - 1),
     }  # fmt: skip
     for name, (low, high) in ranges.items():
         value = getattr(config, name)

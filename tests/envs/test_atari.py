@@ -70,9 +70,11 @@ def test_what_a_backend_cannot_do_is_refused() -> None:
 
 
 def test_spec_follows_the_switches() -> None:
-    spec = env_spec(EnvConfig(id="Breakout", frame_stack=3, stack_padding="repeat", frame_skip=5, max_frames=1001))
+    spec = env_spec(
+        EnvConfig(id="Breakout", frame_size=64, frame_stack=3, stack_padding="repeat", frame_skip=5, max_frames=1001)
+    )
     assert spec.action.num_actions == 4
-    assert spec.network_observation[OBSERVATION].shape == (3, 84, 84)
+    assert spec.network_observation[OBSERVATION].shape == (3, 64, 64)
     assert (spec.stack_padding, spec.frame_skip, spec.max_episode_steps) == ("repeat", 5, 201)
     assert env_spec(EnvConfig(id="Breakout", full_action_space=True)).action.num_actions == 18
 

@@ -21,7 +21,7 @@ PARITY = [
     EnvConfig(id="Breakout", noop_max=0, life_loss="terminal", reward_clip="sign"),
     EnvConfig(id="Breakout", noop_max=0, life_loss="end_episode", fire_reset=False),
     EnvConfig(id="ms_pacman", noop_max=0, frame_skip=3, life_loss="terminal", full_action_space=True),
-    EnvConfig(id="ALE/SpaceInvaders-v5", noop_max=0, frame_skip=1, max_frames=999),
+    EnvConfig(id="ALE/SpaceInvaders-v5", noop_max=0, frame_skip=1, frame_size=42, max_frames=999),
 ]
 
 
