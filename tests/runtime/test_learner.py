@@ -186,6 +186,17 @@ def test_too_many_in_a_row_end_the_run_with_a_diagnosis() -> None:
     assert len(source.batches) == 1
 
 
+def test_averages_of_a_vanished_gradient_become_zero_not_subnormal() -> None:
+    """After 900 updates without a gradient 0.9^n is subnormal; arithmetic on such numbers is many times slower."""
+    agent = Slope()
+    work = make_work(agent, total=10**6, optimizer="adam")
+    learn(agent, Listed([batch(), *(batch(0.0) for _ in range(900))]), work, 901)
+    assert work.updates == 901
+    average = work.optimiser.state()["exp_avg"]
+    assert not average.any()
+    assert work.optimiser.state()["exp_avg_sq"].any(), "this one has only fallen to 0.4 of what it was"
+
+
 def test_priorities_go_to_the_items_that_they_belong_to() -> None:
     agent, priorities = Slope(priorities=True), Priorities()
     learn(agent, Listed([batch(2.0)]), make_work(agent), 1, priorities)
