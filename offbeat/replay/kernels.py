@@ -142,24 +142,33 @@ def empty_words(*shape: int) -> np.ndarray:
 
 @compiled
 def gather_stacks(
-    frames: np.ndarray, ring: int, stream: np.ndarray, row: np.ndarray, age: np.ndarray, black: bool, out: np.ndarray
+    frames: np.ndarray,
+    ring: int,
+    stream: np.ndarray,
+    row: np.ndarray,
+    age: np.ndarray,
+    black: bool,
+    out: np.ndarray,
+    begin: int,
+    end: int,
 ) -> None:
-    """``out`` [T, B, P] uint32 = the stacks shown at ``row`` [T, B] int64 of ``stream`` [B] int64, oldest frame lowest.
+    """``out`` [T, B, P] uint32 = the stacks shown at ``row`` [T, B] int64 of ``stream`` [B] int64, oldest frame lowest;
+    those of the items ``begin`` to ``end`` (exclusive) among B, the others stay as they are.
 
     ``frames`` [streams * ring, P] uint8 holds the streams' rings one after the other, row t at t % ring. ``age`` [T, B]
     counts rows since the episode's first one; frames before that are black if ``black``, else the first one.
     """
-    if not row.size:
+    if begin >= end:
         return
     steps = row.shape[0]
     nothing = np.zeros(frames.shape[1], np.uint8)
     aligned = out.ctypes.data % PIECE == 0 and frames.shape[1] % (PIECE // 4) == 0
     past_caches = aligned and out.size * 4 >= LARGE
     here, ahead = np.empty(DEPTH, np.int64), np.empty(DEPTH, np.int64)
-    _find_frames(len(frames), ring, stream[0], row[0, 0], age[0, 0], black, ahead)
-    for i in range(row.size):  # item by item: the stacks of one share frames
+    _find_frames(len(frames), ring, stream[begin], row[0, begin], age[0, begin], black, ahead)
+    for i in range(begin * steps, end * steps):  # item by item: the stacks of one share frames
         here[:] = ahead
-        if i + 1 < row.size:
+        if i + 1 < end * steps:
             t, b = (i + 1) % steps, (i + 1) // steps
             _find_frames(len(frames), ring, stream[b], row[t, b], age[t, b], black, ahead)
         _write_stack(frames, nothing, here, ahead, out[i % steps, i // steps], past_caches)

@@ -14,7 +14,7 @@ import torch
 
 from offbeat.replay import kernels
 from offbeat.replay.n_step import take_steps
-from offbeat.replay.stacking import packs, stack_rows, unpack
+from offbeat.replay.stacking import gather_stacks, packs, stack_rows, unpack
 from offbeat.types import ArrayDict, CoreState, Inputs, Sequence, Transition, Unroll
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _observation(store: StreamStore, key: str, rows: Rows) -> np.ndarray:
         words = kernels.empty_words(*rows.row.shape, spec.shape[1] * spec.shape[2])
         flat = ring.reshape(len(ring), -1)
         stream, row, age = (np.ascontiguousarray(values, np.int64) for values in (rows.stream, rows.row, rows.age))
-        kernels.gather_stacks(flat, layout.ring, stream, row, age, zero, words)
+        gather_stacks(flat, layout.ring, stream, row, age, zero, words)
         return unpack(words, spec.shape)
     source, padding = stack_rows(rows.row, rows.age, layout.frame_stack)  # [T, B, F]
     frames = store.take(f"observation/{key}", store.locate(rows.stream[:, None], source))  # [T, B, F, C, ...]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from offbeat.replay import kernels
-from offbeat.replay.stacking import stack_rows
+from offbeat.replay.stacking import gather_stacks, stack_rows
 
 
 def planes(words: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def test_push_frame(repeat: bool) -> None:
     assert np.array_equal(planes(stack), expected)
 
 
-def gathered(pixels: int, streams: int, steps: int, black: bool) -> tuple[np.ndarray, np.ndarray]:
+def gathered(pixels: int, streams: int, steps: int, black: bool, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Stacks [T, B, 4, P] of random rows, as they came and as they should be."""
     rng, ring = np.random.default_rng(1), 9
     frames = rng.integers(0, 256, (streams * ring, pixels), dtype=np.uint8)
@@ -34,7 +34,7 @@ def gathered(pixels: int, streams: int, steps: int, black: bool) -> tuple[np.nda
     row, age = rng.integers(-20, 90, (steps, 7)), rng.integers(0, 6, (steps, 7))
     words = kernels.empty_words(steps, 7, pixels)
     assert words.ctypes.data % kernels.LINE == 0
-    kernels.gather_stacks(frames, ring, stream, row, age, black, words)
+    gather_stacks(frames, ring, stream, row, age, black, words, threads)
     source, padding = stack_rows(row, age, 4)
     want = frames[stream[:, None] * ring + source % ring]  # [T, B, 4, P]
     if black:
@@ -49,15 +49,16 @@ def test_gather_stacks(pixels: int, black: bool) -> None:
     assert np.array_equal(got, want)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 9])  # nine: more than items
 @pytest.mark.parametrize("pixels", [84, 87])  # stacks that lie on 16 bytes each, and stacks that don't
-def test_gather_stacks_past_the_caches(pixels: int) -> None:
+def test_gather_stacks_past_the_caches(pixels: int, threads: int) -> None:
     count = kernels.LARGE // (4 * 7 * pixels) + 1
-    got, want = gathered(pixels, 2, count, True)
+    got, want = gathered(pixels, 2, count, True, threads)
     assert got.nbytes >= kernels.LARGE
     assert np.array_equal(got, want)
 
 
 def test_gather_no_stacks() -> None:
     words, none = kernels.empty_words(2, 0, 16), np.empty((2, 0), np.int64)
-    kernels.gather_stacks(np.zeros((9, 16), np.uint8), 9, none[0], none, none, True, words)
+    gather_stacks(np.zeros((9, 16), np.uint8), 9, none[0], none, none, True, words)
     assert words.shape == (2, 0, 16)
