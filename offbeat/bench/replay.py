@@ -1,6 +1,6 @@
 """``offbeat bench replay``: a full replay memory of Atari frames, its operations and its size, beside other libraries.
 
-Each contender is a process of its own with one thread. In every round each is started once, filled, measured and ended
+Each contender is a process of its own. In every round each is started once, filled, measured and ended
 before the next one starts, so that only one of them takes memory; every other round runs in reverse order.
 """
 
@@ -20,6 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from offbeat.auto import usable_cores
 from offbeat.bench.peers import catalogue
 from offbeat.bench.peers.drivers import replay_driver as driver
 from offbeat.bench.peers.measure import RunFailed
@@ -122,19 +123,22 @@ def bench_replay(
     venvs: dict[str, str],
     *,
     transitions: int = 1_000_000,
+    threads: int = 0,
     seconds: float = 5.0,
     rounds: int = 3,
     file: Path | None = None,
 ) -> dict[str, Any]:
     """Measure offbeat and the peers whose virtual environments are named; print a table; the report, also to ``file``.
 
-    ``seconds``: how long each operation is repeated in a round. Raises ``UserError`` before anything is started.
+    ``threads`` that each may use, 0: one for each core; ``seconds``: how long each operation is repeated in a round.
+    Raises ``UserError`` before anything is started.
     """
     console = Console(highlight=False, markup=False)
     rows = make_rows(venvs, transitions, seconds)
-    with native_threads(1):  # as roles are started: one thread, freed memory kept; the same for all
+    threads = threads or usable_cores()
+    with native_threads(threads):  # as roles are started: freed memory kept; the same for all
         run_rounds(rows, rounds, console)
-    report = summarise(rows, transitions, seconds)
+    report = summarise(rows, transitions, threads, seconds)
     console.print(as_table(report))
     for line in notes(report):
         console.print(line, soft_wrap=True)
@@ -204,10 +208,11 @@ def run_rounds(rows: list[Row], rounds: int, console: Console) -> None:
             console.print(f"round {number + 1} of {rounds}  {row.name}: {said}", soft_wrap=True)
 
 
-def summarise(rows: list[Row], transitions: int, seconds: float) -> dict[str, Any]:
+def summarise(rows: list[Row], transitions: int, threads: int, seconds: float) -> dict[str, Any]:
     """Everything as plain data; each measured number as its values, one per round."""
     report: dict[str, Any] = {
         "transitions": transitions,
+        "threads": threads,
         "seconds": seconds,
         "load_average": os.getloadavg()[0],
         "machine": describe_machine(),
@@ -242,7 +247,7 @@ def ratio(report: dict[str, Any], line: dict[str, Any], measure: Measure) -> flo
 
 def as_table(report: dict[str, Any]) -> Table:
     """The report for people: median and range over the rounds, and how many times better than the best peer."""
-    title = f"{report['transitions']:,} transitions of Atari frames, one thread each"
+    title = f"{report['transitions']:,} transitions of Atari frames, at most {report['threads']} threads each"
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
     table.add_column("", no_wrap=True)
     for name in ("median", "range", "ratio"):

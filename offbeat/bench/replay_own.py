@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from offbeat.bench.peers.drivers import replay_driver as driver
 from offbeat.replay.item_replay import ItemReplay
@@ -32,7 +31,6 @@ class Own:
     steps = driver.N_STEPS
 
     def __init__(self, options: Any, frames: np.ndarray) -> None:
-        torch.set_num_threads(1)
         self.layout = make_layout(options.transitions)
         self.held, self.capacity = options.transitions, driver.STREAMS * self.layout.ring
         self.block = make_block(self.layout, frames)

@@ -32,7 +32,6 @@ class TorchRL:
         # never call: looked up when first called instead of at once, they are not missed.
         sys.setdlopenflags(os.RTLD_LAZY)
         self.torch = import_module("torch")
-        self.torch.set_num_threads(1)
         self.data: Any = import_module("torchrl.data")
         self.stacked = options.variant == "stacks"
         self.period = len(frames)

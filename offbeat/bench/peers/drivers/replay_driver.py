@@ -1,7 +1,7 @@
 """What every driver of ``bench replay`` does: the data, the clock, the memory, a check of what was read, a report.
 
 A contender is one store in one configuration. It is filled, its memory is read, and then each of its operations is
-called again and again for some seconds by one thread. Needs only Python 3.9 and NumPy: the interpreter is the peer's.
+called again and again for some seconds. Needs only Python 3.9 and NumPy: the interpreter is the peer's.
 """
 
 from __future__ import annotations
