@@ -11,10 +11,11 @@ from offbeat.errors import UserError, nearest
 BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [--cores N] [--json FILE]
                                 [--option value ...]
        offbeat bench streams
-       offbeat bench replay [--cpprb VENV] [--torchrl VENV] [--transitions N] [--seconds N] [--rounds N] [--json FILE]
+       offbeat bench replay [--cpprb VENV] [--torchrl VENV] [--transitions N] [--threads N]
+                            [--seconds N] [--rounds N] [--json FILE]
        offbeat bench soak [PRESET] [--minutes N] [--json FILE] [--option value ...]
        offbeat bench peers [--sb3 VENV] [--sample-factory VENV] [--rllib VENV]
-                           [--task atari|atari-deep|cartpole|minatar] [--game NAME] [--preset PRESET]
+                           [--task atari|atari-deep|atari-dqn|cartpole|minatar] [--game NAME] [--preset PRESET]
                            [--seconds N] [--rounds N] [--json FILE] [--option value ...]
 
 throughput: frames/s of a preset (impala-atari) end to end, beside its parts alone and the limit that they set.
@@ -61,12 +62,13 @@ def _bench_replay(arguments: list[str]) -> None:
     """Check the options of ``bench replay`` and run it."""
     from offbeat.bench.replay import PEERS, bench_replay
 
-    scanned = scan(arguments, own=(*PEERS, "transitions", "seconds", "rounds", "json"))
+    scanned = scan(arguments, own=(*PEERS, "transitions", "threads", "seconds", "rounds", "json"))
     for other in (*scanned.positional, *(f"--{name}" for name, _ in scanned.options)):
         raise UserError(f"'offbeat bench replay' takes only its own options, got {other!r}; 'offbeat bench --help'")
     bench_replay(
         {peer: scanned.own[peer] for peer in PEERS if peer in scanned.own},
         transitions=round(_number(scanned, "transitions", 1_000_000)),
+        threads=round(_number(scanned, "threads", 0)),
         seconds=_number(scanned, "seconds", 5),
         rounds=max(1, round(_number(scanned, "rounds", 3))),
         file=_file(scanned),

@@ -28,7 +28,7 @@ class Peer:
 
 
 PEERS = {
-    "sb3": Peer("Stable-Baselines3", ("atari", "atari-deep", "cartpole", "minatar")),
+    "sb3": Peer("Stable-Baselines3", ("atari", "atari-deep", "atari-dqn", "cartpole", "minatar")),
     "sample_factory": Peer("Sample Factory", ("atari", "atari-deep", "cartpole")),
     "rllib": Peer("RLlib", ("atari", "atari-deep", "cartpole")),
 }
@@ -48,6 +48,7 @@ class Task:
 TASKS = {
     "atari": Task("impala-atari", {"torso": "nature", "feature_size": 0, "core": "none"}),
     "atari-deep": Task("impala-atari", {"torso": "resnet", "feature_size": 0, "core": "none"}),
+    "atari-dqn": Task("dqn-small", {"torso": "nature", "feature_size": 0, "dueling": False, "head_size": 0}),
     "cartpole": Task("impala-cartpole", {"torso": "mlp", "hidden_size": (64, 64), "core": "none"}),
     "minatar": Task("impala-minatar", {"torso": "minatar", "feature_size": 0, "core": "none"}),
 }
@@ -134,7 +135,7 @@ def find_python(peer: str, folder: str) -> Path:
 
 def game_of(task: str, env_id: str) -> str:
     """The game as the drivers of ``task`` expect it. Raises ``UserError`` where the environment is another task's."""
-    if task in ("atari", "atari-deep"):
+    if task.startswith("atari"):
         found = atari.find_game(env_id)
     elif task == "minatar":
         found = minatar.find_game(env_id) if env_id.lower().startswith("minatar/") else None

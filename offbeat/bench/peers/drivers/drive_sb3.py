@@ -1,4 +1,7 @@
-"""Stable-Baselines3's A2C, endless: environments in its own process, five steps per update, frames trained once."""
+"""Stable-Baselines3, endless, environments in its own process.
+
+A2C: five steps per update, each trained on once. DQN (``atari-dqn``): eight transitions trained on per step.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,33 @@ from typing import Any
 
 peer_counter = import_module("peer_counter")
 
-N_STEPS = 5
-ENVS = {"atari": 16, "atari-deep": 16, "cartpole": 8, "minatar": 16}
+ENVS = {"atari": 16, "atari-deep": 16, "atari-dqn": 1, "cartpole": 8, "minatar": 16}
+A2C = {"n_steps": 5, "ent_coef": 0.01, "vf_coef": 0.25}
+DQN = {
+    "buffer_size": 100_000,
+    "learning_starts": 500,
+    "train_freq": 4,
+    "batch_size": 32,
+    "learning_rate": 1e-4,
+    "target_update_interval": 1000,
+    "exploration_initial_eps": 0.05,
+}
+"""As its authors tuned it for Atari; exploration without the schedule and an early start, to be in full work at once."""
 
 
 def main() -> None:
     """Train until killed."""
     args = peer_counter.arguments()
+    name, options = ("DQN", DQN) if args.task == "atari-dqn" else ("A2C", A2C)
+    told = ", ".join(f"{option} {value}" for option, value in options.items())
     counter = peer_counter.Counter(
-        "stable-baselines3", f"A2C, {ENVS[args.task]} environments in-process, n_steps {N_STEPS}", "frames stepped"
+        "stable-baselines3", f"{name}, environments in-process: {ENVS[args.task]}; {told}", "frames stepped"
     )
     skip = args.frame_skip if args.task.startswith("atari") else 1
-    build = {"atari": atari, "atari-deep": atari_deep, "cartpole": cartpole, "minatar": minatar}[args.task]
-    envs, policy, policy_options = build(args)
-    model = import_module("stable_baselines3").A2C(
-        policy,
-        envs,
-        n_steps=N_STEPS,
-        ent_coef=0.01,
-        vf_coef=0.25,
-        device=args.device,
-        policy_kwargs=policy_options,
-    )
+    build = {"atari": atari, "atari-deep": atari_deep, "atari-dqn": atari, "cartpole": cartpole, "minatar": minatar}
+    envs, policy, policy_options = build[args.task](args)
+    algorithm = getattr(import_module("stable_baselines3"), name)
+    model = algorithm(policy, envs, device=args.device, policy_kwargs=policy_options, **options)
 
     def report(local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
         counter.frames(local_variables["self"].num_timesteps * skip)
