@@ -9,6 +9,7 @@
     preset = "impala-cartpole"
     seeds = [0, 1, 2]
     options = { "learner.learning_rate" = 5e-4 }
+    published = [[5, 24_200], [10, 36_100]]     # scores of others after so many hours, to be drawn beside it
 
 Each run is an ``offbeat train`` of its own in ``OUT/<name>-seed<seed>``. Finished ones are left alone, begun ones are
 resumed. At the end: ``OUT/campaign.csv`` with a row per run, ``OUT/<name>.png`` with the curves, a table of scores.
@@ -33,7 +34,7 @@ from offbeat.config import apply_overrides, load_preset
 from offbeat.errors import UserError, nearest
 from offbeat.scores import bootstrap_interval, interquartile_mean
 
-KEYS = {"name", "preset", "seeds", "options"}
+KEYS = {"name", "preset", "seeds", "options", "published"}
 """Keys of one entry."""
 
 
@@ -46,6 +47,7 @@ class Planned:
     seed: int
     options: tuple[tuple[str, Any], ...]
     folder: Path
+    published: tuple[tuple[float, float], ...] = ()
 
     def command(self) -> list[str]:
         """The ``offbeat`` arguments that start it."""
@@ -88,9 +90,13 @@ def _planned(entries: list[dict[str, Any]], out: Path) -> Iterator[Planned]:
         if "preset" not in entry:
             raise UserError("an entry of [[runs]] has no preset")
         name = entry.get("name", entry["preset"])
+        try:
+            published = tuple((float(hours), float(score)) for hours, score in entry.get("published", []))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"published of {name!r} must be a list of [hours, score]: {error}") from error
         for seed in entry.get("seeds", [0]):
             options = tuple(entry.get("options", {}).items())
-            yield Planned(name, entry["preset"], seed, options, out / f"{name}-seed{seed}")
+            yield Planned(name, entry["preset"], seed, options, out / f"{name}-seed{seed}", published)
 
 
 def run_campaign(path: Path) -> int:
@@ -144,4 +150,6 @@ def write_report(out: Path, runs: list[Planned]) -> None:
             f"{name}: mean {means.mean():.4g} [{low:.4g}, {high:.4g}], IQM {interquartile_mean(means):.4g} "
             f"over {len(means)} seeds ({seeds}) at {found[0][1]['frames']:,} frames"
         )
-        plot_runs([run.folder for run, _ in found], out / f"{name}.png")
+        published = found[0][0].published
+        folders = [run.folder for run, _ in found]
+        plot_runs(folders, out / f"{name}.png", "seconds" if published else "frames", published=published)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LABELS_HEIGHT = 0.55
 """Room for the numbers and the label of the axis, above the legend. Unit: inches."""
 
+Published = Sequence[tuple[float, float]]
+"""Scores of others after so many hours of training."""
+
 LEAST_SMOOTH = 20
 """Least episodes in the running mean of the training return where ``smooth`` is 0; else a fiftieth of the run's."""
 
@@ -33,7 +36,13 @@ def plot_run(run: Path) -> Path:
     return plot_runs([Path(run)], Path(run) / "report" / "curve.png")
 
 
-def plot_runs(runs: Iterable[Path], out: Path | None = None, x: Axis = "frames", smooth: int = 0) -> Path:
+def plot_runs(
+    runs: Iterable[Path],
+    out: Path | None = None,
+    x: Axis = "frames",
+    smooth: int = 0,
+    published: Published = (),
+) -> Path:
     """Draw runs as one picture: a panel for each environment, a colour for each setting.
 
     Runs that differ in nothing but their seed are drawn as their mean with a band from the lowest to the highest.
@@ -43,6 +52,7 @@ def plot_runs(runs: Iterable[Path], out: Path | None = None, x: Axis = "frames",
         out: picture to write, its ending says what kind (png, pdf, svg); default: ``report/curves.png`` of the first.
         x: what runs to the right: environment frames, agent steps, wall seconds or learner updates.
         smooth: episodes in the running mean of the training return, at most a fifth of the run's; 0: a fitting number.
+        published: scores of others to draw beside them, (hours, score) each; only with seconds.
 
     Returns:
         The picture. UserError if there is no run or ``x`` or ``smooth`` is out of range.
@@ -54,14 +64,16 @@ def plot_runs(runs: Iterable[Path], out: Path | None = None, x: Axis = "frames",
         raise unknown("axis", x, AXES)
     if smooth < 0:
         raise UserError(f"smooth={smooth} is out of range; it must be a number of episodes, or 0 for a fitting one")
+    if published and x != "seconds":
+        raise UserError(f"published scores are known by hours of training, got the axis {x!r}; use 'seconds'")
     out = Path(out) if out is not None else folders[0] / "report" / "curves.png"
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure = draw(read_runs(folders), x, smooth)
+    figure = draw(read_runs(folders), x, smooth, published)
     figure.savefig(out, dpi=150, facecolor="white")
     return out
 
 
-def draw(curves: list[Curve], x: Axis = "frames", smooth: int = 0) -> Figure:
+def draw(curves: list[Curve], x: Axis = "frames", smooth: int = 0, published: Published = ()) -> Figure:
     """The figure of ``plot_runs``, for programs that go on with it."""
     from matplotlib.figure import Figure
 
@@ -74,23 +86,28 @@ def draw(curves: list[Curve], x: Axis = "frames", smooth: int = 0) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for panel, (environment, groups) in zip(axes.flat, panels.items(), strict=False):
-        _draw_panel(panel, environment, list(groups.values()), x, smooth)
+        _draw_panel(panel, environment, list(groups.values()), x, smooth, published)
     for panel in axes.flat[len(panels) :]:
         panel.set_visible(False)
     return figure
 
 
-def _draw_panel(axes: Axes, environment: str, groups: list[list[Curve]], x: Axis, smooth: int) -> None:
+def _draw_panel(
+    axes: Axes, environment: str, groups: list[list[Curve]], x: Axis, smooth: int, published: Published
+) -> None:
     """One environment: every group in its colour, titles, labels, legend."""
     longest = max(len(curve.episode_return) for group in groups for curve in group)
     window = max(1, min(smooth or max(LEAST_SMOOTH, longest // 50), longest // 5))
     end = max(float(curve.end[AXES.index(x)]) for group in groups for curve in group)
+    end = max(end, *(3600.0 * hours for hours, _ in published)) if published else end
     unit, label = axis_unit([curve for group in groups for curve in group], x, end)
     colours = [COLOURS[index % len(COLOURS)] for index in range(len(groups))]
     trained, scored = False, False
     for group, colour in zip(groups, colours, strict=True):
         trained |= _draw_training(axes, group, AXES.index(x), unit, window, colour)
         scored |= _draw_evaluations(axes, group, AXES.index(x), unit, colour)
+    for hours, score in published:
+        axes.plot(3600.0 * hours / unit, score, "D", color="black", markersize=5, zorder=4)
     names = sorted({group[0].name for group in groups})
     axes.set_title(f"{environment} · {names[0]}" if len(names) == 1 else environment, loc="left", fontsize=11)
     axes.set_xlabel(label)
@@ -101,7 +118,7 @@ def _draw_panel(axes: Axes, environment: str, groups: list[list[Curve]], x: Axis
     axes.set_axisbelow(True)
     if trained or scored:
         axes.set_xlim(left=0)
-        _draw_legend(axes, groups, colours, window if trained else 0, scored)
+        _draw_legend(axes, groups, colours, window if trained else 0, scored, bool(published))
     else:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no episode has ended yet", transform=axes.transAxes, ha="center", va="center", color="0.5")
@@ -136,7 +153,9 @@ def _draw_evaluations(axes: Axes, group: list[Curve], column: int, unit: float, 
     return bool(scored)
 
 
-def _draw_legend(axes: Axes, groups: list[list[Curve]], colours: list[str], window: int, scored: bool) -> None:
+def _draw_legend(
+    axes: Axes, groups: list[list[Curve]], colours: list[str], window: int, scored: bool, published: bool
+) -> None:
     """Under the panel: which colour is which group, then what lines, bands and dots are."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -156,6 +175,8 @@ def _draw_legend(axes: Axes, groups: list[list[Curve]], colours: list[str], wind
         episodes = max(curve.eval_episodes for group in groups for curve in group)
         text = f"evaluation, mean of {episodes} episodes" + (" and its 95 % interval" if seeds == 1 else ", each seed")
         entries.append(Line2D([], [], color=common, linestyle="", marker="o", markersize=4.5, label=text))
+    if published:
+        entries.append(Line2D([], [], color="black", linestyle="", marker="D", markersize=5, label="published"))
     below = axes.transAxes + ScaledTranslation(0, -LABELS_HEIGHT, axes.figure.dpi_scale_trans)
     axes.legend(
         handles=entries, frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below,

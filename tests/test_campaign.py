@@ -33,6 +33,18 @@ def test_runs_every_seed_once_and_reports_them(tmp_path: Path, capfd: pytest.Cap
     assert sorted(path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("metrics.jsonl")) == before
 
 
+def test_published_scores_go_with_every_seed(tmp_path: Path) -> None:
+    path = _file(tmp_path, '[[runs]]\npreset = "debug"\nseeds = [0, 1]\npublished = [[5, 10], [37.9, 2_000]]\n')
+    _, runs = read_campaign(path)
+    assert [run.published for run in runs] == 2 * [((5.0, 10.0), (37.9, 2000.0))]
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "campaigns").glob("*.toml")), ids=lambda p: p.stem)
+def test_campaigns_of_the_repository_can_run(path: Path) -> None:
+    _, runs = read_campaign(path)
+    assert len({run.folder for run in runs}) == len(runs), "two runs would share a folder"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -41,6 +53,7 @@ def test_runs_every_seed_once_and_reports_them(tmp_path: Path, capfd: pytest.Cap
         ('[[runs]]\nname = "x"\n', "no preset"),
         ('[[runs]]\npreset = "debgu"\n', "debgu.*debug"),
         ('[[runs]]\npreset = "debug"\noptions = { "learner.bath_size" = 1 }\n', "batch_size"),
+        ('[[runs]]\npreset = "debug"\npublished = [1, 2]\n', "published of 'debug' must be a list of .hours, score."),
         ("[[runs", "is no TOML"),
     ],
 )

@@ -203,3 +203,15 @@ def test_the_summary_has_a_row_for_each_run(tmp_path: Path) -> None:
     assert float(rows[0]["best"]) == pytest.approx(float(first["best"]))
     assert float(rows[0]["training"]) == pytest.approx(read_run(runs[0]).episode_return[-100:].mean(), abs=1e-3)
     assert rows[1]["final"] == ""  # never evaluated
+
+
+def test_published_scores_are_drawn_by_hours(tmp_path: Path) -> None:
+    curves = read_runs([make_run(tmp_path / "run")])
+    (axes,) = draw(curves, "seconds", published=[(5, 100.0), (38, 300.0)]).axes
+    points = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "D"]
+    assert points == [[5.0, 100.0], [38.0, 300.0]]
+    assert axes.get_xlabel() == "wall time (hours)"
+    legend = axes.get_legend()
+    assert legend is not None and legend.get_texts()[-1].get_text() == "published"
+    with pytest.raises(UserError, match="hours of training, got the axis 'frames'"):
+        plot_runs([tmp_path / "run"], published=[(1, 2)])

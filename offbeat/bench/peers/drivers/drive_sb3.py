@@ -22,7 +22,7 @@ DQN = {
     "target_update_interval": 1000,
     "exploration_initial_eps": 0.05,
 }
-"""As its authors tuned it for Atari; exploration without the schedule and an early start, to be in full work at once."""
+"""As its authors tuned it for Atari, but exploring little from the start and learning early: at once in full work."""
 
 
 def main() -> None:
