@@ -129,8 +129,11 @@ class ImageConv(nn.Conv2d):
 
     def forward(self, image: Tensor) -> Tensor:
         """image: [B, C, H, W], any dtype. Returns [B, width, H', W']."""
-        weight = self.weight if self.scale == 1.0 else self.weight * self.scale
-        return self._conv_forward(self.cast(image), weight, self.bias)
+        return self._conv_forward(self.cast(image), self.scaled_weight(), self.bias)
+
+    def scaled_weight(self) -> Tensor:
+        """The weights for images as they are stored."""
+        return self.weight if self.scale == 1.0 else self.weight * self.scale
 
     def cast(self, image: Tensor) -> Tensor:
         """image [B, C, H, W] in the layout and dtype in which ``forward`` reads it; itself where it is so already."""
@@ -155,6 +158,69 @@ class _Residual(nn.Module):
         return x + self.second(functional.relu(self.first(functional.relu(x)), inplace=True))
 
 
+class Trunk(nn.Sequential):
+    """Layers one after the other; a convolution and the ReLU after it are one operation where that pays.
+
+    That is in bfloat16 on a processor: oneDNN then applies the ReLU as it writes, with the same result, where torch
+    would go over the output once more.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] through all layers."""
+        layers = iter(self)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d) and _joins_relu(x):
+                next(layers)  # every convolution of a trunk that is built as such is followed by its ReLU
+                x = _conv_relu(layer, x)
+            else:
+                x = layer(x)
+        return x
+
+
+def _joins_relu(x: Tensor) -> bool:
+    """Whether a convolution of ``x`` is computed in bfloat16 by oneDNN, and nobody traces it."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or not torch.backends.mkldnn.is_available():
+        return False
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def _conv_relu(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """``relu(layer(x))`` in bfloat16."""
+    weight = layer.weight
+    if isinstance(layer, ImageConv):
+        x, weight = layer.cast(x), layer.scaled_weight()
+    assert layer.bias is not None
+    half = torch.bfloat16
+    joined: Tensor = _ConvRelu.apply(
+        x.to(half), weight.to(half), layer.bias.to(half), list(layer.stride), list(layer.padding)
+    )
+    return joined
+
+
+class _ConvRelu(torch.autograd.Function):
+    """A convolution and its ReLU as one operation of oneDNN; the way back is that of both."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: list[int], padding: list[int]) -> Tensor:
+        """[B, width, H', W'] of x [B, C, H, W]."""
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, weight, bias, padding, stride, [1, 1], 1, "relu", [], None
+        )
+        ctx.save_for_backward(x, weight, y)
+        ctx.stride, ctx.padding = stride, padding
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        """Gradients of x, weight and bias from that of the output."""
+        x, weight, y = ctx.saved_tensors
+        grad = torch.ops.aten.threshold_backward(grad, y, 0)
+        to_x, to_weight, to_bias = torch.ops.aten.convolution_backward(
+            grad, x, weight, [len(weight)], ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, ctx.needs_input_grad[:3]
+        )
+        return to_x, to_weight, to_bias, None, None
+
+
 def _trunk(kind: str, spec: ArraySpec, key: str) -> nn.Module:
     channels, *sides = spec.shape
     least = {"nature": _SMALLEST_NATURE_IMAGE, "shallow": 20, "minatar": 3}.get(kind, 1)
@@ -162,7 +228,7 @@ def _trunk(kind: str, spec: ArraySpec, key: str) -> nn.Module:
         raise ValueError(f"torso={kind!r} needs images of at least {least} pixels a side, got {key} {spec.shape}")
     scale = _scale(spec)
     if kind == "nature":
-        return nn.Sequential(
+        return Trunk(
             ImageConv(channels, 32, 8, 4, 0, scale),
             nn.ReLU(inplace=True),
             nn.Conv2d(32, 64, 4, 2),
@@ -171,14 +237,14 @@ def _trunk(kind: str, spec: ArraySpec, key: str) -> nn.Module:
             nn.ReLU(inplace=True),
         )
     if kind == "shallow":
-        return nn.Sequential(
+        return Trunk(
             ImageConv(channels, 16, 8, 4, 0, scale),
             nn.ReLU(inplace=True),
             nn.Conv2d(16, 32, 4, 2),
             nn.ReLU(inplace=True),
         )
     if kind == "minatar":
-        return nn.Sequential(ImageConv(channels, 16, 3, 1, 0, scale), nn.ReLU(inplace=True))
+        return Trunk(ImageConv(channels, 16, 3, 1, 0, scale), nn.ReLU(inplace=True))
     if kind != "resnet":
         raise ValueError(f"torso={kind!r} is none of nature, shallow, resnet, minatar, mlp")
     layers: list[nn.Module] = []

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from offbeat.networks import torsos
 from offbeat.networks.torsos import Torso, choose_torso
 from offbeat.types import ArraySpec
 
@@ -68,6 +69,34 @@ def test_channels_last_changes_layout_only(kind):
     assert torso.channels_last
     torch.testing.assert_close(torso({"image": image}), plain, rtol=1e-4, atol=1e-5)
     assert all(weight.is_contiguous() for weight in torso.parameters())
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("kind", "spec"), [("nature", ATARI), ("shallow", ATARI), ("minatar", GRID)])
+def test_joined_relus_change_nothing(kind, spec, channels_last, monkeypatch):
+    """In bfloat16 convolution and ReLU are one operation: the same features and gradients, bit by bit."""
+    torch.manual_seed(0)
+    torso = Torso({"image": spec}, kind)
+    torso.channels_last = channels_last
+    image = torch.randint(int(spec.high) + 1, (2, 3, *spec.shape), dtype=torch.uint8)
+    joined = []
+
+    def run() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        torso.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            features = torso({"image": image})
+        (features.float() * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
+        return features.detach(), [weight.grad.clone() for weight in torso.parameters()]
+
+    monkeypatch.setattr(torsos, "_conv_relu", lambda *given, f=torsos._conv_relu: joined.append(1) or f(*given))
+    features, gradients = run()
+    assert len(joined) == sum(isinstance(layer, torch.nn.Conv2d) for layer in torso.trunks[0])
+    monkeypatch.setattr(torsos, "_joins_relu", lambda x: False)
+    apart, gradients_apart = run()
+    assert features.any()
+    assert torch.equal(features, apart)
+    for gradient, known in zip(gradients, gradients_apart, strict=True):
+        assert torch.equal(gradient, known)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
