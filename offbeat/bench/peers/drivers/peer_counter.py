@@ -20,7 +20,7 @@ EVERY_S = 0.5
 def arguments() -> argparse.Namespace:
     """What is to be run: ``task``, ``game`` (as offbeat spells it), ``frame_skip``, ``device`` (cpu or cuda)."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--task", choices=("atari", "atari-deep", "cartpole", "minatar"), default="atari")
+    parser.add_argument("--task", choices=("atari", "atari-deep", "atari-dqn", "cartpole", "minatar"), default="atari")
     parser.add_argument("--game", default="Pong")
     parser.add_argument("--frame-skip", type=int, default=4)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
