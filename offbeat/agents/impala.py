@@ -43,6 +43,10 @@ class Config:
     """Width of the recurrent state. Unit: neurons, > 0. Source: Espeholt et al. 2018, figure 3."""
     core_layers: int = 1
     """Layers of the recurrent core, > 0."""
+    core_memory: int = 0
+    """Steps over which the LSTM's cells forget at the start of training, each cell at its own pace up to this (chrono
+    initialisation, Tallec & Ollivier 2018), 2 or above; 0: torch's own biases, with which half is gone after each row.
+    Unit: agent steps."""
     last_action: bool = False
     """Show the previous action to the core (one-hot, or as it is where actions are continuous)."""
     last_reward: bool = False
@@ -81,6 +85,8 @@ class Config:
         for name in ("baseline_cost", "entropy_cost", "policy_init_scale", "feature_size"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 0 or above")
+        if self.core_memory < 0 or self.core_memory == 1:
+            raise ValueError(f"core_memory={self.core_memory} is out of range; allowed: 0, or 2 and above")
         if self.c_bar > self.rho_bar:
             raise ValueError(f"c_bar={self.c_bar} is above rho_bar={self.rho_bar}; V-trace needs c_bar <= rho_bar")
         if any(width <= 0 for width in self.hidden_size):
@@ -109,7 +115,9 @@ class Network(TorsoNetwork):
         size = self.torso.output_size + int(config.last_reward)
         if config.last_action:
             size += action.num_actions if action.kind == "discrete" else torch.Size(action.shape).numel()
-        self.core = LSTMCore(size, config.core_size, config.core_layers) if config.core == "lstm" else None
+        self.core = (
+            LSTMCore(size, config.core_size, config.core_layers, config.core_memory) if config.core == "lstm" else None
+        )
         size = size if self.core is None else self.core.output_size
         self.policy: CategoricalHead | GaussianHead
         if action.kind == "discrete":

@@ -35,6 +35,10 @@ class Config(QConfig):
     Unit: neurons."""
     core_size: int = 512
     """Width of the LSTM, > 0. Unit: neurons. Source: Kapturowski et al. 2019, section 2.3."""
+    core_memory: int = 0
+    """Steps over which the LSTM's cells forget at the start of training, each cell at its own pace up to this (chrono
+    initialisation, Tallec & Ollivier 2018), 2 or above; 0: torch's own biases, with which half is gone after each row.
+    Unit: agent steps."""
     last_action: bool = True
     """Show the previous action to the core, one-hot. Source: Kapturowski et al. 2019, section 2.3."""
     last_reward: bool = True
@@ -65,6 +69,8 @@ class Config(QConfig):
         super().__post_init__()
         if self.core_size < 1:
             raise ValueError(f"core_size={self.core_size} is out of range; allowed: 1 or above")
+        if self.core_memory < 0 or self.core_memory == 1:
+            raise ValueError(f"core_memory={self.core_memory} is out of range; allowed: 0, or 2 and above")
         _ = self.items  # checks its own
 
     @property
@@ -90,6 +96,7 @@ class Agent(QAgent):
         """Build the network on ``device``; its initial weights come from torch's global generator."""
         recurrent = {
             "core_size": config.core_size,
+            "core_memory": config.core_memory,
             "last_action": config.last_action,
             "last_reward": config.last_reward,
         }

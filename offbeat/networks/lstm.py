@@ -21,8 +21,8 @@ class LSTMCore(nn.Module):
     build up over the unroll, and stored states could not be reproduced.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, layers: int = 1) -> None:
-        """Sizes of input D and state N; number of layers."""
+    def __init__(self, input_size: int, hidden_size: int, layers: int = 1, memory: int = 0) -> None:
+        """Sizes of input D and state N; number of layers; ``memory``: see ``remember``, 0: biases as torch has them."""
         super().__init__()
         self.layers = layers
         self.output_size = hidden_size
@@ -32,6 +32,28 @@ class LSTMCore(nn.Module):
             for name, shape in zip(_WEIGHTS, (*shapes, shapes[1][:1], shapes[1][:1]), strict=True):
                 weight = torch.empty(shape).uniform_(-bound, bound)
                 self.register_parameter(f"{name}_l{layer}", nn.Parameter(weight))
+
+        if memory:
+            self.remember(memory)
+
+    @torch.no_grad()
+    def remember(self, steps: int) -> None:
+        """Draw the gates' biases so that cells forget within 1 to ``steps`` rows, each after its own time.
+
+        With torch's own biases half of a cell is gone after every row, and gradients do not reach what was seen twenty
+        rows ago. ``b_f = log(u), b_i = -b_f`` with u uniform in [1, steps - 1] (Tallec & Ollivier 2018, equation 16).
+
+        Raises:
+            ValueError: fewer than 2 steps.
+        """
+        if steps < 2:
+            raise ValueError(f"steps={steps} is out of range; allowed: 2 or above")
+        size = self.output_size
+        for layer in range(self.layers):
+            _, _, b_ih, b_hh = self._weights(layer)
+            forget = torch.empty(size).uniform_(1.0, steps - 1.0).log_()
+            b_ih[: 2 * size] = 0.0
+            b_hh[:size], b_hh[size : 2 * size] = -forget, forget
 
     def initial_state(self, batch: int) -> CoreState:
         """Zeros for ``batch`` episodes' starts, on the module's device."""

@@ -64,6 +64,7 @@ class QNetwork(TorsoNetwork):
         hidden_size, activation: of the mlp torso.
         feature_size: width of the layer after an image trunk; 0: as published, -1: none, the trunk's output as it is.
         core_size: width of an LSTM between torso and head; 0: none.
+        core_memory: steps that it remembers at the start, see ``LSTMCore.remember``; 0: as torch has it.
         last_action, last_reward: show them to the core.
         duel, head_size, atoms, sigma: of the head, see ``QHead``.
     """
@@ -77,6 +78,7 @@ class QNetwork(TorsoNetwork):
         activation: Literal["tanh", "relu"] = "relu",
         feature_size: int = 0,
         core_size: int = 0,
+        core_memory: int = 0,
         last_action: bool = False,
         last_reward: bool = False,
         duel: bool = False,
@@ -93,7 +95,7 @@ class QNetwork(TorsoNetwork):
         self.num_actions = spec.action.num_actions
         self.last_action, self.last_reward = last_action, last_reward
         size = self.torso.output_size + last_action * self.num_actions + last_reward
-        self.core = LSTMCore(size, core_size) if core_size else None
+        self.core = LSTMCore(size, core_size, memory=core_memory) if core_size else None
         self.head = QHead(core_size or size, self.num_actions, duel=duel, hidden=head_size, atoms=atoms, sigma=sigma)
 
     def cast(self, observation: TensorDict) -> TensorDict:

@@ -69,3 +69,32 @@ def test_stays_float32_under_autocast():
         output, state = core(x, core.initial_state(2), first)
     assert output.dtype == state["h"].dtype == torch.float32
     assert torch.equal(output, plain)
+
+
+def test_remembering_cells_keep_what_they_hold_for_as_long_as_drawn():
+    """Without input a cell shrinks by sigmoid(b_f) = u / (1 + u) a row: to 1/e within 1 + u rows, u <= steps - 1."""
+    torch.manual_seed(0)
+    steps, rows = 50, 50
+    core = LSTMCore(3, 400, 2, memory=steps)
+    core.weight_hh_l0.data.zero_()
+    start = core.initial_state(1)
+    start["c"][:, 0] = 1.0
+    _, end = core(torch.zeros(rows, 1, 3), start, torch.zeros(rows, 1, dtype=torch.bool))
+    size = core.output_size
+    for layer in range(2):
+        forget = core.get_parameter(f"bias_hh_l{layer}")[size : 2 * size].detach()
+        assert torch.equal(core.get_parameter(f"bias_hh_l{layer}")[:size].detach(), -forget)
+        assert not core.get_parameter(f"bias_ih_l{layer}")[: 2 * size].any()
+        u = forget.exp()
+        assert u.min() >= 1.0 - 1e-5
+        assert u.max() <= steps - 1.0 + 1e-3
+        assert u.mean() == pytest.approx(steps / 2, rel=0.1)
+    kept = (u := core.bias_hh_l0[size : 2 * size].detach().exp()) / (1 + u)
+    written = end["c"][0, 0] - kept**rows  # by the cell's own bias, a sum of at most 1 / (1 + u) a row
+    assert written.abs().max() < 1.0
+    assert (kept**rows)[u > 40].min() > 0.25, "such cells still hold a quarter after all rows"
+
+
+def test_memory_of_one_step_is_none():
+    with pytest.raises(ValueError, match="steps=1 is out of range"):
+        LSTMCore(3, 4, memory=1)
