@@ -15,7 +15,7 @@ from offbeat.agents.base import Agent
 from offbeat.envs.base import VectorEnv
 from offbeat.replay.stacking import FrameStacker
 from offbeat.scores import Evaluation
-from offbeat.types import ActionSpec, CoreState, EnvStep, Inputs
+from offbeat.types import LEGAL, ActionSpec, CoreState, EnvStep, Inputs
 
 
 class Player:
@@ -104,7 +104,7 @@ def play_episodes(
         if complete:
             break
         playing = scores.playing(step.env_ids)
-        action = idle_actions(env.spec.action, len(step.env_ids))
+        action = idle_actions(env.spec.action, len(step.env_ids), step.observation.get(LEGAL))
         if playing.any():
             action[playing] = player.act(_rows(step, playing))
         env.send(action)
@@ -157,9 +157,14 @@ class _Scores:
         return np.array([r for r, _ in ended], np.float64), np.array([n for _, n in ended], np.int64)
 
 
-def idle_actions(spec: ActionSpec, count: int) -> np.ndarray:
-    """Actions [count, ...] for environments whose rows nobody looks at: 0, or the allowed number nearest to it."""
+def idle_actions(spec: ActionSpec, count: int, legal: np.ndarray | None = None) -> np.ndarray:
+    """Actions [count, ...] for environments whose rows nobody looks at: 0, or the allowed number nearest to it.
+
+    ``legal`` [count, A] bool: the first one that is legal; None: all are.
+    """
     action = spec.array.zeros(count)
+    if legal is not None:
+        action[:] = np.argmax(legal, -1)
     if spec.kind == "continuous" and spec.low:
         bounds = (np.asarray(bound, np.float32) for bound in (spec.low, spec.high))
         low, high = (bound.reshape(spec.shape) if bound.size > 1 else bound for bound in bounds)

@@ -16,6 +16,8 @@ from torch import Tensor
 
 OBSERVATION = "observation"
 """The key of an observation that is one array; dictionary observations keep their own keys."""
+LEGAL = "legal_actions"
+"""The key of the mask [A] bool of actions that may be taken, in environments that have one."""
 
 ArrayDict = dict[str, np.ndarray]
 TensorDict = dict[str, Tensor]

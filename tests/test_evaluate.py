@@ -184,6 +184,8 @@ def test_idle_actions_are_allowed_ones() -> None:
     box = ActionSpec("continuous", shape=(2,), low=(0.5, -1.0), high=(1.0, 1.0))
     assert idle_actions(box, 3).tolist() == [[0.5, 0.0]] * 3
     assert idle_actions(ActionSpec("discrete", 4), 2).tolist() == [0, 0]
+    legal = np.array([[False, False, True, True], [True, False, False, False]])
+    assert idle_actions(ActionSpec("discrete", 4), 2, legal).tolist() == [2, 0]
 
 
 def test_toy_catch_scores_of_the_random_agent() -> None:

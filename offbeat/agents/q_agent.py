@@ -12,8 +12,8 @@ from torch import Tensor
 
 from offbeat.algorithms.priorities import epsilon_ladder
 from offbeat.algorithms.q_learning import mask_illegal
-from offbeat.networks.q_network import LEGAL, QNetwork, QOutput
-from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec, TensorDict
+from offbeat.networks.q_network import QNetwork, QOutput
+from offbeat.types import LEGAL, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec, TensorDict
 
 
 @dataclass(frozen=True)

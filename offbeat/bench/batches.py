@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from offbeat.agents.base import Agent
-from offbeat.networks.q_network import LEGAL
 from offbeat.replay.stacking import packs
-from offbeat.types import ActionSpec, ArraySpec, Batch, EnvSpec, Inputs, ItemSpec, Sequence, Transition, Unroll
+from offbeat.types import LEGAL, ActionSpec, ArraySpec, Batch, EnvSpec, Inputs, ItemSpec, Sequence, Transition, Unroll
 
 
 def items_of(agent: Agent) -> ItemSpec | None:

@@ -23,11 +23,10 @@ from offbeat.agents.make import make_agent
 from offbeat.bench.batches import items_of, make_batch, make_inputs, random_action
 from offbeat.config import RunConfig
 from offbeat.envs.registry import env_spec, make_env
-from offbeat.networks.q_network import LEGAL
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.process import native_threads
-from offbeat.types import EnvSpec, EnvStep, ItemSpec
+from offbeat.types import LEGAL, EnvSpec, EnvStep, ItemSpec
 
 FORWARD_BATCHES = (32, 128, 512)
 """Batches that the acting forward is timed at, beside the preset's own."""

@@ -18,11 +18,9 @@ from offbeat.envs.base import EnvConfig, EnvUnavailable
 from offbeat.envs.rows import check_actions, reject_unused, transform_reward
 from offbeat.envs.seeding import env_generators, pack_generator, unpack_generator
 from offbeat.errors import UserError
-from offbeat.types import OBSERVATION, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep
+from offbeat.types import LEGAL, OBSERVATION, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep
 
 PLAYERS = 2
-LEGAL = "legal_actions"
-"""The key of the mask [A] bool; exactly one action is legal where there is nothing to choose."""
 EXTRA = 'pip install "offbeat[hanabi]"'
 
 

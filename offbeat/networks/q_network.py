@@ -14,10 +14,7 @@ from offbeat.networks.heads import Float32Linear
 from offbeat.networks.lstm import LSTMCore
 from offbeat.networks.noisy import NoisyLinear
 from offbeat.networks.torsos import Torso, TorsoKind, choose_torso
-from offbeat.types import CoreState, EnvSpec, TensorDict
-
-LEGAL = "legal_actions"
-"""Key of an observation [A] that says which actions may be taken. It is a mask, not an input."""
+from offbeat.types import LEGAL, CoreState, EnvSpec, TensorDict
 
 
 class QOutput(NamedTuple):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from offbeat.agents.q_agent import QAgent
-from offbeat.networks.q_network import LEGAL, QOutput
-from offbeat.types import ArraySpec, EnvSpec, Inputs, Sequence, TensorDict, Transition
+from offbeat.networks.q_network import QOutput
+from offbeat.types import LEGAL, ArraySpec, EnvSpec, Inputs, Sequence, TensorDict, Transition
 from tests.agents.unrolls import make_inputs, make_spec
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from offbeat.agents.dqn import Agent, Config, td_loss
-from offbeat.networks.q_network import LEGAL
+from offbeat.types import LEGAL
 from tests.agents.items import Injected, gradients, make_transition, masked_spec, unlike
 from tests.agents.unrolls import make_spec
 

@@ -12,7 +12,7 @@ from offbeat.agents import apex, dqn, r2d2, rainbow
 from offbeat.agents.base import Explores, HasTarget
 from offbeat.agents.q_agent import QAgent, explore
 from offbeat.algorithms.priorities import epsilon_ladder
-from offbeat.networks.q_network import LEGAL
+from offbeat.types import LEGAL
 from tests.agents.items import any_inputs, make_transition, masked_spec, unlike
 from tests.agents.unrolls import BOX, make_spec, row
 

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from offbeat.agents.r2d2 import Agent, Config
 from offbeat.config import from_dict
-from offbeat.networks.q_network import LEGAL
 from offbeat.train import train
-from offbeat.types import Inputs, Sequence
+from offbeat.types import LEGAL, Inputs, Sequence
 from tests.agents.items import Injected, gradients, make_sequence, masked_spec, unlike
 from tests.agents.unrolls import make_spec, row
 

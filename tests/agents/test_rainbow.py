@@ -12,7 +12,7 @@ from torch import Tensor
 
 from offbeat.agents.rainbow import Agent, Config
 from offbeat.networks.noisy import NoisyLinear
-from offbeat.networks.q_network import LEGAL
+from offbeat.types import LEGAL
 from tests.agents.items import Injected, any_inputs, gradients, make_transition, masked_spec, unlike
 from tests.agents.unrolls import make_spec
 

@@ -15,14 +15,13 @@ from offbeat.bench.batches import items_of, make_batch, make_inputs
 from offbeat.config import RunConfig, load_preset
 from offbeat.envs.registry import env_spec, make_env
 from offbeat.networks.flat import flat_size
-from offbeat.networks.q_network import LEGAL
 from offbeat.replay.item_replay import make_item_replay
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.world import plan_layout
 from offbeat.runtime.writer import StoreWriter
-from offbeat.types import EnvSpec, Sequence, Transition, Unroll
+from offbeat.types import LEGAL, EnvSpec, Sequence, Transition, Unroll
 from tests.agents.items import masked_spec
 from tests.runtime.parts import Metrics, StopAfter, item_config, private_params
 

@@ -19,10 +19,9 @@ from offbeat.bench.soak import growth, ring_rows, warm_from
 from offbeat.bench.throughput import EndToEnd, as_table, bench_throughput, end_to_end, limit, second_half, summarise
 from offbeat.config import apply_overrides, load_preset, validate
 from offbeat.envs.registry import env_spec
-from offbeat.networks.q_network import LEGAL
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.world import plan_layout
-from offbeat.types import ActionSpec, ArraySpec, EnvSpec, EnvStep, ItemSpec
+from offbeat.types import LEGAL, ActionSpec, ArraySpec, EnvSpec, EnvStep, ItemSpec
 from tests.runtime.parts import ITEM_AGENTS, item_config
 
 

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from offbeat.agents import apex
+from offbeat.agents.make import make_agent
 from offbeat.cli import is_user_error
 from offbeat.envs import atari
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
-from offbeat.envs.hanabi import GAMES, LEGAL, find_game
+from offbeat.envs.hanabi import GAMES, find_game
 from offbeat.envs.registry import env_spec, list_envs, make_env
+from offbeat.episodes import play_episodes
 from offbeat.errors import UserError
-from offbeat.types import OBSERVATION, EnvStep
+from offbeat.types import LEGAL, OBSERVATION, EnvStep
 from tests.envs.playing import assert_same
 
 needs_openspiel = pytest.mark.skipif(
@@ -339,3 +342,12 @@ def test_a_missing_openspiel_is_named_with_its_command(monkeypatch: pytest.Monke
         with pytest.raises(EnvUnavailable, match=message) as error:
             ask(EnvConfig(id="hanabi/full"))
         assert is_user_error(error.value) and "\n" not in str(error.value)
+
+
+@needs_openspiel
+def test_whole_games_are_scored_though_some_players_have_played_theirs() -> None:
+    """Those go on with any legal move, or the game of who still plays would stop."""
+    agent = make_agent("apex", apex.Config(hidden_size=(8,), head_size=0), env_spec(EnvConfig(id="hanabi/very-small")))
+    result = play_episodes(make("very-small", 4), agent, episodes=6, greedy=True)
+    assert result.complete
+    assert len(result.returns) == 6

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from offbeat.algorithms.q_learning import dueling
 from offbeat.networks.flat import flatten_parameters
 from offbeat.networks.noisy import NoisyLinear, set_noise
-from offbeat.networks.q_network import LEGAL, QNetwork
-from offbeat.types import ArraySpec, EnvSpec, Inputs
+from offbeat.networks.q_network import QNetwork
+from offbeat.types import LEGAL, ArraySpec, EnvSpec, Inputs
 from tests.agents.unrolls import BOX, make_inputs, make_spec
 
 RECURRENT = {"core_size": 8, "last_action": True, "last_reward": True, "duel": True, "head_size": 6}
