@@ -221,7 +221,7 @@ def test_report_is_plain_data_and_a_table():
 
 
 def test_table_tells_padding_rate_control_and_drift():
-    config = load_preset("r2d2-tmaze")
+    config = apply_overrides(load_preset("r2d2-tmaze"), [("replay.samples_per_insert", "4")])
     run = EndToEnd(400.0, 4.02, 1.5, 0.005, 4.0, 2**28, 90.0, 0.1, real_share=0.75, second_half=1.01)
     report = json.loads(json.dumps(summarise(config, [Parts(0.001, {8: 0.001}, {768: 0.002})], [run], 2, 1)))
     assert report["limit"] == [pytest.approx(2 / 0.01004)] and report["samples_per_insert"] == 4
@@ -239,7 +239,7 @@ def test_table_tells_padding_rate_control_and_drift():
     [
         ("impala-catch", [], 1.0, 160),
         ("apex-catch", [("replay.samples_per_insert", "2"), ("learner.batch_size", "32")], 2.0, 32),
-        ("r2d2-tmaze", [("replay.samplers.0.min_rows", "2000")], 4.0, 32 * 24),
+        ("r2d2-tmaze", [("replay.samplers.0.min_rows", "2000")], 8.0, 16 * 24),
     ],
 )
 def test_throughput_of_a_real_run(preset, options, rows, batch, tmp_path, monkeypatch):

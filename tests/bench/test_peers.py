@@ -308,7 +308,8 @@ def test_each_task_has_the_peers_network_and_a_row_in_float32(task):
     game_of(task, config.env.id)
     assert has_network(config, TASKS[task])
     assert has_network(preset, TASKS[task]) == (task != "atari-deep")  # elsewhere the preset is measured as it is
-    assert not has_network(apply_overrides(config, [("agent.core", "lstm")]), TASKS[task])
+    other = ("agent.dueling", True) if task == "atari-dqn" else ("agent.core", "lstm")
+    assert not has_network(apply_overrides(config, [other]), TASKS[task])
     fast = apply_overrides(config, [("learner.precision", "bf16")])
     assert [run.learner.precision for run in variants(fast)] == ["bf16", "fp32"]
     assert len(variants(variants(fast)[1])) == 1

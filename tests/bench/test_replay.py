@@ -225,7 +225,11 @@ def test_table_shows_medians_ranges_and_ratios():
             "output": [],
         }
 
-    report = {"transitions": 10_000, "rows": [line("offbeat", [0.003, 0.001, 0.002]), line("broken", [], "it hangs")]}
+    report = {
+        "transitions": 10_000,
+        "threads": 2,
+        "rows": [line("offbeat", [0.003, 0.001, 0.002]), line("broken", [], "it hangs")],
+    }
     console = Console(width=80)
     with console.capture() as captured:
         console.print(as_table(report))
