@@ -6,6 +6,7 @@ is handed out is [n, 4, H, W] in either case.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -125,8 +126,9 @@ def gather_stacks(
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Threads for ``gather_stacks``; they start when they are needed."""
-    return ThreadPoolExecutor(thread_name_prefix="gather")
+    """Threads for ``gather_stacks``; they start when they are needed, and leave signals to the others."""
+    held = (signal.SIG_BLOCK, signal.valid_signals())
+    return ThreadPoolExecutor(thread_name_prefix="gather", initializer=signal.pthread_sigmask, initargs=held)
 
 
 def packs(spec: ArraySpec, frame_stack: int) -> bool:
