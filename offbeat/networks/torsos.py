@@ -190,9 +190,9 @@ def _conv_relu(layer: nn.Conv2d, x: Tensor) -> Tensor:
     if isinstance(layer, ImageConv):
         x, weight = layer.cast(x), layer.scaled_weight()
     assert layer.bias is not None
-    half = torch.bfloat16
+    bf16 = torch.bfloat16
     joined: Tensor = _ConvRelu.apply(
-        x.to(half), weight.to(half), layer.bias.to(half), list(layer.stride), list(layer.padding)
+        x.to(bf16), weight.to(bf16), layer.bias.to(bf16), list(layer.stride), list(layer.padding)
     )
     return joined
 

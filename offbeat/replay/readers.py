@@ -7,6 +7,7 @@ here, once: index t of every field is the same row.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 
 from offbeat.replay import kernels
 from offbeat.replay.n_step import take_steps
-from offbeat.replay.stacking import gather_stacks, packs, stack_rows, unpack
+from offbeat.replay.stacking import packs, stack_rows, unpack
+from offbeat.replay.threads import share_out
 from offbeat.types import ArrayDict, CoreState, Inputs, Sequence, Transition, Unroll
 
 if TYPE_CHECKING:
@@ -183,7 +185,8 @@ def _observation(store: StreamStore, key: str, rows: Rows) -> np.ndarray:
         words = kernels.empty_words(*rows.row.shape, spec.shape[1] * spec.shape[2])
         flat = ring.reshape(len(ring), -1)
         stream, row, age = (np.ascontiguousarray(values, np.int64) for values in (rows.stream, rows.row, rows.age))
-        gather_stacks(flat, layout.ring, stream, row, age, zero, words)
+        gather = partial(kernels.gather_stacks, flat, layout.ring, stream, row, age, zero, words)
+        share_out(gather, len(stream), torch.get_num_threads() if words.nbytes >= kernels.LARGE else 1)
         return unpack(words, spec.shape)
     source, padding = stack_rows(rows.row, rows.age, layout.frame_stack)  # [T, B, F]
     frames = store.take(f"observation/{key}", store.locate(rows.stream[:, None], source))  # [T, B, F, C, ...]

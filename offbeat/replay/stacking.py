@@ -6,15 +6,10 @@ is handed out is [n, 4, H, W] in either case.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import torch
 
 from offbeat.replay import kernels
 from offbeat.replay.layout import StreamLayout
@@ -99,36 +94,6 @@ def stack_rows(row: np.ndarray, age: np.ndarray, frame_stack: int) -> tuple[np.n
     back = np.arange(frame_stack - 1, -1, -1)
     age = age[..., None]
     return row[..., None] - np.minimum(back, age), back > age
-
-
-def gather_stacks(
-    frames: np.ndarray,
-    ring: int,
-    stream: np.ndarray,
-    row: np.ndarray,
-    age: np.ndarray,
-    black: bool,
-    out: np.ndarray,
-    threads: int = 0,
-) -> None:
-    """``kernels.gather_stacks`` of all items; large ones by several threads. 0: as many as torch may use here."""
-    count = len(stream)
-    parts = min(threads or torch.get_num_threads(), count) if out.nbytes >= kernels.LARGE else 1
-    ends = [count * (part + 1) // parts for part in range(parts)]
-    others = [
-        _threads().submit(kernels.gather_stacks, frames, ring, stream, row, age, black, out, begin, end)
-        for begin, end in pairwise(ends)
-    ]
-    kernels.gather_stacks(frames, ring, stream, row, age, black, out, 0, ends[0])
-    for other in others:
-        other.result()
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    """Threads for ``gather_stacks``; they start when they are needed, and leave signals to the others."""
-    held = (signal.SIG_BLOCK, signal.valid_signals())
-    return ThreadPoolExecutor(thread_name_prefix="gather", initializer=signal.pthread_sigmask, initargs=held)
 
 
 def packs(spec: ArraySpec, frame_stack: int) -> bool:

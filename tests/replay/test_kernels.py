@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from offbeat.replay import kernels
-from offbeat.replay.stacking import gather_stacks, stack_rows
+from offbeat.replay.stacking import stack_rows
+from offbeat.replay.threads import share_out
 
 
 def planes(words: np.ndarray) -> np.ndarray:
@@ -34,7 +37,8 @@ def gathered(pixels: int, streams: int, steps: int, black: bool, threads: int = 
     row, age = rng.integers(-20, 90, (steps, 7)), rng.integers(0, 6, (steps, 7))
     words = kernels.empty_words(steps, 7, pixels)
     assert words.ctypes.data % kernels.LINE == 0
-    gather_stacks(frames, ring, stream, row, age, black, words, threads)
+    gather = partial(kernels.gather_stacks, frames, ring, stream, row, age, black, words)
+    share_out(gather, len(stream), threads)
     source, padding = stack_rows(row, age, 4)
     want = frames[stream[:, None] * ring + source % ring]  # [T, B, 4, P]
     if black:
@@ -60,5 +64,6 @@ def test_gather_stacks_past_the_caches(pixels: int, threads: int) -> None:
 
 def test_gather_no_stacks() -> None:
     words, none = kernels.empty_words(2, 0, 16), np.empty((2, 0), np.int64)
-    gather_stacks(np.zeros((9, 16), np.uint8), 9, none[0], none, none, True, words)
+    gather = partial(kernels.gather_stacks, np.zeros((9, 16), np.uint8), 9, none[0], none, none, True, words)
+    share_out(gather, 0, 2)
     assert words.shape == (2, 0, 16)
