@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from offbeat.algorithms import actor_critic
 from offbeat.algorithms.vtrace import VTrace, vtrace
 from offbeat.networks.base import TorsoNetwork
 from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead
+from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.lstm import LSTMCore
 from offbeat.networks.torsos import Torso, choose_torso
 from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, TensorDict, Unroll
@@ -126,9 +127,9 @@ class Network(TorsoNetwork):
             self.policy = GaussianHead(size, action, config.policy_init_scale)
         self.value = ValueHead(size)
         if config.init == "orthogonal":
-            _make_orthogonal(self.torso, math.sqrt(2.0))
-            _make_orthogonal(self.policy, config.policy_init_scale)
-            _make_orthogonal(self.value, 1.0)
+            make_orthogonal(self.torso, math.sqrt(2.0))
+            make_orthogonal(self.policy, config.policy_init_scale)
+            make_orthogonal(self.value, 1.0)
 
     def forward(
         self,
@@ -280,15 +281,6 @@ class Agent:
         if self.discrete:
             return actor_critic.categorical_log_prob(batch.extras["behaviour_logits"], batch.action)
         return batch.extras["behaviour_log_prob"]
-
-
-def _make_orthogonal(part: nn.Module, gain: float) -> None:
-    """Give every convolution and linear layer of ``part`` orthogonal weights and zero biases."""
-    for layer in part.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.orthogonal_(layer.weight, gain)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
 
 
 def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -30,6 +30,11 @@ class QConfig:
     feature_size: int = 0
     """Width of the layer after an image trunk; 0: as published (nature 512, shallow 256, minatar 128); -1: none.
     Unit: neurons."""
+    centered_filters: bool = False
+    """Take their means off the filters of the first convolution: it then sees contrast, not brightness, and an even
+    background silences no filter (after Huang et al. 2017, "Centered Weight Normalization")."""
+    init: Literal["torch", "orthogonal"] = "torch"
+    """Initial weights: torch's own, or orthogonal with gain sqrt(2) in the torso, 1 in the head, and zero biases."""
     dueling: bool = True
     """Values and advantages apart (Wang et al. 2016)."""
     head_size: int = 0
@@ -96,6 +101,8 @@ class QAgent:
             hidden_size=config.hidden_size,
             activation=config.activation,
             feature_size=config.feature_size,
+            centered=config.centered_filters,
+            orthogonal=config.init == "orthogonal",
             duel=config.dueling,
             head_size=config.head_size,
             **own,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 from offbeat.algorithms.q_learning import dueling
 from offbeat.networks.base import TorsoNetwork
 from offbeat.networks.heads import Float32Linear
+from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.lstm import LSTMCore
 from offbeat.networks.noisy import NoisyLinear
 from offbeat.networks.torsos import Torso, TorsoKind, choose_torso
@@ -60,6 +62,8 @@ class QNetwork(TorsoNetwork):
         torso: which one; ``auto`` chooses.
         hidden_size, activation: of the mlp torso.
         feature_size: width of the layer after an image trunk; 0: as published, -1: none, the trunk's output as it is.
+        centered: filters of the first convolution without their means, see ``ImageConv``.
+        orthogonal: initial weights of torso and head orthogonal, with gains sqrt(2) and 1; False: torch's own.
         core_size: width of an LSTM between torso and head; 0: none.
         core_memory: steps that it remembers at the start, see ``LSTMCore.remember``; 0: as torch has it.
         last_action, last_reward: show them to the core.
@@ -74,6 +78,8 @@ class QNetwork(TorsoNetwork):
         hidden_size: tuple[int, ...] = (64, 64),
         activation: Literal["tanh", "relu"] = "relu",
         feature_size: int = 0,
+        centered: bool = False,
+        orthogonal: bool = False,
         core_size: int = 0,
         core_memory: int = 0,
         last_action: bool = False,
@@ -88,12 +94,15 @@ class QNetwork(TorsoNetwork):
             raise ValueError(f"value-based agents need discrete actions, but those of {spec.id} are {spec.action.kind}")
         observation = {key: item for key, item in spec.network_observation.items() if key != LEGAL}
         kind = choose_torso(observation) if torso == "auto" else torso
-        self.torso = Torso(observation, kind, hidden_size, activation, feature_size)
+        self.torso = Torso(observation, kind, hidden_size, activation, feature_size, centered)
         self.num_actions = spec.action.num_actions
         self.last_action, self.last_reward = last_action, last_reward
         size = self.torso.output_size + last_action * self.num_actions + last_reward
         self.core = LSTMCore(size, core_size, memory=core_memory) if core_size else None
         self.head = QHead(core_size or size, self.num_actions, duel=duel, hidden=head_size, atoms=atoms, sigma=sigma)
+        if orthogonal:
+            make_orthogonal(self.torso, math.sqrt(2.0))
+            make_orthogonal(self.head, 1.0)
 
     def cast(self, observation: TensorDict) -> TensorDict:
         """The same observations with images cast as the torso reads them: once for all networks that read them."""

@@ -46,10 +46,12 @@ class Torso(nn.Module):
         hidden_size: tuple[int, ...] = (64, 64),
         activation: Literal["tanh", "relu"] = "tanh",
         feature_size: int = 0,
+        centered: bool = False,
     ) -> None:
-        """Build for these specs. ``hidden_size``, ``activation``: of ``mlp``; ``feature_size``: after image trunks.
+        """Build for these specs. ``hidden_size``, ``activation``: of ``mlp``; the rest: of image trunks.
 
-        A ``feature_size`` of 0 is as published; -1: no such layer, features are the trunks' outputs.
+        A ``feature_size`` of 0 is as published; -1: no such layer, features are the trunks' outputs. ``centered``: see
+        ``ImageConv``.
         """
         super().__init__()
         self.specs = dict(observation)
@@ -60,6 +62,9 @@ class Torso(nn.Module):
             raise ValueError(f"torso={kind!r} needs an image [C, H, W] among the observations, got {shapes}; use 'mlp'")
         size = sum(_vector_size(self.specs[key]) for key in self.vector_keys)
         self.trunks = nn.ModuleList([_trunk(kind, self.specs[key], key) for key in self.image_keys])
+        for module in self.trunks.modules():
+            if isinstance(module, ImageConv):
+                module.centered = centered
         self.image_layer: nn.Linear | None = None
         if self.image_keys:
             flat = sum(
@@ -119,12 +124,17 @@ class ImageConv(nn.Conv2d):
 
     The scale is applied to the weights, which gives the same result without a pass over the images; in bfloat16 it is
     also more exact, because 0 ... 255 are exact there and their fractions are not.
+
+    ``centered``: each filter's mean is taken off it, so that it sees contrast and not brightness (Huang et al. 2017,
+    "Centered Weight Normalization"). A plain filter answers an even background with that brightness times its sum,
+    which is more than small things on it add; where the sum is negative the ReLU behind it is silent for good.
     """
 
     def __init__(self, channels: int, width: int, kernel: int, stride: int, padding: int, scale: float) -> None:
         """``channels`` in, ``width`` out; ``scale``: factor that brings the stored image to [0, 1]."""
         super().__init__(channels, width, kernel, stride, padding)
         self.scale = scale
+        self.centered = False
         self.channels_last = False
 
     def forward(self, image: Tensor) -> Tensor:
@@ -133,7 +143,8 @@ class ImageConv(nn.Conv2d):
 
     def scaled_weight(self) -> Tensor:
         """The weights for images as they are stored."""
-        return self.weight if self.scale == 1.0 else self.weight * self.scale
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True) if self.centered else self.weight
+        return weight if self.scale == 1.0 else weight * self.scale
 
     def cast(self, image: Tensor) -> Tensor:
         """image [B, C, H, W] in the layout and dtype in which ``forward`` reads it; itself where it is so already."""

@@ -71,6 +71,41 @@ def test_channels_last_changes_layout_only(kind):
     assert all(weight.is_contiguous() for weight in torso.parameters())
 
 
+@pytest.mark.parametrize("kind", ["nature", "shallow", "resnet"])
+def test_centered_filters_see_contrast_only(kind):
+    torch.manual_seed(0)
+    torso = Torso({"image": ATARI}, kind, centered=True)
+    image = torch.randint(100, (1, 2, *ATARI.shape), dtype=torch.uint8)
+    first = torso.trunks[0][0]
+    inner = (..., slice(1, -1), slice(1, -1))  # away from the padding of resnet
+    plain, brighter = first(image[0])[inner], first(image[0] + 100)[inner]
+    torch.testing.assert_close(brighter, plain, rtol=1e-4, atol=1e-4)
+    filters = first.weight.detach() - first.weight.detach().mean((1, 2, 3), keepdim=True)
+    by_hand = torch.nn.functional.conv2d(image[0] / 255, filters, first.bias, first.stride, first.padding)
+    torch.testing.assert_close(first(image[0]), by_hand, rtol=1e-4, atol=1e-4)
+    torso({"image": image}).sum().backward()
+    mean = first.weight.grad.mean((1, 2, 3)).abs()
+    assert first.weight.grad.any()
+    assert (mean < 1e-5 * first.weight.grad.abs().amax((1, 2, 3)).clamp(1)).all()  # brightness is never learnt either
+
+
+def test_centered_filters_are_not_silenced_by_a_background():
+    """Small things on an even field, as in Pong: some plain filters never answer, centered ones do."""
+    torch.manual_seed(1)
+    image = torch.full((1, 64, *ATARI.shape), 87, dtype=torch.uint8)
+    for i in range(64):
+        row, column = torch.randint(0, ATARI.shape[1] - 4, (2,)).tolist()
+        image[0, i, :, row : row + 4, column : column + 2] = 236
+
+    def silent(centered: bool) -> int:
+        layers = Torso({"image": ATARI}, "shallow", centered=centered).trunks[0]
+        torch.nn.init.zeros_(layers[0].bias)
+        return int((layers[1](layers[0](image[0])).amax((0, 2, 3)) == 0).sum())
+
+    assert silent(centered=False) >= 3
+    assert silent(centered=True) == 0
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(("kind", "spec"), [("nature", ATARI), ("shallow", ATARI), ("minatar", GRID)])
 def test_joined_relus_change_nothing(kind, spec, channels_last, monkeypatch):
