@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 .DEFAULT_GOAL := help
 
-PRESET ?= impala-breakout
+PRESET ?= apex-small
 TRAIN_ARGS ?=
 TRAIN_EXTRAS ?= atari
 BENCH ?= throughput

@@ -215,7 +215,7 @@ def check_device(name: str, device: str) -> None:
 def check_environments(config: RunConfig, factory: Callable[..., object] | None = None) -> None:
     """Refuse environments that do not exist, are not installed, or differ between training and evaluation."""
     from offbeat.envs.base import EnvUnavailable
-    from offbeat.envs.registry import env_spec
+    from offbeat.envs.registry import env_spec, num_players
 
     try:
         spec, seen = env_spec(config.env, factory), env_spec(config.eval_env, factory)
@@ -228,6 +228,19 @@ def check_environments(config: RunConfig, factory: Callable[..., object] | None 
             f"eval_env {config.eval_env.id!r} has other observations or actions than env {config.env.id!r}; "
             f"set the same frame_stack and full_action_space, or an environment of the same kind"
         )
+    if factory is not None:
+        return
+    for name, env, count in (
+        ("actor.envs_per_worker", config.env, config.actor.envs_per_worker),
+        ("evaluation.envs", config.eval_env, config.evaluation.envs),
+        ("evaluation.episodes", config.eval_env, config.evaluation.episodes),
+    ):
+        players = num_players(env)
+        if count % players:
+            raise UserError(
+                f"{name}={count}: {env.id} has {players} players, and each is an environment; "
+                f"use a multiple of {players}"
+            )
 
 
 def check_run_folder(path: Path) -> None:

@@ -19,7 +19,7 @@ from offbeat.algorithms.vtrace import VTrace, vtrace
 from offbeat.networks.base import TorsoNetwork
 from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead
 from offbeat.networks.initial import make_orthogonal
-from offbeat.networks.lstm import LSTMCore
+from offbeat.networks.lstm import LSTMCore, check_memory
 from offbeat.networks.torsos import Torso, choose_torso
 from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, TensorDict, Unroll
 
@@ -38,6 +38,9 @@ class Config:
     feature_size: int = 0
     """Width of the layer after an image trunk; 0: as published (nature 512, shallow and resnet 256,
     minatar 128). Unit: neurons."""
+    centered_filters: bool = False
+    """Take their means off the filters of the first convolution: it then sees contrast, not brightness, and an even
+    background silences no filter (after Huang et al. 2017, "Centered Weight Normalization")."""
     core: Literal["none", "lstm"] = "none"
     """Recurrent core between features and heads."""
     core_size: int = 256
@@ -86,8 +89,7 @@ class Config:
         for name in ("baseline_cost", "entropy_cost", "policy_init_scale", "feature_size"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 0 or above")
-        if self.core_memory < 0 or self.core_memory == 1:
-            raise ValueError(f"core_memory={self.core_memory} is out of range; allowed: 0, or 2 and above")
+        check_memory(self.core_memory)
         if self.c_bar > self.rho_bar:
             raise ValueError(f"c_bar={self.c_bar} is above rho_bar={self.rho_bar}; V-trace needs c_bar <= rho_bar")
         if any(width <= 0 for width in self.hidden_size):
@@ -110,7 +112,9 @@ class Network(TorsoNetwork):
         super().__init__()
         observation, action = spec.network_observation, spec.action
         kind = choose_torso(observation) if config.torso == "auto" else config.torso
-        self.torso = Torso(observation, kind, config.hidden_size, config.activation, config.feature_size)
+        self.torso = Torso(
+            observation, kind, config.hidden_size, config.activation, config.feature_size, config.centered_filters
+        )
         self.num_actions = action.num_actions
         self.last_action, self.last_reward = config.last_action, config.last_reward
         size = self.torso.output_size + int(config.last_reward)

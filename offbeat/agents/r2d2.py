@@ -17,6 +17,7 @@ from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
 from offbeat.algorithms.priorities import max_mean
 from offbeat.algorithms.q_learning import double_q, mask_illegal
 from offbeat.algorithms.returns import n_step_target, rescale, unrescale
+from offbeat.networks.lstm import check_memory
 from offbeat.types import CoreState, EnvSpec, Inputs, ItemSpec, LossOutput, Sequence
 
 
@@ -69,8 +70,7 @@ class Config(QConfig):
         super().__post_init__()
         if self.core_size < 1:
             raise ValueError(f"core_size={self.core_size} is out of range; allowed: 1 or above")
-        if self.core_memory < 0 or self.core_memory == 1:
-            raise ValueError(f"core_memory={self.core_memory} is out of range; allowed: 0, or 2 and above")
+        check_memory(self.core_memory)
         _ = self.items  # checks its own
 
     @property

@@ -78,6 +78,11 @@ def make_env(
     return gym_envs.GymnasiumVector(config, num_envs, make, used)
 
 
+def num_players(config: EnvConfig) -> int:
+    """How many environments make one game: their number must be a multiple of it."""
+    return hanabi.PLAYERS if _resolve(config.id)[0] == "hanabi" else 1
+
+
 def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
     """The spec of what ``make_env`` would give, without a batch or a step (where need be, from one environment)."""
     check_config(config)

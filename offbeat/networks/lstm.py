@@ -11,6 +11,12 @@ from offbeat.types import CoreState
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
+def check_memory(core_memory: int) -> None:
+    """Raise ValueError if the option ``core_memory`` is neither 0 nor something that ``LSTMCore.remember`` takes."""
+    if core_memory < 0 or core_memory == 1:
+        raise ValueError(f"core_memory={core_memory} is out of range; allowed: 0, or 2 and above")
+
+
 class LSTMCore(nn.Module):
     """One or more LSTM layers; the state is zeroed before every row that starts an episode.
 

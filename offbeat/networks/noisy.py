@@ -11,16 +11,17 @@ class NoisyLinear(nn.Module):
     """A linear layer with factorised Gaussian noise (Fortunato et al. 2018, eq. 10 and 11), drawn anew in each forward.
 
     ``y = (w + s * f(e_out) f(e_in)^T) x + b + t * f(e_out)`` with ``f(e) = sign(e) sqrt(|e|)``; one draw serves the
-    whole batch. Computes in float32 also under autocast.
+    whole batch. Noise is added in float32; ``exact`` layers compute in float32 also under autocast.
 
     Attributes:
         generator: of the noise; None: torch's global one.
         quiet: leave the noise out (greedy acting).
     """
 
-    def __init__(self, input_size: int, output_size: int, sigma: float = 0.5) -> None:
+    def __init__(self, input_size: int, output_size: int, sigma: float = 0.5, *, exact: bool = True) -> None:
         """``sigma``: initial noise, in units of ``1 / sqrt(input_size)`` (Rainbow: 0.5)."""
         super().__init__()
+        self.exact = exact
         bound = input_size**-0.5
         self.weight = nn.Parameter(torch.empty(output_size, input_size).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(output_size).uniform_(-bound, bound))
@@ -30,15 +31,17 @@ class NoisyLinear(nn.Module):
         self.quiet = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., D] of any float dtype -> [..., D'] float32."""
+        """[..., D] of any float dtype -> [..., D'] float32, or autocast's dtype where the layer is not ``exact``."""
+        weight, bias = self.weight, self.bias
+        if not self.quiet:
+            # One product with the whole batch and not two: the noise costs a pass over the weights, forth and back.
+            inner, outer = self._noise(weight.shape[1]), self._noise(weight.shape[0])
+            weight = torch.addcmul(weight, self.weight_sigma, torch.outer(outer, inner))
+            bias = torch.addcmul(bias, self.bias_sigma, outer)
+        if not self.exact:
+            return functional.linear(x, weight, bias)
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
-            if self.quiet:
-                return functional.linear(x, self.weight, self.bias)
-            inner, outer = self._noise(self.weight.shape[1]), self._noise(self.weight.shape[0])
-            # The noise has rank one, so it costs two products with vectors instead of a second weight matrix.
-            noisy = functional.linear(x * inner, self.weight_sigma) * outer
-            return functional.linear(x, self.weight, self.bias) + noisy + self.bias_sigma * outer
+            return functional.linear(x.float(), weight, bias)
 
     def _noise(self, size: int) -> Tensor:
         drawn = torch.randn(size, device=self.weight.device, generator=self.generator)

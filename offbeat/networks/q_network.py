@@ -145,7 +145,7 @@ class QNetwork(TorsoNetwork):
 def _stream(size: int, hidden: int, outputs: int, sigma: float) -> nn.Sequential:
     """One stream of a head. The output layer computes in float32: differences between actions are small."""
     if sigma > 0:
-        layers: list[nn.Module] = [NoisyLinear(size, hidden, sigma), nn.ReLU()] if hidden else []
+        layers: list[nn.Module] = [NoisyLinear(size, hidden, sigma, exact=False), nn.ReLU()] if hidden else []
         return nn.Sequential(*layers, NoisyLinear(hidden or size, outputs, sigma))
     layers = [nn.Linear(size, hidden), nn.ReLU()] if hidden else []
     return nn.Sequential(*layers, Float32Linear(hidden or size, outputs))

@@ -12,6 +12,7 @@ import pytest
 from offbeat.agents import apex
 from offbeat.agents.make import make_agent
 from offbeat.cli import is_user_error
+from offbeat.config import from_dict
 from offbeat.envs import atari
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.hanabi import GAMES, find_game
@@ -19,6 +20,7 @@ from offbeat.envs.registry import env_spec, list_envs, make_env
 from offbeat.episodes import play_episodes
 from offbeat.errors import UserError
 from offbeat.types import LEGAL, OBSERVATION, EnvStep
+from offbeat.validation import validate
 from tests.envs.playing import assert_same
 
 needs_openspiel = pytest.mark.skipif(
@@ -351,3 +353,14 @@ def test_whole_games_are_scored_though_some_players_have_played_theirs() -> None
     result = play_episodes(make("very-small", 4), agent, episodes=6, greedy=True)
     assert result.complete
     assert len(result.returns) == 6
+
+
+@needs_openspiel
+@pytest.mark.parametrize("name", ["actor.envs_per_worker", "evaluation.envs", "evaluation.episodes"])
+def test_half_a_game_is_refused_before_anything_starts(name: str) -> None:
+    whole = {"actor": {"envs_per_worker": 4}, "evaluation": {"envs": 4, "episodes": 4}}
+    validate(from_dict({"env": {"id": "hanabi/small"}, "agent": {"name": "random"}, **whole}))
+    section, option = name.split(".")
+    odd = whole | {section: whole[section] | {option: 5}}
+    with pytest.raises(UserError, match=rf"{name}=5: hanabi/small has 2 players, .*; use a multiple of 2"):
+        validate(from_dict({"env": {"id": "hanabi/small"}, "agent": {"name": "random"}, **odd}))

@@ -96,6 +96,19 @@ def test_computes_in_float32_under_autocast() -> None:
         assert torch.equal(made(x), exact)
 
 
+def test_hidden_layers_follow_autocast_with_noise_drawn_in_float32() -> None:
+    made = layer()
+    made.exact = False
+    x = torch.randn(4, 5)
+    set_noise(made, seeded())
+    exact = made(x)
+    set_noise(made, seeded())
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = made(x)
+    assert (exact.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.02, atol=0.02)
+
+
 def test_set_noise_reaches_every_noisy_layer_and_no_other() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(NoisyLinear(2, 2), nn.ReLU()), NoisyLinear(2, 1))
     generator = seeded()
