@@ -358,9 +358,12 @@ def test_whole_games_are_scored_though_some_players_have_played_theirs() -> None
 @needs_openspiel
 @pytest.mark.parametrize("name", ["actor.envs_per_worker", "evaluation.envs", "evaluation.episodes"])
 def test_half_a_game_is_refused_before_anything_starts(name: str) -> None:
-    whole = {"actor": {"envs_per_worker": 4}, "evaluation": {"envs": 4, "episodes": 4}}
-    validate(from_dict({"env": {"id": "hanabi/small"}, "agent": {"name": "random"}, **whole}))
+    whole: dict[str, Any] = {
+        "env": {"id": "hanabi/small"}, "agent": {"name": "random"}, "learner": {"batch_size": 4},
+        "actor": {"envs_per_worker": 4}, "evaluation": {"envs": 4, "episodes": 4},
+    }  # fmt: skip
+    validate(from_dict(whole))
     section, option = name.split(".")
     odd = whole | {section: whole[section] | {option: 5}}
     with pytest.raises(UserError, match=rf"{name}=5: hanabi/small has 2 players, .*; use a multiple of 2"):
-        validate(from_dict({"env": {"id": "hanabi/small"}, "agent": {"name": "random"}, **odd}))
+        validate(from_dict(odd))
