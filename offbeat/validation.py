@@ -233,7 +233,6 @@ def check_environments(config: RunConfig, factory: Callable[..., object] | None 
     for name, env, count in (
         ("actor.envs_per_worker", config.env, config.actor.envs_per_worker),
         ("evaluation.envs", config.eval_env, config.evaluation.envs),
-        ("evaluation.episodes", config.eval_env, config.evaluation.episodes),
     ):
         players = num_players(env)
         if count % players:

@@ -356,11 +356,11 @@ def test_whole_games_are_scored_though_some_players_have_played_theirs() -> None
 
 
 @needs_openspiel
-@pytest.mark.parametrize("name", ["actor.envs_per_worker", "evaluation.envs", "evaluation.episodes"])
+@pytest.mark.parametrize("name", ["actor.envs_per_worker", "evaluation.envs"])
 def test_half_a_game_is_refused_before_anything_starts(name: str) -> None:
     whole: dict[str, Any] = {
         "env": {"id": "hanabi/small"}, "agent": {"name": "random"}, "learner": {"batch_size": 4},
-        "actor": {"envs_per_worker": 4}, "evaluation": {"envs": 4, "episodes": 4},
+        "actor": {"envs_per_worker": 4}, "evaluation": {"envs": 4, "episodes": 20},
     }  # fmt: skip
     validate(from_dict(whole))
     section, option = name.split(".")
