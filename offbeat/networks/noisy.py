@@ -32,7 +32,8 @@ class NoisyLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] of any float dtype -> [..., D'] float32, or autocast's dtype where the layer is not ``exact``."""
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if not self.quiet:
             # One product with the whole batch and not two: the noise costs a pass over the weights, forth and back.
             inner, outer = self._noise(weight.shape[1]), self._noise(weight.shape[0])
