@@ -34,7 +34,8 @@ class QConfig:
     """Take their means off the filters of the first convolution: it then sees contrast, not brightness, and an even
     background silences no filter (after Huang et al. 2017, "Centered Weight Normalization")."""
     init: Literal["torch", "orthogonal"] = "torch"
-    """Initial weights: torch's own, or orthogonal with gain sqrt(2) in the torso, 1 in the head, and zero biases."""
+    """Initial weights: torch's own, or orthogonal with gain sqrt(2) in the torso, 1 in the head, and zero biases.
+    Noisy layers and the LSTM keep their own."""
     dueling: bool = True
     """Values and advantages apart (Wang et al. 2016)."""
     head_size: int = 0
