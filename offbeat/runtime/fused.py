@@ -2,50 +2,121 @@
 
 The equations are those of ``torch.optim``, which takes five to ten passes; each pass over a few million floats costs as
 much as the arithmetic of a hundred training rows.
+
+Gradients are float32, or bfloat16 as the uint16 of their bits. Weights that layers keep in bfloat16 (``rounded``, bits
+as well) are written in the same pass; nothing is where the vector is empty.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from offbeat.replay.kernels import compiled
+import numba
+import numpy as np
+from numba.core.cgutils import ir
+from numba.extending import intrinsic
+
+from offbeat.replay.kernels import compiled, compiled_sum
+
+NOTHING_ROUNDED = np.zeros(0, np.uint16)
+"""For weights that no layer keeps in bfloat16."""
+
+
+def _make_exact(typing: Any, value: Any) -> Any:
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if value == numba.types.float32:
+            return values[0]
+        word = ir.IntType(32)
+        bits = builder.shl(builder.zext(values[0], word), ir.Constant(word, 16))
+        return builder.bitcast(bits, ir.FloatType())
+
+    return numba.types.float32(value), generate
+
+
+def _make_bits(typing: Any, value: Any) -> Any:
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.bitcast(values[0], ir.IntType(32))
+
+    return numba.types.uint32(numba.types.float32), generate
+
+
+_exact: Any = intrinsic(_make_exact)
+"""A float32 itself, or the float32 that the bits of a bfloat16 stand for."""
+_bits: Any = intrinsic(_make_bits)
+"""The bits of a float32."""
+
+
+@compiled
+def _nearest(value: float) -> np.uint16:
+    """Bits of the bfloat16 nearest to a finite float32, to the even one of two."""
+    bits = _bits(value)
+    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+
+@compiled_sum
+def squares(grad: np.ndarray) -> float:
+    """Sum of the squares of ``grad`` [P], float32 or bits of bfloat16."""
+    total = np.float32(0.0)
+    for i in range(len(grad)):
+        g = _exact(grad[i])
+        total += g * g
+    return float(total)
 
 
 @compiled
 def rmsprop(
-    weights: np.ndarray, grad: np.ndarray, square_avg: np.ndarray, buffer: np.ndarray, constants: np.ndarray
+    weights: np.ndarray,
+    grad: np.ndarray,
+    square_avg: np.ndarray,
+    buffer: np.ndarray,
+    rounded: np.ndarray,
+    constants: np.ndarray,
 ) -> None:
-    """One RMSProp step in place; all vectors [P] float32, ``buffer`` [0] without momentum.
+    """One RMSProp step in place; all vectors [P], ``buffer`` [0] without momentum.
 
     ``constants``: factor on the gradient, learning rate, decay, 1 - decay, epsilon, momentum; float32 [6].
     """
     scale, rate, decay, rest, epsilon, momentum = constants
-    with_momentum = len(buffer) > 0
+    with_momentum, with_rounded = len(buffer) > 0, len(rounded) > 0
     for i in range(len(weights)):
-        g = grad[i] * scale
+        g = _exact(grad[i]) * scale
         mean = square_avg[i] * decay + g * g * rest
         square_avg[i] = mean
         step = g / (np.sqrt(mean) + epsilon)
         if with_momentum:
             step += buffer[i] * momentum
             buffer[i] = step
-        weights[i] -= rate * step
+        weight = weights[i] - rate * step
+        weights[i] = weight
+        if with_rounded:
+            rounded[i] = _nearest(weight)
 
 
 @compiled
 def adam(
-    weights: np.ndarray, grad: np.ndarray, exp_avg: np.ndarray, exp_avg_sq: np.ndarray, constants: np.ndarray
+    weights: np.ndarray,
+    grad: np.ndarray,
+    exp_avg: np.ndarray,
+    exp_avg_sq: np.ndarray,
+    rounded: np.ndarray,
+    constants: np.ndarray,
 ) -> None:
-    """One Adam step in place; all vectors [P] float32.
+    """One Adam step in place; all vectors [P].
 
     ``constants``: factor on the gradient, learning rate over the first bias correction, beta1, 1 - beta1, beta2,
     1 - beta2, root of the second bias correction, epsilon; float32 [8].
     """
     scale, rate, beta1, rest1, beta2, rest2, correction, epsilon = constants
+    with_rounded = len(rounded) > 0
     for i in range(len(weights)):
-        g = grad[i] * scale
+        g = _exact(grad[i]) * scale
         mean = exp_avg[i] * beta1 + g * rest1
         square = exp_avg_sq[i] * beta2 + g * g * rest2
         exp_avg[i] = mean
         exp_avg_sq[i] = square
-        weights[i] -= rate * mean / (np.sqrt(square) / correction + epsilon)
+        weight = weights[i] - rate * mean / (np.sqrt(square) / correction + epsilon)
+        weights[i] = weight
+        if with_rounded:
+            rounded[i] = _nearest(weight)

@@ -180,7 +180,7 @@ class LearnerHost:
         if loaded is not None:
             self._load(loaded, counters or {})
         elif world.init_from is not None:
-            self.agent.network.load_state_dict(load_weights(world.init_from)[0])
+            self.work.optimiser.load_weights(load_weights(world.init_from)[0])
         writers = [bell for role, bell in world.bells.items() if role.startswith("actor")]
         self.batches = StreamBatches(
             self.mixture,
@@ -237,8 +237,8 @@ class LearnerHost:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write weights, optimiser, sampler, generators and (if wanted) the streams."""
-        state = self.agent.network.state_dict()
-        arrays: dict[str, Any] = {f"weights/{name}": value.detach().cpu() for name, value in state.items()}
+        weights = self.work.optimiser.weights()
+        arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in weights.items()}
         arrays |= {f"optimiser/{name}": value.cpu() for name, value in self.work.optimiser.state().items()}
         if isinstance(self.agent, HasTarget):
             arrays |= {f"target/{name}": value for name, value in self.agent.target_state().items()}
@@ -271,7 +271,7 @@ class LearnerHost:
     def _load(self, loaded: Parts, counters: dict[str, int]) -> None:
         part = loaded[self.name]
         weights = {name.removeprefix("weights/"): value for name, value in part.items() if name.startswith("weights/")}
-        self.agent.network.load_state_dict(weights)
+        self.work.optimiser.load_weights(weights)
         optimiser = {
             name.removeprefix("optimiser/"): value for name, value in part.items() if name.startswith("optimiser/")
         }

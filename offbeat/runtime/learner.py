@@ -129,7 +129,9 @@ class LearnerWork:
     def __init__(self, agent: Agent, config: LearnerConfig, *, total_steps: int, frame_skip: int) -> None:
         self.config, self.total_steps, self.frame_skip = config, total_steps, frame_skip
         agent.network.train()
-        self.optimiser = FlatOptimiser(agent.network, config)
+        # A target network is copied from the network's own parameters, which must then be the exact ones.
+        rounded = config.precision == "bf16" and not isinstance(agent, HasTarget)
+        self.optimiser = FlatOptimiser(agent.network, config, rounded=rounded)
         self.device = self.optimiser.flat.device
         self.updates = self.agent_steps = self.samples = self.skipped = 0
         self._bad_in_a_row = 0

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from offbeat.networks.flat import flatten_parameters
+from offbeat.networks.rounded import RoundedWeights
 from offbeat.runtime import fused
+from offbeat.types import TensorDict
 
 if TYPE_CHECKING:
     from offbeat.runtime.learner import LearnerConfig
@@ -29,23 +31,50 @@ class FlatOptimiser:
         network: the parameters' owner.
         config: which optimiser, and its constants.
         one_gradient: gradients in one vector; None: on a GPU.
+        rounded: on a processor, have ``network`` train on weights rounded to bfloat16, which each step renews (see
+            ``RoundedWeights``). Save ``weights`` then, and load with ``load_weights``.
 
     Attributes:
         flat: the weights [P] float32, buffers included (they are never stepped).
     """
 
-    def __init__(self, network: nn.Module, config: LearnerConfig, one_gradient: bool | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, config: LearnerConfig, one_gradient: bool | None = None, rounded: bool = False
+    ) -> None:
         self.flat = flatten_parameters(network)
-        self._config = config
+        self._network, self._config = network, config
+        self._exact: TensorDict = dict(network.state_dict())
+        self._rounded: RoundedWeights | None = None
+        if rounded and self.flat.device.type == "cpu" and not one_gradient:
+            self._rounded = RoundedWeights(network, train=True)
+        exact = self._rounded.exact if self._rounded is not None else {}
         self.steps = 0
         self._slots = {name: torch.zeros_like(self.flat) for name in _slot_names(config)}
-        places = ((parameter, _place(parameter, self.flat)) for parameter in network.parameters())
+        places = ((parameter, _place(exact.get(parameter, parameter), self.flat)) for parameter in network.parameters())
         self._parts = [_Part(parameter, at, self.flat, self._slots) for parameter, at in places]
         self._grad: Tensor | None = None
         if self.flat.device.type != "cpu" if one_gradient is None else one_gradient:
             self._grad = torch.zeros_like(self.flat)
             for part in self._parts:
                 part.parameter.grad = self._grad[part.at].view_as(part.parameter)
+
+    def weights(self) -> TensorDict:
+        """The exact weights and all buffers by name, as ``network.state_dict`` would have them; not copies."""
+        return self._exact
+
+    def load_weights(self, weights: TensorDict) -> None:
+        """Take over what ``weights`` once gave."""
+        missing, unknown = self._exact.keys() - weights.keys(), weights.keys() - self._exact.keys()
+        if missing or unknown:
+            raise ValueError(f"weights: missing {sorted(missing)}, not in this network {sorted(unknown)}")
+        for name, value in weights.items():
+            if value.shape != self._exact[name].shape:
+                raise ValueError(f"{name}: expected weights {list(self._exact[name].shape)}, got {list(value.shape)}")
+        with torch.no_grad():
+            for name, value in weights.items():
+                self._exact[name].copy_(value)
+        if self._rounded is not None:
+            self._rounded.refresh()
 
     def zero(self) -> None:
         """Forget the gradient."""
@@ -83,10 +112,8 @@ class FlatOptimiser:
         if self._grad is not None:
             whole: Tensor = self._grad.norm()
             return whole
-        grads = [part.parameter.grad for part in self._parts if part.parameter.grad is not None]
-        norms: Tensor = torch.stack(torch._foreach_norm(grads)) if grads else torch.zeros(1)
-        total: Tensor = norms.norm()
-        return total
+        grads = (part.grad() for part in self._parts)
+        return torch.tensor(math.sqrt(sum(fused.squares(grad) for grad in grads if grad is not None)))
 
     def _rmsprop(self, scale: float, rate: float) -> None:
         config, slots = self._config, self._slots
@@ -96,7 +123,7 @@ class FlatOptimiser:
             for part in self._parts:
                 if (grad := part.grad()) is not None:
                     buffer = part.slots.get("momentum_buffer", part.weights[:0])
-                    fused.rmsprop(part.weights, grad, part.slots["square_avg"], buffer, constants)
+                    fused.rmsprop(part.weights, grad, part.slots["square_avg"], buffer, part.rounded, constants)
             return
         vector, square = self._grad.mul_(scale), slots["square_avg"]
         square.mul_(decay).addcmul_(vector, vector, value=1 - decay)
@@ -115,12 +142,13 @@ class FlatOptimiser:
             constants = np.array(values, np.float32)
             for part in self._parts:
                 if (grad := part.grad()) is not None:
-                    fused.adam(part.weights, grad, part.slots["exp_avg"], part.slots["exp_avg_sq"], constants)
+                    mean, square = part.slots["exp_avg"], part.slots["exp_avg_sq"]
+                    fused.adam(part.weights, grad, mean, square, part.rounded, constants)
             return
-        vector, mean, square = self._grad.mul_(scale), slots["exp_avg"], slots["exp_avg_sq"]
-        mean.mul_(beta1).add_(vector, alpha=1 - beta1)
-        square.mul_(beta2).addcmul_(vector, vector, value=1 - beta2)
-        self.flat.addcdiv_(mean, square.sqrt().div_(correction).add_(config.epsilon), value=-rate)
+        vector, means, squares = self._grad.mul_(scale), slots["exp_avg"], slots["exp_avg_sq"]
+        means.mul_(beta1).add_(vector, alpha=1 - beta1)
+        squares.mul_(beta2).addcmul_(vector, vector, value=1 - beta2)
+        self.flat.addcdiv_(means, squares.sqrt().div_(correction).add_(config.epsilon), value=-rate)
 
     def state(self) -> dict[str, Tensor]:
         """Statistics by name, each [P], and ``step`` [], the steps taken."""
@@ -140,15 +168,23 @@ class _Part:
         self.parameter, self.at = parameter, at
         if flat.device.type == "cpu":
             self.weights = flat[at].numpy()
+            is_rounded = parameter.dtype == torch.bfloat16
+            self.rounded = _as_array(parameter.detach()) if is_rounded else fused.NOTHING_ROUNDED
             self.slots = {name: values[at].numpy() for name, values in slots.items()}
 
     def grad(self) -> np.ndarray | None:
         """The gradient as an array [n]; autograd lays it out as the parameter, which is contiguous."""
         grad = self.parameter.grad
-        return None if grad is None else grad.view(-1).numpy()
+        return None if grad is None else _as_array(grad)
 
 
-def _place(parameter: nn.Parameter, flat: Tensor) -> slice:
+def _as_array(tensor: Tensor) -> np.ndarray:
+    """``tensor`` as an array [n] over the same memory: float32, or for bfloat16 its bits as uint16."""
+    flat = tensor.view(-1)
+    return flat.numpy() if flat.dtype == torch.float32 else flat.view(torch.uint16).numpy()
+
+
+def _place(parameter: Tensor, flat: Tensor) -> slice:
     """Where ``parameter`` lies in ``flat``, which it is a view of."""
     start = (parameter.data_ptr() - flat.data_ptr()) // flat.element_size()
     return slice(start, start + parameter.numel())

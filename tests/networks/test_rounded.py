@@ -1,4 +1,4 @@
-"""Weights in bfloat16 for acting."""
+"""Weights in bfloat16, for acting and for training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import nn
 from offbeat.networks.flat import flatten_parameters
 from offbeat.networks.heads import Float32Linear
 from offbeat.networks.rounded import RoundedWeights
+from offbeat.networks.torsos import ImageConv
 
 
 def test_layers_of_autocast_are_rounded_and_follow_the_exact_weights() -> None:
@@ -24,3 +25,14 @@ def test_layers_of_autocast_are_rounded_and_follow_the_exact_weights() -> None:
     assert not torch.equal(network[2].weight, before)
     size = network[0].weight.numel()
     assert torch.equal(network[0].weight.contiguous().flatten(), flat[:size].to(torch.bfloat16))
+
+
+def test_training_leaves_the_first_convolution_exact_and_gives_gradients_to_the_others() -> None:
+    network = nn.Sequential(ImageConv(2, 3, 3, 1, 0, 1 / 255), nn.Conv2d(3, 4, 2), nn.Flatten(), Float32Linear(4, 2))
+    flatten_parameters(network)
+    rounded = RoundedWeights(network, train=True)
+    assert network[0].weight.dtype == network[3].weight.dtype == torch.float32
+    assert network[1].weight.dtype == torch.bfloat16
+    assert network[1].weight.requires_grad
+    assert network[1].weight.is_contiguous()
+    assert set(rounded.exact) == {network[1].weight, network[1].bias}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -76,6 +77,65 @@ def test_the_same_weights_as_torch(name: str, clip: float, one_gradient: bool) -
         torch.testing.assert_close(norm, expected)
     for (key, own), (_, theirs) in zip(network.state_dict().items(), plain.state_dict().items(), strict=True):
         torch.testing.assert_close(own, theirs, rtol=1e-5, atol=1e-6, msg=key)
+
+
+def autocast_step(network: nn.Module, optimiser: FlatOptimiser, step: int) -> Tensor:
+    """One update in bfloat16; the norm."""
+    optimiser.zero()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = network(torch.randn(11, 5, generator=torch.Generator().manual_seed(step))).float().square().sum() * 3
+    loss.backward()
+    norm, finite = optimiser.step(0.0, loss.detach())
+    assert finite
+    return norm
+
+
+@pytest.mark.parametrize("name", list(OPTIMISERS))
+def test_weights_rounded_in_each_step_train_as_those_that_autocast_rounds(name: str) -> None:
+    config = make_config(clip_norm=2.0, **OPTIMISERS[name])
+    network, plain = make_network(), make_network()
+    optimiser, reference = FlatOptimiser(network, config, rounded=True), FlatOptimiser(plain, config)
+    assert network[0].weight.dtype == torch.bfloat16
+    for step in range(6):
+        norm = autocast_step(network, optimiser, step)
+        torch.testing.assert_close(norm, autocast_step(plain, reference, step))
+    for key, weights in optimiser.weights().items():
+        torch.testing.assert_close(weights, plain.state_dict()[key], rtol=1e-6, atol=1e-7, msg=key)
+    assert torch.equal(network[0].weight, optimiser.weights()["0.weight"].bfloat16())
+
+
+def test_rounded_weights_are_saved_and_loaded_exactly() -> None:
+    network = make_network()
+    optimiser = FlatOptimiser(network, make_config(), rounded=True)
+    autocast_step(network, optimiser, 0)
+    saved = {name: value.clone() for name, value in optimiser.weights().items()}
+    assert saved.keys() == make_network().state_dict().keys()
+    again_network = make_network(seed=1)
+    again = FlatOptimiser(again_network, make_config(), rounded=True)
+    again.load_weights(saved)
+    again.load_state(optimiser.state())
+    for step in (1, 2):
+        autocast_step(network, optimiser, step)
+        autocast_step(again_network, again, step)
+    assert torch.equal(optimiser.flat, again.flat)
+    assert torch.equal(network[0].weight, again_network[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.pop("0.weight"), "missing \\['0.weight'\\]"),
+        (lambda weights: weights.update(more=torch.zeros(1)), "not in this network \\['more'\\]"),
+        (lambda weights: weights.update({"3.bias": torch.zeros(1)}), "3.bias: expected weights \\[3\\], got \\[1\\]"),
+    ],
+)
+def test_weights_of_another_network_are_refused(change: Callable[[Any], Any], message: str) -> None:
+    optimiser = FlatOptimiser(make_network(), make_config())
+    before, weights = optimiser.flat.clone(), dict(make_network(seed=1).state_dict())
+    change(weights)
+    with pytest.raises(ValueError, match=message):
+        optimiser.load_weights(weights)
+    assert torch.equal(optimiser.flat, before)
 
 
 def test_clipping_bounds_the_norm_of_what_is_stepped_with() -> None:
