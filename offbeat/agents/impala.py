@@ -155,7 +155,7 @@ class Network(TorsoNetwork):
             bootstrap: row T - 1 only gives a value to bootstrap from; no gradient flows back into its observation's
                 features, which saves the backward pass of those rows.
         """
-        parts = [self._features(observation, bootstrap).float()]
+        parts = [self.torso(observation, len(first) - 1 if bootstrap else None).float()]
         if self.last_action:
             if last_action is None:
                 raise ValueError("last_action: expected a tensor [T, B, ...], got None; the configuration asks for it")
@@ -171,16 +171,6 @@ class Network(TorsoNetwork):
         if not isinstance(policy, Tensor):
             policy = torch.cat(policy, -1)
         return NetworkOutput(policy, self.value(features), state)
-
-    def _features(self, observation: TensorDict, bootstrap: bool) -> Tensor:
-        if not bootstrap:
-            features: Tensor = self.torso(observation)
-            return features
-        # The rows with gradient come first: autocast keeps the weights that it rounded, with or without their history.
-        trained = self.torso({key: value[:-1] for key, value in observation.items()})
-        with torch.no_grad():
-            last = self.torso({key: value[-1:] for key, value in observation.items()})
-        return torch.cat([trained, last])
 
     def _encode_action(self, action: Tensor, first: Tensor) -> Tensor:
         if self.num_actions:

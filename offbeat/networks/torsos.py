@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offbeat.networks.joined import channels_last_vector, joined, joins
 from offbeat.types import ArraySpec, TensorDict
 
 TorsoKind = Literal["nature", "shallow", "resnet", "minatar", "mlp"]
@@ -100,23 +101,44 @@ class Torso(nn.Module):
             images[key] = trunk[0].cast(observation[key].flatten(0, 1)).unflatten(0, observation[key].shape[:2])
         return observation | images
 
-    def forward(self, observation: TensorDict) -> Tensor:
-        """Features [T, B, output_size] of observations, key -> [T, B, ...] in the dtypes of the specs."""
-        parts = []
-        if self.image_keys:
-            images = []
-            for trunk, key in zip(self.trunks, self.image_keys, strict=True):
-                features = trunk(observation[key].flatten(0, 1))
-                # Channels last in the joined vector too: then neither it nor its gradient changes places in memory.
-                images.append(features.permute(0, 2, 3, 1).flatten(1))  # [T B, H W C]
-            joined = images[0] if len(images) == 1 else torch.cat(images, -1)
-            lead = observation[self.image_keys[0]].shape[:2]
-            if self.image_layer is not None:
-                joined = functional.relu(self.image_layer(joined))
-            parts.append(joined.unflatten(0, lead))
+    def forward(self, observation: TensorDict, trained: int | None = None) -> Tensor:
+        """Features [T, B, output_size] of observations, key -> [T, B, ...] in the dtypes of the specs.
+
+        ``trained``: gradients come from the first so many of the T rows only; None: from all.
+        """
+        if trained is not None and not self._one_step(observation):
+            # The rows with gradient come first: autocast keeps the weights that it rounded, with or without history.
+            first = self({key: value[:trained] for key, value in observation.items()})
+            with torch.no_grad():
+                others = self({key: value[trained:] for key, value in observation.items()})
+            return torch.cat([first, others])
+        parts = [self._images(observation, trained)] if self.image_keys else []
         parts += [_encode_vector(observation[key], self.specs[key]) for key in self.vector_keys]
         features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         return self.mlp(features)
+
+    def _one_step(self, observation: TensorDict) -> bool:
+        """Whether all layers are one step of autograd."""
+        if len(self.image_keys) != 1 or not isinstance(self.trunks[0], Trunk):
+            return False
+        return joins(observation[self.image_keys[0]].device)
+
+    def _images(self, observation: TensorDict, trained: int | None) -> Tensor:
+        """Features [T, B, D] of the images."""
+        lead = observation[self.image_keys[0]].shape[:2]
+        if self._one_step(observation):
+            trunk, image = self.trunks[0], observation[self.image_keys[0]]
+            assert isinstance(trunk, Trunk)
+            rows = None if trained is None else trained * lead[1]
+            features = trunk.joined(image.flatten(0, 1), self.image_layer, rows)
+            return (features if self.image_layer is not None else channels_last_vector(features)).unflatten(0, lead)
+        images = []
+        for trunk, key in zip(self.trunks, self.image_keys, strict=True):
+            images.append(channels_last_vector(trunk(observation[key].flatten(0, 1))))
+        features = images[0] if len(images) == 1 else torch.cat(images, -1)
+        if self.image_layer is not None:
+            features = functional.relu(self.image_layer(features))
+        return features.unflatten(0, lead)
 
 
 class ImageConv(nn.Conv2d):
@@ -170,66 +192,22 @@ class _Residual(nn.Module):
 
 
 class Trunk(nn.Sequential):
-    """Layers one after the other; a convolution and the ReLU after it are one operation where that pays.
-
-    That is in bfloat16 on a processor: oneDNN then applies the ReLU as it writes, with the same result, where torch
-    would go over the output once more.
-    """
+    """Convolutions, each with a ReLU after it: one step where that pays, see ``networks.joined``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] through all layers."""
-        layers = iter(self)
-        for layer in layers:
-            if isinstance(layer, nn.Conv2d) and _joins_relu(x):
-                next(layers)  # every convolution of a trunk that is built as such is followed by its ReLU
-                x = _conv_relu(layer, x)
-            else:
-                x = layer(x)
+        if joins(x.device):
+            return self.joined(x)
+        for layer in self:
+            x = layer(x)
         return x
 
-
-def _joins_relu(x: Tensor) -> bool:
-    """Whether a convolution of ``x`` is computed in bfloat16 by oneDNN, and nobody traces it."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or not torch.backends.mkldnn.is_available():
-        return False
-    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-
-
-def _conv_relu(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """``relu(layer(x))`` in bfloat16."""
-    weight = layer.weight
-    if isinstance(layer, ImageConv):
-        x, weight = layer.cast(x), layer.scaled_weight()
-    assert layer.bias is not None
-    bf16 = torch.bfloat16
-    joined: Tensor = _ConvRelu.apply(
-        x.to(bf16), weight.to(bf16), layer.bias.to(bf16), list(layer.stride), list(layer.padding)
-    )
-    return joined
-
-
-class _ConvRelu(torch.autograd.Function):
-    """A convolution and its ReLU as one operation of oneDNN; the way back is that of both."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: list[int], padding: list[int]) -> Tensor:
-        """[B, width, H', W'] of x [B, C, H, W]."""
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, weight, bias, padding, stride, [1, 1], 1, "relu", [], None
-        )
-        ctx.save_for_backward(x, weight, y)
-        ctx.stride, ctx.padding = stride, padding
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        """Gradients of x, weight and bias from that of the output."""
-        x, weight, y = ctx.saved_tensors
-        grad = torch.ops.aten.threshold_backward(grad, y, 0)
-        to_x, to_weight, to_bias = torch.ops.aten.convolution_backward(
-            grad, x, weight, [len(weight)], ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, ctx.needs_input_grad[:3]
-        )
-        return to_x, to_weight, to_bias, None, None
+    def joined(self, x: Tensor, linear: nn.Linear | None = None, trained: int | None = None) -> Tensor:
+        """The same, and ReLU of ``linear`` behind it, where ``joins`` says so; for ``trained`` see ``joined``."""
+        first, *others = (layer for layer in self if isinstance(layer, nn.Conv2d))
+        assert isinstance(first, ImageConv)
+        convolutions = [(first, first.scaled_weight()), *((layer, layer.weight) for layer in others)]
+        return joined(first.cast(x), convolutions, linear, trained)
 
 
 def _trunk(kind: str, spec: ArraySpec, key: str) -> nn.Module:

@@ -108,26 +108,29 @@ def test_centered_filters_are_not_silenced_by_a_background():
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(("kind", "spec"), [("nature", ATARI), ("shallow", ATARI), ("minatar", GRID)])
-def test_joined_relus_change_nothing(kind, spec, channels_last, monkeypatch):
-    """In bfloat16 convolution and ReLU are one operation: the same features and gradients, bit by bit."""
+@pytest.mark.parametrize("trained", [None, 2])
+@pytest.mark.parametrize("feature_size", [0, -1])
+def test_joined_layers_change_nothing(kind, spec, channels_last, trained, feature_size, monkeypatch):
+    """In bfloat16 all layers are one step: the same features and gradients as one by one, bit by bit."""
     torch.manual_seed(0)
-    torso = Torso({"image": spec}, kind)
+    torso = Torso({"image": spec}, kind, feature_size=feature_size)
     torso.channels_last = channels_last
-    image = torch.randint(int(spec.high) + 1, (2, 3, *spec.shape), dtype=torch.uint8)
+    image = torch.randint(int(spec.high) + 1, (3, 5, *spec.shape), dtype=torch.uint8)
     joined = []
 
     def run() -> tuple[torch.Tensor, list[torch.Tensor]]:
         torso.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
-            features = torso({"image": image})
+            features = torso({"image": image}, trained)
         (features.float() * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
         return features.detach(), [weight.grad.clone() for weight in torso.parameters()]
 
-    monkeypatch.setattr(torsos, "_conv_relu", lambda *given, f=torsos._conv_relu: joined.append(1) or f(*given))
+    monkeypatch.setattr(torsos, "joined", lambda *given, f=torsos.joined: joined.append(1) or f(*given))
     features, gradients = run()
-    assert len(joined) == sum(isinstance(layer, torch.nn.Conv2d) for layer in torso.trunks[0])
-    monkeypatch.setattr(torsos, "_joins_relu", lambda x: False)
+    assert len(joined) == 1
+    monkeypatch.setattr(torsos, "joins", lambda device: False)
     apart, gradients_apart = run()
+    assert len(joined) == 1
     assert features.any()
     assert torch.equal(features, apart)
     for gradient, known in zip(gradients, gradients_apart, strict=True):

@@ -1,0 +1,66 @@
+"""Layers joined into one step: the same as the layers one by one; ``tests/networks/test_torsos.py`` tries whole torsos."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from offbeat.networks.joined import channels_last_vector, joined, joins
+
+
+def make_layers() -> tuple[list[nn.Conv2d], nn.Linear]:
+    """Two convolutions of different geometry and a linear layer over 3 x 4 pixels of 6 channels."""
+    torch.manual_seed(0)
+    return [nn.Conv2d(3, 5, 3, stride=2, padding=1), nn.Conv2d(5, 6, 2)], nn.Linear(72, 7)
+
+
+def one_by_one(x: Tensor, convolutions: list[nn.Conv2d], linear: nn.Linear | None) -> Tensor:
+    """What is to be equalled."""
+    for layer in convolutions:
+        x = functional.relu(layer(x))
+    return x if linear is None else functional.relu(linear(channels_last_vector(x)))
+
+
+@pytest.mark.parametrize("with_linear", [False, True])
+def test_gradients_come_from_the_trained_rows_only(with_linear: bool) -> None:
+    convolutions, layer = make_layers()
+    linear = layer if with_linear else None
+    weights = [weight for module in (*convolutions, layer) for weight in module.parameters()][: 6 if with_linear else 4]
+    x = torch.randn(9, 3, 8, 10, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        both = [(conv, conv.weight) for conv in convolutions]
+        all_rows, some_rows = joined(x, both, linear), joined(x, both, linear, trained=6)
+        plain = one_by_one(x, convolutions, linear)
+        plain_some = one_by_one(x[:6], convolutions, linear)
+    assert torch.equal(all_rows, plain)
+    assert torch.equal(some_rows, plain)
+    factor = torch.linspace(-1, 1, plain.numel()).view_as(plain)
+    for given, expected in ((all_rows, plain), (some_rows, plain_some)):
+        gradients = torch.autograd.grad((given.float() * factor).sum(), weights)
+        known = torch.autograd.grad((expected.float() * factor[: len(expected)]).sum(), weights)
+        assert all(gradient.any() for gradient in known)
+        for gradient, right in zip(gradients, known, strict=True):
+            torch.testing.assert_close(gradient, right, rtol=2e-2, atol=2e-2)
+
+
+def test_without_gradients_the_same_values() -> None:
+    convolutions, linear = make_layers()
+    x = torch.randn(4, 3, 8, 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        both = [(conv, conv.weight) for conv in convolutions]
+        with torch.no_grad():
+            values = joined(x, both, linear)
+        assert not values.requires_grad
+        assert torch.equal(values, joined(x, both, linear))
+
+
+def test_only_in_bfloat16_on_a_processor() -> None:
+    device = torch.device("cpu")
+    assert not joins(device)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert joins(device) == torch.backends.mkldnn.is_available()
+        assert not joins(torch.device("meta"))
+    with torch.autocast("cpu", torch.float16):
+        assert not joins(device)
