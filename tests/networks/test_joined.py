@@ -1,4 +1,4 @@
-"""Layers joined into one step: the same as the layers one by one; ``tests/networks/test_torsos.py`` tries whole torsos."""
+"""Layers joined into one step do what they do one by one; ``tests/networks/test_torsos.py`` tries whole torsos."""
 
 from __future__ import annotations
 
