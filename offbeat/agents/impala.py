@@ -167,10 +167,11 @@ class Network(TorsoNetwork):
         features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         if self.core is not None:
             features, state = self.core(features, state, first)
-        policy = self.policy(features)
+        with torch.autocast(features.device.type, enabled=False):  # once for both heads
+            policy, value = self.policy(features), self.value(features)
         if not isinstance(policy, Tensor):
             policy = torch.cat(policy, -1)
-        return NetworkOutput(policy, self.value(features), state)
+        return NetworkOutput(policy, value, state)
 
     def _encode_action(self, action: Tensor, first: Tensor) -> Tensor:
         if self.num_actions:

@@ -32,7 +32,7 @@ class FlatEntry:
 def flat_spec(network: nn.Module) -> list[FlatEntry]:
     """Name, shape and offset of each parameter and float buffer, in order: the same for every copy of a network."""
     entries, offset = [], 0
-    for name, tensor in _tensors(network):
+    for name, tensor in flat_tensors(network):
         entries.append(FlatEntry(name, tuple(tensor.shape), offset))
         offset += -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
     return entries
@@ -40,7 +40,7 @@ def flat_spec(network: nn.Module) -> list[FlatEntry]:
 
 def flat_size(network: nn.Module) -> int:
     """Length P of the flat vector, padding included."""
-    return sum(-(-tensor.numel() // ALIGNMENT) * ALIGNMENT for _, tensor in _tensors(network))
+    return sum(-(-tensor.numel() // ALIGNMENT) * ALIGNMENT for _, tensor in flat_tensors(network))
 
 
 @torch.no_grad()
@@ -59,7 +59,7 @@ def flatten_parameters(network: nn.Module) -> Tensor:
     Raises:
         ValueError: a parameter or float buffer is not float32, or they are on several devices.
     """
-    tensors = _tensors(network)
+    tensors = flat_tensors(network)
     spec, size = flat_spec(network), flat_size(network)
     device = tensors[0][1].device if tensors else torch.device("cpu")
     for name, tensor in tensors:
@@ -78,7 +78,8 @@ def flatten_parameters(network: nn.Module) -> Tensor:
     return flat
 
 
-def _tensors(network: nn.Module) -> list[tuple[str, Tensor]]:
+def flat_tensors(network: nn.Module) -> list[tuple[str, Tensor]]:
+    """What lies in the flat vector, in order: parameters, then float buffers."""
     buffers = [(name, buffer) for name, buffer in network.named_buffers() if buffer.is_floating_point()]
     return [*network.named_parameters(), *buffers]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from offbeat.networks.flat import flat_tensors
 from offbeat.networks.heads import Float32Linear
 from offbeat.networks.torsos import ImageConv
 
@@ -19,12 +20,17 @@ class RoundedWeights:
     rounded, so results may differ from the learner's by another rounding. For training ``ImageConv`` stays as it is,
     and results are those of autocast: a gradient in bfloat16 reaches the optimiser as it is, not cast.
 
+    Args:
+        network: flat already (see ``flatten_parameters``).
+        train: whether the new weights are trained.
+
     Attributes:
         exact: the float32 weights of each new parameter.
     """
 
     def __init__(self, network: nn.Module, train: bool = False) -> None:
         self.exact: dict[nn.Parameter, Tensor] = {}
+        places = {name: tensor.detach() for name, tensor in flat_tensors(network)}
         for layer in network.modules():
             if not isinstance(layer, nn.Conv2d | nn.Linear) or isinstance(layer, Float32Linear):
                 continue
@@ -38,7 +44,17 @@ class RoundedWeights:
                 parameter = nn.Parameter(rounded, requires_grad=train)
                 setattr(layer, name, parameter)
                 self.exact[parameter] = exact
+        self._targets = [tensor.detach() for _, tensor in flat_tensors(network)]
+        self._places = [(exact.storage_offset(), exact.shape) for exact in places.values()]
         self.refresh()
+
+    def copy_(self, flat: Tensor) -> None:
+        """Take over weights from another flat vector [P] at once; the network's own keeps what it had.
+
+        That is one pass instead of two: the exact weights of rounded layers are not written down.
+        """
+        sources = [flat[start : start + shape.numel()].view(shape) for start, shape in self._places]
+        torch._foreach_copy_(self._targets, sources)
 
     @torch.no_grad()
     def refresh(self) -> None:

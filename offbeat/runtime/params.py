@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from offbeat.runtime.ports import WeightTarget
 from offbeat.runtime.shm import SharedArrays
 from offbeat.types import ArraySpec
 
@@ -55,7 +56,7 @@ class ParamStore:
             self._newest[0] = (version + 1) * SLOTS + slot
         return True
 
-    def pull(self, flat: torch.Tensor) -> int:
+    def pull(self, flat: WeightTarget) -> int:
         """Copy the newest weights into ``flat`` [P] (any device) and return their version."""
         if self.version() < 0:
             raise RuntimeError("no weights have been published yet")

@@ -33,7 +33,7 @@ class LocalPolicy:
         self.device = self.flat.device
         self.version = -1
         self._state = agent.initial_state(count)
-        self._count = count
+        self._everyone = np.arange(count)
         self._generator = torch.Generator(self.device)
         self._generator.manual_seed(seed)
         agent.network.eval()
@@ -42,19 +42,18 @@ class LocalPolicy:
     def refresh(self) -> int:
         """Take newer weights if there are any; the version that acts from now on."""
         if self.params.version() != self.version:
-            self.version = self.params.pull(self.flat)
-            if self._rounded is not None:
-                self._rounded.refresh()
+            self.version = self.params.pull(self.flat if self._rounded is None else self._rounded)
         return self.version
 
     @torch.inference_mode()
     def act(self, env_ids: np.ndarray, inputs: Inputs) -> ActOutput:
         """Actions for these environments; their recurrent states move on."""
-        everyone = len(env_ids) == self._count and bool((env_ids == np.arange(self._count)).all())
+        everyone = np.array_equal(env_ids, self._everyone)
         index = torch.from_numpy(env_ids)
         state = self._state if everyone else {name: value[index] for name, value in self._state.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._rounded is not None):
-            output = self.agent.act(move(inputs, self.device), state, self._generator, self.greedy)
+            inputs = inputs if self.device.type == "cpu" else move(inputs, self.device)
+            output = self.agent.act(inputs, state, self._generator, self.greedy)
         if everyone:
             self._state = output.state
         else:

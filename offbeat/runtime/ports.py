@@ -6,7 +6,7 @@ ends.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -60,13 +60,20 @@ class ParamPublisher(Protocol):
         """The newest published version."""
 
 
+class WeightTarget(Protocol):
+    """Where weights are copied to: a flat vector [P] itself, or what takes them over in another form."""
+
+    def copy_(self, flat: torch.Tensor, /) -> Any:
+        """Take over the flat vector [P] float32, which may change afterwards."""
+
+
 class ParamReader(Protocol):
     """A reader's end of the weights."""
 
     def version(self) -> int:
         """The newest published version: the learner's updates; -1 before the first weights."""
 
-    def pull(self, flat: torch.Tensor) -> int:
+    def pull(self, flat: WeightTarget) -> int:
         """Copy the newest weights into ``flat`` [P] and return their version; never torn. There must be some."""
 
 

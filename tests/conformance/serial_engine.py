@@ -28,7 +28,7 @@ from offbeat.replay.streams import StreamStore
 from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.learner import LearnerWork, run_learner
 from offbeat.runtime.policy import LocalPolicy
-from offbeat.runtime.ports import Stopped
+from offbeat.runtime.ports import Stopped, WeightTarget
 from offbeat.runtime.world import plan_layout
 from offbeat.types import ArrayDict, Unroll
 
@@ -198,7 +198,7 @@ class WireReader:
             self._newest = unpack(data)
         return int(self._newest["version"])
 
-    def pull(self, flat: torch.Tensor) -> int:
+    def pull(self, flat: WeightTarget) -> int:
         """Copy the newest."""
         version = self.version()
         flat.copy_(torch.from_numpy(self._newest["flat"]))

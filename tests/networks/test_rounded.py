@@ -36,3 +36,18 @@ def test_training_leaves_the_first_convolution_exact_and_gives_gradients_to_the_
     assert network[1].weight.requires_grad
     assert network[1].weight.is_contiguous()
     assert set(rounded.exact) == {network[1].weight, network[1].bias}
+
+
+def test_weights_of_another_vector_are_rounded_on_their_way() -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 4), Float32Linear(4, 2))
+    flat = flatten_parameters(network)
+    rounded = RoundedWeights(network)
+    before, newest = flat.clone(), torch.linspace(-1, 1, len(flat))
+    rounded.copy_(newest)
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    for layer in (0, 3):
+        assert not torch.equal(weights[f"{layer}.weight"].float(), rounded.exact[network[layer].weight])
+    assert torch.equal(flat[: network[0].weight.numel()], before[: network[0].weight.numel()])
+    flat.copy_(newest)
+    rounded.refresh()
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
