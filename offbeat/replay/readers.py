@@ -33,6 +33,13 @@ class Rows:
     age: np.ndarray  # [..., B] int64, rows since the episode's first
 
 
+def prepare(store: StreamStore) -> None:
+    """Load the compiled loops that reading needs, half a second's work, so that the first batch need not wait."""
+    none = np.zeros((1, 0), np.int64)
+    for key in store.layout.stacked:
+        _observation(store, key, Rows(none[0], none, none, none))
+
+
 def look_up(store: StreamStore, stream: np.ndarray, row: np.ndarray) -> Rows:
     """Find rows [..., B] of streams [B]."""
     at = store.locate(stream, row)

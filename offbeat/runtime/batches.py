@@ -15,6 +15,7 @@ import torch
 from offbeat.replay.fifo import Fifo
 from offbeat.replay.item_replay import ItemReplay
 from offbeat.replay.mixture import Mixture
+from offbeat.replay.readers import prepare
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.shm import Bell, Wait
@@ -95,6 +96,7 @@ class StreamBatches:
 
     def _work_ahead(self) -> None:
         try:
+            prepare(self._store)
             while not self._ending:
                 batch = self._assemble(0.5)
                 while batch is not None and not self._ending:

@@ -52,11 +52,25 @@ class FlatOptimiser:
         self._slots = {name: torch.zeros_like(self.flat) for name in _slot_names(config)}
         places = ((parameter, _place(exact.get(parameter, parameter), self.flat)) for parameter in network.parameters())
         self._parts = [_Part(parameter, at, self.flat, self._slots) for parameter, at in places]
+        self._load_loops()
         self._grad: Tensor | None = None
         if self.flat.device.type != "cpu" if one_gradient is None else one_gradient:
             self._grad = torch.zeros_like(self.flat)
             for part in self._parts:
                 part.parameter.grad = self._grad[part.at].view_as(part.parameter)
+
+    def _load_loops(self) -> None:
+        """Steps over empty vectors: their compiled loops are then there when the first gradient is."""
+        if self.flat.device.type != "cpu":
+            return
+        for part in self._parts:
+            nothing, rounded = part.weights[:0], part.rounded[:0]
+            grad = _as_array(part.parameter.detach())[:0]
+            fused.squares(grad)
+            if self._config.optimizer == "adam":
+                fused.adam(nothing, grad, nothing, nothing, rounded, np.zeros(8, np.float32))
+            else:
+                fused.rmsprop(nothing, grad, nothing, nothing, rounded, np.zeros(6, np.float32))
 
     def weights(self) -> TensorDict:
         """The exact weights and all buffers by name, as ``network.state_dict`` would have them; not copies."""

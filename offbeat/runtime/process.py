@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,6 +32,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 ORDERS_S = 0.5
 """Longest sleep of a role that waits for commands, before it looks whether the run ends. Unit: seconds."""
+EVALUATOR_NICE = 5
+"""Scores can wait, training and its start cannot."""
 HELD = (signal.SIGINT, signal.SIGTERM)
 """Signals that are the parent's business."""
 
@@ -64,6 +66,9 @@ class RoleProcess:
         resource_tracker.ensure_running()  # it would end the hold of the next line
         with native_threads(_thread_count(world, role)), signals_held():
             self.process.start()
+        if role == "evaluator" and self.process.pid is not None:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self.process.pid, EVALUATOR_NICE)
         child.close()
 
     def command(self, name: str, **arguments: Any) -> None:
@@ -236,8 +241,6 @@ def role_main(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     link = Link(pipe)
-    if role == "evaluator":
-        os.nice(5)  # scores can wait, training cannot
     with stack_path.open("w") as stack:
         faulthandler.register(signal.SIGUSR1, file=stack, all_threads=True)
         try:

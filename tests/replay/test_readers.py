@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from offbeat.replay.layout import StreamBlock, StreamLayout
+from offbeat.replay.readers import prepare
 from offbeat.replay.streams import StreamStore
 from offbeat.types import Inputs, Unroll
 from tests.replay.twin import LAYOUTS, Row, Twin, TwinReader
@@ -215,3 +216,11 @@ def test_one_hand_made_episode() -> None:
     assert sequence.inputs.observation["observation"][:, 0, 0].tolist() == [1, 2, 3, 3, 3]
     assert sequence.inputs.last_reward[:, 0].tolist() == [1, 2, 3, 3, 3]
     assert sequence.reward[:, 0].tolist() == [2, 3, 0, 0]
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_preparing_reads_nothing(name: str) -> None:
+    store = StreamStore.allocate(LAYOUTS[name]())
+    before = store.state()
+    prepare(store)
+    assert all(np.array_equal(value, before[key]) for key, value in store.state().items())
