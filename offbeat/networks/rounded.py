@@ -31,19 +31,18 @@ class RoundedWeights:
     def __init__(self, network: nn.Module, train: bool = False) -> None:
         self.exact: dict[nn.Parameter, Tensor] = {}
         places = {name: tensor.detach() for name, tensor in flat_tensors(network)}
-        for layer in network.modules():
-            if not isinstance(layer, nn.Conv2d | nn.Linear) or isinstance(layer, Float32Linear):
-                continue
-            if train and isinstance(layer, ImageConv):
-                continue
+        layers = [layer for layer in network.modules() if _rounds(layer, train)]
+        others = (layer for layer in network.modules() if layer not in layers)
+        staying = {parameter for layer in others for parameter in layer.parameters(recurse=False)}
+        made: dict[nn.Parameter, nn.Parameter] = {}  # weights that layers share are still shared afterwards
+        for layer in layers:
             for name, parameter in list(layer.named_parameters(recurse=False)):
-                exact = parameter.detach()
-                # The optimiser goes over weights and gradients in the order of the exact ones.
-                layout = torch.channels_last if exact.ndim == 4 and not train else torch.contiguous_format
-                rounded = torch.empty_like(exact, dtype=torch.bfloat16, memory_format=layout)
-                parameter = nn.Parameter(rounded, requires_grad=train)
-                setattr(layer, name, parameter)
-                self.exact[parameter] = exact
+                if parameter in staying:
+                    continue
+                if parameter not in made:
+                    made[parameter] = _empty(parameter, train)
+                    self.exact[made[parameter]] = parameter.detach()
+                setattr(layer, name, made[parameter])
         self._targets = [tensor.detach() for _, tensor in flat_tensors(network)]
         self._places = [(exact.storage_offset(), exact.shape) for exact in places.values()]
         self.refresh()
@@ -61,3 +60,18 @@ class RoundedWeights:
         """Take over the float32 weights."""
         if self.exact:
             torch._foreach_copy_(list(self.exact), list(self.exact.values()))
+
+
+def _rounds(layer: nn.Module, train: bool) -> bool:
+    """Whether autocast computes ``layer`` in bfloat16 with weights that may be rounded beforehand."""
+    if not isinstance(layer, nn.Conv2d | nn.Linear) or isinstance(layer, Float32Linear):
+        return False
+    return not (train and isinstance(layer, ImageConv))
+
+
+def _empty(parameter: nn.Parameter, train: bool) -> nn.Parameter:
+    """A place for ``parameter`` in bfloat16."""
+    # The optimiser goes over weights and gradients in the order of the exact ones.
+    layout = torch.channels_last if parameter.ndim == 4 and not train else torch.contiguous_format
+    place = torch.empty_like(parameter, dtype=torch.bfloat16, memory_format=layout)
+    return nn.Parameter(place, requires_grad=train and parameter.requires_grad)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -51,3 +52,19 @@ def test_weights_of_another_vector_are_rounded_on_their_way() -> None:
     flat.copy_(newest)
     rounded.refresh()
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_shared_weights_stay_shared_and_frozen_ones_frozen(train: bool) -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4), Float32Linear(4, 4))
+    network[1].weight = network[0].weight
+    network[3].weight = network[2].weight
+    network[2].bias.requires_grad_(False)
+    flatten_parameters(network)
+    rounded = RoundedWeights(network, train=train)
+    assert network[0].weight is network[1].weight
+    assert network[2].weight is network[3].weight
+    assert (network[0].weight.dtype, network[2].weight.dtype) == (torch.bfloat16, torch.float32)
+    assert set(rounded.exact) == {network[0].weight, network[0].bias, network[1].bias, network[2].bias}
+    assert network[0].weight.requires_grad == train
+    assert not network[2].bias.requires_grad
