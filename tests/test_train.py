@@ -41,7 +41,10 @@ def catch(out: Path, updates: int = 40, **overrides: Any) -> RunConfig:
 LSTM = {"agent__core": "lstm", "agent__core_size": 8, "agent__last_action": True, "agent__last_reward": True}
 
 
-@pytest.mark.parametrize("core", [{}, LSTM], ids=["feed-forward", "lstm"])
+BF16 = {"learner__precision": "bf16"}
+
+
+@pytest.mark.parametrize("core", [{}, LSTM, BF16], ids=["feed-forward", "lstm", "bf16"])
 def test_inline_and_lockstep_give_the_same_weights_bit_for_bit(core: dict[str, Any], tmp_path: Path) -> None:
     inline = train(catch(tmp_path / "inline", UPDATES, **core))
     lockstep = train(catch(tmp_path / "lockstep", UPDATES, engine="local", deterministic=True, **core))
@@ -59,14 +62,22 @@ def test_the_seed_decides(tmp_path: Path) -> None:
     assert not any(name.startswith("counter") for name in different)
 
 
-def test_a_run_that_is_resumed_ends_like_one_that_was_longer(tmp_path: Path) -> None:
-    whole = train(catch(tmp_path / "whole", 40, learner__schedule="constant"))
-    half = train(catch(tmp_path / "half", 20, learner__schedule="constant"))
+@pytest.mark.parametrize("options", [{}, BF16], ids=["fp32", "bf16"])
+def test_a_run_that_is_resumed_ends_like_one_that_was_longer(options: dict[str, Any], tmp_path: Path) -> None:
+    whole = train(catch(tmp_path / "whole", 40, learner__schedule="constant", **options))
+    half = train(catch(tmp_path / "half", 20, learner__schedule="constant", **options))
     assert half.agent_steps == 20 * ROWS
     resumed = resume(half.run, total_frames=40 * ROWS)
     assert resumed.finished
     result = compare_checkpoints(whole.run, resumed.run)
     assert result.equal, result.differing
+    found = newest(resumed.run)
+    assert found is not None
+    parts, _ = load(found)
+    weights = [value for name, value in parts["learner"].items() if name.startswith("weights/")]
+    assert all(torch.as_tensor(value).dtype == torch.float32 for value in weights)
+    rounded = [torch.equal(torch.as_tensor(value), torch.as_tensor(value).bfloat16().float()) for value in weights]
+    assert not all(rounded), "exact weights are saved"
 
 
 @pytest.mark.parametrize(("engine", "core", "kills"), [("inline", LSTM, 2), ("local", {}, 1)])
