@@ -88,9 +88,9 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        geometry, layers = ctx.geometry, len(ctx.saved_tensors) // 3
-        inputs, outputs = ctx.saved_tensors[:layers], ctx.saved_tensors[1 : layers + 1]
-        weights = ctx.saved_tensors[layers + 1 :]
+        geometry, saved = ctx.geometry, ctx.saved_tensors
+        layers = len(saved) // 3  # an output, weights and a bias of each, and the input of the first
+        inputs, outputs, weights = saved[:layers], saved[1 : layers + 1], saved[layers + 1 :]
         to_weights: list[Tensor] = []
         grad = torch.ops.aten.threshold_backward(grad[: len(inputs[0])], outputs[-1], 0)
         if layers > len(geometry):

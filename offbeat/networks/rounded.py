@@ -30,7 +30,7 @@ class RoundedWeights:
 
     def __init__(self, network: nn.Module, train: bool = False) -> None:
         self.exact: dict[nn.Parameter, Tensor] = {}
-        places = {name: tensor.detach() for name, tensor in flat_tensors(network)}
+        self._places = [(tensor.storage_offset(), tensor.shape) for _, tensor in flat_tensors(network)]
         layers = [layer for layer in network.modules() if _rounds(layer, train)]
         others = (layer for layer in network.modules() if layer not in layers)
         staying = {parameter for layer in others for parameter in layer.parameters(recurse=False)}
@@ -44,7 +44,6 @@ class RoundedWeights:
                     self.exact[made[parameter]] = parameter.detach()
                 setattr(layer, name, made[parameter])
         self._targets = [tensor.detach() for _, tensor in flat_tensors(network)]
-        self._places = [(exact.storage_offset(), exact.shape) for exact in places.values()]
         self.refresh()
 
     def copy_(self, flat: Tensor) -> None:

@@ -42,7 +42,7 @@ class FlatOptimiser:
         self, network: nn.Module, config: LearnerConfig, one_gradient: bool | None = None, rounded: bool = False
     ) -> None:
         self.flat = flatten_parameters(network)
-        self._network, self._config = network, config
+        self._config = config
         self._exact: TensorDict = dict(network.state_dict())
         self._rounded: RoundedWeights | None = None
         if rounded and self.flat.device.type == "cpu" and not one_gradient:
