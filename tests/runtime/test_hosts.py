@@ -15,7 +15,9 @@ from offbeat.checkpoint import begin, load, newest
 from offbeat.config import RunConfig
 from offbeat.replay.mixture import ReplayConfig, SamplerConfig
 from offbeat.runtime.building import build_agent, exploration, seeds
-from offbeat.runtime.hosts import ActorHost, LearnerHost, Stop
+from offbeat.runtime.host import Stop
+from offbeat.runtime.hosts import ActorHost
+from offbeat.runtime.learner_host import LearnerHost
 from offbeat.runtime.making import make_host
 from offbeat.runtime.world import World
 from tests.runtime.parts import ITEM_AGENTS, Metrics, item_config, same_arrays, small_config, small_world
