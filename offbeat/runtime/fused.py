@@ -5,6 +5,9 @@ much as the arithmetic of a hundred training rows.
 
 Gradients are float32, or bfloat16 as the uint16 of their bits. Weights that layers keep in bfloat16 (``rounded``, bits
 as well) are written in the same pass; nothing is where the vector is empty.
+
+Each step also gives the largest magnitude among what it wrote, weights and statistics, as the bits of a float32: those
+of larger magnitudes are larger numbers, and those of infinity and of what is no number are the largest.
 """
 
 from __future__ import annotations
@@ -55,6 +58,26 @@ def _nearest(value: float) -> np.uint16:
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
+@compiled
+def _size(value: float) -> np.uint32:
+    """Bits of the magnitude of a float32."""
+    return np.uint32(_bits(value) & np.uint32(0x7FFFFFFF))
+
+
+@compiled
+def largest(values: np.ndarray) -> int:
+    """Bits of the largest magnitude in ``values`` [P] float32; 0 if there are none."""
+    most = np.uint32(0)
+    for i in range(len(values)):
+        most = max(most, _size(values[i]))
+    return int(most)
+
+
+def magnitude(bits: int) -> float:
+    """The float32 that ``bits`` stand for."""
+    return float(np.uint32(bits).view(np.float32))
+
+
 @compiled_sum
 def squares(grad: np.ndarray) -> float:
     """Sum of the squares of ``grad`` [P], float32 or bits of bfloat16."""
@@ -73,13 +96,14 @@ def rmsprop(
     buffer: np.ndarray,
     rounded: np.ndarray,
     constants: np.ndarray,
-) -> None:
-    """One RMSProp step in place; all vectors [P], ``buffer`` [0] without momentum.
+) -> int:
+    """One RMSProp step in place; all vectors [P], ``buffer`` [0] without momentum. Gives the largest magnitude's bits.
 
     ``constants``: factor on the gradient, learning rate, decay, 1 - decay, epsilon, momentum; float32 [6].
     """
     scale, rate, decay, rest, epsilon, momentum = constants
     with_momentum, with_rounded = len(buffer) > 0, len(rounded) > 0
+    most = np.uint32(0)
     for i in range(len(weights)):
         g = _exact(grad[i]) * scale
         mean = square_avg[i] * decay + g * g * rest
@@ -88,10 +112,13 @@ def rmsprop(
         if with_momentum:
             step += buffer[i] * momentum
             buffer[i] = step
+            most = max(most, _size(step))
         weight = weights[i] - rate * step
         weights[i] = weight
+        most = max(most, _size(weight), _size(mean))
         if with_rounded:
             rounded[i] = _nearest(weight)
+    return int(most)
 
 
 @compiled
@@ -102,14 +129,15 @@ def adam(
     exp_avg_sq: np.ndarray,
     rounded: np.ndarray,
     constants: np.ndarray,
-) -> None:
-    """One Adam step in place; all vectors [P].
+) -> int:
+    """One Adam step in place; all vectors [P]. Gives the largest magnitude's bits.
 
     ``constants``: factor on the gradient, learning rate over the first bias correction, beta1, 1 - beta1, beta2,
     1 - beta2, root of the second bias correction, epsilon; float32 [8].
     """
     scale, rate, beta1, rest1, beta2, rest2, correction, epsilon = constants
     with_rounded = len(rounded) > 0
+    most = np.uint32(0)
     for i in range(len(weights)):
         g = _exact(grad[i]) * scale
         mean = exp_avg[i] * beta1 + g * rest1
@@ -118,5 +146,7 @@ def adam(
         exp_avg_sq[i] = square
         weight = weights[i] - rate * mean / (np.sqrt(square) / correction + epsilon)
         weights[i] = weight
+        most = max(most, _size(weight), _size(mean), _size(square))
         if with_rounded:
             rounded[i] = _nearest(weight)
+    return int(most)

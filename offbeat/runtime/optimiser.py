@@ -20,6 +20,12 @@ from offbeat.types import TensorDict
 if TYPE_CHECKING:
     from offbeat.runtime.learner import LearnerConfig
 
+SAFE = 1e37
+"""A step whose weights and statistics stay below this by its own bounds needs no look at them: float32 and bfloat16
+end at 3.4e38."""
+LEAST_EPSILON = 1e-30
+"""Below this a denominator may be taken for zero."""
+
 
 class FlatOptimiser:
     """RMSProp or Adam over all parameters of ``network`` at once, with the equations of ``torch.optim``.
@@ -58,6 +64,7 @@ class FlatOptimiser:
             self._grad = torch.zeros_like(self.flat)
             for part in self._parts:
                 part.parameter.grad = self._grad[part.at].view_as(part.parameter)
+        self._most: Tensor | None = None  # largest magnitude of weights and statistics; only with one gradient
 
     def _load_loops(self) -> None:
         """Steps over empty vectors: their compiled loops are then there when the first gradient is."""
@@ -67,6 +74,7 @@ class FlatOptimiser:
             nothing, rounded = part.weights[:0], part.rounded[:0]
             grad = _as_array(part.parameter.detach())[:0]
             fused.squares(grad)
+            fused.largest(nothing)
             if self._config.optimizer == "adam":
                 fused.adam(nothing, grad, nothing, nothing, rounded, np.zeros(8, np.float32))
             else:
@@ -87,6 +95,13 @@ class FlatOptimiser:
         with torch.no_grad():
             for name, value in weights.items():
                 self._exact[name].copy_(value)
+        self._changed()
+
+    def _changed(self) -> None:
+        """Weights or statistics are others than the last step left."""
+        self._most = None
+        for part in self._parts:
+            part.most = None
         if self._rounded is not None:
             self._rounded.refresh()
 
@@ -107,9 +122,10 @@ class FlatOptimiser:
         return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * left
 
     def step(self, progress: float, loss: Tensor) -> tuple[Tensor, bool]:
-        """Clip and step, unless the gradient or ``loss`` [] is not finite: then nothing is changed.
+        """Clip and step, unless the gradient, ``loss`` [] or what the step leads to is not finite: then nothing is
+        changed.
 
-        Parameters without a gradient stay as they are. Returns the norm before clipping [] and whether both were
+        Parameters without a gradient stay as they are. Returns the norm before clipping [] and whether all were
         finite.
         """
         norm = self._norm()
@@ -117,10 +133,61 @@ class FlatOptimiser:
             return norm, False
         limit = self._config.clip_norm
         scale = min(1.0, limit / (float(norm) + 1e-6)) if limit > 0 else 1.0
+        rate = self.learning_rate(progress)
+        if self._stays_finite(float(norm) * scale, rate):
+            self._step(scale, rate)
+            return norm, True
+        return norm, self._try_step(scale, rate)
+
+    def _step(self, scale: float, rate: float) -> None:
         self.steps += 1
         step = self._rmsprop if self._config.optimizer == "rmsprop" else self._adam
-        step(scale, self.learning_rate(progress))
-        return norm, True
+        step(scale, rate)
+        self._most = None
+
+    def _stays_finite(self, size: float, rate: float) -> bool:
+        """Whether a step with gradients up to ``size`` cannot lead to anything that is not finite, which is so but for
+        absurd rates and weights. From bounds alone: looking at the result would be too late.
+        """
+        config, largest = self._config, self._largest()
+        if not config.epsilon > LEAST_EPSILON:
+            return False
+        if config.optimizer == "adam":
+            step, rate = max(largest, size) / config.epsilon, rate / max(1 - config.adam_beta1, LEAST_EPSILON)
+        else:
+            step = size / config.epsilon + abs(config.rmsprop_momentum) * largest
+        return all(bound < SAFE for bound in (size * size, step, largest + abs(rate) * step))
+
+    def _try_step(self, scale: float, rate: float) -> bool:
+        """Step, and undo it if something is not finite afterwards; whether it stands."""
+        kept = {name: values.clone() for name, values in self._slots.items()}
+        weights = self.flat.clone()
+        with np.errstate(over="ignore"):  # of constants that are too large for float32
+            self._step(scale, rate)
+        if self.finite():
+            return True
+        self.steps -= 1
+        self.flat.copy_(weights)
+        for name, values in kept.items():
+            self._slots[name].copy_(values)
+        self._changed()
+        return False
+
+    def finite(self) -> bool:
+        """Whether all parameters and statistics are finite; parameters also in bfloat16 if that is computed with."""
+        vectors = [self.flat[part.at] for part in self._parts]
+        if self._config.precision == "bf16":
+            vectors = [vector.bfloat16() for vector in vectors]
+        return all(bool(torch.isfinite(vector).all()) for vector in (*vectors, *self._slots.values()))
+
+    def _largest(self) -> float:
+        """Largest magnitude among weights and statistics; inf or NaN if one is not finite."""
+        if self._grad is None:
+            return fused.magnitude(max((part.largest() for part in self._parts), default=0))
+        if self._most is None and self.flat.numel():
+            sizes = [torch.linalg.vector_norm(vector, math.inf) for vector in (self.flat, *self._slots.values())]
+            self._most = torch.stack(sizes).max()
+        return float(self._most) if self._most is not None else 0.0
 
     def _norm(self) -> Tensor:
         if self._grad is not None:
@@ -137,14 +204,16 @@ class FlatOptimiser:
             for part in self._parts:
                 if (grad := part.grad()) is not None:
                     buffer = part.slots.get("momentum_buffer", part.weights[:0])
-                    fused.rmsprop(part.weights, grad, part.slots["square_avg"], buffer, part.rounded, constants)
+                    part.most = fused.rmsprop(
+                        part.weights, grad, part.slots["square_avg"], buffer, part.rounded, constants
+                    )
             return
         vector, square = self._grad.mul_(scale), slots["square_avg"]
         square.mul_(decay).addcmul_(vector, vector, value=1 - decay)
         step = vector / square.sqrt().add_(config.epsilon)
         if "momentum_buffer" in slots:
             step = slots["momentum_buffer"].mul_(momentum).add_(step)
-        self.flat.add_(step, alpha=-rate)
+        self.flat.add_(step, alpha=-_as_float32(rate))
 
     def _adam(self, scale: float, rate: float) -> None:
         config, slots = self._config, self._slots
@@ -157,12 +226,12 @@ class FlatOptimiser:
             for part in self._parts:
                 if (grad := part.grad()) is not None:
                     mean, square = part.slots["exp_avg"], part.slots["exp_avg_sq"]
-                    fused.adam(part.weights, grad, mean, square, part.rounded, constants)
+                    part.most = fused.adam(part.weights, grad, mean, square, part.rounded, constants)
             return
         vector, means, squares = self._grad.mul_(scale), slots["exp_avg"], slots["exp_avg_sq"]
         means.mul_(beta1).add_(vector, alpha=1 - beta1)
         squares.mul_(beta2).addcmul_(vector, vector, value=1 - beta2)
-        self.flat.addcdiv_(means, squares.sqrt().div_(correction).add_(config.epsilon), value=-rate)
+        self.flat.addcdiv_(means, squares.sqrt().div_(correction).add_(config.epsilon), value=-_as_float32(rate))
 
     def state(self) -> dict[str, Tensor]:
         """Statistics by name, each [P], and ``step`` [], the steps taken."""
@@ -173,6 +242,7 @@ class FlatOptimiser:
         self.steps = int(state["step"])
         for name, slot in self._slots.items():
             slot.copy_(state[name])
+        self._changed()
 
 
 class _Part:
@@ -180,11 +250,18 @@ class _Part:
 
     def __init__(self, parameter: nn.Parameter, at: slice, flat: Tensor, slots: dict[str, Tensor]) -> None:
         self.parameter, self.at = parameter, at
+        self.most: int | None = None  # bits of the largest magnitude among weights and statistics; None: not known
         if flat.device.type == "cpu":
             self.weights = flat[at].numpy()
             is_rounded = parameter.dtype == torch.bfloat16
             self.rounded = _as_array(parameter.detach()) if is_rounded else fused.NOTHING_ROUNDED
             self.slots = {name: values[at].numpy() for name, values in slots.items()}
+
+    def largest(self) -> int:
+        """Bits of the largest magnitude among this parameter's weights and statistics."""
+        if self.most is None:
+            self.most = max(fused.largest(values) for values in (self.weights, *self.slots.values()))
+        return self.most
 
     def grad(self) -> np.ndarray | None:
         """The gradient as an array [n]; autograd lays it out as the parameter, which is contiguous."""
@@ -196,6 +273,11 @@ def _as_array(tensor: Tensor) -> np.ndarray:
     """``tensor`` as an array [n] over the same memory: float32, or for bfloat16 its bits as uint16."""
     flat = tensor.view(-1)
     return flat.numpy() if flat.dtype == torch.float32 else flat.view(torch.uint16).numpy()
+
+
+def _as_float32(value: float) -> float:
+    """``value``, or infinity where it is too large for float32, which torch refuses instead."""
+    return math.copysign(math.inf, value) if abs(value) > torch.finfo(torch.float32).max else value
 
 
 def _place(parameter: Tensor, flat: Tensor) -> slice:

@@ -85,3 +85,21 @@ def test_squares() -> None:
     half = grad.bfloat16()
     assert fused.squares(bits(half)) == pytest.approx(float(half.double().square().sum()), rel=1e-6)
     assert fused.squares(grad[:0].numpy()) == 0.0
+
+
+@pytest.mark.parametrize("step", ["rmsprop", "momentum", "adam"])
+def test_steps_tell_the_largest_magnitude_that_they_wrote(step: str) -> None:
+    weights, grad, first, second = vectors(4)
+    constants = np.array([SCALE, RATE, 0.9, 0.1, EPSILON, 0.7, 1.0, EPSILON], np.float32)
+    written = {"rmsprop": (weights, first), "momentum": (weights, first, second), "adam": (weights, first, second)}[
+        step
+    ]
+    for array in written:
+        array[len(array) // 2] = -50.0 if array is weights else 50.0
+        kernel, values = (fused.adam, constants) if step == "adam" else (fused.rmsprop, constants[:6])
+        bits = kernel(weights, grad, first, second[: SIZE * (step != "rmsprop")], fused.NOTHING_ROUNDED, values)
+        assert fused.magnitude(bits) == max(np.abs(array).max() for array in written)
+        array[len(array) // 2] = 0.0
+    weights[3] = np.nan
+    assert not np.isfinite(fused.magnitude(fused.largest(weights)))
+    assert fused.largest(weights[:0]) == 0

@@ -224,6 +224,80 @@ def test_what_is_not_finite_changes_nothing(bad: float, where: str) -> None:
     assert all(torch.equal(saved[key], value) for key, value in optimiser.state().items())
 
 
+NOT_FINITE: dict[str, dict[str, Any]] = {
+    "an infinite rate": {"learning_rate": float("inf")},
+    "a rate that is no number": {"learning_rate": float("nan")},
+    "a rate too large for float32": {"learning_rate": 1e60},
+    "weights beyond float32": {"learning_rate": 1e39},
+    "nothing over nothing": {"epsilon": 0.0},
+}
+"""Settings under which a finite gradient leads to weights that are not."""
+
+
+@pytest.mark.parametrize("cause", list(NOT_FINITE))
+@pytest.mark.parametrize("name", list(OPTIMISERS))
+@pytest.mark.parametrize("one_gradient", [False, True])
+def test_a_step_to_what_is_not_finite_is_undone(cause: str, name: str, one_gradient: bool) -> None:
+    network, plain = make_network(), make_network()
+    optimiser = FlatOptimiser(network, make_config(**OPTIMISERS[name]), one_gradient)
+    never = FlatOptimiser(plain, make_config(**OPTIMISERS[name]), one_gradient)
+    good, bad = optimiser._config, make_config(**(OPTIMISERS[name] | NOT_FINITE[cause]))
+    if cause != "nothing over nothing":  # which needs statistics that are zero
+        flat_step(network, optimiser, 0)
+        flat_step(plain, never, 0)
+    optimiser.zero()
+    loss = backward(network, 1)
+    if cause == "nothing over nothing":
+        for parameter in network.parameters():
+            assert parameter.grad is not None
+            parameter.grad.zero_()
+    flat, saved = optimiser.flat.clone(), optimiser.state()
+    optimiser._config = bad
+    norm, finite = optimiser.step(0.0, loss)
+    assert torch.isfinite(norm) and not finite
+    assert torch.equal(optimiser.flat, flat)
+    assert all(torch.equal(saved[key], value) for key, value in optimiser.state().items())
+    optimiser._config = good
+    backward(plain, 1)  # its normalisation sees the same data
+    for step in (2, 3):
+        flat_step(network, optimiser, step)
+        flat_step(plain, never, step)
+    assert torch.equal(optimiser.flat, never.flat)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_that_bfloat16_cannot_hold_are_undone_where_it_is_computed_with(precision: Any) -> None:
+    network = nn.Sequential(nn.Linear(2, 1, bias=False))
+    optimiser = FlatOptimiser(network, make_config(epsilon=1.0, precision=precision), rounded=precision == "bf16")
+    optimiser.load_weights({"0.weight": torch.tensor([[1.0, 3.3895e38]])})
+    before = network[0].weight.detach().clone()
+    optimiser.zero()
+    weight = network[0].weight
+    weight.grad = torch.tensor([[1.0, -10.0]], dtype=weight.dtype)
+    optimiser._config = make_config(epsilon=1.0, precision=precision, learning_rate=1e36, rmsprop_decay=0.0)
+    _, finite = optimiser.step(0.0, LOSS)
+    assert finite == (precision == "fp32")
+    assert torch.equal(network[0].weight, before) == (precision == "bf16")
+    assert torch.isfinite(network[0].weight).all()
+
+
+@pytest.mark.parametrize("name", list(OPTIMISERS))
+@pytest.mark.parametrize("one_gradient", [False, True])
+def test_ordinary_steps_copy_nothing(name: str, one_gradient: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FlatOptimiser, "_try_step", None)
+    network = make_network()
+    optimiser = FlatOptimiser(network, make_config(**OPTIMISERS[name]), one_gradient)
+    for step in range(3):
+        flat_step(network, optimiser, step)
+        assert (
+            optimiser._largest()
+            == max(float(values.detach().abs().max()) for values in (*network.parameters(), *optimiser._slots.values()))
+            or one_gradient
+        )
+    optimiser.load_weights(make_network(seed=1).state_dict())
+    assert optimiser._largest() >= float(network.get_parameter("0.weight").detach().abs().max())
+
+
 def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
     network = make_network()
     optimiser = FlatOptimiser(network, make_config(**OPTIMISERS["adam"]))
