@@ -59,18 +59,25 @@ def _hold(holds: np.ndarray, what: str, left: np.ndarray, right: np.ndarray) -> 
 
 
 def save(store: StreamStore) -> ArrayDict:
-    """An exact snapshot: counters, and readable rows, open rows and kept states of all streams one after the other."""
-    names = (*COUNTERS, *_cursors(store))
-    saved = {name: store.arrays[name].copy() for name in names}
-    at = _used_rows(store, store.head)
-    row = store.absolute(at)
+    """An exact snapshot: counters, and readable rows, open rows and kept states of all streams one after the other.
+
+    Everything follows from one copy of ``head``. A writer may be in the middle of a block, which touches none of the
+    rows below it and gives the open row the observation that it has already; it must not begin another.
+    """
+    head = store.heads(np.arange(store.layout.num_streams))
+    saved = {"head": head, "reserved": head.copy()}
+    # A new writer counts as lost what was produced before it: in this order produced - lost is never below the head.
+    others = [name for name in (*COUNTERS, *_cursors(store)) if name not in ("head", "reserved", "lost", "produced")]
+    saved |= {name: store.arrays[name].copy() for name in ("lost", *others, "produced")}
+    stream, row = _used_rows(store, head)
+    at = store.locate(stream, row)
     for name in (*store.layout.columns(), "age"):
         saved[name] = store.take(name, at)
         if name not in (*store.open_columns, "age"):  # an open row has no action yet, only what an old row left there
-            saved[name][row == store.head[at // store.layout.ring]] = 0
+            saved[name][row == head[stream]] = 0
     if store.layout.core_state:
-        stream, slot = _kept_states(store, at, row)
-        saved["state_stream"] = stream
+        readable = row < head[stream]
+        saved["state_stream"], slot = _kept_states(store, stream[readable], row[readable])
         for name in ("core_row", *(f"core/{key}" for key in store.layout.core_state)):
             saved[name] = store.take(name, slot)
     return saved
@@ -81,7 +88,7 @@ def load(store: StreamStore, state: Mapping[str, np.ndarray]) -> None:
     head = state["head"]
     if head.shape != store.head.shape:
         raise ValueError(f"saved streams: {len(head)} of them, this run has {len(store.head)}; use the same number")
-    at = _used_rows(store, head)
+    at = store.locate(*_used_rows(store, head))
     for name in (*store.layout.columns(), "age"):
         need = (len(at), *store.take(name, at[:0]).shape[1:])
         if name not in state or state[name].shape != need:
@@ -92,6 +99,7 @@ def load(store: StreamStore, state: Mapping[str, np.ndarray]) -> None:
     for name, array in store.arrays.items():
         if name in (*COUNTERS, *_cursors(store)):
             array[...] = state[name]
+    store.reserved[...] = head
     for name in (*store.layout.columns(), "age"):
         store.put(name, at, state[name])
     if store.layout.core_state:
@@ -107,21 +115,19 @@ def _cursors(store: StreamStore) -> tuple[str, ...]:
     return CURSOR_COUNTERS if store.layout.num_cursors else ()
 
 
-def _used_rows(store: StreamStore, head: np.ndarray) -> np.ndarray:
-    """Where the readable rows and the open row of every stream lie, stream after stream; none of empty streams."""
+def _used_rows(store: StreamStore, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Streams and absolute rows that are readable or open, stream after stream; none of empty streams."""
     count = np.where(head > 0, np.minimum(head, store.layout.capacity) + 1, 0)
     stream = np.repeat(np.arange(len(head)), count)
     offset = np.arange(len(stream)) - np.repeat(np.cumsum(count) - count, count)
-    return store.locate(stream, head[stream] + 1 - count[stream] + offset)
+    return stream, head[stream] + 1 - count[stream] + offset
 
 
-def _kept_states(store: StreamStore, at: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Stream and flattened slot of the kept states of the readable among ``row``, which lie at ``at``."""
-    layout = store.layout
-    stream = at // layout.ring
-    slot = store.take("core_slot", at) - 1
-    where = stream * layout.kept_states + np.maximum(slot, 0)
-    kept = (slot >= 0) & (store.take("core_row", where) == row) & (row < store.head[stream])
+def _kept_states(store: StreamStore, stream: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stream and flattened slot of the states that are kept before any of these rows."""
+    slot = store.take("core_slot", store.locate(stream, row)) - 1
+    where = stream * store.layout.kept_states + np.maximum(slot, 0)
+    kept = (slot >= 0) & (store.take("core_row", where) == row)
     return stream[kept], where[kept]
 
 

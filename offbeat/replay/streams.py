@@ -3,11 +3,15 @@
 Row ``t`` of a stream is readable iff ``head - capacity <= t < head``, and of the *open row* ``head`` the observation,
 ``first`` and ``valid``. A writer raises ``reserved`` before it writes and ``head`` after; a reader copies, then looks
 at ``reserved`` and drops what may have been overwritten. Several processes may hold stores over the same arrays.
+
+Who saves the streams raises a pause and then looks at ``reserved``; a writer raises ``reserved`` and then looks at the
+pause, and takes its reservation back where it is set. So one of the two always sees the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -42,6 +46,8 @@ class StreamStore:
         self.dropped = 0
         """Rows that this store's readers copied in vain because a writer had overwritten them."""
         self._guard = guard if guard is not None else nullcontext()
+        # Orders a store before the loads that follow, which x86-64 does not do by itself: taking any lock does.
+        self._fence = guard if guard is not None else threading.Lock()
         self._columns = layout.columns()
         self.open_columns = {name for name in self._columns if name.startswith("observation/")} | {"first", "valid"}
         self._flat = {
@@ -87,8 +93,10 @@ class StreamStore:
         expired: np.ndarray = self.head - self.stored
         return expired
 
-    def append(self, block: StreamBlock) -> None:
+    def append(self, block: StreamBlock, paused: Callable[[], bool] | None = None) -> bool:
         """Append complete rows and their open row. One writer per stream; no stream twice in a block.
+
+        False, and nothing is changed, where ``paused()`` is true once the rows are reserved: try again later.
 
         A row after an episode's end must have ``valid=False``, the row after that ``first=True``. The first row must be
         the open row of the block before (an earlier writer's with ``valid=False``: see ``attach``). Does not wait: ask
@@ -99,8 +107,12 @@ class StreamStore:
         head = self.head[streams]
         at = streams[:, None] * self.layout.ring + (head[:, None] + np.arange(length + 1)) % self.layout.ring
         age = self._ages(head, at[:, 0], first)
-        with self._guard:
+        with self._fence:
             self.reserved[streams] = head + length
+        if paused is not None and paused():
+            with self._guard:
+                self.reserved[streams] = head
+            return False
         if self.layout.core_state:
             self._flat["core_slot"][at[:, :length]] = self._keep_states(block, head, length)
         self._flat["age"][at] = age
@@ -112,6 +124,12 @@ class StreamStore:
         self.arrays["non_transitions"][streams] += (~valid[:, :length]).sum(1)
         with self._guard:
             self.head[streams] = head + length
+        return True
+
+    def at_work(self) -> np.ndarray:
+        """Streams that a writer has reserved rows of: it is in the middle of a block, or died there. [n] int64."""
+        with self._fence:
+            return np.flatnonzero(self.reserved != self.head)
 
     def add_produced(self, streams: np.ndarray) -> None:
         """Count one row made for each of ``streams`` [n]; rows never appended are lost once the writer is replaced."""
@@ -208,12 +226,6 @@ class StreamStore:
         at: np.ndarray = stream * self.layout.ring + row % self.layout.ring
         return at
 
-    def absolute(self, at: np.ndarray) -> np.ndarray:
-        """The newest absolute rows, heads included, that lie at the places ``at``; shape of ``at``."""
-        head = self.head[at // self.layout.ring]
-        row: np.ndarray = head - (head - at) % self.layout.ring
-        return row
-
     def take(self, name: str, at: np.ndarray) -> np.ndarray:
         """A copy of an array's entries at the places ``at`` that ``locate`` gave: [*at.shape, ...]."""
         taken: np.ndarray = self._flat[name].take(at, axis=0, mode="clip")
@@ -248,7 +260,10 @@ class StreamStore:
         snapshot.check_ledger(self)
 
     def state(self) -> ArrayDict:
-        """Everything needed to go on exactly from here: counters, used part of the rings. No writer may be at work."""
+        """Everything needed to go on exactly from here: counters, used part of the rings.
+
+        Writers are at rest, or held so that none begins another block: rows of a block in the making are left out.
+        """
         return snapshot.save(self)
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:

@@ -88,6 +88,8 @@ class Conductor:
             draft = begin(self.run, self.agent_steps)
             try:
                 answer = save(draft.path)
+                if answer.get("note"):
+                    self.say(answer["note"])
                 counters = answer["counters"]
                 draft.agent_steps = counters["agent_steps"]
                 for part in answer["parts"]:

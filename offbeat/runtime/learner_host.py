@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ from offbeat.runtime.host import Parts, Stop
 from offbeat.runtime.learner import LearnerWork, run_learner
 from offbeat.runtime.ports import MetricSink
 from offbeat.runtime.world import World, holds_writers
-
-HOLD_S = 5.0
-"""Longest wait for writers to finish their blocks before the streams are saved. Unit: seconds."""
+from offbeat.runtime.writer import writers_held
 
 
 class LearnerHost:
@@ -120,27 +117,18 @@ class LearnerHost:
         write_part(folder, self.name, arrays)
         limits = self._world.config.checkpoint
         keep = limits.replay and self._world.memory.nbytes <= limits.max_replay_gb * 2**30
+        note = ""
         if keep:
-            with self.batches.at_rest(), self._writers_held():
-                streams = {f"streams/{name}": value for name, value in self._world.store.state().items()}
+            world = self._world
+            held = writers_held(world.store, world.board["pause"], self._wait, world.ring)
+            with self.batches.at_rest(), held as note:
+                streams = {f"streams/{name}": value for name, value in world.store.state().items()}
                 streams |= {f"mixture/{name}": value for name, value in self.mixture.state().items()}
                 streams["steps"] = np.array([self.batches.steps()])  # counters have those of the last update
             write_part(folder, "streams", streams)
         self.work.report(self.metrics, force=True)
-        return {"counters": self.work.counters(), "parts": [self.name, *(["streams"] if keep else [])]}
-
-    @contextmanager
-    def _writers_held(self) -> Iterator[None]:
-        """Keep actors from appending while the streams are copied; a block that is being written is waited for."""
-        store, pause = self._world.store, self._world.board["pause"]
-        pause[0] = 1
-        try:
-            if self._wait is not None:
-                self._wait.until("writers", lambda: bool((store.reserved == store.head).all()), HOLD_S)
-            yield
-        finally:
-            pause[0] = 0
-            self._world.ring()
+        parts = [self.name, *(["streams"] if keep else [])]
+        return {"counters": self.work.counters(), "parts": parts, "note": note}
 
     def _load(self, loaded: Parts, counters: dict[str, int]) -> None:
         part = loaded[self.name]

@@ -1,8 +1,9 @@
-"""The writing end of the streams over shared memory."""
+"""The writing end of the streams over shared memory, and how writers are held while the streams are saved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from offbeat.types import ArrayDict
 
 MOST_HELD = 256
 """Blocks of single streams that a writer keeps by itself, at most."""
+HOLD_S = 5.0
+"""Longest wait for writers to finish their blocks before the streams are saved. Unit: seconds."""
 
 
 class StoreWriter:
@@ -43,8 +46,7 @@ class StoreWriter:
 
     def append(self, block: StreamBlock) -> None:
         """Append; waits while a fifo still needs the rows that would be overwritten."""
-        if not self._held and self._fits(block):
-            self._put(block)
+        if not self._held and self._fits(block) and self._put(block):
             return
         if self._wait is None:
             length = block.columns["reward"].shape[1]
@@ -59,17 +61,18 @@ class StoreWriter:
         length = block.columns["reward"].shape[1]
         return not self._paused() and bool((self._store.room(block.streams) >= length).all())
 
-    def _put(self, block: StreamBlock) -> None:
-        self._store.append(block)
+    def _put(self, block: StreamBlock) -> bool:
+        """Append; False, and nothing is changed, if a pause began meanwhile."""
+        done = self._store.append(block, self._paused)
         if self._reader is not None:
-            self._reader.ring()
+            self._reader.ring()  # also when nothing was appended: who asked for the pause may have seen rows reserved
+        return done
 
     def _put_held(self) -> bool:
         """Append what fits of the held blocks, in order; whether all did."""
         stuck: set[int] = set()
         for block in list(self._held):
-            if stuck.isdisjoint(block.streams.tolist()) and self._fits(block):
-                self._put(block)
+            if stuck.isdisjoint(block.streams.tolist()) and self._fits(block) and self._put(block):
                 self._held = [other for other in self._held if other is not block]
             else:
                 stuck.update(block.streams.tolist())
@@ -90,6 +93,31 @@ class StoreWriter:
     def attach(self, streams: np.ndarray) -> ArrayDict | None:
         """Take over streams; the open rows of an earlier writer if there are any."""
         return self._store.attach(streams)
+
+
+@contextmanager
+def writers_held(store: StreamStore, pause: np.ndarray, wait: Wait | None, ring: Callable[[], None]) -> Iterator[str]:
+    """Let no writer begin a block meanwhile; blocks that are being written are waited for. Gives a line to say, or "".
+
+    Args:
+        store: the streams.
+        pause: what writers look at, [1].
+        wait: how to wait; None: no writer is at work.
+        ring: wakes the writers, at the end.
+
+    A writer that was killed or stopped in the middle of a block does not finish it within ``HOLD_S``. The streams can
+    be saved all the same: up to their heads, without that block.
+    """
+    pause[0] = 1
+    try:
+        late = ""
+        if wait is not None and not wait.until("writers", lambda: not len(store.at_work()), HOLD_S):
+            names = ", ".join(map(str, store.at_work()))
+            late = f"streams {names} are saved without a block that their writer did not finish within {HOLD_S:g} s"
+        yield late
+    finally:
+        pause[0] = 0
+        ring()
 
 
 def _split(block: StreamBlock) -> list[StreamBlock]:
