@@ -97,6 +97,8 @@ class EnvStep:
 
     After an episode's end the environment gives one row with ``valid=False`` that carries the final observation; the
     action sent for it is ignored, and the row after it has ``first=True``. So every row takes exactly one action.
+    A row that is ``first`` and not ``valid`` belongs to no episode: an environment that needs a step more to start anew
+    gives it in between.
     """
 
     env_ids: np.ndarray  # [n] int64, which environments these rows belong to

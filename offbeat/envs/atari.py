@@ -73,10 +73,12 @@ def rom_path(game: str) -> str:
     return str(roms.get_rom_path(game_names()[game]))
 
 
-def max_episode_frames(config: EnvConfig) -> int:
-    """Emulator frames after which an episode is truncated, of ``max_frames`` and ``max_steps`` whichever is less."""
-    frames = config.max_steps * config.frame_skip
-    return min(config.max_frames, frames) if frames else config.max_frames
+def max_episode_actions(config: EnvConfig) -> int:
+    """Actions after which an episode is truncated: the one that reaches ``max_frames`` is played to its end, or
+    ``max_steps`` if that is less.
+    """
+    actions = -(-config.max_frames // config.frame_skip)
+    return min(actions, config.max_steps) if config.max_steps else actions
 
 
 def atari_spec(config: EnvConfig, game: str) -> EnvSpec:
@@ -93,7 +95,7 @@ def atari_spec(config: EnvConfig, game: str) -> EnvSpec:
         stacked=(OBSERVATION,),
         stack_padding=config.stack_padding,
         frame_skip=config.frame_skip,
-        max_episode_steps=-(-max_episode_frames(config) // config.frame_skip),
+        max_episode_steps=max_episode_actions(config),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from offbeat.envs.atari import max_episode_frames
+from offbeat.envs.atari import max_episode_actions
 from offbeat.envs.atari_rows import AtariRows
 from offbeat.envs.base import EnvConfig, StateUnsupported
 from offbeat.envs.procgen import envpool_module
@@ -19,11 +19,6 @@ def check_envpool(config: EnvConfig, partial: bool) -> None:
     """ValueError for switches that EnvPool cannot do; ``partial``: batches of fewer than all environments."""
     if config.noop_max < 1:
         raise ValueError("noop_max=0 is impossible with backend='envpool', which needs at least 1; use backend='ale'")
-    limit = max_episode_frames(config)
-    if limit % config.frame_skip:
-        raise ValueError(
-            f"max_frames={limit} is no multiple of frame_skip={config.frame_skip}; backend='envpool' counts whole steps"
-        )
     if config.life_loss == "end_episode" and partial:
         raise ValueError(
             "life_loss='end_episode' with backend='envpool' restarts single games only in whole batches; set the batch "
@@ -56,7 +51,7 @@ class AtariEnvPool:
             batch_size=self.batch_size,
             num_threads=self._threads,
             seed=int(env_seeds(seed, 1)[0]),
-            max_episode_steps=max_episode_frames(self._config) // self._config.frame_skip,
+            max_episode_steps=max_episode_actions(self._config),
             frame_skip=self._config.frame_skip,
             stack_num=1,
             img_height=self._config.frame_size,
@@ -74,9 +69,10 @@ class AtariEnvPool:
 
     def recv(self) -> EnvStep:
         """The next rows, in the order in which they came."""
-        frames, reward, over, cut, info = self._open().recv()
+        frames, reward, _, cut, info = self._open().recv()
         self._ids = info["env_id"].astype(np.int64)
-        lives = info["lives"]
+        # EnvPool's own flag of termination is off where the same action reached the time limit.
+        lives, over = info["lives"], info["terminated"] > 0
         if len(self._lost):
             fresh, again = self._pool.reset(self._lost.astype(np.int32))
             at = np.argsort(self._ids)[again["env_id"]]

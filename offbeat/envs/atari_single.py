@@ -2,7 +2,8 @@
 
 Frames, rewards and flags are byte for byte those of ALE's vector environment from the same emulator state: gray
 palette, maximum of the last two frames, scaled by area interpolation, FIRE and then 0 to noop_max - 1 no-ops at a
-reset (one fewer after FIRE). Only the random numbers differ: how many no-ops are drawn, since the generator is NumPy's.
+reset (one fewer after FIRE). Two things differ: how many no-ops are drawn, since the generator is NumPy's, and the last
+picture of a game cut by the time limit, which ALE does not draw (``atari_ale`` draws it as well).
 
 ALE's own snapshots are not exact in the middle of a game: after ``restoreState`` Pong's paddle can be drawn one pixel
 off until the game positions it anew. A reset makes up for that, so a saved game is the snapshot before its reset and
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from offbeat.envs.atari import EXTRA, action_ids, ale_module, max_episode_frames, rom_path
+from offbeat.envs.atari import EXTRA, action_ids, ale_module, max_episode_actions, rom_path
 from offbeat.envs.atari_rows import AtariRows
 from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported
 from offbeat.envs.rows import check_actions
@@ -36,10 +37,10 @@ class _Emulator:
         self._rom, self._actions = rom_path(game), actions
         self._frame_skip, self._noop_max = config.frame_skip, config.noop_max
         self._fire = config.fire_reset and FIRE in actions
-        self._limit = max_episode_frames(config)
+        self._limit = max_episode_actions(config)
         self._resize = _area_resize(config.frame_size)
         self.origin, self.noops, self.played = b"", 0, bytearray()  # what this game follows from
-        self.elapsed = 0
+        self.elapsed = 0  # actions of this game
         self.screens = np.zeros((0, 0, 0), np.uint8)  # [2, height, width], the older one second
 
     def load(self, seed: int) -> None:
@@ -91,12 +92,12 @@ class _Emulator:
         # As in ALE, a game that ends within a skip leaves its last frames undrawn.
         ale, reward, over = self.ale, 0, False
         self.played.append(action)
+        self.elapsed += 1
         number = self._actions[action]
         for left in range(self._frame_skip, 0, -1):
             reward += ale.act(number)
-            self.elapsed += 1
             over = ale.game_over()
-            if over or self.elapsed >= self._limit:
+            if over:
                 break
             if left <= 2:
                 ale.getScreenGrayscale(self.screens[left - 1])

@@ -44,7 +44,8 @@ class EnvConfig:
     full_action_space: bool = False
     """All 18 joystick actions instead of the game's minimal set."""
     max_frames: int = 108_000
-    """An episode is truncated after this many emulator frames. 108,000 = 30 minutes. Source: Machado et al. 2018."""
+    """An episode is truncated by the action that reaches this many emulator frames. 108,000 = 30 minutes.
+    Source: Machado et al. 2018."""
     reward_clip: Literal["none", "sign", "clamp", "soft_asymmetric"] = "none"
     """Reward as trained on: raw; its sign; clamped to [-1, 1]; 5 tanh(r/5), negative part times 0.3 (IMPALA's
     optimistic form as the V-trace seed has it). Scores always use the raw reward."""

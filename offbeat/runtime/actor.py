@@ -170,7 +170,7 @@ class ActorWork:
         self._env_s += env_s
         self.returns[ids] += rows.raw_reward
         self.lengths[ids] += ~rows.first
-        for env in ids[~rows.valid]:
+        for env in ids[~rows.valid & ~rows.first]:  # both: a row without an episode, see EnvStep
             length = int(self.lengths[env])
             metrics.write(
                 "episode",

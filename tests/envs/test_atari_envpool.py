@@ -47,13 +47,13 @@ def test_envpool_gives_the_rows_of_ale(config: EnvConfig) -> None:
     """Rows of the first episode are equal, up to the picture of its last row if the game ended within a skip.
 
     Compared are the same actions from the same emulator state (see ``aligned``): all flags and rewards, every frame
-    but the last. Of the second episode, that it starts in the next row.
+    but the last one of a game that is over. Of the second episode, that it starts in the next row.
     """
     ale, pool = aligned(config, random_actions(config, 1100, 1))
     end = next(step for step, rows in enumerate(ale) if not rows.valid[0])
     assert end > 20
     for step in range(end + 1):
-        assert_same(ale[step], pool[step], step, frames=step < end)
+        assert_same(ale[step], pool[step], step, frames=step < end or bool(ale[end].truncated[0]))
     assert pool[end + 1].first[0] and pool[end + 1].valid[0] and pool[end + 1].raw_reward[0] == 0
 
 
@@ -70,9 +70,5 @@ def test_envpool_plays_partial_batches() -> None:
 
 
 def test_envpool_refuses_what_it_cannot_do() -> None:
-    for config, message in [
-        (EnvConfig(backend="envpool", noop_max=0), "noop_max=0 is impossible with backend='envpool'"),
-        (EnvConfig(backend="envpool", max_frames=1001), "max_frames=1001 is no multiple of frame_skip=4"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            make_env(config, 1)
+    with pytest.raises(ValueError, match="noop_max=0 is impossible with backend='envpool'"):
+        make_env(EnvConfig(backend="envpool", noop_max=0), 1)
