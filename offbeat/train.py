@@ -6,31 +6,33 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from offbeat.agents.make import make_agent
 from offbeat.auto import decide
-from offbeat.checkpoint import CheckpointError, load, newest
+from offbeat.checkpoint import CheckpointError, find, load, needs_counters, newest
 from offbeat.config import RunConfig, read_config, to_toml
 from offbeat.envs.registry import env_spec
 from offbeat.errors import UserError
 from offbeat.metrics import MetricLogger
 from offbeat.networks.flat import flat_size
 from offbeat.provenance import write_environment
+from offbeat.resumable import check_fits, describe
 from offbeat.runlog import open_log
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.engines import inline, local
+from offbeat.runtime.interrupts import Interrupts, signals
+from offbeat.runtime.process import remove_stacks
 from offbeat.runtime.world import World, make_world, plan_layout
+from offbeat.terminal import guarded, troubles_told
 from offbeat.validation import check_resources, check_run_folder, validate
 
 PROCESS_BYTES = 350 * 2**20
@@ -86,10 +88,10 @@ def resume(run: Path, total_frames: int | None = None, **own: Any) -> RunResult:
     if total_frames is not None:
         config = replace(config, total_frames=total_frames)
     validate(config, new_run=False, env_factory=own.get("env_factory"))
-    found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr))
+    found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr), accept=needs_counters)
     if found is None:
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
-    return _run(config, run, checkpoint=run, init_from=None, own=own)
+    return _run(config, run, checkpoint=found.path, init_from=None, own=own)
 
 
 def default_folder(env_id: str) -> Path:
@@ -114,40 +116,86 @@ def _run(
     weights = flat_size(agent.network)
     processes = 1 if config.engine == "inline" else 3 + config.actor.workers
     check_resources(config, layout.nbytes() + 16 * weights * 4, run, roles_bytes=processes * PROCESS_BYTES)
+    check_fits(config, agent, layout, checkpoint=checkpoint, init_from=init_from)
     run.mkdir(parents=True, exist_ok=True)
-    with _alone_in(run), closing(open_log(run, "main", echo=sys.stdout)) as log, _signals(log.write) as interrupts:
+    with (
+        _alone_in(run),
+        guarded(),
+        closing(open_log(run, "main", echo=True)) as log,
+        troubles_told(log.note),
+        signals(log.write) as interrupts,
+    ):
+        remove_stacks(run)
         log.write(f"{'resuming' if checkpoint else 'run'} {run}")
         log.write(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
-        _write_config(run, config)
-        write_environment(run, seed=config.seed)
+        _write_config(run, config, log.write)
+        write_environment(run, seed=config.seed, say=log.write)
         world = make_world(config, spec, layout, weights, run / "run.log", **own)
-        meta = _load_shared(world, checkpoint, init_from)
-        logger = MetricLogger(
-            run,
-            config.log,
-            total_frames=config.total_frames,
-            frame_skip=spec.frame_skip,
-            resume_offset=meta.get("metrics"),
-        )
-        conductor = Conductor(world, run, logger, log.write, meta)
-        interrupts.tell(conductor)
-        engine = inline if config.engine == "inline" else local
         try:
-            finished = engine.run(world, conductor, checkpoint)
-        except KeyboardInterrupt:
-            log.write(f"ended without saving again; go on from the newest checkpoint with: offbeat resume {run}")
-            raise
-        except BaseException as error:
-            log.write(f"the run ended with an error: {error}")
-            raise
+            meta = _load_shared(world, checkpoint, init_from)
+            return _train(world, run, checkpoint, meta, log.write, interrupts)
         finally:
-            _write_ledger(world, logger)
-            logger.close()
-        world.store.check_ledger()
-        if conductor.unsaved:
-            raise CheckpointError(f"the run's end is not saved: {conductor.unsaved}")
-        _say_goodbye(run, conductor, finished, log.write)
-        return _result(run, conductor, finished)
+            interrupts.tell(None)
+            world.close()
+
+
+def _train(
+    world: World,
+    run: Path,
+    checkpoint: Path | None,
+    meta: dict[str, Any],
+    say: Callable[[str], None],
+    interrupts: Interrupts,
+) -> RunResult:
+    """Run the engine from the state that ``meta`` and the checkpoint describe to the end, and close the books."""
+    config = world.config
+    _tell_of_schedule(config, meta, say)
+    logger = MetricLogger(
+        run,
+        config.log,
+        total_frames=config.total_frames,
+        frame_skip=world.spec.frame_skip,
+        resume_offset=meta.get("metrics"),
+        say=say,
+    )
+    conductor = Conductor(world, run, logger, say, meta)
+    conductor.described = describe(config, world.layout)
+    conductor.post()
+    interrupts.tell(conductor)
+    engine = inline if config.engine == "inline" else local
+    try:
+        finished = engine.run(world, conductor, checkpoint)
+    except KeyboardInterrupt:
+        say(f"ended without saving again; go on from the newest checkpoint with: offbeat resume {run}")
+        raise
+    except BaseException as error:
+        say(f"the run ended with an error: {error}")
+        raise
+    finally:
+        _write_ledger(world, logger)
+        logger.close()
+    world.store.check_ledger()
+    if conductor.unsaved:
+        raise CheckpointError(f"the run's end is not saved: {conductor.unsaved}")
+    _say_goodbye(run, conductor, finished, say)
+    return _result(run, conductor, finished)
+
+
+def _tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Say how the learning rate jumps where a run with a linear schedule was given another length."""
+    learner, frames, before = config.learner, meta.get("frames", 0), meta.get("total_frames")
+    if learner.schedule != "linear" or not frames or before is None or before == config.total_frames:
+        return
+
+    def rate(total: int) -> float:
+        left = max(0.0, 1.0 - frames / total)
+        return learner.final_learning_rate + (learner.learning_rate - learner.final_learning_rate) * left
+
+    say(
+        f"the run is now {config.total_frames:,} frames long instead of {before:,}, so its linear schedule goes on along "
+        f"another line: the learning rate jumps from {rate(before):.3g} to {rate(config.total_frames):.3g} here; "
+        "learner.schedule = \"constant\" has no such jump"
+    )
 
 
 def _result(run: Path, conductor: Conductor, finished: bool) -> RunResult:
@@ -163,9 +211,7 @@ def _load_shared(world: World, checkpoint: Path | None, init_from: Path | None) 
     world.init_from = init_from
     if checkpoint is None:
         return {}
-    found = newest(checkpoint)
-    assert found is not None
-    parts, meta = load(found)
+    parts, meta = load(find(checkpoint, only=("streams",)))
     streams = parts.get("streams")
     if streams is not None:
         prefix = "streams/"
@@ -177,52 +223,16 @@ def _load_shared(world: World, checkpoint: Path | None, init_from: Path | None) 
 @contextmanager
 def _alone_in(run: Path) -> Iterator[None]:
     """No other process trains in this folder meanwhile; the lock ends with the process, however that ends."""
-    with (run / ".lock").open("w") as file:
+    try:
+        opened = (run / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"nothing can be written in {run}: {error.strerror or error}") from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another process is training in {run}; wait for its end, or stop it with Ctrl-C") from None
         yield
-
-
-class _Interrupts:
-    """Ctrl-C and SIGTERM save and end the run; a second one ends it without waiting for that."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._received: list[str] = []
-        self._conductor: Conductor | None = None
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        """What Python calls between two instructions of the main thread."""
-        self._received.append(signal.Signals(number).name)
-        if len(self._received) == 1:
-            if self._conductor is not None:
-                self._conductor.ask_to_stop(self._received[0])
-            self._say(f"{self._received[0]}: saving, then stopping; once more ends the run at once")
-        elif len(self._received) == 2:
-            raise KeyboardInterrupt
-
-    def tell(self, conductor: Conductor) -> None:
-        """Whom to ask from now on; also passes on a signal that came before."""
-        self._conductor = conductor
-        if self._received:
-            conductor.ask_to_stop(self._received[0])
-
-
-@contextmanager
-def _signals(say: Callable[[str], None]) -> Iterator[_Interrupts]:
-    """The signals of this process go to the object that this gives."""
-    interrupts = _Interrupts(say)
-    try:
-        before = {number: signal.signal(number, interrupts.handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller's signals are its own
-        before = {}
-    try:
-        yield interrupts
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _write_ledger(world: World, logger: MetricLogger) -> None:
@@ -231,11 +241,17 @@ def _write_ledger(world: World, logger: MetricLogger) -> None:
     logger.record("supervisor", "ledger", {name: float(value) for name, value in world.store.ledger().items()})
 
 
-def _write_config(run: Path, config: RunConfig) -> None:
-    """The resolved configuration, whole or not at all."""
-    draft = run / ".config.toml"
-    draft.write_text(to_toml(config))
-    os.replace(draft, run / "config.toml")
+def _write_config(run: Path, config: RunConfig, say: Callable[[str], None]) -> None:
+    """The resolved configuration, whole or not at all. A resumed run whose disk is full keeps the one that it has."""
+    draft, path = run / ".config.toml", run / "config.toml"
+    try:
+        draft.write_text(to_toml(config))
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        if not path.exists():
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+        say(f"{path} cannot be written ({error.strerror or error}): it keeps the options of the last start")
 
 
 def _say_goodbye(run: Path, conductor: Conductor, finished: bool, say: Callable[[str], None]) -> None:
@@ -249,8 +265,8 @@ def _say_goodbye(run: Path, conductor: Conductor, finished: bool, say: Callable[
         from offbeat.plot import plot_run
 
         say(f"curve: {plot_run(run)}")
-    except (ImportError, OSError) as error:
-        say(f"the curve could not be drawn: {error}")
+    except Exception as error:  # the run is finished and saved, whatever a picture needs
+        say(f"the curve could not be drawn: {type(error).__name__}: {error}")
     say(f"score it:     offbeat eval {run} --episodes 20")
     say(f"watch it:     offbeat record {run}")
     say(f"train longer: offbeat resume {run} --total-frames {2 * conductor.world.config.total_frames}")

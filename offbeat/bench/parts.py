@@ -26,7 +26,7 @@ from offbeat.envs.registry import env_spec, make_env
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import WeightTarget
-from offbeat.runtime.process import native_threads
+from offbeat.runtime.spawning import native_threads
 from offbeat.types import LEGAL, EnvSpec, EnvStep, ItemSpec
 
 FORWARD_BATCHES = (32, 128, 512)

@@ -27,7 +27,7 @@ from offbeat.bench.peers.measure import RunFailed
 from offbeat.bench.peers.process import PeerRun
 from offbeat.errors import UserError
 from offbeat.provenance import describe_machine, source_commit
-from offbeat.runtime.process import native_threads
+from offbeat.runtime.spawning import native_threads
 
 PEERS = {"cpprb": ("cpprb", ("n-step", "one-step")), "torchrl": ("TorchRL", ("frames", "stacks"))}
 """Option and driver -> title, and the configurations that are measured."""

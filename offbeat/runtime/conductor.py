@@ -19,6 +19,14 @@ Save = Callable[[Path], dict[str, Any]]
 """Asks every role for its part in that folder; returns ``counters`` and the names of the ``parts`` written."""
 
 
+class EndNow(KeyboardInterrupt):
+    """Raised by a signal handler: the user wants the run to end at once, without saving."""
+
+
+class Overdue(BaseException):
+    """Raised by a signal handler in the middle of a round that does not come to its end although a stop was asked."""
+
+
 class Conductor:
     """Schedules of a run, in the main process.
 
@@ -41,8 +49,18 @@ class Conductor:
         self._saved_updates = self.updates
         self._saved_at = time.monotonic()
         self.stop_reason: str | None = None
+        self._stop_asked = 0.0
+        self.may_cut = False
+        """Whether ``Overdue`` may be raised now: roles are at work in this thread, and nothing is being saved."""
+        self.described: dict[str, Any] = {}
+        """What the meta data of checkpoints say of the run itself."""
         self.unsaved: str | None = None
         """Why the newest checkpoint could not be written; None if it was."""
+
+    def post(self) -> None:
+        """Put the counters that a resumed run starts from on the notice board, before any role looks at it."""
+        board = self.world.board
+        board["updates"][0], board["agent_steps"][0] = self.updates, self.agent_steps
 
     def progress(self, updates: int, agent_steps: int) -> None:
         """Where the learner is now."""
@@ -95,11 +113,12 @@ class Conductor:
                 for part in answer["parts"]:
                     draft.adopt(part)
                 self.logger.flush()
-                meta = {
+                meta = self.described | {
                     "counters": counters,
                     "evaluations": self.evaluations,
                     "resumes": self.resumes,
                     "metrics": self.logger.offsets(),
+                    "total_frames": self.world.config.total_frames,
                     "frames": counters["agent_steps"] * self.world.spec.frame_skip,
                     "version": counters["updates"],
                 }
@@ -109,12 +128,18 @@ class Conductor:
                 raise
         except (CheckpointError, OSError) as error:
             self.unsaved = str(error)
-            self.say(f"checkpoint failed, the run goes on and earlier ones are kept: {error}")
+            goes_on = "" if self.stop_reason else " the run goes on and"
+            self.say(f"checkpoint failed,{goes_on} earlier ones are kept: {error}")
             return None
         self.unsaved = None
         return path
 
+    def stopping_s(self) -> float:
+        """Seconds since the run was asked to stop; 0 if it was not."""
+        return 0.0 if self.stop_reason is None else time.monotonic() - self._stop_asked
+
     def ask_to_stop(self, reason: str) -> None:
         """End the run at the next boundary, saving it. An evaluation that is being played is broken off."""
-        self.stop_reason = self.stop_reason or reason
+        if self.stop_reason is None:
+            self.stop_reason, self._stop_asked = reason, time.monotonic()
         self.world.board["leaving"][0] = 1

@@ -23,11 +23,15 @@ class EvaluationConfig:
     envs: int = 10
     """Environments that play them, in parallel; each plays an equal share so that short episodes are not favoured."""
     policy: Literal["greedy", "sampled"] = "sampled"
-    """Most probable action, or one drawn from the policy."""
+    """Most probable action, or one drawn from the policy. Value-based agents have none to draw from: they take the best
+    action either way (Rainbow, where ``sampled``: under its noise), and records name what was played."""
     at_end: bool = True
     """One evaluation of the final weights."""
     threads: int = 1
     """Torch threads of the evaluator."""
+    hang_timeout_s: float = 120.0
+    """An evaluator that shows no life for so long while it plays is reported with its stack, and the run ends.
+    Unit: seconds."""
 
 
 def run_evaluator(

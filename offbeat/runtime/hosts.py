@@ -69,11 +69,13 @@ class ActorHost:
             wants_last=agent.wants_last,
             seed=env_seed,
             frame_skip=world.spec.frame_skip,
+            players=world.spec.players,
             explore=exploration(world, agent, streams, free),
         )
         part = (loaded or {}).get(self.name)
         if part is not None and not free:
-            self._load(part)
+            with world.heart(self.name).beating():  # games are played again from their snapshots
+                self._load(part)
         stop = Stop(world, world.heart(self.name))
         self._writer = StoreWriter(world.store, wait, world.paused, world.bells["learner"], streams)
         self._loop = run_actor(self.envs, self._as_policy(), self._writer, metrics, stop, self.work)

@@ -36,6 +36,8 @@ class InferenceConfig:
     """Wait for so many environments, but never longer than ``wait_s``."""
     wait_s: float = 0.002
     """Longest wait for ``min_batch``. Unit: seconds."""
+    hang_timeout_s: float = 60.0
+    """A server that shows no life for so long is reported with its stack, and the run ends. Unit: seconds."""
 
 
 def inbox_arrays(world_spec: EnvSpec, layout: StreamLayout, workers: int, envs: int) -> dict[str, ArraySpec]:

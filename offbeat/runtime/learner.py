@@ -69,6 +69,9 @@ class LearnerConfig:
     """Unrolls whose newest row is older than so many updates are skipped and counted; 0: none are."""
     nonfinite_limit: int = 20
     """Consecutive updates with a non-finite loss or gradient that are skipped before the run stops with a diagnosis."""
+    hang_timeout_s: float = 300.0
+    """A learner that shows no life for so long, as between two updates, is reported with its stack, and the run ends.
+    Loading, saving and compiling are signs of life. Unit: seconds."""
 
 
 def run_learner(

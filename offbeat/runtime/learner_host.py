@@ -38,7 +38,8 @@ class LearnerHost:
     ) -> None:
         config, self._world, self.metrics = world.config, world, metrics
         self._threads = config.learner.threads
-        self._wait = world.wait(self.name) if free else None
+        # A thread that assembles ahead waits for rows; it must not look like a sign of life of the training thread.
+        self._wait = world.wait(self.name, alive=not config.learner.prefetch) if free else None
         torch.set_num_threads(self._threads)
         self.agent = build_agent(world, device_of(world, config.learner.device))
         torch.manual_seed(seeds(world, 2)[1])  # of what a loss draws
@@ -49,7 +50,8 @@ class LearnerHost:
         self.mixture = self._make_replay()
         self._steps_before = 0
         if loaded is not None:
-            self._load(loaded, counters or {})
+            with world.heart(self.name).beating():
+                self._load(loaded, counters or {})
         elif world.init_from is not None:
             self.work.optimiser.load_weights(load_weights(world.init_from)[0])
         writers = [bell for role, bell in world.bells.items() if role.startswith("actor")]
@@ -72,7 +74,8 @@ class LearnerHost:
         world, config = self._world, self._world.config
         size, last, seed = config.learner.batch_size, self.agent.wants_last, seeds(world, 2)[0]
         if world.layout.items is None:
-            return make_mixture(world.store, config.replay, size, config.learner.unroll_length, last, seed)
+            length = config.learner.unroll_length
+            return make_mixture(world.store, config.replay, size, length, last, seed, holds_writers(config))
         return make_item_replay(
             world.store,
             world.layout.items,
@@ -88,7 +91,7 @@ class LearnerHost:
         """Train on every batch that is ready."""
         torch.set_num_threads(self._threads)
         for event in self._loop:
-            self.post()
+            self.post(event)
             if event == "idle":
                 break
         return {"finished": self.work.finished(), "updates": self.work.updates, "agent_steps": self.work.agent_steps}
@@ -101,8 +104,13 @@ class LearnerHost:
         limit = self._world.config.learner.max_policy_lag
         return max(0, self.work.updates - limit) if limit else 0
 
-    def post(self) -> None:
-        """Put the counters on the notice board."""
+    def missing(self) -> str:
+        """What the next batch waits for, in one line."""
+        return self.mixture.missing()
+
+    def post(self, event: str = "") -> None:
+        """Put the counters on the notice board, and how often in a row there was no batch."""
+        self._world.board["idle"][0] = self._world.board["idle"][0] + 1 if event == "idle" else 0
         self._world.board["updates"][0] = self.work.updates
         self._world.board["agent_steps"][0] = self.work.agent_steps
 

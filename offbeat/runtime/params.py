@@ -91,6 +91,11 @@ class SharedParams:
         self._memory, self._guard = SharedArrays(param_arrays(size)), guard
         self.store = ParamStore(self._memory.arrays, guard)
 
+    def close(self) -> None:
+        """Give the memory back."""
+        del self.store
+        self._memory.close()
+
     def __getstate__(self) -> dict[str, Any]:
         return {"memory": self._memory, "guard": self._guard}
 

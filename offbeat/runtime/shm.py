@@ -17,9 +17,10 @@ import platform
 import select
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import reduction
 from typing import Any
 
@@ -74,6 +75,15 @@ class SharedArrays:
         self._fd = state["fd"].detach()
         self._map()
 
+    def close(self) -> None:
+        """Give the descriptor back; the memory goes with the last array over it. Harmless when called twice."""
+        self.arrays.clear()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        with suppress(BufferError):  # somebody still looks at an array
+            self._mmap.close()
+
 
 def _open_block(nbytes: int, backing: str, folder: str | None) -> int:
     """A file descriptor of ``nbytes`` zero bytes that no name in the file system refers to."""
@@ -124,6 +134,12 @@ class Bell:
         """The descriptor to wait on together with others."""
         return self._read
 
+    def close(self) -> None:
+        """Give the descriptors back; harmless when called twice."""
+        for descriptor in {self._read, self._write} - {-1}:
+            os.close(descriptor)
+        self._read = self._write = -1
+
     def __getstate__(self) -> dict[str, Any]:
         same = self._read == self._write
         return {"read": reduction.DupFd(self._read), "write": None if same else reduction.DupFd(self._write)}
@@ -150,6 +166,28 @@ class Heart:
     def clear(self) -> None:
         """Forget the beats of an earlier incarnation."""
         self._beats["beat"][self._index] = 0.0
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Beat by itself, from a thread, while something long is done in one go: loading, saving, compiling.
+
+        A process that is stopped, or hangs in code that never lets another thread run, falls silent all the same.
+        """
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(SLICE_S):
+                self.beat()
+
+        self.beat()
+        thread = threading.Thread(target=beat, name="heart", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self.beat()
 
 
 class Wait:

@@ -13,7 +13,7 @@ from typing import Any
 from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.process import RoleProcess
-from offbeat.runtime.world import World, roles_of
+from offbeat.runtime.world import World, hang_limit_s, roles_of
 
 PUMP_S = 0.25
 """Longest sleep between two looks at the processes. Unit: seconds."""
@@ -22,13 +22,29 @@ INCARNATIONS = 1000
 PAUSED_S = 2.0
 """A supervisor that has not looked for so long was stopped itself, and blames nobody for silence. Unit: seconds."""
 START_S = 120.0
-"""Actors may take so long to start, however short ``actor.hang_timeout_s`` is. Unit: seconds."""
+"""Roles may take so long to start, however short their ``hang_timeout_s`` is. Unit: seconds."""
+SILENT_S = 5.0
+"""Once the run is to end, a role that is silent for so long is waited for no longer, unless it was often silent for
+half as long before. Unit: seconds."""
+STOPPED_S = 1.0
+"""The same for a process that somebody has stopped (SIGSTOP). Unit: seconds."""
 END_S = 10.0
 """Processes that have not ended so long after they were asked to are killed. Unit: seconds."""
+
+GiveUp = Callable[[RoleProcess], bool]
+"""Whether a role's answer is waited for no longer."""
 
 
 class RoleFailed(RuntimeError):
     """A role ended with an exception; the text is its traceback."""
+
+
+class Unanswered(RuntimeError):
+    """Some roles were given up: they did not answer in time although the run is to end."""
+
+    def __init__(self, roles: list[RoleProcess]) -> None:
+        self.roles = roles
+        super().__init__(f"no answer from {', '.join(process.role for process in roles)}")
 
 
 class Supervisor:
@@ -86,9 +102,12 @@ class Supervisor:
         for role, process in self.roles.items():
             for kind, values in process.read():
                 self.conductor.logger.record(role, kind, values)
+            while process.complaints:
+                self.conductor.say(f"{role}: {process.complaints.pop(0)}")
 
     def _look_after(self, process: RoleProcess) -> None:
         alive = process.alive()
+        process.note_silence()
         if not alive:
             self._read()  # its last words
         if process.error is not None:
@@ -96,7 +115,7 @@ class Supervisor:
             self._fail(process.role, f"{process.role} failed:\n{text}")
         if not alive:
             self._replace(process, process.death())
-        elif process.role.startswith("actor") and self._hangs(process):
+        elif self._hangs(process):
             age, stack = process.silent_s(), process.stack()
             process.kill()
             self._replace(
@@ -104,11 +123,14 @@ class Supervisor:
             )
 
     def _hangs(self, process: RoleProcess) -> bool:
-        """Whether an actor that should be at work gives no sign of life."""
-        limit = self.world.config.actor.hang_timeout_s
-        if not process.heart.last():
-            limit = max(limit, START_S)
-        return process.silent_s() > limit and (process.busy or not self._lockstep)
+        """Whether a role that should be at work gives no sign of life."""
+        free = not self._lockstep and process.role != "evaluator" and not process.finished
+        return (process.busy or free) and process.silent_s() > self._limit_s(process)
+
+    def _limit_s(self, process: RoleProcess) -> float:
+        """How long a role may be silent."""
+        limit = hang_limit_s(self.world.config, process.role)
+        return limit if process.started() else max(limit, START_S)
 
     def _fail(self, role: str, text: str) -> None:
         self.failed = role
@@ -118,6 +140,10 @@ class Supervisor:
         role, limit = process.role, self.world.config.actor.max_restarts
         if not role.startswith("actor") or self._lockstep:
             self._fail(role, f"{role} {how}")
+        if self.conductor.stop_reason is not None:
+            self.conductor.say(f"{role} {how}; not replaced, since the run ends")
+            self.set_aside(role)
+            return
         self.restarts += 1
         if self.restarts > limit:
             self._fail(role, f"{role} {how}; it was not replaced again because actor.max_restarts={limit} is used up")
@@ -126,21 +152,68 @@ class Supervisor:
             "supervisor", "restart", {"actor": int(role.split("-")[1]), "restarts": self.restarts}
         )
         process.kill()
+        process.free()
         self._start(role, process.incarnation + 1)
 
     def set_aside(self, role: str) -> None:
-        """End a role that has failed and look after it no more."""
-        self.roles.pop(role).kill()
+        """End a role and look after it no more."""
+        process = self.roles.pop(role)
+        process.kill()
+        process.free()
 
-    def ask(self, process: RoleProcess, name: str, **arguments: Any) -> dict[str, Any]:
+    def given_up(self, process: RoleProcess) -> bool:
+        """Whether the run is to end and this role is silent for longer than it ever was while it worked."""
+        if self.conductor.stop_reason is None and self.failed is None:
+            return False
+        if process.lost_at == process.heart.last():
+            return True
+        if process.is_stopped():
+            limit = STOPPED_S
+        elif not process.started():
+            limit = START_S
+        else:
+            limit = min(max(SILENT_S, 2 * process.longest_silence_s), self._limit_s(process))
+        return process.silent_s() > limit
+
+    def late(self, seconds: float) -> GiveUp:
+        """Gives up roles that have not answered so long after the run was asked to stop, alive or not."""
+        return lambda process: self.conductor.stopping_s() > seconds or self.given_up(process)
+
+    def ask(
+        self, process: RoleProcess, name: str, *, give_up: GiveUp | None = None, **arguments: Any
+    ) -> dict[str, Any]:
         """Give one command and wait for its answer, looking after everybody meanwhile."""
         process.command(name, **arguments)
-        return self.answers([process])[0]
+        return self.answers([process], give_up=give_up)[0]
 
-    def answers(self, processes: list[RoleProcess], tick: Callable[[], None] | None = None) -> list[dict[str, Any]]:
-        """Wait for the answers to the last command of each of these processes. CheckpointError if it could not save."""
+    def save_part(self, process: RoleProcess, folder: Path) -> dict[str, Any]:
+        """Have a role write its part of a checkpoint. CheckpointError if it cannot, or does not answer."""
+        try:
+            return self.ask(process, "save", folder=str(folder))
+        except Unanswered:
+            raise CheckpointError(
+                f"the part of {process.role} is missing: it has shown no life for {process.silent_s():.0f} s"
+            ) from None
+
+    def answers(
+        self,
+        processes: list[RoleProcess],
+        tick: Callable[[], None] | None = None,
+        give_up: GiveUp | None = None,
+    ) -> list[dict[str, Any]]:
+        """Wait for the answers to the last command of each of these processes.
+
+        ``give_up``: whom not to wait for any longer; default: roles that are silent while the run is to end. Raises
+        ``Unanswered`` naming those, and CheckpointError if one could not save.
+        """
+        give_up = give_up or self.given_up
         while any(process.result is None for process in processes):
             self.pump()
+            lost = [process for process in processes if process.result is None and give_up(process)]
+            if lost:
+                for process in lost:
+                    process.lost_at = process.heart.last()
+                raise Unanswered(lost)
             if tick is not None:
                 tick()
         results = [process.result or {} for process in processes]
@@ -150,19 +223,23 @@ class Supervisor:
         return results
 
     def end(self) -> None:
-        """Ask every process to end, wait, kill what does not."""
+        """Ask every process to end, wait, kill what does not. Those that were given up before are not waited for."""
         self.world.stop()
         for process in self.roles.values():
             if process.alive():
                 process.command("stop")
         deadline = time.monotonic() + END_S
         for process in self.roles.values():
-            while process.alive() and time.monotonic() < deadline:
+            while process.alive() and time.monotonic() < deadline and not process.is_stopped():
                 self._read()  # a child that is still reporting must not wait for us
                 self.world.ring()
                 process.join(0.05)
         self._read()
         for process in self.roles.values():
             if process.alive():
-                self.conductor.say(f"{process.role} did not end within {END_S:.0f} s and was killed")
+                how = "is stopped" if process.is_stopped() else f"did not end within {END_S:.0f} s"
+                self.conductor.say(f"{process.role} {how} and was killed")
+            if process.error is not None and process.role != self.failed:
+                self.conductor.say(f"{process.role} failed while the run ended:\n{process.error}")
             process.kill()
+            process.free()

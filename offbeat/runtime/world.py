@@ -23,9 +23,13 @@ from offbeat.types import ArraySpec, EnvSpec
 if TYPE_CHECKING:
     from offbeat.config import RunConfig
 
-BOARD = {name: ArraySpec((1,), "int64") for name in ("stop", "leaving", "pause", "updates", "agent_steps", "trace_ns")}
+POSTED = (
+    "stop", "leaving", "pause", "updates", "agent_steps", "idle", "trace_ns",
+)  # fmt: skip
+BOARD = {name: ArraySpec((1,), "int64") for name in POSTED}
 """The notice board: whether roles should end, whether the run ends soon (and scores are no longer wanted), whether
-appending is paused, the learner's counters, and when the recorded time line begins (0: not known yet)."""
+appending is paused, the learner's counters, how often in a row it had no batch, and when the recorded time line begins
+(0: not known yet)."""
 
 
 @dataclass
@@ -79,13 +83,23 @@ class World:
         for bell in self.bells.values():
             bell.ring()
 
-    def wait(self, role: str) -> Wait:
-        """How this role waits."""
-        return Wait(self.bells[role], self.stopped, self.heart(role))
+    def wait(self, role: str, alive: bool = True) -> Wait:
+        """How this role waits. ``alive``: waiting is a sign of life; not in a thread beside the role's own."""
+        return Wait(self.bells[role], self.stopped, self.heart(role) if alive else None)
 
     def heart(self, role: str) -> Heart:
         """This role's sign of life."""
         return Heart(self.beats, list(self.bells).index(role))
+
+    def close(self) -> None:
+        """Give shared memory and descriptors back, at the end of the run."""
+        self._store = None
+        for block in (self.memory, self.board, self.beats, self.inbox):
+            if block is not None:
+                block.close()
+        self.params.close()
+        for bell in self.bells.values():
+            bell.close()
 
     def streams_of(self, worker: int) -> np.ndarray:
         """The streams of an actor: one per environment, [K] int64."""
@@ -97,6 +111,16 @@ def roles_of(config: RunConfig) -> list[str]:
     """Names of all roles of a run, the learner first."""
     server = ["inference"] if config.actor.inference == "server" else []
     return ["learner", "evaluator", *server, *(f"actor-{index}" for index in range(config.actor.workers))]
+
+
+def hang_limit_s(config: RunConfig, role: str) -> float:
+    """How long this role may show no life before it counts as hung. Unit: seconds."""
+    limits = {
+        "learner": config.learner.hang_timeout_s,
+        "evaluator": config.evaluation.hang_timeout_s,
+        "inference": config.inference.hang_timeout_s,
+    }
+    return limits.get(role, config.actor.hang_timeout_s)
 
 
 def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent) -> StreamLayout:
@@ -137,10 +161,11 @@ def make_world(
         **own,
     )
     # Fifos and rate control write down how far writers may go; writers may ask before the learner has made its own.
+    size, holds = config.learner.batch_size, holds_writers(config)
     if layout.items is not None:
-        make_limiter(world.store, layout.items, config.replay, config.learner.batch_size, holds_writers(config))
+        make_limiter(world.store, layout.items, config.replay, size, holds)
     else:
-        make_mixture(world.store, config.replay, config.learner.batch_size, config.learner.unroll_length, True, 0)
+        make_mixture(world.store, config.replay, size, config.learner.unroll_length, True, 0, holds)
     return world
 
 

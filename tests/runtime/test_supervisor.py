@@ -33,7 +33,23 @@ class FakeProcess:
         self.result: dict[str, Any] | None = None
         self.records: list[tuple[str, dict[str, Any]]] = []
         self.commands: list[str] = []
-        self.killed = self.excused = 0
+        self.complaints: list[str] = []
+        self.killed = self.excused = self.freed = 0
+        self.longest_silence_s = 0.0
+        self.lost_at: float | None = None
+        self.stopped = False
+
+    def started(self) -> bool:
+        return self.beat > 0
+
+    def is_stopped(self) -> bool:
+        return self.stopped
+
+    def note_silence(self) -> None:
+        """Not measured here."""
+
+    def free(self) -> None:
+        self.freed += 1
 
     def alive(self) -> bool:
         return self.living
@@ -75,10 +91,15 @@ class Notes:
         self.said: list[str] = []
         self.records: list[tuple[str, str, dict[str, Any]]] = []
         self.resumes = 2
+        self.stop_reason: str | None = None
+        self.stopping = 0.0
         self.logger = SimpleNamespace(record=lambda role, kind, values: self.records.append((role, kind, values)))
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+    def stopping_s(self) -> float:
+        return self.stopping
 
 
 def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lockstep: bool = False, **actor: Any) -> Any:
@@ -148,7 +169,6 @@ def test_an_error_ends_the_run_once(living: bool, monkeypatch: pytest.MonkeyPatc
 def test_an_actor_that_hangs_is_killed_with_its_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     supervisor, notes = make(monkeypatch, tmp_path, hang_timeout_s=3.0)
     hung = supervisor.roles["actor-0"]
-    supervisor.roles["learner"].silent = 1000.0
     hung.silent = 2.9
     supervisor.pump(0)
     assert not hung.killed
@@ -158,6 +178,85 @@ def test_an_actor_that_hangs_is_killed_with_its_stack(monkeypatch: pytest.Monkey
     assert "showed no life for 3 s" in notes.said[-1]
     assert "environment.py, line 7" in notes.said[-1]
     assert supervisor.roles["actor-0"].alive()
+
+
+@pytest.mark.parametrize("role", ["learner", "inference", "evaluator"])
+def test_others_that_hang_end_the_run_with_their_stack(
+    role: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path, inference="server")
+    hung = supervisor.roles[role]
+    hung.silent = 1000.0
+    if role == "evaluator":
+        supervisor.pump(0)  # it waits for an order
+        hung.busy = True
+    with pytest.raises(RoleFailed, match=f"(?s){role} showed no life for 1000 s and was killed.*line 7"):
+        supervisor.pump(0)
+    assert hung.killed
+
+
+def test_a_learner_that_has_finished_may_be_silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path)
+    learner = supervisor.roles["learner"]
+    learner.silent, learner.finished = 1000.0, True
+    supervisor.pump(0)
+    learner.busy = True
+    with pytest.raises(RoleFailed, match="learner showed no life"):
+        supervisor.pump(0)
+
+
+def test_complaints_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path)
+    supervisor.roles["actor-1"].complaints.append("closing it failed: no luck")
+    supervisor.pump(0)
+    assert notes.said == ["actor-1: closing it failed: no luck"]
+
+
+def test_once_a_stop_is_asked_the_silent_are_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path)
+    learner = supervisor.roles["learner"]
+    learner.silent = module.SILENT_S + 1
+    assert not supervisor.given_up(learner), "the run goes on"
+    notes.stop_reason = "SIGINT"
+    assert supervisor.given_up(learner)
+    learner.longest_silence_s = module.SILENT_S
+    assert not supervisor.given_up(learner), "it was silent for so long before"
+    learner.beat = 0.0
+    assert not supervisor.given_up(learner), "it is still starting"
+    learner.stopped = True
+    assert supervisor.given_up(learner)
+    with pytest.raises(CheckpointError, match="the part of learner is missing"):
+        supervisor.save_part(learner, tmp_path)
+    learner.stopped, learner.silent = False, 0.0
+    assert supervisor.given_up(learner), "no sign of life since"
+    learner.beat = 2.0
+    assert not supervisor.given_up(learner)
+
+
+def test_late_answers_are_not_waited_for_after_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path, lockstep=True)
+    notes.stop_reason, notes.stopping = "SIGINT", 3.0
+    supervisor.actors[0].result = {}
+    with pytest.raises(module.Unanswered, match="no answer from actor-1"):
+        supervisor.answers(supervisor.actors, give_up=supervisor.late(2.0))
+    supervisor.actors[1].beat = 2.0  # it lives
+    ticks = []
+
+    def answer() -> None:
+        ticks.append(True)
+        supervisor.actors[1].result = {"n": 1}
+
+    assert supervisor.answers(supervisor.actors, answer, supervisor.late(4.0)) == [{}, {"n": 1}]
+    assert ticks == [True]
+
+
+def test_an_actor_that_dies_while_the_run_ends_is_not_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path)
+    notes.stop_reason = "SIGINT"
+    supervisor.roles["actor-1"].living = False
+    supervisor.pump(0)
+    assert "actor-1" not in supervisor.roles
+    assert "not replaced, since the run ends" in notes.said[-1]
 
 
 def test_an_actor_that_starts_has_more_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -210,9 +309,11 @@ def test_answers_are_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_the_end_waits_and_then_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "END_S", 0.05)
     supervisor, notes = make(monkeypatch, tmp_path)
-    stubborn = supervisor.roles["actor-1"]
-    stubborn.ends = False
+    stubborn, stopped = supervisor.roles["actor-1"], supervisor.roles["actor-0"]
+    stubborn.ends = stopped.ends = False
+    stopped.stopped = True
     supervisor.end()
+    assert all(process.freed for process in supervisor.roles.values())
     assert all(process.commands[-1] == "stop" for process in supervisor.roles.values())
-    assert [text.split(" did not")[0] for text in notes.said] == ["actor-1"]
+    assert notes.said == ["actor-0 is stopped and was killed", "actor-1 did not end within 0 s and was killed"]
     assert not any(process.alive() for process in supervisor.roles.values())

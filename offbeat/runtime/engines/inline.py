@@ -4,14 +4,21 @@ against.
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from offbeat.runtime.conductor import Conductor
-from offbeat.runtime.engines.rounds import run_rounds
-from offbeat.runtime.hosts import ActorHost, EvaluatorHost, LearnerHost
+from offbeat.checkpoint import CheckpointError
+from offbeat.runtime.conductor import Conductor, EndNow, Overdue
+from offbeat.runtime.engines.rounds import RoundCut, run_rounds
+from offbeat.runtime.hosts import ActorHost, EvaluatorHost
+from offbeat.runtime.learner_host import LearnerHost
 from offbeat.runtime.making import make_host
+from offbeat.runtime.progress import NoProgress, ProgressWatch
 from offbeat.runtime.spans import Spans, record
+from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.world import World, roles_of
 
 
@@ -19,51 +26,105 @@ class InlineRoles:
     """All roles of a run as plain objects, called one after the other."""
 
     def __init__(self, world: World, conductor: Conductor, checkpoint: Path | None) -> None:
-        self._conductor = conductor
+        self._conductor, self._world, self._checkpoint = conductor, world, checkpoint
         self.hosts: dict[str, Any] = {}
         self.spans: list[Spans] = []
+        self.active = ""
+        """The role that is at work, or was when an exception came."""
+        self.built = False
+        self._cut: set[str] = set()
+        self._watch = ProgressWatch(world)
+
+    def build(self) -> None:
+        """Build every role."""
+        world, incarnation = self._world, self._conductor.resumes
         for role in roles_of(world.config):
-            if role != "inference":  # one thread has nobody to serve: every actor acts by itself
-                sink = _Sink(conductor, role)
-                incarnation = conductor.resumes
+            if role == "inference":  # one thread has nobody to serve: every actor acts by itself
+                continue
+            with self._at_work(role):
                 self.hosts[role] = make_host(
-                    world, role, sink, free=False, incarnation=incarnation, checkpoint=checkpoint
+                    world,
+                    role,
+                    _Sink(self._conductor, role),
+                    free=False,
+                    incarnation=incarnation,
+                    checkpoint=self._checkpoint,
                 )
-                if (spans := record(world, role, self.hosts[role])) is not None:
-                    self.spans.append(spans)
+            if (spans := record(world, role, self.hosts[role])) is not None:
+                self.spans.append(spans)
         self.actors: list[ActorHost] = [host for role, host in self.hosts.items() if role.startswith("actor")]
         self.learner: LearnerHost = self.hosts["learner"]
         self.evaluator: EvaluatorHost = self.hosts["evaluator"]
+        self.built = True
+
+    @contextmanager
+    def _at_work(self, role: str) -> Iterator[None]:
+        """While this role works, the round may be cut if the run is to end and does not."""
+        self.active, self._conductor.may_cut = role, True
+        try:
+            yield
+        except Overdue:
+            self._cut.add(role)
+            raise RoundCut(f"{role} has not come to the end of its round") from None
+        finally:
+            self._conductor.may_cut = False
 
     def act(self) -> None:
         """One block of every stream."""
         for actor in self.actors:
-            actor.advance()
+            with self._at_work(actor.name):
+                actor.advance()
 
     def learn(self) -> dict[str, Any]:
         """Every batch that is ready."""
-        return self.learner.advance()
+        with self._at_work("learner"):
+            return self.learner.advance()
 
     def evaluate(self, number: int, point: dict[str, float]) -> None:
-        """One evaluation."""
-        self.evaluator.evaluate(number, point)
+        """One evaluation; broken off by a stop."""
+        try:
+            with self._at_work("evaluator"):
+                self.evaluator.evaluate(number, point)
+        except RoundCut:
+            self._conductor.say("the evaluation was broken off")
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Every role's part of a checkpoint."""
+        """Every role's part of a checkpoint. Those of actors that were cut in their round are left out."""
+        if "learner" in self._cut:
+            raise CheckpointError("the part of learner is missing: it was in the middle of an update")
         answer = self.learner.save(folder)
-        for actor in self.actors:
+        whole = [actor for actor in self.actors if actor.name not in self._cut]
+        for actor in whole:
             actor.save(folder)
-        return answer | {"parts": [*answer["parts"], *(actor.name for actor in self.actors)]}
+        if missing := [actor.name for actor in self.actors if actor.name in self._cut]:
+            self._conductor.say(
+                f"the checkpoint has no part of {', '.join(missing)}: a run resumed from it starts new episodes there "
+                "and will not be bit-identical"
+            )
+        return answer | {"parts": [*answer["parts"], *(actor.name for actor in whole)]}
+
+    def missing(self) -> str:
+        """What the learner waits for."""
+        return self.learner.missing()
+
+    def stuck(self, updates: int) -> bool:
+        """Whether rounds lead nowhere."""
+        return self._watch.stuck_in_rounds(updates)
 
     def pump(self) -> None:
         """Nothing waits anywhere."""
 
     def close(self) -> None:
-        """Close every role."""
+        """Close every role; what goes wrong then is said."""
         for spans in self.spans:
             spans.close()
-        for host in self.hosts.values():
-            host.close()
+        for role, host in self.hosts.items():
+            try:
+                host.close()
+            except EndNow:
+                raise
+            except BaseException:
+                self._conductor.say(f"{role}: closing it failed:\n{traceback.format_exc()}")
 
 
 class _Sink:
@@ -76,13 +137,35 @@ class _Sink:
 
 
 def run(world: World, conductor: Conductor, checkpoint: Path | None) -> bool:
-    """Run to the end or to a stop; True if all frames were trained on. Saves what was learnt if a role fails."""
+    """Run to the end or to a stop; True if all frames were trained on. Saves what was learnt if a role fails.
+
+    What an environment or an agent raises is raised here; ``RoleFailed`` in its place where its class would be taken
+    for something else, such as the end of the program.
+    """
     roles = InlineRoles(world, conductor, checkpoint)
     try:
+        roles.build()
         return run_rounds(roles, conductor)
-    except Exception:
-        conductor.say("a role failed; saving before the run ends; a run resumed from it will not be bit-identical")
-        conductor.save(roles.learner.save)
+    except (NoProgress, EndNow):
         raise
+    except RoundCut as cut:  # while roles were built
+        conductor.say(f"{cut}; nothing was saved")
+        return False
+    except BaseException as error:
+        _save_after_failure(roles, conductor)
+        if isinstance(error, Exception):
+            raise
+        raise RoleFailed(f"{roles.active} raised {type(error).__name__}:\n{traceback.format_exc()}") from error
     finally:
         roles.close()
+
+
+def _save_after_failure(roles: InlineRoles, conductor: Conductor) -> None:
+    """One last checkpoint although a role has failed, unless the run had not begun."""
+    if not roles.built:
+        return
+    conductor.say(f"{roles.active} failed; saving before the run ends; a run resumed from it will not be bit-identical")
+    try:
+        conductor.save(roles.learner.save)
+    except Exception as error:
+        conductor.say(f"saving failed too: {error}")

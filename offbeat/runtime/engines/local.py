@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from offbeat.runtime.conductor import Conductor
-from offbeat.runtime.engines.rounds import run_rounds
-from offbeat.runtime.supervisor import RoleFailed, Supervisor
+from offbeat.runtime.engines.rounds import RoundCut, run_rounds
+from offbeat.runtime.process import RoleProcess
+from offbeat.runtime.progress import NoProgress, ProgressWatch
+from offbeat.runtime.supervisor import SILENT_S, RoleFailed, Supervisor, Unanswered
 from offbeat.runtime.world import World
+
+ROUND_S = 5.0
+"""A round that was under way when the run was asked to stop is waited for so long. Unit: seconds."""
+SCORE_S = 1.0
+"""The same for an evaluation, which looks for a stop at each step. Unit: seconds."""
 
 
 def run(world: World, conductor: Conductor, checkpoint: Path | None) -> bool:
@@ -28,8 +35,10 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None) -> bool:
         if lockstep:
             return run_rounds(LockstepRoles(supervisor), conductor)
         return run_free(supervisor, conductor)
-    except RoleFailed:
-        _save_after_failure(supervisor, conductor)
+    except NoProgress:  # saved already
+        raise
+    except Exception as error:
+        _save_after_failure(supervisor, conductor, supervisor.failed or f"the main process ({error})")
         raise
     finally:
         supervisor.end()
@@ -38,7 +47,7 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None) -> bool:
 def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
     """Let the roles run; save and evaluate on schedule; at the end save, then score the final weights."""
     world, learner, evaluator = supervisor.world, supervisor.roles["learner"], supervisor.roles["evaluator"]
-    board = world.board
+    board, watch = world.board, ProgressWatch(world)
     while not learner.finished and conductor.stop_reason is None:
         supervisor.pump()
         conductor.progress(int(board["updates"][0]), int(board["agent_steps"][0]))
@@ -46,9 +55,13 @@ def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
         if not evaluator.busy and conductor.evaluation_due() and not learner.finished:
             evaluator.command("evaluate", number=conductor.evaluations, point=conductor.point())
         if conductor.checkpoint_due():
-            conductor.save(lambda folder: supervisor.ask(learner, "save", folder=str(folder)))
+            conductor.save(lambda folder: supervisor.save_part(learner, folder))
+        if watch.stuck_freely(conductor.updates, all(actor.silent_s() < SILENT_S for actor in supervisor.actors)):
+            missing = supervisor.ask(learner, "missing")["text"]
+            conductor.save(lambda folder: supervisor.save_part(learner, folder))
+            raise NoProgress(missing)
     conductor.progress(int(board["updates"][0]), int(board["agent_steps"][0]))
-    conductor.save(lambda folder: supervisor.ask(learner, "save", folder=str(folder)))
+    conductor.save(lambda folder: supervisor.save_part(learner, folder))
     if conductor.stop_reason is not None:
         return False
     if world.config.evaluation.at_end:
@@ -61,29 +74,45 @@ def _score_final_weights(supervisor: Supervisor, conductor: Conductor) -> None:
     world, evaluator = supervisor.world, supervisor.roles["evaluator"]
     world.board["pause"][0] = 1  # actors have nothing left to do and would only take its cores
     conductor.say(f"training is done; playing {world.config.evaluation.episodes} episodes with the final weights")
-    if evaluator.busy:
-        supervisor.answers([evaluator], conductor.logger.tick)
-    evaluator.command("evaluate", number=conductor.evaluations + 1_000_000, point=conductor.point())
-    while evaluator.result is None and conductor.stop_reason is None:
-        supervisor.pump()
-        conductor.logger.tick()
+    try:
+        if evaluator.busy:
+            supervisor.answers([evaluator], conductor.logger.tick, supervisor.late(SCORE_S))
+        evaluator.command("evaluate", number=conductor.evaluations + 1_000_000, point=conductor.point())
+        supervisor.answers([evaluator], conductor.logger.tick, supervisor.late(SCORE_S))
+    except Unanswered:
+        conductor.say("the last evaluation was broken off")
 
 
-def _save_after_failure(supervisor: Supervisor, conductor: Conductor) -> None:
+def _save_after_failure(supervisor: Supervisor, conductor: Conductor, failed: str) -> None:
     """One last checkpoint although a role has failed, if the learner can still be asked."""
-    learner, failed = supervisor.roles["learner"], supervisor.failed or ""
-    if not learner.alive():
+    learner = supervisor.roles.get("learner")
+    if learner is None or not learner.alive():
         conductor.say(f"{failed} failed; the newest checkpoint is the last one")
         return
     exact = "; a run resumed from it will not be bit-identical" if supervisor.world.config.deterministic else ""
     conductor.say(f"{failed} failed; saving before the run ends{exact}")
-    if failed != "learner":
+    supervisor.failed = failed
+    if failed != "learner" and failed in supervisor.roles:
         supervisor.set_aside(failed)
+    conductor.ask_to_stop(f"{failed} failed")
     try:
-        supervisor.answers([actor for actor in supervisor.actors if actor.busy])  # in the middle of a round
-        conductor.save(lambda folder: supervisor.ask(learner, "save", folder=str(folder)))
+        _end_round(supervisor)
+        conductor.save(lambda folder: supervisor.save_part(learner, folder))
     except RoleFailed as error:
         conductor.say(f"saving failed too: {error}")
+
+
+def _end_round(supervisor: Supervisor) -> list[str]:
+    """Wait for actors in the middle of a round, but not for long; the names of those that were given up and ended."""
+    busy = [actor for actor in supervisor.actors if actor.busy]
+    late: list[RoleProcess] = []
+    try:
+        supervisor.answers(busy, give_up=supervisor.late(ROUND_S))
+    except Unanswered as error:
+        late = error.roles
+    for actor in late:  # also those that would answer later: they must not append while the streams are saved
+        supervisor.set_aside(actor.role)
+    return [actor.role for actor in late]
 
 
 class LockstepRoles:
@@ -92,29 +121,74 @@ class LockstepRoles:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._learner, self._evaluator = supervisor.roles["learner"], supervisor.roles["evaluator"]
+        self._watch = ProgressWatch(supervisor.world)
         supervisor.ask(self._learner, "hello")  # the first weights are published before anybody acts
 
     def act(self) -> None:
         """One block of every stream; the actors work at the same time."""
-        for actor in self._supervisor.actors:
+        actors = self._supervisor.actors
+        for actor in actors:
             actor.command("advance")
-        self._supervisor.answers(self._supervisor.actors)
+        self._wait_for(actors, ROUND_S)
 
     def learn(self) -> dict[str, Any]:
         """Every batch that is ready."""
-        return self._supervisor.ask(self._learner, "advance")
+        self._learner.command("advance")
+        self._wait_for([self._learner])
+        return self._learner.result or {}
+
+    def _wait_for(self, roles: list[RoleProcess], seconds: float | None = None) -> None:
+        """Until all have answered; ``RoundCut`` once a stop was asked and some do not, ``seconds`` after it."""
+        give_up = None if seconds is None else self._supervisor.late(seconds)
+        try:
+            self._supervisor.answers(roles, give_up=give_up)
+        except Unanswered as error:
+            raise RoundCut(f"{error} in the round that was under way") from error
 
     def evaluate(self, number: int, point: dict[str, float]) -> None:
-        """One evaluation."""
-        self._supervisor.ask(self._evaluator, "evaluate", number=number, point=point)
+        """One evaluation; broken off by a stop."""
+        self._evaluator.command("evaluate", number=number, point=point)
+        try:
+            self._supervisor.answers([self._evaluator], give_up=self._supervisor.late(SCORE_S))
+        except Unanswered:
+            self._supervisor.conductor.say("the evaluation was broken off")
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Every role's part of a checkpoint."""
-        answer = self._supervisor.ask(self._learner, "save", folder=str(folder))
-        for actor in self._supervisor.actors:
+        """Every role's part of a checkpoint. Actors that do not answer although the run is to end are left out."""
+        supervisor = self._supervisor
+        missing = _end_round(supervisor)
+        answer = supervisor.save_part(self._learner, folder)
+        for actor in supervisor.actors:
             actor.command("save", folder=str(folder))
-        self._supervisor.answers(self._supervisor.actors)
-        return answer | {"parts": [*answer["parts"], *(actor.role for actor in self._supervisor.actors)]}
+        while waiting := [actor for actor in supervisor.actors if actor.result is None]:
+            try:
+                supervisor.answers(waiting)
+            except Unanswered as error:
+                for actor in error.roles:
+                    supervisor.set_aside(actor.role)
+                    missing.append(actor.role)
+        self._leave_out(missing, folder)
+        return answer | {"parts": [*answer["parts"], *(actor.role for actor in supervisor.actors)]}
+
+    def _leave_out(self, missing: list[str], folder: Path) -> None:
+        if not missing:
+            return
+        for role in missing:
+            for path in folder.glob(f"{role}.*"):  # what it had written before it fell silent
+                path.unlink()
+        self._supervisor.conductor.say(
+            f"the checkpoint has no part of {', '.join(missing)}, which did not answer: a run resumed from it starts "
+            "new episodes there and will not be bit-identical"
+        )
+
+    def missing(self) -> str:
+        """What the learner waits for."""
+        text: str = self._supervisor.ask(self._learner, "missing")["text"]
+        return text
+
+    def stuck(self, updates: int) -> bool:
+        """Whether rounds lead nowhere."""
+        return self._watch.stuck_in_rounds(updates)
 
     def pump(self) -> None:
         """Take in what roles have reported."""

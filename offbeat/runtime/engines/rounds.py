@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from offbeat.runtime.conductor import Conductor
+from offbeat.runtime.progress import NoProgress
+
+
+class RoundCut(Exception):
+    """The run is to end, and this round will not come to its own end; the text says why."""
 
 
 class Roles(Protocol):
@@ -23,6 +28,12 @@ class Roles(Protocol):
     def save(self, folder: Path) -> dict[str, Any]:
         """Every role writes its part of a checkpoint."""
 
+    def stuck(self, updates: int) -> bool:
+        """Whether rounds lead nowhere; asked once after each round."""
+
+    def missing(self) -> str:
+        """What the learner waits for, in one line."""
+
     def pump(self) -> None:
         """Take in what roles have reported; raise if one has failed."""
 
@@ -34,8 +45,13 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
     """
     finished = conductor.finished()
     while not finished:
-        roles.act()
-        status = roles.learn()
+        try:
+            roles.act()
+            status = roles.learn()
+        except RoundCut as cut:
+            conductor.say(f"{cut}; saving what there is")
+            conductor.save(roles.save)
+            return False
         roles.pump()
         conductor.progress(status["updates"], status["agent_steps"])
         conductor.logger.tick()
@@ -47,6 +63,10 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
         elif conductor.stop_reason is not None:  # looked at after a round: roles that never worked have nothing to save
             conductor.save(roles.save)
             return False
+        elif roles.stuck(status["updates"]):
+            missing = roles.missing()
+            conductor.save(roles.save)
+            raise NoProgress(missing)
         elif conductor.checkpoint_due():
             conductor.save(roles.save)
     if conductor.world.config.evaluation.at_end:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from offbeat.runtime.engines import local
+from offbeat.runtime.progress import NoProgress
 from offbeat.runtime.supervisor import RoleFailed
 
 
@@ -20,7 +21,7 @@ class Roles:
         self.events: list[str] = []
         self.roles = {name: self._role(name) for name in ("learner", "evaluator", "actor-0")}
         self.actors = [self.roles["actor-0"]]
-        self.board = {name: np.zeros(1, np.int64) for name in ("updates", "agent_steps", "pause")}
+        self.board = {name: np.zeros(1, np.int64) for name in ("updates", "agent_steps", "frames", "pause", "idle")}
         evaluation = SimpleNamespace(at_end=at_end, episodes=5)
         self.config = SimpleNamespace(deterministic=False, evaluation=evaluation)
         self.world = self
@@ -28,10 +29,11 @@ class Roles:
         self.failed: str | None = None
         self.stop_reason: str | None = None
         self.evaluations = 0
+        self.stuck_at: int | None = None
         self._updates, self._fails = updates, fails
 
     def _role(self, name: str) -> Any:
-        role = SimpleNamespace(role=name, finished=False, busy=False, result=None, living=True)
+        role = SimpleNamespace(role=name, finished=False, busy=False, result=None, living=True, silent_s=lambda: 0.0)
         role.alive = lambda: role.living
 
         def command(what: str, **arguments: Any) -> None:
@@ -55,10 +57,23 @@ class Roles:
 
     def ask(self, process: Any, name: str, **arguments: Any) -> dict[str, Any]:
         process.command(name)
+        return {"text": "a miracle"}
+
+    def answers(self, processes: list[Any], tick: Any = None, give_up: Any = None) -> list[Any]:
+        return []
+
+    def stuck_freely(self, updates: int, at_work: bool) -> bool:
+        return bool(updates == self.stuck_at)
+
+    def save_part(self, process: Any, folder: Path) -> dict[str, Any]:
+        process.command("save")
         return {}
 
-    def answers(self, processes: list[Any], tick: Any = None) -> list[Any]:
-        return []
+    def late(self, seconds: float) -> Any:
+        return None
+
+    def ask_to_stop(self, reason: str) -> None:
+        self.stop_reason = self.stop_reason or reason
 
     def set_aside(self, role: str) -> None:
         self.events.append(f"{role} set aside")
@@ -89,6 +104,7 @@ class Roles:
 def run(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Let the engine run them."""
     monkeypatch.setattr(local, "Supervisor", lambda *arguments, **options: roles)
+    monkeypatch.setattr(local, "ProgressWatch", lambda world: roles)
     return local.run(roles, roles, None)  # type: ignore[arg-type]
 
 
@@ -135,3 +151,11 @@ def test_a_dead_learner_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(RoleFailed, match="learner"):
         run(roles, monkeypatch)
     assert roles.events[-2:] == ["said: learner failed; the newest checkpoint is the last one", "end"]
+
+
+def test_a_run_that_can_make_no_progress_is_saved_and_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = Roles(updates=100)
+    roles.stuck_at = 3
+    with pytest.raises(NoProgress, match="the learner waits for a miracle"):
+        run(roles, monkeypatch)
+    assert roles.events[-3:] == ["learner missing", "learner save", "end"]

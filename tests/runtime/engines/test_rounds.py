@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from offbeat.runtime.engines.rounds import run_rounds
+from offbeat.runtime.engines.rounds import RoundCut, run_rounds
+from offbeat.runtime.progress import NoProgress
 
 
 class Notes:
@@ -21,14 +22,16 @@ class Notes:
         self.log: list[str] = []
         self.rounds, self.evaluate_at, self.save_at, self.stop_at, self.fail_at = rounds, evaluate, save, stop, fail
         self.round = 0
+        self.stuck_at = self.cut_at = -1
         self.updates = 0
         self.evaluations = 4
         self.stop_reason: str | None = None
         self.world = SimpleNamespace(config=SimpleNamespace(evaluation=SimpleNamespace(at_end=at_end)))
         self.logger = SimpleNamespace(tick=lambda: self.log.append("tick"))
         self.roles = SimpleNamespace(
-            act=self.act, learn=self.learn, evaluate=self.evaluate, save=self.part, pump=self.pump
-        )
+            act=self.act, learn=self.learn, evaluate=self.evaluate, save=self.part, pump=self.pump,
+            stuck=lambda updates: self.round == self.stuck_at, missing=lambda: "a miracle",
+        )  # fmt: skip
 
     def finished(self) -> bool:
         """Whether the run was over before it began."""
@@ -38,6 +41,8 @@ class Notes:
         """A new round."""
         self.round += 1
         self.log.append(f"act{self.round}")
+        if self.round == self.cut_at:
+            raise RoundCut("actor-0 has not come to the end of its round")
 
     def learn(self) -> dict[str, Any]:
         """One more update."""
@@ -61,6 +66,10 @@ class Notes:
         """What conductors call."""
         self.log.append("save")
         return {}
+
+    def say(self, text: str) -> None:
+        """What the user is told."""
+        self.log.append(f"said: {text}")
 
     def progress(self, updates: int, agent_steps: int) -> None:
         """Where the learner is."""
@@ -133,3 +142,19 @@ def test_a_finished_run_is_scored_and_not_changed() -> None:
     assert run_rounds(notes.roles, notes)
     assert not any(entry.startswith(("act", "learn", "save", "part")) for entry in notes.log)
     assert any(entry.startswith("evaluate") for entry in notes.log)
+
+
+def test_a_round_that_is_cut_saves_what_there_is() -> None:
+    notes = Notes(9)
+    notes.cut_at = 2
+    assert not run_rounds(notes.roles, notes)
+    said = "said: actor-0 has not come to the end of its round; saving what there is"
+    assert notes.log[-3:] == ["act2", said, "save"]
+
+
+def test_rounds_that_lead_nowhere_end_with_an_explanation() -> None:
+    notes = Notes(9)
+    notes.stuck_at = 3
+    with pytest.raises(NoProgress, match="can make no progress .* waits for a miracle"):
+        run_rounds(notes.roles, notes)
+    assert notes.log[-1] == "save"

@@ -1,0 +1,170 @@
+"""What the process of a role runs: it builds the role, runs its loop, carries out commands, and tells how it ended."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from offbeat.checkpoint import CheckpointError
+from offbeat.runtime.link import Link, ParentGone
+from offbeat.runtime.ports import Stopped
+from offbeat.runtime.spans import record
+from offbeat.runtime.spawning import HELD
+from offbeat.runtime.world import World
+
+ORDERS_S = 0.5
+"""Longest sleep of a role that waits for commands, before it looks whether the run ends. Unit: seconds."""
+
+
+def role_main(
+    world: World,
+    role: str,
+    pipe: Connection,
+    lockstep: bool,
+    incarnation: int,
+    checkpoint: Path | None,
+    stack_path: Path,
+) -> None:
+    """What a child process runs: build the role's host, then serve commands or run freely, until the run ends."""
+    for number in HELD:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    link = Link(pipe)
+    with stack_path.open("w") as stack:
+        faulthandler.register(signal.SIGUSR1, file=stack, all_threads=True)
+        try:
+            failed = serve(world, role, link, lockstep, incarnation, checkpoint)
+        except (Stopped, ParentGone):
+            failed = False
+        except BaseException:  # of the environments or the agent: theirs may be of any class, SystemExit too
+            failed = True
+            _tell(link, traceback.format_exc())
+    sys.exit(int(failed))
+
+
+def _tell(link: Link, text: str) -> None:
+    """Say why the role ends, if anybody listens."""
+    try:
+        link.error(text)
+    except ParentGone:
+        print(text, file=sys.stderr)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, also in an environment that hangs, where the kernel does not do it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "roles are always children"
+    parent.join()
+    os._exit(1)
+
+
+def serve(world: World, role: str, link: Link, lockstep: bool, incarnation: int, checkpoint: Path | None) -> bool:
+    """Build the host, run its loop, answer commands; True if it failed. A learner that fails can still be told to
+    save.
+    """
+    from offbeat.runtime.making import make_host  # imports torch: after the thread counts are set
+
+    host = make_host(world, role, link, free=not lockstep, incarnation=incarnation, checkpoint=checkpoint)
+    server = _Server(world, role, link, host)
+    spans = record(world, role, host)
+    with server.closing():
+        try:
+            if lockstep or not hasattr(host, "steps") or server.run_freely():
+                server.take_orders()
+        except (Stopped, ParentGone):
+            raise
+        except BaseException:
+            if role != "learner":
+                raise
+            link.error(traceback.format_exc())
+            server.take_orders()
+            return True
+        finally:
+            if spans is not None:
+                spans.close()
+    return False
+
+
+class _Server:
+    """One host, and the link over which it is told what to do."""
+
+    def __init__(self, world: World, role: str, link: Link, host: Any) -> None:
+        self._world, self._link, self._host = world, link, host
+        self._heart = world.heart(role)
+        # Compiling takes minutes, all of them within the first update.
+        self._compiles = role == "learner" and world.config.learner.compile
+
+    def run_freely(self) -> bool:
+        """Run the role's loop to its end, carrying out commands between its steps; False if it was told to stop."""
+        steps = self._host.steps()
+        while True:
+            with self._starting():
+                event = next(steps, self)
+            if event is self:
+                break
+            if hasattr(self._host, "post"):
+                self._host.post(event)
+            command = self._link.command(0)
+            if command is not None and not self._obey(command):
+                return False
+        self._link.finished()
+        return True
+
+    def take_orders(self) -> None:
+        """Carry out commands until the last one, or until the run ends."""
+        while not self._world.stopped():
+            command = self._link.command(ORDERS_S)
+            if command is not None and not self._obey(command):
+                return
+
+    def _obey(self, command: dict[str, Any]) -> bool:
+        """Carry out one command; False if it was the last."""
+        host, link = self._host, self._link
+        match command.pop("command"):
+            case "stop":
+                return False
+            case "hello":
+                link.result({})
+            case "advance":
+                with self._starting():
+                    link.result(host.advance())
+            case "missing":
+                link.result({"text": host.missing()})
+            case "save":
+                try:
+                    with self._heart.beating():
+                        answer = host.save(Path(command["folder"]))
+                except (CheckpointError, OSError) as error:  # a full disk ends no run
+                    answer = {"error": str(error)}
+                link.result(answer)
+            case "evaluate":
+                link.result(host.evaluate(**command))
+        return True
+
+    def _starting(self) -> Any:
+        """Signs of life of their own while a learner compiles."""
+        if self._compiles and not self._host.work.updates:
+            return self._heart.beating()
+        return nullcontext()
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Close the host at the end, whatever the end is. What goes wrong then is said, and changes nothing else."""
+        try:
+            yield
+        finally:
+            try:
+                self._host.close()
+            except BaseException:
+                self._link.complaint(f"closing it failed:\n{traceback.format_exc()}")

@@ -1,0 +1,83 @@
+"""Signals of the main process: the first Ctrl-C saves and ends the run, a second one ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from offbeat.runtime.conductor import Conductor, EndNow, Overdue
+
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, what ends services, and a terminal that was closed."""
+OVERDUE_S = 5.0
+"""Roles in this thread are cut off in their round so long after the first signal. Unit: seconds."""
+
+
+class Interrupts:
+    """What signals do to a run. ``say`` tells the user."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._received: list[str] = []
+        self._conductor: Conductor | None = None
+        self._timer: threading.Timer | None = None
+        self._overdue = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """What Python calls between two instructions of the main thread."""
+        if self._overdue:  # the timer's own signal
+            self._overdue = False
+            if self._conductor is not None and self._conductor.may_cut:
+                raise Overdue
+            return
+        self._received.append(signal.Signals(number).name)
+        if len(self._received) == 1:
+            self._stop()
+            self._say(f"{self._received[0]}: saving, then stopping; once more ends the run at once")
+        elif self._received.count(signal.SIGHUP.name) < len(self._received):  # a terminal is closed only once
+            raise EndNow
+
+    def _stop(self) -> None:
+        if self._conductor is not None:
+            self._conductor.ask_to_stop(self._received[0])
+        self._timer = threading.Timer(OVERDUE_S, self._cut)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _cut(self) -> None:
+        """In the timer's thread: have the handler look at the main thread."""
+        main = threading.main_thread().ident
+        if main is not None:
+            self._overdue = True
+            signal.pthread_kill(main, signal.SIGINT)
+
+    def tell(self, conductor: Conductor | None) -> None:
+        """Whom to ask from now on, None: nobody; also passes on a signal that came before."""
+        self._conductor = conductor
+        if self._received and conductor is not None:
+            conductor.ask_to_stop(self._received[0])
+
+    def end(self) -> None:
+        """Nothing is left to be cut."""
+        self._conductor = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+@contextmanager
+def signals(say: Callable[[str], None]) -> Iterator[Interrupts]:
+    """The signals of this process go to the object that this gives."""
+    interrupts = Interrupts(say)
+    try:
+        before = {number: signal.signal(number, interrupts.handle) for number in HANDLED}
+    except ValueError:  # not the main thread: the caller's signals are its own
+        before = {}
+    try:
+        yield interrupts
+    finally:
+        interrupts.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,66 @@
+"""Noticing a run that can make no progress: nobody hangs, nobody fails, and yet no batch will ever come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from offbeat.errors import UserError
+from offbeat.runtime.world import World
+
+STUCK_S = 60.0
+"""A free-running run whose learner waits, and whose actors made no row for so long, is stuck. Unit: seconds."""
+
+
+class NoProgress(UserError):
+    """Ends a run that can go no further. ``missing`` says what its learner waits for."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(f"the run can make no progress and was ended: the learner waits for {missing}")
+
+
+class ProgressWatch:
+    """Looks at the counters of a run now and then.
+
+    Args:
+        world: of the run.
+        clock: gives seconds.
+    """
+
+    def __init__(self, world: World, clock: Callable[[], float] = time.monotonic) -> None:
+        self._world, self._clock = world, clock
+        self._still = (-1, -1)
+        self._since = clock()
+        self._updates, self._head = -1, 0
+        self._enough = rows_without_update(world)
+
+    def stuck_freely(self, updates: int, at_work: bool) -> bool:
+        """Whether a free-running run can go no further. ``at_work``: every actor shows signs of life."""
+        store, now = self._world.store, self._clock()
+        idle = bool(self._world.board["idle"][0])
+        still = (updates, int(store.produced.sum()))
+        if still != self._still or not idle or not at_work:
+            self._still, self._since = still, now
+        return now - self._since > STUCK_S or (self._overwritten(updates) and idle)
+
+    def stuck_in_rounds(self, updates: int) -> bool:
+        """Whether a round changed nothing, or none of very many rows led to an update. Asked once after each round."""
+        still = (updates, int(self._world.store.head.sum()))
+        unchanged, self._still = still == self._still, still
+        return unchanged or self._overwritten(updates)
+
+    def _overwritten(self, updates: int) -> bool:
+        """Whether so many rows came since the last update that any batch that can come would have come."""
+        head = int(self._world.store.head.sum())
+        if updates != self._updates:
+            self._updates, self._head = updates, head
+        return head - self._head > self._enough
+
+
+def rows_without_update(world: World) -> int:
+    """More rows than any sampler waits for: all streams filled twice, and what rate control asks for."""
+    config, layout = world.config, world.layout
+    rows = config.learner.batch_size * (layout.items.trained if layout.items else config.learner.unroll_length)
+    per_batch = rows / config.replay.samples_per_insert if config.replay.samples_per_insert else 0
+    least = max((sampler.min_rows for sampler in config.replay.samplers), default=0)
+    return int(2 * layout.num_streams * layout.capacity + least + 4 * per_batch)

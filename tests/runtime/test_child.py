@@ -1,0 +1,195 @@
+"""What a role's process runs: commands and their answers, ends, failures of every class."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from offbeat.checkpoint import CheckpointError
+from offbeat.runtime import making
+from offbeat.runtime.child import serve
+from offbeat.runtime.link import Link, ParentGone
+from offbeat.runtime.ports import Stopped
+from offbeat.runtime.process import RoleProcess
+from offbeat.runtime.spans import TraceConfig
+
+
+class Host:
+    """Does nothing and says so."""
+
+    def __init__(self, rounds: int = 3, fails_at: int = -1, error: type[BaseException] = RuntimeError) -> None:
+        self.rounds, self.fails_at, self.error = rounds, fails_at, error
+        self.closing: type[BaseException] | None = None
+        self.posted = 0
+        self.closed = False
+
+    def steps(self) -> Iterator[None]:
+        for number in range(self.rounds):
+            if number == self.fails_at:
+                raise self.error("no luck")
+            yield
+
+    def post(self, event: str) -> None:
+        self.posted += 1
+
+    def missing(self) -> str:
+        return "patience"
+
+    def advance(self) -> dict[str, Any]:
+        return {"finished": False}
+
+    def evaluate(self, number: int, point: dict[str, float]) -> dict[str, Any]:
+        return {"number": number, "point": point}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        if folder.name == "full":
+            raise CheckpointError("the disk is full")
+        return {"folder": str(folder)}
+
+    def close(self) -> None:
+        self.closed = True
+        if self.closing is not None:
+            raise self.closing("the emulator is gone")
+
+
+class Ends:
+    """Both ends of a role's pipe, in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
+        here, there = multiprocessing.Pipe()
+        self.link = Link(there)
+        self.parent = RoleProcess.__new__(RoleProcess)  # only the talking half: nothing is spawned
+        self.parent.role = "learner"
+        self.parent._listen(here)
+        config = SimpleNamespace(trace=TraceConfig(), learner=SimpleNamespace(compile=False))
+        heart = SimpleNamespace(beating=nullcontext)
+        self.world: Any = SimpleNamespace(stopped=lambda: False, config=config, heart=lambda role: heart)
+        monkeypatch.setattr(making, "make_host", lambda *arguments, **options: host)
+
+    def serve(self, role: str = "learner", lockstep: bool = False) -> bool:
+        """The child's part; whether it failed."""
+        return serve(self.world, role, self.link, lockstep, 0, None)
+
+    def told(self) -> list[tuple[str, dict[str, Any]]]:
+        """What has arrived."""
+        return list(self.parent.read())
+
+
+def test_commands_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host()
+    ends = Ends(monkeypatch, host)
+    answers = []
+    for name, arguments in (
+        ("hello", {}),
+        ("advance", {}),
+        ("evaluate", {"number": 3, "point": {"frames": 7}}),
+        ("save", {"folder": "/somewhere"}),
+        ("save", {"folder": "/full"}),
+        ("missing", {}),
+    ):
+        ends.parent.command(name, **arguments)
+        assert ends.parent.busy
+        ends.parent.pipe.send_bytes(b'{"command": "stop"}')
+        assert not ends.serve(lockstep=True)
+        assert ends.told() == []
+        assert not ends.parent.busy
+        answers.append(ends.parent.result)
+    assert answers == [
+        {}, {"finished": False}, {"number": 3, "point": {"frames": 7}}, {"folder": "/somewhere"},
+        {"error": "the disk is full"}, {"text": "patience"},
+    ]  # fmt: skip
+    assert host.closed
+
+
+def test_a_free_role_runs_to_its_end_and_then_takes_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(rounds=3)
+    ends = Ends(monkeypatch, host)
+    looks = iter([False] * 2 + [True])
+    ends.world.stopped = lambda: next(looks)
+    ends.link.write("episode", {"return": 2.0})
+    ends.serve()
+    assert ends.told() == [("episode", {"return": 2.0})]
+    assert ends.parent.finished
+    assert host.posted == 3
+    assert host.closed
+
+
+def test_a_free_role_stops_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(rounds=10**9)
+    ends = Ends(monkeypatch, host)
+    ends.parent.command("save", folder="/x")
+    ends.parent.pipe.send_bytes(b'{"command": "stop"}')
+    ends.serve()
+    assert ends.told() == []
+    assert ends.parent.result == {"folder": "/x"}
+    assert not ends.parent.finished
+    assert host.posted == 2
+    assert host.closed
+
+
+def test_a_learner_that_failed_can_still_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Ends(monkeypatch, Host(fails_at=0))
+    ends.parent.command("save", folder="/x")
+    ends.parent.pipe.send_bytes(b'{"command": "stop"}')
+    assert ends.serve()
+    assert ends.told() == []
+    assert "RuntimeError: no luck" in (ends.parent.error or "")
+    assert ends.parent.result == {"folder": "/x"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, BrokenPipeError, EOFError, SystemExit, KeyboardInterrupt])
+def test_errors_of_any_class_are_errors_of_the_role(error: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(fails_at=0, error=error)
+    ends = Ends(monkeypatch, host)
+    with pytest.raises(error, match="no luck"):
+        ends.serve("actor-0")
+    assert host.closed
+    ends = Ends(monkeypatch, Host(fails_at=0, error=error))
+    ends.parent.pipe.send_bytes(b'{"command": "stop"}')
+    assert ends.serve("learner"), "a learner can still be asked to save"
+    assert ends.told() == []
+    assert error.__name__ in (ends.parent.error or "")
+
+
+@pytest.mark.parametrize("error", [Stopped, ParentGone])
+def test_the_end_of_the_run_is_no_failure(error: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(fails_at=0, error=error)
+    ends = Ends(monkeypatch, host)
+    with pytest.raises(error):
+        ends.serve("learner")
+    assert host.closed
+    assert ends.told() == []
+    assert ends.parent.error is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError, BrokenPipeError, SystemExit])
+def test_a_host_that_cannot_be_closed_is_complained_of(error: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(rounds=10**9)
+    host.closing = error
+    ends = Ends(monkeypatch, host)
+    ends.parent.command("stop")
+    assert not ends.serve("actor-0")
+    assert ends.told() == []
+    (text,) = ends.parent.complaints
+    assert "the emulator is gone" in text
+
+
+def test_answers_to_earlier_commands_are_not_taken_for_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Ends(monkeypatch, Host())
+    ends.parent.command("advance")
+    ends.parent.command("save", folder="/x")
+    assert ends.link.command(1.0) == {"command": "advance"}
+    ends.link.result({"finished": False})
+    assert ends.told() == []
+    assert ends.parent.result is None
+    assert ends.parent.busy
+    assert ends.link.command(1.0) == {"command": "save", "folder": "/x"}
+    ends.link.result({"parts": []})
+    assert ends.told() == []
+    assert ends.parent.result == {"parts": []}

@@ -1,0 +1,94 @@
+"""What the first, the second and the overdue signal do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from offbeat.runtime import interrupts as module
+from offbeat.runtime.conductor import EndNow, Overdue
+from offbeat.runtime.interrupts import HANDLED, signals
+
+
+def make_conductor() -> Any:
+    """Takes notes."""
+    notes = SimpleNamespace(asked=[], may_cut=False)
+    notes.ask_to_stop = notes.asked.append
+    return notes
+
+
+@pytest.mark.parametrize("number", HANDLED)
+def test_the_first_asks_to_stop_and_the_second_ends_at_once(number: signal.Signals) -> None:
+    said: list[str] = []
+    conductor = make_conductor()
+    before = signal.getsignal(number)
+    with signals(said.append) as interrupts:
+        interrupts.tell(conductor)
+        os.kill(os.getpid(), number)
+        assert conductor.asked == [number.name]
+        assert said == [f"{number.name}: saving, then stopping; once more ends the run at once"]
+        with pytest.raises(EndNow):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(number) is before
+
+
+def test_a_terminal_that_is_closed_says_so_more_than_once() -> None:
+    with signals(lambda text: None) as interrupts:
+        interrupts.tell(make_conductor())
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_a_signal_before_there_is_a_run_is_passed_on() -> None:
+    conductor = make_conductor()
+    with signals(lambda text: None) as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)
+        interrupts.tell(conductor)
+    assert conductor.asked == ["SIGTERM"]
+
+
+def test_roles_in_this_thread_are_cut_off_when_they_do_not_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OVERDUE_S", 0.05)
+    conductor = make_conductor()
+    with signals(lambda text: None) as interrupts:
+        interrupts.tell(conductor)
+        conductor.may_cut = True
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Overdue):
+            time.sleep(5)
+        assert conductor.asked == ["SIGINT"]
+
+
+def test_nothing_is_cut_off_while_it_is_saved_or_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OVERDUE_S", 0.05)
+    conductor = make_conductor()
+    with signals(lambda text: None) as interrupts:
+        interrupts.tell(conductor)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        with pytest.raises(EndNow):
+            os.kill(os.getpid(), signal.SIGINT)
+    monkeypatch.setattr(module, "OVERDUE_S", 0.2)
+    with signals(lambda text: None):
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.4)
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    found = []
+
+    def run() -> None:
+        with signals(lambda text: None):
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [before]

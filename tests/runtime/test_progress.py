@@ -1,0 +1,78 @@
+"""When a run counts as stuck: nobody moves although all are well, or rows come and never lead to an update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offbeat.runtime.progress import STUCK_S, NoProgress, ProgressWatch, rows_without_update
+from tests.runtime.parts import small_config, small_world
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[Any, ProgressWatch, list[float]]:
+    """A world, a watch over it, and the time."""
+    world, now = small_world(tmp_path, small_config()), [100.0]
+    return world, ProgressWatch(world, lambda: now[0]), now
+
+
+def test_a_free_run_is_stuck_when_nobody_moves_for_long(run: Any) -> None:
+    world, watch, now = run
+    world.board["idle"][0] = 1
+    assert not watch.stuck_freely(0, True)
+    now[0] += STUCK_S
+    assert not watch.stuck_freely(0, True)
+    now[0] += 1
+    assert watch.stuck_freely(0, True)
+
+
+@pytest.mark.parametrize("moves", ["a row", "an update", "the learner works", "an actor is silent"])
+def test_any_movement_or_work_is_waited_for(moves: str, run: Any) -> None:
+    world, watch, now = run
+    world.board["idle"][0] = 1
+    assert not watch.stuck_freely(0, True)
+    now[0] += STUCK_S + 1
+    if moves == "a row":
+        world.store.produced[2] += 1
+    if moves == "the learner works":
+        world.board["idle"][0] = 0
+    assert not watch.stuck_freely(1 if moves == "an update" else 0, moves != "an actor is silent")
+    world.board["idle"][0] = 1
+    now[0] += STUCK_S - 1
+    assert not watch.stuck_freely(1 if moves == "an update" else 0, True), "the time starts again"
+
+
+def test_rows_that_never_lead_to_an_update_are_noticed(run: Any) -> None:
+    world, watch, _ = run
+    enough = rows_without_update(world)
+    assert enough >= 2 * world.layout.capacity * world.layout.num_streams
+    world.board["idle"][0] = 1
+    assert not watch.stuck_freely(7, True)
+    world.store.head[0] = enough
+    assert not watch.stuck_freely(7, True)
+    world.store.head[1] = 1
+    assert watch.stuck_freely(7, True)
+    world.board["idle"][0] = 0
+    assert not watch.stuck_freely(7, True), "the learner is in the middle of an update"
+
+
+def test_a_round_that_changes_nothing_is_noticed_at_once(run: Any) -> None:
+    world, watch, _ = run
+    assert not watch.stuck_in_rounds(0)
+    world.store.head[0] += 5
+    assert not watch.stuck_in_rounds(0)
+    assert not watch.stuck_in_rounds(1)
+    assert watch.stuck_in_rounds(1)
+
+
+def test_rate_control_and_least_rows_are_waited_for(tmp_path: Path) -> None:
+    plain = rows_without_update(small_world(tmp_path, small_config()))
+    slow = small_config(replay__samples_per_insert=0.001)
+    rows = slow.learner.batch_size * slow.learner.unroll_length
+    assert rows_without_update(small_world(tmp_path, slow)) == plain + 4000 * rows
+
+
+def test_the_error_says_what_is_waited_for() -> None:
+    assert "the learner waits for 20 rows" in str(NoProgress("20 rows"))
