@@ -1,6 +1,7 @@
 """Whole episodes played with frozen weights, for scores, videos and windows.
 
 Each environment plays an equal share of the episodes. Taking whichever episodes end first would favour short ones.
+Where a game has several players, each of them an environment, the game is one episode and has one score.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from offbeat.agents.base import Agent
+from offbeat.agents.base import Agent, policy_name
 from offbeat.envs.base import VectorEnv
 from offbeat.replay.stacking import FrameStacker
 from offbeat.scores import Evaluation
-from offbeat.types import LEGAL, ActionSpec, CoreState, EnvStep, Inputs
+from offbeat.types import LEGAL, ActionSpec, CoreState, EnvSpec, EnvStep, Inputs
 
 
 class Player:
@@ -77,7 +78,8 @@ def play_episodes(
     """Play whole episodes with the agent's weights as they are, and score them by raw reward.
 
     Args:
-        env: environments; they are reset. Each plays ``episodes // num_envs`` episodes, the first ones one more.
+        env: environments; they are reset. Of n games at a time each plays ``episodes // n``, the first ones one more; a
+            game is one environment, or ``env.spec.players`` of them.
         greedy: the most probable action, else one drawn from the policy.
         seed: of the environments and, unless ``generator`` is given, of the drawn actions.
         stop: asked before every step; once True, the episodes that have ended so far are returned (``complete`` False).
@@ -90,7 +92,7 @@ def play_episodes(
     if generator is None:
         generator = torch.Generator(network_device(agent)).manual_seed(seed)
     player = Player(agent, env.num_envs, greedy=greedy, generator=generator)
-    scores = _Scores(env.num_envs, episodes, env.spec.frame_skip)
+    scores = _Scores(env.num_envs, episodes, env.spec)
     training = agent.network.training
     agent.network.eval()
     env.reset(seed)
@@ -111,20 +113,20 @@ def play_episodes(
     agent.network.train(training)
     returns, lengths = scores.result()
     seconds = time.perf_counter() - started
-    policy = "greedy" if greedy else "sampled"
-    return Evaluation(returns, lengths, scores.frames, seconds, version, policy, complete)
+    return Evaluation(returns, lengths, scores.frames, seconds, version, policy_name(agent, greedy), complete)
 
 
 class _Scores:
     """Return and length of the running episode of each environment, and of those that have ended."""
 
-    def __init__(self, num_envs: int, episodes: int, frame_skip: int) -> None:
-        share, extra = divmod(episodes, num_envs)
-        self._left = np.full(num_envs, share) + (np.arange(num_envs) < extra)
+    def __init__(self, num_envs: int, episodes: int, spec: EnvSpec) -> None:
+        self._players = spec.players
+        share, extra = divmod(episodes, num_envs // spec.players)
+        self._left = np.full(num_envs, share) + (np.arange(num_envs) // spec.players < extra)
         self._return = np.zeros(num_envs)
         self._length = np.zeros(num_envs, np.int64)
         self._ended: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
-        self._frame_skip = frame_skip
+        self._frame_skip = spec.frame_skip
         self.frames = 0
 
     def add(self, step: EnvStep) -> None:
@@ -152,9 +154,16 @@ class _Scores:
         return not self._left.any()
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns [episodes] float64 and lengths [episodes] int64."""
-        ended = [episode for one in self._ended for episode in one]
-        return np.array([r for r, _ in ended], np.float64), np.array([n for _, n in ended], np.int64)
+        """Returns [episodes] float64 and lengths [episodes] int64; of a game of several, the mean over its players.
+
+        A game counts once all of its players have reached its end.
+        """
+        count = self._players
+        games = [self._ended[first : first + count] for first in range(0, len(self._ended), count)]
+        ended = [players for game in games for players in zip(*game, strict=False)]
+        returns = [sum(score for score, _ in players) / count for players in ended]
+        lengths = [max(length for _, length in players) for players in ended]
+        return np.array(returns, np.float64), np.array(lengths, np.int64)
 
 
 def idle_actions(spec: ActionSpec, count: int, legal: np.ndarray | None = None) -> np.ndarray:

@@ -5,19 +5,30 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from offbeat.agents.base import policy_name
 from offbeat.episodes import play_episodes
 from offbeat.errors import UserError
 from offbeat.scores import Evaluation
 
 if TYPE_CHECKING:
+    from offbeat.load import Restored
     from offbeat.types import EnvStep
 
 __all__ = ["Evaluation", "evaluate_run", "play_episodes", "play_run"]
+
+
+HOW = {
+    "greedy": "it has no policy to draw from and takes the best action",
+    "sampled": "it draws its actions in any case",
+    "noisy": "it takes the best action under noise on its weights, drawn anew for each",
+}
+"""What an agent does whose policy has that name, where another one was asked for."""
 
 
 def evaluate_run(
@@ -27,21 +38,27 @@ def evaluate_run(
     seed: int = 0,
     *,
     checkpoint: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Score a run's newest weights (or those of ``checkpoint``) by whole episodes in its evaluation environments.
 
     Args:
         run: run folder.
-        episodes: whole episodes, shared equally among at most ``evaluation.envs`` environments.
-        policy: ``greedy`` or ``sampled``; None: as the run's evaluation.
+        episodes: whole episodes, shared equally among at most ``evaluation.envs`` environments; a game of several
+            players is one episode.
+        policy: ``greedy`` or ``sampled``; None: as the run's evaluation. Agents without a policy to draw from play
+            greedily either way; the result's ``policy`` says what was played.
         seed: of environments and drawn actions; the same seed gives the same games.
+        say: is told in a line where the agent plays by another policy than ``policy``.
     """
     from offbeat.envs.registry import make_env
     from offbeat.load import restore
 
     loaded = restore(run, checkpoint=checkpoint)
-    greedy = is_greedy(policy or loaded.config.evaluation.policy)
-    env = make_env(loaded.config.eval_env, min(episodes, loaded.config.evaluation.envs))
+    greedy = choose_policy(loaded, policy, say)
+    players = loaded.agent.spec.players
+    games = min(episodes, loaded.config.evaluation.envs // players)
+    env = make_env(loaded.config.eval_env, games * players)
     try:
         return play_episodes(env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, version=loaded.version)
     finally:
@@ -55,8 +72,11 @@ def play_run(
     seed: int = 0,
     *,
     checkpoint: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Show episodes in a window, at the speed that people play; closing it ends them. Returns their scores.
+
+    Arguments as of ``evaluate_run``.
 
     UserError offering ``offbeat record`` where no window can be opened.
     """
@@ -64,7 +84,7 @@ def play_run(
     from offbeat.pictures import open_camera
 
     loaded = restore(run, checkpoint=checkpoint)
-    greedy = is_greedy(policy or loaded.config.evaluation.policy)
+    greedy = choose_policy(loaded, policy, say)
     window = Window(f"offbeat · {run}", run)
     camera = open_camera(loaded.config.eval_env)
 
@@ -88,6 +108,18 @@ def is_greedy(policy: str) -> bool:
     if policy not in ("greedy", "sampled"):
         raise UserError(f"policy {policy!r} is unknown; allowed: greedy, sampled")
     return policy == "greedy"
+
+
+def choose_policy(loaded: Restored, policy: str | None, say: Callable[[str], None] | None = None) -> bool:
+    """Whether the agent is to be greedy: as ``policy`` asks, None: as the run's evaluation.
+
+    ``say`` is told where the agent plays otherwise than it was asked to. UserError if ``policy`` is no policy.
+    """
+    greedy = is_greedy(policy or loaded.config.evaluation.policy)
+    played = policy_name(loaded.agent, greedy)
+    if say is not None and policy is not None and played != policy:
+        say(f"policy {policy!r} was asked for; agent {loaded.config.agent_name!r} plays {played!r}: {HOW[played]}")
+    return greedy
 
 
 class Window:

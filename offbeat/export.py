@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from offbeat.agents.base import Agent
 from offbeat.agents.q_agent import QAgent
+from offbeat.algorithms.legal import FORBIDDEN, mask_illegal
+from offbeat.networks.heads import legal_actions
 from offbeat.networks.noisy import set_noise
-from offbeat.types import CoreState, TensorDict
+from offbeat.types import LEGAL, CoreState, TensorDict
 
 DESCRIPTION = "offbeat.json"
 
@@ -28,7 +30,8 @@ DESCRIPTION = "offbeat.json"
 class ExportedNetwork(nn.Module):
     """The agent's network with plain outputs: ``policy`` [1, B, ...], ``value`` [1, B] and the next ``state``.
 
-    Of a value-based agent: ``q`` [1, B, A], the action values, and ``state``.
+    Of a value-based agent: ``q`` [1, B, A], the action values, and ``state``. Where the observation has a mask of
+    actions, logits or values of those that are not legal are -1e30, so that the largest is always a legal one's.
     """
 
     def __init__(self, network: nn.Module, values: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -48,7 +51,7 @@ class ExportedNetwork(nn.Module):
         output = self.network(observation, first, state, last_action, last_reward)._asdict()
         if self.values is None:
             return dict(output)
-        return {"q": self.values(output["value"]), "state": output["state"]}
+        return {"q": mask_illegal(self.values(output["value"]), legal_actions(observation)), "state": output["state"]}
 
 
 def export_run(run: Path, out: Path | None = None) -> Path:
@@ -108,6 +111,9 @@ def describe(agent: Agent, inputs: tuple[Any, ...]) -> dict[str, Any]:
     outputs = {"policy": logits, "value": "[1, B]"}
     if isinstance(agent, QAgent):
         outputs = {"q": "[1, B, A], the best is the action"}
+    if LEGAL in agent.spec.observation and agent.spec.action.kind == "discrete":
+        name = next(iter(outputs))
+        outputs[name] += f"; {FORBIDDEN:g} where observation.{LEGAL} is False (unless all of it is)"
     return {
         "inputs": {name: {"shape": _shape(name, x), "dtype": str(x.dtype)[6:]} for name, x in shown.items()},
         "outputs": outputs | {"state": "as the input, for the next row"},

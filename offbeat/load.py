@@ -74,8 +74,9 @@ def load_agent(
 class LoadedAgent:
     """A trained agent for use in a program: give it observations, get actions. It remembers what the agent remembers.
 
-    Observations are single frames as the environment gives them (``spec.observation``); frame stacks, recurrent state
-    and last actions are kept inside. Call ``reset()`` when an episode starts.
+    Observations are single frames as the environment gives them (``spec.observation``), with the mask of legal actions
+    where there is one; frame stacks, recurrent state and last actions are kept inside. Call ``reset()`` when an episode
+    starts.
     """
 
     def __init__(self, agent: Agent, *, greedy: bool = True, seed: int = 0) -> None:

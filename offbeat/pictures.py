@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -29,8 +31,14 @@ PALETTE = np.array(
 """Colours of an observation's channels where there are more than three (MinAtar)."""
 
 
+TEXT_COLUMNS, TEXT_LINES = 64, 24
+"""Size of a picture of text; longer lines are broken, what does not fit is left out. Unit: characters."""
+TEXT_FPS = 1.0
+"""Pictures of text per second: people read them."""
+
+
 class Camera:
-    """One environment, and pictures of it after each of its rows."""
+    """One environment, or one game of several players, and pictures of it after each of its rows."""
 
     def __init__(self, env: VectorEnv, render: Callable[[], Any] | None = None, fps: float | None = None) -> None:
         """``render`` draws the environment as it is now, [H, W, 3] uint8 or None; without it the observation is drawn.
@@ -66,10 +74,11 @@ def open_camera(config: EnvConfig) -> Camera:
     """One environment of ``config``, made such that it draws itself where it can.
 
     Atari games play on a single emulator, whose screen is filmed in colour; Gymnasium environments render
-    ``rgb_array``; a user's vector environment may have a method ``render() -> [H, W, 3] uint8`` of its own.
+    ``rgb_array``; a user's vector environment may have a method ``render() -> [H, W, 3] uint8`` of its own, or a method
+    ``text() -> str`` whose text is shown (Hanabi).
     """
     from offbeat.envs.atari import find_game
-    from offbeat.envs.registry import make_env
+    from offbeat.envs.registry import env_spec, make_env
 
     if find_game(config.id) is not None:
         config = replace(config, backend="ale-single")
@@ -81,8 +90,11 @@ def open_camera(config: EnvConfig) -> Camera:
             return made[-1]
 
         return Camera(make_env(config, 1, factory=make), lambda: made[-1].render(), fps)
-    env = make_env(config, 1)
-    return Camera(env, getattr(env, "render", None))
+    env = make_env(config, env_spec(config).players)
+    render, text = getattr(env, "render", None), getattr(env, "text", None)
+    if render is None and text is not None:
+        return Camera(env, lambda: draw_text(text()), TEXT_FPS)
+    return Camera(env, render)
 
 
 def _gymnasium_fps(env_id: str) -> float | None:
@@ -135,6 +147,21 @@ def draw_bars(values: np.ndarray, height: int = 240, width: int = 24) -> np.ndar
         top, bottom = sorted((middle, middle - reach))
         picture[top : bottom + 1, index * width + 4 : (index + 1) * width - 4] = PALETTE[index % len(PALETTE)]
     return picture
+
+
+def draw_text(text: str) -> np.ndarray:
+    """Text as a picture [H, W, 3] of ``TEXT_COLUMNS`` by ``TEXT_LINES`` characters of one width."""
+    from matplotlib import get_data_path
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf", 16)
+    width, height = round(font.getlength("x") * TEXT_COLUMNS) + 20, 20 * TEXT_LINES + 20
+    picture = Image.new("RGB", (width, height), tuple(BACKGROUND.tolist()))
+    pen = ImageDraw.Draw(picture)
+    broken = [part for line in text.splitlines() for part in textwrap.wrap(line, TEXT_COLUMNS) or [""]]
+    for number, line in enumerate(broken[:TEXT_LINES]):
+        pen.text((10, 10 + 20 * number), line, font=font, fill="white")
+    return np.asarray(picture)
 
 
 def enlarge(image: np.ndarray, smallest: int = SMALLEST_SIDE) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ def record_run(
     *,
     max_seconds: float = 120.0,
     checkpoint: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Film whole episodes played with a run's newest weights.
 
@@ -36,11 +37,13 @@ def record_run(
         seed: of the environment and the drawn actions.
         max_seconds: the video ends here even if the episode goes on. Unit: seconds of video.
         checkpoint: folder of another checkpoint than the newest.
+        say: is told in a line where the agent plays by another policy than ``policy``.
 
     Returns:
         The file. UserError where the format is unknown or its encoder missing, before anything is played.
     """
-    from offbeat.evaluate import is_greedy, play_episodes
+    from offbeat.agents.base import policy_name
+    from offbeat.evaluate import choose_policy, play_episodes
     from offbeat.load import restore
     from offbeat.pictures import open_camera
     from offbeat.types import EnvStep
@@ -48,9 +51,9 @@ def record_run(
     run = Path(run)
     kind = video_format(out.suffix[1:] if out is not None and out.suffix else format)
     loaded = restore(run, checkpoint=checkpoint)
-    greedy = is_greedy(policy or loaded.config.evaluation.policy)
+    greedy = choose_policy(loaded, policy, say)
     if out is None:
-        out = run / "videos" / f"{loaded.agent_steps:012d}_{'greedy' if greedy else 'sampled'}_{seed}.{kind}"
+        out = run / "videos" / f"{loaded.agent_steps:012d}_{policy_name(loaded.agent, greedy)}_{seed}.{kind}"
     camera = open_camera(loaded.config.eval_env)
     try:
         with VideoFile(out, camera.fps, kind) as video:

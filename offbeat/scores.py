@@ -10,18 +10,21 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Raw returns and lengths of whole episodes, in order of environment, then of play."""
+    """Raw returns and lengths of whole episodes, in order of environment, then of play.
+
+    A game of several players is one episode: its return is the mean over the players, its length that of the longest.
+    """
 
     returns: np.ndarray  # [episodes] float64, sums of raw rewards
     lengths: np.ndarray  # [episodes] int64, agent steps
     frames: int = 0
-    """Environment frames played."""
+    """Environment frames played, those of every player."""
     seconds: float = 0.0
     """Wall time of the games."""
     version: int = 0
     """Version (learner updates) of the weights."""
     policy: str = "sampled"
-    """``greedy`` or ``sampled``."""
+    """What was played: ``greedy``, ``sampled``, or ``noisy`` (the best action under noise on the weights)."""
     complete: bool = True
     """False where it was stopped before all episodes had ended."""
     at: dict[str, float] = field(default_factory=dict)

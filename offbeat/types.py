@@ -67,6 +67,9 @@ class EnvSpec:
     Keys in ``stacked`` are shown to networks as the newest ``frame_stack`` frames joined along axis 0, oldest first
     (a frame [1, 84, 84] with ``frame_stack=4`` becomes [4, 84, 84]). Frames before an episode's first one are zeros
     (``stack_padding="zero"``) or copies of the first (``"repeat"``).
+
+    In games of several ``players`` each player is an environment: environments ``players * g`` and those after it
+    play game g. A game is one episode for all of them: their rows start and end together.
     """
 
     id: str
@@ -79,6 +82,23 @@ class EnvSpec:
     max_episode_steps: int | None = None
     random_score: float | None = None
     reference_score: float | None = None
+    players: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a mask of actions that does not fit the actions, and for a game without players."""
+        mask = self.observation.get(LEGAL)
+        if mask is not None and self.action.kind == "discrete" and mask.shape != (self.action.num_actions,):
+            raise ValueError(
+                f"{self.id}: observation {LEGAL!r} has shape {list(mask.shape)}, but as the mask of actions it must be "
+                f"[{self.action.num_actions}]; anything else needs another key"
+            )
+        if self.players < 1:
+            raise ValueError(f"{self.id}: players={self.players} is out of range; allowed: 1 or above")
+
+    @property
+    def features(self) -> dict[str, ArraySpec]:
+        """What networks make features of: ``network_observation`` without the mask of actions."""
+        return {key: spec for key, spec in self.network_observation.items() if key != LEGAL}
 
     @property
     def network_observation(self) -> dict[str, ArraySpec]:

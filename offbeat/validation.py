@@ -171,15 +171,10 @@ def _check_sampler(config: RunConfig, index: int, sampler: Any, streams: int) ->
 
 
 def check_roles(config: RunConfig) -> None:
-    """Refuse counts of environments, workers and evaluation episodes that do not fit each other."""
-    actor, evaluation = config.actor, config.evaluation
+    """Refuse counts of environments and workers that do not fit each other."""
+    actor = config.actor
     if actor.batch > actor.envs_per_worker:
         raise UserError(f"actor.batch={actor.batch} is more than actor.envs_per_worker={actor.envs_per_worker}")
-    if evaluation.episodes % evaluation.envs:
-        raise UserError(
-            f"evaluation.episodes={evaluation.episodes} cannot be shared equally by evaluation.envs={evaluation.envs}; "
-            f"use a multiple of {evaluation.envs}"
-        )
     if config.inference.min_batch > config.inference.max_batch:
         raise UserError(
             f"inference.min_batch={config.inference.min_batch} is more than "
@@ -215,7 +210,7 @@ def check_device(name: str, device: str) -> None:
 def check_environments(config: RunConfig, factory: Callable[..., object] | None = None) -> None:
     """Refuse environments that do not exist, are not installed, or differ between training and evaluation."""
     from offbeat.envs.base import EnvUnavailable
-    from offbeat.envs.registry import env_spec, num_players
+    from offbeat.envs.registry import env_spec
 
     try:
         spec, seen = env_spec(config.env, factory), env_spec(config.eval_env, factory)
@@ -228,18 +223,23 @@ def check_environments(config: RunConfig, factory: Callable[..., object] | None 
             f"eval_env {config.eval_env.id!r} has other observations or actions than env {config.env.id!r}; "
             f"set the same frame_stack and full_action_space, or an environment of the same kind"
         )
-    if factory is not None:
-        return
+    evaluation = config.evaluation
     for name, env, count in (
-        ("actor.envs_per_worker", config.env, config.actor.envs_per_worker),
-        ("evaluation.envs", config.eval_env, config.evaluation.envs),
+        ("actor.envs_per_worker", spec, config.actor.envs_per_worker),
+        ("evaluation.envs", seen, evaluation.envs),
     ):
-        players = num_players(env)
-        if count % players:
+        if count % env.players:
             raise UserError(
-                f"{name}={count}: {env.id} has {players} players, and each is an environment; "
-                f"use a multiple of {players}"
+                f"{name}={count}: {env.id} has {env.players} players, and each is an environment; "
+                f"use a multiple of {env.players}"
             )
+    games = evaluation.envs // seen.players
+    if evaluation.episodes % games:
+        shown = f"the {games} games of " if seen.players > 1 else ""
+        raise UserError(
+            f"evaluation.episodes={evaluation.episodes} cannot be shared equally by {shown}evaluation.envs="
+            f"{evaluation.envs}; use a multiple of {games}"
+        )
 
 
 def check_run_folder(path: Path) -> None:

@@ -296,6 +296,31 @@ def test_a_run_is_evaluated_from_its_folder(catch_run: Path) -> None:
     assert evaluate_run(catch_run, 3, "greedy").policy == "greedy"
 
 
+def test_a_value_agent_asked_to_sample_says_that_it_plays_greedily(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from offbeat.commands.scores import evaluate, record
+
+    run = make_run(tmp_path / "run", "apex-catch", ("evaluation.policy", "sampled"))
+    assert evaluate([str(run), "--episodes", "3"]) == 0
+    shown = capsys.readouterr()
+    assert "3 episodes (greedy): mean" in shown.out
+    assert shown.err == "", "nothing was asked for"
+    assert evaluate([str(run), "--episodes", "3", "--policy", "sampled"]) == 0
+    shown = capsys.readouterr()
+    assert "3 episodes (greedy): mean" in shown.out
+    assert shown.err == (
+        "offbeat: policy 'sampled' was asked for; agent 'apex' plays 'greedy': it has no policy to draw from and takes "
+        "the best action\n"
+    )
+    assert record([str(run), "--format", "gif", "--policy", "sampled"]) == 0
+    assert "000000000640_greedy_0.gif" in capsys.readouterr().out
+    lines = {"rainbow": "noisy", "random": "sampled", "noop": "greedy"}
+    for agent, played in lines.items():
+        other = make_run(tmp_path / agent, "impala-catch", ("agent", agent), ("evaluation.policy", "sampled"))
+        assert evaluate_run(other, 2).policy == played
+
+
 def test_load_gives_an_agent_that_acts(catch_run: Path) -> None:
     from offbeat.load import load
 

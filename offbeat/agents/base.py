@@ -48,6 +48,24 @@ class Explores(Protocol):
 
 
 @runtime_checkable
+class NamesPolicy(Protocol):
+    """An agent that does not always play as it is asked to: value-based ones have no policy to draw from."""
+
+    def policy_name(self, greedy: bool) -> str:
+        """What ``act`` does with this ``greedy`` and without ``Inputs.epsilon``: ``greedy``, ``sampled`` or ``noisy``.
+
+        ``noisy``: the best action under noise on the weights that is drawn anew for each action.
+        """
+
+
+def policy_name(agent: Agent, greedy: bool) -> str:
+    """How ``agent`` plays without exploring: as it says itself, else ``greedy`` or ``sampled`` as it is asked to."""
+    if isinstance(agent, NamesPolicy):
+        return agent.policy_name(greedy)
+    return "greedy" if greedy else "sampled"
+
+
+@runtime_checkable
 class HasTarget(Protocol):
     """An agent with a target network, which learners keep and checkpoints hold."""
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
-from offbeat.algorithms.q_learning import double_q, mask_illegal
+from offbeat.algorithms.legal import mask_illegal
+from offbeat.algorithms.q_learning import double_q
 from offbeat.types import EnvSpec, ItemSpec, LossOutput, Transition
 
 
@@ -46,7 +47,9 @@ class Agent(QAgent):
         error = td_loss(taken, target, self.config.loss)
         loss = (error if batch.weight is None else error * batch.weight).mean()
         td = (target - taken).detach().abs()
-        metrics = {"q_mean": taken.detach().mean(), "q_max": q.detach().amax(-1).mean(), "td_error": td.mean()}
+        legal = legal_actions(batch.inputs)
+        best = mask_illegal(q.detach(), None if legal is None else legal[0]).amax(-1)
+        metrics = {"q_mean": taken.detach().mean(), "q_max": best.mean(), "td_error": td.mean()}
         return LossOutput(loss, metrics, td)
 
     @torch.no_grad()

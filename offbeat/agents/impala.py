@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from offbeat.algorithms import actor_critic
+from offbeat.algorithms.legal import mask_illegal
 from offbeat.algorithms.vtrace import VTrace, vtrace
 from offbeat.networks.base import TorsoNetwork
-from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead
+from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead, legal_actions
 from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.lstm import LSTMCore, check_memory
 from offbeat.networks.torsos import Torso, choose_torso
@@ -97,7 +98,11 @@ class Config:
 
 
 class NetworkOutput(NamedTuple):
-    """What ``Network`` returns. ``policy``: logits [T, B, A], or mean and log_std joined, [T, B, 2 K]."""
+    """What ``Network`` returns. ``policy``: logits [T, B, A], or mean and log_std joined, [T, B, 2 K].
+
+    Logits of actions that the observation's mask forbids are -1e30: nothing is drawn from them, they add nothing to the
+    entropy, and no gradient flows into them.
+    """
 
     policy: Tensor
     value: Tensor  # [T, B]
@@ -110,7 +115,7 @@ class Network(TorsoNetwork):
     def __init__(self, config: Config, spec: EnvSpec) -> None:
         """Build from the configuration for one environment spec; initial weights come from torch's global generator."""
         super().__init__()
-        observation, action = spec.network_observation, spec.action
+        observation, action = spec.features, spec.action
         kind = choose_torso(observation) if config.torso == "auto" else config.torso
         self.torso = Torso(
             observation, kind, config.hidden_size, config.activation, config.feature_size, config.centered_filters
@@ -169,7 +174,9 @@ class Network(TorsoNetwork):
             features, state = self.core(features, state, first)
         with torch.autocast(features.device.type, enabled=False):  # once for both heads
             policy, value = self.policy(features), self.value(features)
-        if not isinstance(policy, Tensor):
+        if isinstance(policy, Tensor):
+            policy = mask_illegal(policy, legal_actions(observation))
+        else:
             policy = torch.cat(policy, -1)
         return NetworkOutput(policy, value, state)
 

@@ -1,4 +1,7 @@
-"""Action 0 (or zeros) for ever; learns nothing. Shows what an environment does when left alone."""
+"""Action 0 (or zeros) for ever, the first legal one where 0 is forbidden; learns nothing.
+
+Shows what an environment does when left alone.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from offbeat.networks.heads import legal_actions
 from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, Unroll
 
 
@@ -19,7 +23,7 @@ class Config:
 
 
 class Agent:
-    """Always takes action 0, or the zero vector."""
+    """Always takes action 0 (the first legal one where the environment has a mask), or the zero vector."""
 
     def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
         """One unused weight stands in for a network."""
@@ -40,10 +44,17 @@ class Agent:
     def act(
         self, inputs: Inputs, state: CoreState, generator: torch.Generator | None, greedy: bool = False
     ) -> ActOutput:
-        """Zeros."""
-        dtype = torch.int64 if self.spec.action.kind == "discrete" else torch.float32
+        """Zeros, or the first legal actions."""
+        discrete, legal = self.spec.action.kind == "discrete", legal_actions(inputs.observation)
+        if discrete and legal is not None:
+            return ActOutput(legal[0].int().argmax(-1), {}, {})
+        dtype = torch.int64 if discrete else torch.float32
         shape = (inputs.shape[1], *self.spec.action.array.shape)
         return ActOutput(torch.zeros(shape, dtype=dtype, device=inputs.first.device), {}, {})
+
+    def policy_name(self, greedy: bool) -> str:
+        """Nothing is drawn."""
+        return "greedy"
 
     def loss(self, batch: Unroll, progress: float) -> LossOutput:
         """Always 0, with zero gradients, so that every learner can run it."""

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offbeat.algorithms.legal import draw_legal, mask_illegal
 from offbeat.algorithms.priorities import epsilon_ladder
-from offbeat.algorithms.q_learning import mask_illegal
+from offbeat.networks import heads
 from offbeat.networks.q_network import QNetwork, QOutput
-from offbeat.types import LEGAL, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec, TensorDict
+from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec, TensorDict
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,10 @@ class QAgent:
         taken = value.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         return ActOutput(action, {"q": taken.float(), "q_max": best.float()}, output.state)
 
+    def policy_name(self, greedy: bool) -> str:
+        """Without an epsilon the best action is taken, whatever was asked for."""
+        return "greedy"
+
     def values(self, output: Tensor) -> Tensor:
         """Action values [..., A] of what the network gives."""
         return output
@@ -188,14 +193,9 @@ class QAgent:
 def explore(action: Tensor, masked: Tensor, epsilon: Tensor, generator: torch.Generator | None) -> Tensor:
     """``action`` [B], but with probability ``epsilon`` [B] any action that ``masked`` [B, A] allows."""
     drawn = torch.rand((2, len(action)), device=action.device, generator=generator)
-    allowed = masked > -1e29
-    count = allowed.sum(-1)
-    place = torch.minimum((drawn[1] * count).long(), count - 1)  # the place-th allowed action
-    other = (allowed.cumsum(-1) > place.unsqueeze(-1)).int().argmax(-1)
-    return torch.where(drawn[0] < epsilon, other, action)
+    return torch.where(drawn[0] < epsilon, draw_legal(masked > -1e29, drawn[1]), action)
 
 
 def legal_actions(inputs: Inputs) -> Tensor | None:
     """The mask [T, B, A] bool among the observations; None where the environment has none."""
-    legal = inputs.observation.get(LEGAL)
-    return None if legal is None else legal.bool()
+    return heads.legal_actions(inputs.observation)

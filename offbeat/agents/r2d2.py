@@ -14,8 +14,9 @@ from torch import Tensor
 
 from offbeat.agents.dqn import td_loss
 from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
+from offbeat.algorithms.legal import mask_illegal
 from offbeat.algorithms.priorities import max_mean
-from offbeat.algorithms.q_learning import double_q, mask_illegal
+from offbeat.algorithms.q_learning import double_q
 from offbeat.algorithms.returns import n_step_target, rescale, unrescale
 from offbeat.networks.lstm import check_memory
 from offbeat.types import CoreState, EnvSpec, Inputs, ItemSpec, LossOutput, Sequence

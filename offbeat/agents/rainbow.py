@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
-from offbeat.algorithms.q_learning import categorical_projection, expected_value, mask_illegal
+from offbeat.algorithms.legal import mask_illegal
+from offbeat.algorithms.q_learning import categorical_projection, expected_value
 from offbeat.networks.noisy import set_noise
 from offbeat.types import ActOutput, CoreState, EnvSpec, Inputs, ItemSpec, LossOutput, Transition
 
@@ -82,6 +83,10 @@ class Agent(QAgent):
         output = super().act(inputs, state, generator, greedy)
         set_noise(self.network, None)
         return output
+
+    def policy_name(self, greedy: bool) -> str:
+        """The best action: under noise unless ``greedy``, where layers are noisy."""
+        return "greedy" if greedy or self.config.noisy_sigma == 0 else "noisy"
 
     def loss(self, batch: Transition, progress: float) -> LossOutput:
         """Cross-entropy to the projected distribution of ``R + gamma^n Z'(s_n, a*)`` (Hessel et al. 2018, eq. 3).

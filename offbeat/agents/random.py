@@ -1,4 +1,4 @@
-"""Uniformly random actions; learns nothing. The floor that any learner must beat, and a load for runtime tests."""
+"""Uniformly random legal actions; learns nothing. A floor that any learner must beat, a load for runtime tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from offbeat.algorithms.legal import draw_legal
+from offbeat.networks.heads import legal_actions
 from offbeat.types import ActionSpec, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, Unroll
 
 
@@ -20,7 +22,7 @@ class Config:
 
 
 class Agent:
-    """Draws actions uniformly: from the discrete choices, or from the box (unbounded components: standard normal)."""
+    """Draws actions uniformly: from the legal choices, or from the box (unbounded components: standard normal)."""
 
     def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
         """One unused weight stands in for a network."""
@@ -43,7 +45,15 @@ class Agent:
         self, inputs: Inputs, state: CoreState, generator: torch.Generator | None, greedy: bool = False
     ) -> ActOutput:
         """Random actions, also if ``greedy``; same generator state, same actions."""
-        return ActOutput(_draw(self.spec.action, inputs.shape[1], inputs.first.device, generator), {}, {})
+        device, legal = inputs.first.device, legal_actions(inputs.observation)
+        if legal is not None and self.spec.action.kind == "discrete":
+            uniform = torch.rand(inputs.shape[1], generator=generator, device=device)
+            return ActOutput(draw_legal(legal[0], uniform), {}, {})
+        return ActOutput(_draw(self.spec.action, inputs.shape[1], device, generator), {}, {})
+
+    def policy_name(self, greedy: bool) -> str:
+        """Actions are always drawn."""
+        return "sampled"
 
     def loss(self, batch: Unroll, progress: float) -> LossOutput:
         """Always 0, with zero gradients, so that every learner can run it."""

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from offbeat.algorithms.checks import check_axes, check_shapes
-
-FORBIDDEN = -1e30
-"""Value of actions that are not allowed where the best one is looked for: finite, so that bf16 and sums survive it."""
+from offbeat.algorithms.legal import mask_illegal
 
 
 @torch.no_grad()
@@ -35,16 +33,6 @@ def double_q(q_online: Tensor, q_target: Tensor, legal: Tensor | None = None) ->
     check_shapes(tuple(q_online.shape), q_target=q_target, legal=legal)
     best = mask_illegal(q_online, legal).argmax(-1, keepdim=True)
     return q_target.gather(-1, best).squeeze(-1)
-
-
-def mask_illegal(q: Tensor, legal: Tensor | None) -> Tensor:
-    """``q`` [..., A] with the values of illegal actions far below all others; ``legal`` [..., A] bool, None: all are.
-
-    Where no action is legal (an observation that ends a game may say so), ``q`` itself.
-    """
-    if legal is None:
-        return q
-    return q.masked_fill(~legal & legal.any(-1, keepdim=True), FORBIDDEN)
 
 
 def dueling(value: Tensor, advantage: Tensor, legal: Tensor | None = None, atoms: bool = False) -> Tensor:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from offbeat.commands.arguments import Parser
@@ -25,7 +26,7 @@ def evaluate(arguments: list[str]) -> int:
         return _watch(options)
     from offbeat.evaluate import evaluate_run
 
-    print(evaluate_run(run, options.episodes, options.policy, options.seed).summary())
+    print(evaluate_run(run, options.episodes, options.policy, options.seed, say=_note).summary())
     return 0
 
 
@@ -45,9 +46,8 @@ def record(arguments: list[str]) -> int:
     _at_least_one("--episodes", options.episodes)
     from offbeat.record import record_run
 
-    print(
-        record_run(find_run(options.run), options.out, options.format, options.episodes, options.policy, options.seed)
-    )
+    run, kind = find_run(options.run), options.format
+    print(record_run(run, options.out, kind, options.episodes, options.policy, options.seed, say=_note))
     return 0
 
 
@@ -114,7 +114,9 @@ def _played(command: str, summary: str, episodes: int) -> Parser:
     parser.add_argument("run", help=RUN)
     parser.add_argument("--episodes", type=int, default=episodes, help=f"whole episodes; default: {episodes}")
     parser.add_argument(
-        "--policy", choices=("greedy", "sampled"), help="best action, or drawn ones; default: as the run's evaluation"
+        "--policy",
+        choices=("greedy", "sampled"),
+        help="best action, or drawn ones where the agent has any to draw; default: as the run's evaluation",
     )
     parser.add_argument("--seed", type=int, default=0, help="of environments and drawn actions; default: 0")
     return parser
@@ -129,5 +131,10 @@ def _watch(options: argparse.Namespace) -> int:
     """Play in a window."""
     from offbeat.evaluate import play_run
 
-    print(play_run(find_run(options.run), options.episodes, options.policy, options.seed).summary())
+    print(play_run(find_run(options.run), options.episodes, options.policy, options.seed, say=_note).summary())
     return 0
+
+
+def _note(line: str) -> None:
+    """Something to know about what was asked for."""
+    print(f"offbeat: {line}", file=sys.stderr)

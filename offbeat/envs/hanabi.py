@@ -73,6 +73,7 @@ def hanabi_spec(config: EnvConfig, game: str) -> EnvSpec:
         },
         action=ActionSpec("discrete", rules.num_actions),
         max_episode_steps=config.max_steps or None,
+        players=PLAYERS,
         random_score=RANDOM_SCORES[game],
         reference_score=float(rules.best_score),
     )
@@ -86,17 +87,18 @@ class _Game:
         self.generator = generator
         self.state = loaded.new_initial_state()
         self.turns, self.ended = 0, True
+        self.last_move = ""
 
     def start(self) -> None:
         """Deal a new game."""
         self.state = self._loaded.new_initial_state()
-        self.turns, self.ended = 0, False
+        self.turns, self.ended, self.last_move = 0, False, ""
         self._deal()
 
     def act(self, move: int) -> tuple[float, bool, bool]:
         """(score gained, terminated, truncated) of a legal move of the player on turn."""
         before = self.state.returns()[0]
-        self.state.apply_action(move)
+        self._move(move)
         self._deal()
         self.turns += 1
         over = self.state.is_terminal()
@@ -107,9 +109,22 @@ class _Game:
     def replay(self, history: Sequence[int], turns: int, ended: bool) -> None:
         """Play cards and moves again from the start."""
         self.state = self._loaded.new_initial_state()
+        self.last_move = ""
         for action in history:
-            self.state.apply_action(action)
+            self._move(action)
         self.turns, self.ended = turns, ended
+
+    def text(self) -> str:
+        """The whole game, hidden cards too, for people."""
+        head = f"Turn {self.turns}, score {self.state.returns()[0]:g}{', over' if self.ended else ''}"
+        return "\n".join([head, self.last_move, str(self.state)])
+
+    def _move(self, action: int) -> None:
+        """A card drawn, or a move made."""
+        if not self.state.is_chance_node():
+            player = self.state.current_player()
+            self.last_move = f"Player {player + 1}: {self.state.action_to_string(player, action).strip('()')}"
+        self.state.apply_action(action)
 
     def _deal(self) -> None:
         """Draw cards until a player has to choose; each copy left in the deck is as likely as any other."""
@@ -198,6 +213,10 @@ class HanabiVector:
         self._observe()
         self._rows = None
 
+    def text(self) -> str:
+        """The first game for people: what happened last, then the board, both hands and what hints told of them."""
+        return self._games[0].text()
+
     def close(self) -> None:
         """Nothing to free."""
 
@@ -226,7 +245,7 @@ class HanabiVector:
                 row = PLAYERS * index + player
                 self._view.set_from(game.state, player)
                 seen[row] = self._view.tensor
-                on_turn = not game.ended and game.state.current_player() == player
+                on_turn = game.state.current_player() == player  # a game that was cut could go on, and bootstraps
                 self._legal[row, game.state.legal_actions() if on_turn else -1] = True
         return {OBSERVATION: seen, LEGAL: self._legal.copy()}
 

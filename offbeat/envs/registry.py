@@ -50,8 +50,9 @@ def make_env(
 
     ``batch_size`` rows per ``recv`` (fewer than ``num_envs`` only where the backend steps part of them); ``threads``
     native threads; ``deterministic`` asks for environments that can be saved exactly. ``factory`` is a user's own: it
-    gets (config, num_envs, batch_size=, threads=, deterministic=) and gives a ``VectorEnv``, or it takes no argument
-    and gives one ``gymnasium.Env``. Raises ``EnvUnavailable``, ``StateUnsupported`` or ValueError.
+    gets (config, num_envs, batch_size=, threads=, deterministic=) and gives a ``VectorEnv`` (of games of several
+    players it has an attribute ``players``), or it takes no argument and gives one ``gymnasium.Env``. Raises
+    ``EnvUnavailable``, ``StateUnsupported`` or ValueError.
     """
     check_config(config)
     if num_envs < 1 or not 1 <= (batch_size or num_envs) <= num_envs:
@@ -78,11 +79,6 @@ def make_env(
     return gym_envs.GymnasiumVector(config, num_envs, make, used)
 
 
-def num_players(config: EnvConfig) -> int:
-    """How many environments make one game: their number must be a multiple of it."""
-    return hanabi.PLAYERS if _resolve(config.id)[0] == "hanabi" else 1
-
-
 def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
     """The spec of what ``make_env`` would give, without a batch or a step (where need be, from one environment)."""
     check_config(config)
@@ -98,7 +94,7 @@ def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
     if kind == "entry point":
         factory = _entry_points()[name].load()
     if factory is not None and not _makes_one_env(factory):
-        env = make_env(config, 1, factory=factory)
+        env = make_env(config, getattr(factory, "players", 1), factory=factory)
         env.close()
         return env.spec
     make, used = _single_maker(kind, name, config, factory)
@@ -230,4 +226,9 @@ def _checked_single(factory: Factory) -> gym_envs.MakeEnv:
 def _checked(env: object, config: EnvConfig) -> VectorEnv:
     if not isinstance(env, VectorEnv):
         raise ValueError(f"the factory of {config.id} gave {type(env).__name__}; expected a VectorEnv")
+    if env.num_envs % env.spec.players:
+        raise ValueError(
+            f"{config.id} has {env.spec.players} players, and each is an environment; its factory gave {env.num_envs} "
+            f"environments, allowed are multiples of {env.spec.players}; give the factory an attribute players"
+        )
     return env

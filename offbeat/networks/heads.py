@@ -1,11 +1,11 @@
-"""Heads: from features to a categorical policy, a diagonal Gaussian policy, or a value."""
+"""Heads: from features to a categorical policy, a diagonal Gaussian policy, or a value; and masks for them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from offbeat.types import ActionSpec
+from offbeat.types import LEGAL, ActionSpec, TensorDict
 
 
 class Float32Linear(nn.Linear):
@@ -78,6 +78,12 @@ class ValueHead(nn.Module):
         """Values [...] float32."""
         values: Tensor = self.linear(features)
         return values.squeeze(-1)
+
+
+def legal_actions(observation: TensorDict) -> Tensor | None:
+    """The mask [T, B, A] bool among the observations; None where the environment has none."""
+    legal = observation.get(LEGAL)
+    return None if legal is None else legal.bool()
 
 
 def _scaled_linear(input_size: int, output_size: int, scale: float) -> Float32Linear:

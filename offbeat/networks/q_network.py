@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from offbeat.algorithms.q_learning import dueling
 from offbeat.networks.base import TorsoNetwork
-from offbeat.networks.heads import Float32Linear
+from offbeat.networks.heads import Float32Linear, legal_actions
 from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.lstm import LSTMCore
 from offbeat.networks.noisy import NoisyLinear
 from offbeat.networks.torsos import Torso, TorsoKind, choose_torso
-from offbeat.types import LEGAL, CoreState, EnvSpec, TensorDict
+from offbeat.types import CoreState, EnvSpec, TensorDict
 
 
 class QOutput(NamedTuple):
@@ -92,7 +92,7 @@ class QNetwork(TorsoNetwork):
         super().__init__()
         if spec.action.kind != "discrete":
             raise ValueError(f"value-based agents need discrete actions, but those of {spec.id} are {spec.action.kind}")
-        observation = {key: item for key, item in spec.network_observation.items() if key != LEGAL}
+        observation = spec.features
         kind = choose_torso(observation) if torso == "auto" else torso
         self.torso = Torso(observation, kind, hidden_size, activation, feature_size, centered)
         self.num_actions = spec.action.num_actions
@@ -125,7 +125,7 @@ class QNetwork(TorsoNetwork):
             last_action: [T, B] int64, needed if the network was built for it.
             last_reward: [T, B] float32, likewise.
         """
-        parts = [self.torso({key: value for key, value in observation.items() if key != LEGAL}).float()]
+        parts = [self.torso(observation).float()]
         if self.last_action:
             if last_action is None:
                 raise ValueError("last_action: expected a tensor [T, B], got None; the network was built for it")
@@ -138,8 +138,7 @@ class QNetwork(TorsoNetwork):
         features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         if self.core is not None:
             features, state = self.core(features, state, first)
-        legal = observation.get(LEGAL)
-        return QOutput(self.head(features, None if legal is None else legal.bool()), state)
+        return QOutput(self.head(features, legal_actions(observation)), state)
 
 
 def _stream(size: int, hidden: int, outputs: int, sigma: float) -> nn.Sequential:

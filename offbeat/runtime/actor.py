@@ -101,6 +101,7 @@ class ActorWork:
         wants_last: whether inputs carry the last action and reward.
         seed: of the environments' first reset.
         frame_skip: frames per agent step.
+        players: environments that make one game, which is one episode.
         explore: gives each environment's epsilon [K] from the rows that this actor has made; None: not needed.
     """
 
@@ -114,10 +115,11 @@ class ActorWork:
         wants_last: bool,
         seed: int,
         frame_skip: int = 1,
+        players: int = 1,
         explore: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         count = len(streams)
-        self._explore = explore
+        self._explore, self._players = explore, players
         self.seed, self.wants_last, self.frame_skip = seed, wants_last, frame_skip
         self.staging = Staging(layout, streams, block, discount)
         self.stacker = FrameStacker(layout, count)
@@ -125,6 +127,7 @@ class ActorWork:
         self.last_action = layout.action.zeros(count)
         self.returns = np.zeros(count, np.float64)
         self.lengths = np.zeros(count, np.int64)
+        self.over = np.zeros(count, bool)  # ended, while the game's other players have not
         self.steps = 0
         self._act_s = self._env_s = self._wait_s = 0.0
         self._reported = time.perf_counter()
@@ -171,19 +174,25 @@ class ActorWork:
         self.returns[ids] += rows.raw_reward
         self.lengths[ids] += ~rows.first
         for env in ids[~rows.valid & ~rows.first]:  # both: a row without an episode, see EnvStep
-            length = int(self.lengths[env])
-            metrics.write(
-                "episode",
-                {"return": float(self.returns[env]), "length": length, "episode_frames": length * self.frame_skip},
-            )
-            self.returns[env] = 0.0
-            self.lengths[env] = 0
+            self._end(metrics, env)
         now = time.perf_counter()
         if now - self._reported >= REPORT_S:
             self._reported = now
             times = {"forward_s": self._act_s, "env_s": self._env_s, "wait_s": self._wait_s}
             metrics.write("actor", {"steps": self.steps} | times)
             self._act_s = self._env_s = self._wait_s = 0.0
+
+    def _end(self, metrics: MetricSink, env: int) -> None:
+        """An environment's episode has ended: report it, or the game once all of its players have ended."""
+        first = env - env % self._players
+        game = slice(first, first + self._players)
+        self.over[env] = True
+        if not self.over[game].all():
+            return
+        frames = int(self.lengths[game].sum()) * self.frame_skip
+        values = {"return": float(self.returns[game].mean()), "length": int(self.lengths[game].max())}
+        metrics.write("episode", values | {"episode_frames": frames})
+        self.returns[game], self.lengths[game], self.over[game] = 0.0, 0, False
 
     def state(self) -> ArrayDict:
         """Everything needed to go on exactly, at a yield of ``run_actor``."""
@@ -196,7 +205,7 @@ class ActorWork:
             saved[f"rows/{name}"] = getattr(rows, name)
         if rows.elapsed is not None:
             saved["rows/elapsed"] = rows.elapsed
-        saved |= {"last_action": self.last_action, "returns": self.returns, "lengths": self.lengths}
+        saved |= {"last_action": self.last_action, "returns": self.returns, "lengths": self.lengths, "over": self.over}
         saved["steps"] = np.array([self.steps])
         return {name: np.array(value) for name, value in saved.items()}
 
@@ -212,4 +221,5 @@ class ActorWork:
         observation = {name[len("observation/") :]: rows.pop(name) for name in list(rows) if name.startswith("obs")}
         self.rows = EnvStep(observation=observation, **rows)
         self.last_action, self.returns, self.lengths = state["last_action"], state["returns"], state["lengths"]
+        self.over = state.get("over", np.zeros_like(self.returns, bool))  # checkpoints of before have none
         self.steps = int(state["steps"][0])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from offbeat.types import LEGAL
+from tests.agents.items import any_inputs, masked_spec
 from tests.agents.unrolls import make_spec, make_unroll, with_episode_ends
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "adding_an_algorithm.md"
@@ -36,3 +38,8 @@ def test_the_documented_agent_acts_and_learns(tmp_path, monkeypatch):
         losses.append(loss.item())
     assert all(weight.grad.abs().sum() > 0 for weight in agent.network.parameters())
     assert losses[-1] < losses[0]
+    masked = module.Agent(module.Config(), masked_spec())
+    inputs = any_inputs(masked.spec, 1, 100)
+    for greedy in (False, True):
+        action = masked.act(inputs, {}, torch.Generator().manual_seed(0), greedy).action
+        assert inputs.observation[LEGAL][0].gather(-1, action[:, None]).all()

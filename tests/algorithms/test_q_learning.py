@@ -13,7 +13,6 @@ from offbeat.algorithms.q_learning import (
     double_q,
     dueling,
     expected_value,
-    mask_illegal,
 )
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -57,15 +56,6 @@ def test_double_q_of_the_worked_example() -> None:
 
 def test_double_q_carries_no_gradient() -> None:
     assert not double_q(normal(2, 3).requires_grad_(), normal(2, 3).requires_grad_()).requires_grad
-
-
-def test_the_values_of_actions_that_are_not_allowed_are_never_the_largest() -> None:
-    q = torch.tensor([[-1e20, 5.0, 7.0], [1.0, 2.0, 3.0]])
-    legal = torch.tensor([[True, False, False], [False, False, False]])
-    assert mask_illegal(q, legal).argmax(-1).tolist() == [0, 2]
-    assert torch.equal(mask_illegal(q, legal)[1], q[1]), "where nothing is legal, everything is"
-    assert mask_illegal(q, None) is q
-    assert torch.isfinite(mask_illegal(q, legal).bfloat16()).all()
 
 
 def test_dueling_of_the_worked_example() -> None:

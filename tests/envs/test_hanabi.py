@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.agents import apex
-from offbeat.agents.make import make_agent
 from offbeat.cli import is_user_error
 from offbeat.config import from_dict
 from offbeat.envs import atari
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.hanabi import GAMES, find_game
 from offbeat.envs.registry import env_spec, list_envs, make_env
-from offbeat.episodes import play_episodes
 from offbeat.errors import UserError
 from offbeat.types import LEGAL, OBSERVATION, EnvStep
 from offbeat.validation import validate
@@ -239,6 +236,36 @@ def test_max_steps_cuts_games_and_counts_turns_of_both() -> None:
 
 
 @needs_openspiel
+def test_a_game_that_is_cut_says_what_could_be_done_next() -> None:
+    """It bootstraps, from the player's moves as if it went on; in a finished one only the extra action is left."""
+    env = make("small", 4, max_steps=3)
+    generator = np.random.default_rng(4)
+    env.reset(1)
+    rows = env.recv()
+    twins = [ByHand("small") for _ in range(2)]
+    cuts = finished = 0
+    for _ in range(200):
+        for index, history in enumerate(cards_and_moves(env)):
+            twins[index] = ByHand("small")
+            for action in history:
+                twins[index].state.apply_action(action)
+            for player in range(2):
+                row, state = 2 * index + player, twins[index].state
+                on_turn = not state.is_terminal() and state.current_player() == player
+                wanted = state.legal_actions() if on_turn else [11]
+                assert np.flatnonzero(rows.observation[LEGAL][row]).tolist() == wanted
+            cuts += rows.truncated[2 * index]
+            finished += rows.terminated[2 * index]
+        saved = env.state()
+        env.load_state(saved)
+        action = random_legal(rows, generator)
+        action[~rows.valid] = generator.integers(12, size=(~rows.valid).sum())  # ignored there
+        env.send(action)
+        rows = env.recv()
+    assert cuts > 20 and finished > 5
+
+
+@needs_openspiel
 def test_seeds_decide_the_cards() -> None:
     starts = []
     for seed in (1, 1, 2):
@@ -344,15 +371,6 @@ def test_a_missing_openspiel_is_named_with_its_command(monkeypatch: pytest.Monke
         with pytest.raises(EnvUnavailable, match=message) as error:
             ask(EnvConfig(id="hanabi/full"))
         assert is_user_error(error.value) and "\n" not in str(error.value)
-
-
-@needs_openspiel
-def test_whole_games_are_scored_though_some_players_have_played_theirs() -> None:
-    """Those go on with any legal move, or the game of who still plays would stop."""
-    agent = make_agent("apex", apex.Config(hidden_size=(8,), head_size=0), env_spec(EnvConfig(id="hanabi/very-small")))
-    result = play_episodes(make("very-small", 4), agent, episodes=6, greedy=True)
-    assert result.complete
-    assert len(result.returns) == 6
 
 
 @needs_openspiel

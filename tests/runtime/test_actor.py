@@ -15,7 +15,7 @@ from offbeat.replay.mixture import ReplayConfig, SamplerConfig
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.writer import StoreWriter
-from offbeat.types import OBSERVATION, ActOutput, ArrayDict, ArraySpec, CoreState, Inputs
+from offbeat.types import OBSERVATION, ActOutput, ArrayDict, ArraySpec, CoreState, EnvStep, Inputs
 from tests.conformance.counting_env import FRAME, CountingFrames
 from tests.runtime.parts import Metrics, StopAfter, same_arrays
 
@@ -163,6 +163,44 @@ def test_reported_episodes_are_those_in_the_streams() -> None:
     for episode in expected:
         ends_in_hand.remove(episode)
     assert len(ends_in_hand) <= COUNT, "the newest rows may end an episode too"
+
+
+def game_rows(env_ids: list[int], reward: float, first: bool = False, valid: bool = True) -> EnvStep:
+    """One row of each of these environments."""
+    n = len(env_ids)
+    rewards, off = np.full(n, reward, np.float32), np.zeros(n, bool)
+    seen = {OBSERVATION: np.zeros((n, 1), np.float32)}
+    return EnvStep(np.array(env_ids), seen, rewards, rewards, off | (not valid), off, off | first, off | valid)
+
+
+def test_a_game_of_two_players_is_one_episode() -> None:
+    """Game 0: 2 turns, return 3, its players' last rows in two batches with a save between. Game 1: 1 turn, -1."""
+    works = []
+    for _ in range(2):
+        layout, options = make_layout(4), {"block": LENGTH, "discount": GAMMA, "frame_skip": 3, "players": 2}
+        works.append(ActorWork(layout, np.arange(4), **options, wants_last=True, seed=0))
+    work, metrics = works[0], Metrics()
+    for rows in (
+        game_rows([0, 1, 2, 3], 0, first=True),
+        game_rows([0, 1], 1),
+        game_rows([2, 3], -1, valid=False),
+        game_rows([2, 3], 0, first=True),
+        game_rows([0], 2, valid=False),
+        game_rows([2, 3], 5),
+        game_rows([1], 2, valid=False),
+        game_rows([0, 1], 0, first=True),
+        game_rows([0, 1], 4, valid=False),
+    ):
+        work.rows = rows
+        work.account(metrics, 0.0, 0.0)
+        if not rows.valid.all() and len(rows.env_ids) == 1:
+            works[1].load_state({name: value.copy() for name, value in work.state().items()})
+            work = works[1]
+    assert metrics.of("episode") == [
+        {"return": -1.0, "length": 1, "episode_frames": 6},
+        {"return": 3.0, "length": 2, "episode_frames": 12},
+        {"return": 4.0, "length": 1, "episode_frames": 6},
+    ]
 
 
 def test_a_stop_ends_the_loop_and_rows_in_hand_stay_accounted_for() -> None:
