@@ -6,19 +6,19 @@
 beside the others, fsynced, and then renamed once. What the parts mean is the callers' business; one convention only:
 entries ``weights/<name>`` of the part ``learner`` are the network's weights, see ``load_weights``.
 
-Streams are saved whole: the cost of a checkpoint grows with the replay, not with what is new in it.
+Streams are saved whole: the cost of a checkpoint grows with the replay, not with what is new in it. This file writes;
+reading, whose names are offered here too, is in ``offbeat.checkpoint_reading``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import errno
 import json
-import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,19 +29,37 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-Array = Tensor | np.ndarray
+from offbeat.checkpoint_reading import (
+    FOLDER,
+    FORMAT,
+    WEIGHTS,
+    Array,
+    ArrayInfo,
+    Checkpoint,
+    CheckpointError,
+    contents,
+    find,
+    load,
+    load_weights,
+    needs_counters,
+    newest,
+    parts_of,
+    sha256,
+    verified,
+)  # fmt: skip
+
+__all__ = [
+    "FORMAT", "WEIGHTS", "Array", "ArrayInfo", "Arrays", "Checkpoint", "CheckpointConfig", "CheckpointError", "Draft",
+    "begin", "clean", "contents", "find", "load", "load_weights", "needs_counters", "newest", "parts_of", "save",
+    "verified", "write_part",
+]  # fmt: skip
+
 Arrays = Mapping[str, Array]
 
-FORMAT = 1
-"""Version of the folder's layout; a reader refuses any other."""
-WEIGHTS = "weights/"
-"""Entries of the part ``learner`` that are network weights have names that start so."""
 LARGE_BYTES = 64 << 20
 """NumPy arrays from this size on get an .npy file of their own, which is written without a second copy in memory."""
 
 _PART = re.compile(r"[A-Za-z0-9_-]+")
-_FOLDER = re.compile(r"(\.old-)?([0-9]{12,})")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,19 +76,6 @@ class CheckpointConfig:
     """Save the streams too. Without them a resumed run is not bit-identical."""
     max_replay_gb: float = 8.0
     """Leave the streams out, with a warning, where they are larger than this. Unit: GiB."""
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be written or read; the message names the path, the reason and the remedy."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A complete checkpoint on disk."""
-
-    path: Path
-    agent_steps: int
-    manifest: dict[str, Any]
 
 
 @dataclass
@@ -138,11 +143,15 @@ class Draft:
 
 
 def begin(run: Path, agent_steps: int) -> Draft:
-    """Start a checkpoint of ``run`` at ``agent_steps``; removes what killed writers left. One draft at a time."""
-    clean(run)
+    """Start a checkpoint of ``run`` at ``agent_steps``; removes what killed writers left. One draft at a time.
+
+    CheckpointError where the run's folder is gone: it is not made anew, as checkpoints alone cannot be resumed from.
+    """
     path = Path(run) / "checkpoints" / f".tmp-{agent_steps:012d}"
     with _explained(path, 0):
-        path.mkdir(parents=True)
+        path.parent.mkdir(exist_ok=True)
+        clean(run)
+        path.mkdir()
     return Draft(Path(run), agent_steps, path)
 
 
@@ -157,11 +166,11 @@ def save(run: Path, agent_steps: int, parts: Mapping[str, Arrays], meta: Mapping
 def clean(run: Path) -> None:
     """Remove drafts of killed writers, and end a replacement that was cut short. Only the run's writer may call it."""
     for path in sorted((Path(run) / "checkpoints").glob(".tmp-*")):
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
     for path in sorted((Path(run) / "checkpoints").glob(".old-*")):
         target = path.with_name(path.name.removeprefix(".old-"))
         if target.exists():
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         else:
             os.replace(path, target)
 
@@ -189,64 +198,6 @@ def write_part(folder: Path, part: str, arrays: Arrays) -> list[Path]:
     return files
 
 
-def newest(
-    run: Path, report: Callable[[str], None] = _log.warning, only: Collection[str] | None = None
-) -> Checkpoint | None:
-    """The newest complete checkpoint of ``run``, or None.
-
-    A checkpoint is complete if its manifest is there and size and sha256 of each file agree with it. Each broken one
-    that is skipped is named to ``report``, with the reason. ``only``: hash just the files of these parts (sizes of all
-    are still compared), for readers that want nothing else.
-    """
-    folder = Path(run) / "checkpoints"
-    found = [(path, match) for path in _entries(folder) if (match := _FOLDER.fullmatch(path.name))]
-    found.sort(key=lambda entry: (int(entry[1][2]), entry[1][1] is None), reverse=True)
-    for path, _ in found:
-        try:
-            return _verified(path, only)
-        except CheckpointError as error:
-            report(f"skipped a broken checkpoint: {error}")
-    return None
-
-
-def load(checkpoint: Checkpoint) -> tuple[dict[str, dict[str, Array]], dict[str, Any]]:
-    """Every part (part -> name -> array, on the CPU, tensors as tensors and NumPy as NumPy) and the meta data.
-
-    Contents are mapped, and read from disk only when they are touched: a role that wants its own part pays for no
-    other. Writing into them changes the copy in memory, never the file.
-    """
-    parts = {}
-    for name in checkpoint.manifest["files"]:
-        if name.endswith(".safetensors"):
-            parts[name.removesuffix(".safetensors")] = _read_part(checkpoint.path / name)
-    return parts, json.loads((checkpoint.path / "meta.json").read_text())
-
-
-def load_weights(source: Path | Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The network's weights (name -> tensor) and the meta data.
-
-    ``source``: a run (its newest checkpoint is read), the folder of a checkpoint, or a checkpoint. CheckpointError if
-    there is no complete one.
-    """
-    if isinstance(source, Checkpoint):
-        checkpoint = source
-    elif (Path(source) / "manifest.json").exists():
-        checkpoint = _verified(Path(source), only=("learner",))
-    else:
-        latest = newest(source, only=("learner",))
-        if latest is None:
-            raise CheckpointError(f"{source}: no complete checkpoint; expected one in {Path(source) / 'checkpoints'}")
-        checkpoint = latest
-    with safe_open(checkpoint.path / "learner.safetensors", framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith(WEIGHTS)]  # noqa: SIM118, it is no dict
-        weights = {name.removeprefix(WEIGHTS): file.get_tensor(name) for name in names}
-    return weights, json.loads((checkpoint.path / "meta.json").read_text())
-
-
-def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
-
-
 def _plain(part: str, name: str, array: Array) -> Tensor:
     """A dense CPU tensor that shares no memory with another entry (safetensors refuses aliases)."""
     if isinstance(array, Tensor):
@@ -266,49 +217,11 @@ def _describe(file: Path) -> dict[str, Any]:
     return described
 
 
-def _read_part(file: Path) -> dict[str, Array]:
-    described = _describe(file)
-    arrays: dict[str, Array] = {
-        name: np.load(file.parent / npy, mmap_mode="c", allow_pickle=False) for name, npy in described["npy"].items()
-    }
-    with safe_open(file, framework="pt") as opened:
-        for name in opened.keys():  # noqa: SIM118, it is no dict
-            tensor = opened.get_tensor(name)
-            arrays[name] = tensor.numpy() if name in described["numpy"] else tensor
-    return arrays
-
-
-def _verified(path: Path, only: Collection[str] | None = None) -> Checkpoint:
-    """The checkpoint in ``path``; CheckpointError says what is wrong with it."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        if manifest["format"] != FORMAT:
-            raise CheckpointError(f"{path}: format {manifest['format']} is not {FORMAT}; read it with its own version")
-        if manifest["agent_steps"] != int(path.name.removeprefix(".old-")):
-            raise CheckpointError(f"{path}: manifest.json is of agent step {manifest['agent_steps']}")
-        files = dict(manifest["files"])
-        if "meta.json" not in files:
-            raise CheckpointError(f"{path}: manifest.json does not list meta.json")
-        for name, expected in files.items():
-            if Path(name).name != name:
-                raise CheckpointError(f"{path}: manifest.json names a file outside the folder: {name!r}")
-            size = (path / name).stat().st_size
-            if size != expected["size"]:
-                raise CheckpointError(f"{path}: {name} has {size} bytes, the manifest says {expected['size']}")
-            wanted = only is None or name == "meta.json" or name.split(".")[0] in only
-            if wanted and _sha256(path / name) != expected["sha256"]:
-                raise CheckpointError(f"{path}: the contents of {name} do not match the manifest's sha256")
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: {Path(str(error.filename)).name} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from error
-    return Checkpoint(path, manifest["agent_steps"], manifest)
-
-
 def _prune(latest: Path, keep: int) -> None:
     """Remove checkpoints older than the ``keep`` newest complete ones. Any newer than ``latest`` is a broken one."""
     steps = int(latest.name)
-    older = {int(path.name): path for path in _entries(latest.parent) if path.name.isdigit() and int(path.name) < steps}
+    whole = (path for path in latest.parent.iterdir() if FOLDER.fullmatch(path.name) and path.name.isdecimal())
+    older = {int(path.name): path for path in whole if int(path.name) < steps}
     kept = 1
     for _, path in sorted(older.items(), reverse=True):
         if kept < keep:
@@ -316,24 +229,28 @@ def _prune(latest: Path, keep: int) -> None:
             continue
         doomed = path.with_name(f".tmp-{path.name}")
         os.replace(path, doomed)  # a writer killed in the middle of the removal must not leave half a checkpoint
-        shutil.rmtree(doomed, ignore_errors=True)
+        _remove(doomed)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or what somebody else put in its place; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _sizes_agree(path: Path) -> bool:
     try:
-        _verified(path, only=())
+        verified(path, only=())
     except CheckpointError:
         return False
     return True
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:
-    return {"size": file.stat().st_size, "sha256": _sha256(file)}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return {"size": file.stat().st_size, "sha256": sha256(file)}
 
 
 def _write_json(file: Path, content: Any) -> None:
@@ -359,6 +276,14 @@ def _explained(path: Path, needed: int) -> Iterator[None]:
             raise OSError("not enough room on the disk")
         yield
     except (OSError, SafetensorError) as error:
+        if not path.parent.is_dir() or getattr(error, "errno", None) == errno.ENOENT:
+            raise CheckpointError(
+                f"cannot write {path}: its folder was removed or moved while the run was at work; nothing is saved"
+            ) from error
+        if getattr(error, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise CheckpointError(
+                f"cannot write {path}: {error}; earlier checkpoints are untouched: make the folder writable"
+            ) from error
         free = shutil.disk_usage(parent).free if parent.is_dir() else free
         room = f"needs {needed / 2**20:.1f} MiB, {free / 2**20:.1f} MiB free"
         raise CheckpointError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from offbeat.checkpoint import load, newest
+from offbeat.checkpoint import find, load
 from offbeat.runtime.hosts import ActorHost, EvaluatorHost, InferenceHost, LearnerHost
 from offbeat.runtime.ports import MetricSink
 from offbeat.runtime.world import World
@@ -14,8 +14,8 @@ from offbeat.runtime.world import World
 def make_host(
     world: World, role: str, metrics: MetricSink, *, free: bool, incarnation: int = 0, checkpoint: Path | None = None
 ) -> Any:
-    """The host of ``role``. ``free``: it runs at its own pace; ``checkpoint``: run folder whose newest one is
-    loaded.
+    """The host of ``role``. ``free``: it runs at its own pace; ``checkpoint``: folder of the one that is loaded, the
+    same for every role, or of a run, for its newest.
     """
     if role == "evaluator":
         return EvaluatorHost(world, metrics)
@@ -23,9 +23,7 @@ def make_host(
         return InferenceHost(world, metrics)
     loaded, counters = None, None
     if checkpoint is not None:
-        found = newest(checkpoint, only=(role,))  # the parent has verified the rest
-        assert found is not None, "the parent has read it"
-        loaded, meta = load(found)
+        loaded, meta = load(find(checkpoint, only=(role,)))  # the parent has verified the rest
         counters = meta["counters"]
     if role == "learner":
         return LearnerHost(world, metrics, loaded=loaded, counters=counters, free=free)

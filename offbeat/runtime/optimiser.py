@@ -55,7 +55,7 @@ class FlatOptimiser:
             self._rounded = RoundedWeights(network, train=True)
         exact = self._rounded.exact if self._rounded is not None else {}
         self.steps = 0
-        self._slots = {name: torch.zeros_like(self.flat) for name in _slot_names(config)}
+        self._slots = {name: torch.zeros_like(self.flat) for name in slot_names(config)}
         places = ((parameter, _place(exact.get(parameter, parameter), self.flat)) for parameter in network.parameters())
         self._parts = [_Part(parameter, at, self.flat, self._slots) for parameter, at in places]
         self._load_loops()
@@ -286,7 +286,7 @@ def _place(parameter: Tensor, flat: Tensor) -> slice:
     return slice(start, start + parameter.numel())
 
 
-def _slot_names(config: LearnerConfig) -> tuple[str, ...]:
+def slot_names(config: LearnerConfig) -> tuple[str, ...]:
     """Names of the statistics, as ``torch.optim`` has them."""
     if config.optimizer == "adam":
         return "exp_avg", "exp_avg_sq"
