@@ -97,12 +97,17 @@ class MetricLogger:
         clock: Callable[[], float] = time.monotonic,
         resume_offset: Mapping[str, Any] | None = None,
         display: Display | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
-        """Open the files in ``run_dir``; with ``resume_offset`` (an earlier ``offsets()``) cut them back to it."""
+        """Open the files in ``run_dir``; with ``resume_offset`` (an earlier ``offsets()``) cut them back to it.
+
+        ``say`` hears what is wrong with them; nothing that goes wrong with them raises.
+        """
         saved = dict(resume_offset or {})
         self._config, self._clock, self._frame_skip = config, clock, frame_skip
         self._start: float = clock() - saved.get("seconds", 0.0)
-        self.status = Status(**saved.get("status", {}))
+        known = asdict(Status())  # another version's checkpoint may hold other numbers
+        self.status = Status(**{name: value for name, value in saved.get("status", {}).items() if name in known})
         self._returns: deque[float] = deque(saved.get("returns", ()), maxlen=RECENT_EPISODES)
         self._lengths: deque[float] = deque(saved.get("lengths", ()), maxlen=RECENT_EPISODES)
         before_s = saved.get("seconds", 0.0)
@@ -113,12 +118,13 @@ class MetricLogger:
         self._period_updates = saved.get("period_updates", 0)
         self._row_s = before_s
         self._shown_at = -math.inf
-        self._lines = AppendFile(run_dir / "metrics.jsonl", offset=saved.get("metrics_bytes", 0))
+        self._lines = AppendFile(run_dir / "metrics.jsonl", offset=saved.get("metrics_bytes", 0), say=say)
         columns = ",".join(asdict(self.status))
-        self._rows = AppendFile(run_dir / "progress.csv", offset=saved.get("progress_bytes", 0), header=columns)
+        begun = saved.get("progress_bytes", 0)
+        self._rows = AppendFile(run_dir / "progress.csv", offset=begun, header=columns, say=say)
         self._events: EventWriter | None = None
         if config.tensorboard:
-            self._events = EventWriter(run_dir, purge_from=self.status.frames if saved else None)
+            self._events = _open_events(run_dir, self.status.frames if saved else None, say)
         self._display = display or make_display(run_dir, total_frames, live=config.dashboard)
         self._closed = False
 
@@ -139,12 +145,12 @@ class MetricLogger:
         if kind == "learner" and every and self.status.updates - self._period_updates >= every:
             self._end_period()
 
-    def progress(self, updates: int, agent_steps: int) -> None:
+    def progress(self, updates: int, agent_steps: int, frames: int) -> None:
         """Say where the learner is between two of its records; records taken from now on carry these counters."""
         status = self.status
         status.updates = max(status.updates, updates)
         status.agent_steps = max(status.agent_steps, agent_steps)
-        status.frames = max(status.frames, status.agent_steps * self._frame_skip)
+        status.frames = max(status.frames, frames)
 
     def tick(self) -> None:
         """Call at least about once a second: ends the period when it is over and refreshes the display."""
@@ -249,8 +255,7 @@ class MetricLogger:
         self._rows.write(",".join("" if value is None else str(plain(value)) for value in row.values()))
         if self._events is not None:
             self._events.scalars(row, self.status.frames, "progress")
-        self._lines.flush()
-        self._rows.flush()
+        self.flush()
         self._display.show(self.status, period_over=True)
         self._acted.restart()
         self._trained.restart()
@@ -272,6 +277,15 @@ class MetricLogger:
         if self._events is not None:
             prefix = role if kind in PERIODIC else kind
             self._events.scalars({k: v for k, v in line.items() if k in values}, int(line["frames"]), prefix)  # type: ignore[arg-type]
+
+
+def _open_events(run_dir: Path, purge_from: int | None, say: Callable[[str], None]) -> EventWriter | None:
+    """TensorBoard's event file; None where TensorBoard is missing or cannot be imported: no reason to end a run."""
+    try:
+        return EventWriter(run_dir, purge_from=purge_from, say=say)
+    except Exception as error:  # imports of others raise what they like
+        say(f"no TensorBoard events: {type(error).__name__}: {error}; log.tensorboard=false asks for none")
+        return None
 
 
 def _share(waited: float | None, worked: float | None) -> float | None:

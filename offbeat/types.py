@@ -97,8 +97,9 @@ class EnvSpec:
 
     @property
     def features(self) -> dict[str, ArraySpec]:
-        """What networks make features of: ``network_observation`` without the mask of actions."""
-        return {key: spec for key, spec in self.network_observation.items() if key != LEGAL}
+        """What networks make features of: ``network_observation`` without the mask of discrete actions."""
+        masked = self.action.kind == "discrete"
+        return {key: spec for key, spec in self.network_observation.items() if not (masked and key == LEGAL)}
 
     @property
     def network_observation(self) -> dict[str, ArraySpec]:
@@ -175,11 +176,12 @@ class Unroll:
     row: Tensor  # [B] int64, absolute index of row 0
     source: Tensor  # [B] int64, index of the sampler in the mixture that chose this column
     weight: Tensor | None = None  # [B] float32, importance weights where items are drawn by priority
+    fresh: tuple[int, int] = (0, 0)  # transitions that a fifo handed out here, and the environment steps they took
 
     @property
     def rows(self) -> int:
-        """Rows that are trained on."""
-        return self.reward.numel()
+        """Transitions that are trained on."""
+        return int(self.valid[:-1].sum())
 
     def to(self, device: torch.device | str) -> Unroll:
         """The same unroll on ``device`` (copies are asynchronous from pinned memory)."""

@@ -115,9 +115,9 @@ def test_a_resumed_actor_may_go_on_counting_or_start_from_zero(tmp_path: Path) -
 def test_records_carry_the_newest_progress(tmp_path: Path) -> None:
     logger = make(tmp_path, Clock())
     logger.record("learner", "learner", learner(2))
-    logger.progress(updates=3, agent_steps=350)
+    logger.progress(updates=3, agent_steps=350, frames=1400)
     logger.record("actor-0", "episode", {"return": 1.0})
-    logger.progress(updates=1, agent_steps=50)  # never backwards
+    logger.progress(updates=1, agent_steps=50, frames=200)  # never backwards
     logger.record("actor-0", "episode", {"return": 2.0})
     logger.close()
     assert [(line["frames"], line["agent_steps"]) for line in lines(tmp_path)[:2]] == [(1400, 350)] * 2
@@ -221,10 +221,15 @@ def test_a_resumed_log_equals_one_never_interrupted(tmp_path: Path, every_update
     assert times[-1] == pytest.approx(30)
 
 
-def test_a_file_shorter_than_the_checkpoint_remembers_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("short")
-    with pytest.raises(ValueError, match="has 5 bytes, the checkpoint remembers 9"):
-        AppendFile(tmp_path / "a", offset=9)
+def test_a_file_shorter_than_the_checkpoint_remembers_goes_on_behind_its_whole_lines(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "a").write_text("one\ntwo\nthr")
+    file = AppendFile(tmp_path / "a", offset=20, say=said.append)
+    file.write("new")
+    assert file.offset() == 12
+    assert (tmp_path / "a").read_text() == "one\ntwo\nnew\n"
+    assert len(said) == 1
+    assert "has 11 bytes where 20 were written" in said[0]
 
 
 def test_what_was_written_after_the_offset_is_gone(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def time_train(config: RunConfig, spec: EnvSpec, width: int, seconds: float) -> 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     agent = _agent(config, spec, name)
-    work = LearnerWork(agent, config.learner, total_steps=2**62, frame_skip=spec.frame_skip)
+    work = LearnerWork(agent, config.learner, total_frames=2**62)
     batch = make_batch(spec, agent, config.learner.unroll_length, width).to(work.device)
 
     def step(turn: int) -> None:

@@ -21,16 +21,18 @@ BOOL = ArraySpec((), "bool")
 FLOAT32 = ArraySpec((), "float32")
 INT32 = ArraySpec((), "int32")
 
-COUNTERS = ("head", "reserved", "produced", "lost", "non_transitions", "core_count")
+COUNTERS = ("head", "reserved", "produced", "lost", "core_count")
 """int64 [num_streams]: rows appended; rows appended or being written; rows produced; rows that died with their writer;
-appended rows with ``valid=False``; core states ever kept."""
+core states ever kept."""
 
 CURSOR_COUNTERS = ("cursor/row", "cursor/taken", "cursor/in_flight", "cursor/trained", "cursor/skipped")
 """int64 [num_cursors, num_streams], in rows: released so far (writers may go on); handed out so far; handed out and not
 yet trained on or skipped; trained on; skipped."""
 
-UNCOUNTED = ("pace",)
-"""int64 [1]: rows per stream that rate control lets writers reach; 0: it lets them go on."""
+UNCOUNTED = ("pace", "counted")
+"""int64 [1]: rows per stream that rate control lets writers reach; 0: it lets them go on. int64 [num_streams, 2, 3]:
+two sets of a head, the transitions among the rows below it and the environment steps that those took. The set of the
+stream's head is the true one; writers fill in the other, so that counts change at the same moment as the head."""
 
 SPARE_STATES = 4
 """Core states per stream beyond what the layout needs: a killed writer may have wasted some."""
@@ -121,6 +123,7 @@ class StreamLayout:
             states = {"core_row": INT64} | {f"core/{name}": spec for name, spec in self.core_state.items()}
             made |= {name: _lead(spec, self.num_streams, self.kept_states) for name, spec in states.items()}
         made |= {name: _lead(INT64, self.num_streams) for name in COUNTERS} | {"pace": _lead(INT64, 1)}
+        made["counted"] = _lead(INT64, self.num_streams, 2, 3)
         if self.num_cursors:
             made |= {name: _lead(INT64, self.num_cursors, self.num_streams) for name in CURSOR_COUNTERS}
             made["cursor/lead"] = _lead(INT64, self.num_cursors)

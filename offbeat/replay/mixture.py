@@ -13,6 +13,7 @@ import torch
 
 from offbeat.replay.columns import paste_columns
 from offbeat.replay.fifo import Fifo, Selection
+from offbeat.replay.rate_limiter import RateLimiter, ratio_of
 from offbeat.replay.streams import StreamStore
 from offbeat.replay.uniform import Uniform
 from offbeat.types import ArrayDict, Unroll
@@ -55,7 +56,8 @@ class ReplayConfig:
     samplers: tuple[SamplerConfig, ...] = (SamplerConfig(),)
     """Samplers that share each batch."""
     samples_per_insert: float = 0.0
-    """Rows trained on per agent step, without a fifo: learner and actors wait for each other; 0: both run freely."""
+    """Rows trained on per agent step, without a fifo: learner and actors wait for each other; 0: both run freely, and
+    in a deterministic or inline run, where no clock decides, as 1 (agents that train on unrolls only)."""
     tolerance: int = 0
     """How far actors may then be ahead; 0: two batches and a round of blocks. Unit: rows to train on."""
 
@@ -63,32 +65,56 @@ class ReplayConfig:
 class Mixture:
     """Batches with fixed ``counts`` from several samplers over one store; columns come sampler by sampler.
 
-    ``last``: with last actions and rewards. Unrolls that were overwritten while they were copied are drawn again from
-    the same sampler and counted. One process, one thread.
+    ``last``: with last actions and rewards. ``limiter``: when a batch may be drawn where no fifo says so. Unrolls that
+    were overwritten while they were copied are drawn again from the same sampler and counted. One process, one thread.
     """
 
     def __init__(
-        self, store: StreamStore, samplers: Sequence[Fifo | Uniform], counts: Sequence[int], length: int, last: bool
+        self,
+        store: StreamStore,
+        samplers: Sequence[Fifo | Uniform],
+        counts: Sequence[int],
+        length: int,
+        last: bool,
+        limiter: RateLimiter | None = None,
     ) -> None:
         self.store = store
         self.samplers = tuple(samplers)
         self.counts = tuple(counts)
         self.length = length
         self.last = last
+        self.limiter = limiter
         self.dropped = 0
         """Unrolls that were drawn again because a writer had overwritten them."""
         self.sampled = 0
         """Rows handed out, all samplers together."""
         self.skipped = 0
         """Unrolls that were skipped because they were too old, or came before ``min_rows`` were stored."""
+        self._too_old: tuple[int, int] | None = None  # version asked for and newest skipped one, since the last batch
 
     def ready(self) -> bool:
         """Whether ``sample`` would give a batch."""
+        if self.limiter is not None and not self.limiter.may_sample():
+            return False
         return all(
             sampler.ready() >= (count if isinstance(sampler, Fifo) else 1)
             for sampler, count in zip(self.samplers, self.counts)
             if count
         )
+
+    def missing(self) -> str:
+        """What the next batch waits for, in one line. It only looks, and may be asked beside a thread that draws."""
+        parts = [sampler.missing() for sampler in self.samplers if isinstance(sampler, Uniform)]
+        if not any(parts) and self._too_old is not None:
+            asked, newest = self._too_old
+            parts = [
+                f"unrolls acted with weights of version {asked} or newer; the newest has {newest} "
+                "(learner.max_policy_lag)"
+            ]
+        fifos = ((sampler, count) for sampler, count in zip(self.samplers, self.counts) if isinstance(sampler, Fifo))
+        parts += [sampler.missing(count) for sampler, count in fifos]
+        parts += [self.limiter.missing()] if self.limiter is not None else []
+        return next((part for part in parts if part), "nothing: a batch is ready")
 
     def sample(self, min_version: int = 0) -> Unroll | None:
         """The next batch, or None if there is not enough yet.
@@ -106,11 +132,22 @@ class Mixture:
         batch, ok = self._read(_join(chosen))
         while not ok.all():
             self._redraw(batch, ok)
-        for sampler, selection in zip(self.samplers, chosen):
-            if isinstance(sampler, Fifo):
-                sampler.release(selection)
+        fifos = [(sampler, part) for sampler, part in zip(self.samplers, chosen) if isinstance(sampler, Fifo)]
+        for _, part in fifos[:1]:  # another fifo hands out the same rows once more
+            batch.fresh = self._transitions(part)
+        for sampler, part in fifos:
+            sampler.release(part)
         self.sampled += batch.reward.numel()
+        self._too_old = None
+        if self.limiter is not None:
+            self.limiter.count(batch.reward.numel())
         return batch
+
+    def _transitions(self, selection: Selection) -> tuple[int, int]:
+        """How many rows of these unrolls are transitions, and how many environment steps those took."""
+        at = self.store.locate(selection.stream[:, None], selection.row[:, None] + np.arange(self.length))
+        valid = self.store.take("valid", at)
+        return int(valid.sum()), int(self.store.take("elapsed", at)[valid].sum())
 
     def done(self, batch: Unroll) -> None:
         """The batch was trained on (ledger)."""
@@ -141,6 +178,8 @@ class Mixture:
         for index, sampler in enumerate(self.samplers):
             if isinstance(sampler, Uniform):
                 saved |= {f"{index}/{name}": values for name, values in sampler.state().items()}
+        if self.limiter is not None:
+            saved |= {f"limiter/{name}": values for name, values in self.limiter.state().items()}
         return saved
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
@@ -149,6 +188,10 @@ class Mixture:
         for index, sampler in enumerate(self.samplers):
             if isinstance(sampler, Uniform):
                 sampler.load_state({"rng": state[f"{index}/rng"]})
+        if self.limiter is not None and "limiter/sampled" in state:
+            self.limiter.load_state({"sampled": state["limiter/sampled"]})
+        elif self.limiter is not None:  # saved when mixtures had no rate control
+            self.limiter.start_here()
 
     def _select(self, sampler: Fifo | Uniform, count: int) -> Selection:
         """``count`` unrolls of a sampler that said it was ready."""
@@ -192,6 +235,8 @@ class Mixture:
                     break
                 sampler.drop(selection[old])
                 self.skipped += int(old.sum())
+                if min_version is not None:
+                    self._too_old = (min_version, int(version[old].max()))
 
     def _fifo_columns(self, batch: Unroll) -> list[tuple[Fifo, Selection]]:
         """The part of a batch that each fifo chose."""
@@ -202,9 +247,18 @@ class Mixture:
 
 
 def make_mixture(
-    store: StreamStore, config: ReplayConfig, batch_size: int, length: int, last: bool, seed: int
+    store: StreamStore,
+    config: ReplayConfig,
+    batch_size: int,
+    length: int,
+    last: bool,
+    seed: int,
+    hold_writers: bool = True,
 ) -> Mixture:
-    """The mixture that ``config`` describes. Raises ValueError where its shares or sizes cannot work."""
+    """The mixture that ``config`` describes. Raises ValueError where its shares or sizes cannot work.
+
+    ``hold_writers``: rate control may make them wait; False in runs with a fixed schedule.
+    """
     counts = split_batch(config, batch_size)
     seeds = np.random.SeedSequence(seed).spawn(len(config.samplers))
     samplers: list[Fifo | Uniform] = []
@@ -221,7 +275,20 @@ def make_mixture(
         else:
             rng = np.random.default_rng(seeds[index])
             samplers.append(Uniform(store, length, sampler.window, sampler.min_rows, rng, last=last, source=index))
-    return Mixture(store, samplers, counts, length, last)
+    limiter = None if cursor else _make_limiter(store, config, batch_size * length, length, hold_writers)
+    return Mixture(store, samplers, counts, length, last, limiter)
+
+
+def _make_limiter(
+    store: StreamStore, config: ReplayConfig, batch_rows: int, length: int, hold_writers: bool
+) -> RateLimiter:
+    """The rate control of a mixture without a fifo."""
+    block = store.layout.block
+    # Writers may always go one block beyond the first rows: with these they reach each stream's first unroll.
+    least = store.layout.num_streams * (-(-length // block) - 1) * block
+    first = max(least, *(sampler.min_rows for sampler in config.samplers))
+    ratio = ratio_of(config.samples_per_insert, hold_writers)
+    return RateLimiter(store, ratio, config.tolerance, first, batch_rows, hold_writers)
 
 
 def split_batch(config: ReplayConfig, batch_size: int) -> list[int]:

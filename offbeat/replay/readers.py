@@ -150,6 +150,7 @@ def _unroll(store: StreamStore, rows: Rows, last: bool, source: np.ndarray | Non
         valid=_tensor(store, "valid", rows.at),
         extras={name: _tensor(store, f"extras/{name}", inner) for name in store.layout.extras},
         core_state=core_state,
+        fresh=(0, 0),
         **{name: _tensor(store, name, inner) for name in names},
         **_names(rows.stream, rows.row[0], source),
     )

@@ -23,7 +23,7 @@ def ledger(store: StreamStore) -> dict[str, int]:
         "expired": store.expired,
         "lost": store.lost,
         "in_hand": in_hand,
-        "non_transitions": store.arrays["non_transitions"],
+        "non_transitions": store.head - store.counted()[0],
     }
     for cursor in range(store.layout.num_cursors):
         _, taken, in_flight, trained, skipped = (store.arrays[name][cursor] for name in CURSOR_COUNTERS)
@@ -39,7 +39,8 @@ def check_ledger(store: StreamStore) -> None:
     head, produced, lost = store.head, store.produced, store.lost
     _hold(store.reserved == head, "rows reserved = rows appended", store.reserved, head)
     _hold(produced - lost >= head, "produced - lost >= appended", produced - lost, head)
-    _hold(store.arrays["non_transitions"] <= head, "non-transitions <= appended", store.arrays["non_transitions"], head)
+    transitions = store.counted()[0]
+    _hold((transitions >= 0) & (transitions <= head), "transitions <= appended", transitions, head)
     for cursor in range(store.layout.num_cursors):
         row, taken, in_flight, trained, skipped = (store.arrays[name][cursor] for name in CURSOR_COUNTERS)
         pending = (produced - lost - head) + (head - taken) + in_flight
@@ -69,6 +70,8 @@ def save(store: StreamStore) -> ArrayDict:
     # A new writer counts as lost what was produced before it: in this order produced - lost is never below the head.
     others = [name for name in (*COUNTERS, *_cursors(store)) if name not in ("head", "reserved", "lost", "produced")]
     saved |= {name: store.arrays[name].copy() for name in ("lost", *others, "produced")}
+    saved["transitions"], saved["env_steps"] = store.counted(head)
+    saved["non_transitions"] = head - saved["transitions"]
     stream, row = _used_rows(store, head)
     at = store.locate(stream, row)
     for name in (*store.layout.columns(), "age"):
@@ -99,6 +102,9 @@ def load(store: StreamStore, state: Mapping[str, np.ndarray]) -> None:
     for name, array in store.arrays.items():
         if name in (*COUNTERS, *_cursors(store)):
             array[...] = state[name]
+    transitions = head - state["non_transitions"]
+    steps = state.get("env_steps", transitions)  # checkpoints of before have none: each transition took one
+    store.arrays["counted"][...] = np.stack([head, transitions, steps], 1)[:, None]
     store.reserved[...] = head
     for name in (*store.layout.columns(), "age"):
         store.put(name, at, state[name])

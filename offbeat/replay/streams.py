@@ -121,10 +121,35 @@ class StreamStore:
         self._flat["discount"][at[:, :length][~valid[:, :length]]] = 0
         for name, values in block.open_row.items():
             self._flat[name][at[:, length]] = values
-        self.arrays["non_transitions"][streams] += (~valid[:, :length]).sum(1)
+        self._count(streams, head, length, valid[:, :length], block.columns["elapsed"])
         with self._guard:
             self.head[streams] = head + length
         return True
+
+    def _count(
+        self, streams: np.ndarray, head: np.ndarray, length: int, valid: np.ndarray, elapsed: np.ndarray
+    ) -> None:
+        """Prepare what will be true once the heads have moved on: transitions among the new rows, and their steps."""
+        counted = self.arrays["counted"]
+        now = (counted[streams, 1, 0] == head).astype(np.int64)  # both sets of an empty stream are zeros
+        taken = np.stack([valid.sum(1), np.where(valid, elapsed, 0).sum(1)], 1)
+        counted[streams, 1 - now, 0] = head + length
+        counted[streams, 1 - now, 1:] = counted[streams, now, 1:] + taken
+
+    def counted(self, head: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Appended transitions, i.e. agent steps, and the environment steps that they took: [num_streams] each.
+
+        ``head`` [num_streams]: of the rows below these heads, which were the streams' own a moment ago; None: of all.
+        """
+        while True:
+            at = self.heads(np.arange(self.layout.num_streams)) if head is None else head
+            sets = self.arrays["counted"].copy()
+            found = sets[:, :, 0] == at[:, None]
+            if found.any(1).all():
+                true = sets[np.arange(len(at)), found.argmax(1)]
+                return true[:, 1], true[:, 2]
+            if head is not None:
+                raise ValueError("the streams have moved on from these heads")
 
     def at_work(self) -> np.ndarray:
         """Streams that a writer has reserved rows of: it is in the middle of a block, or died there. [n] int64."""

@@ -33,7 +33,8 @@ class StreamBatches:
         writers: rung when a batch has made room.
         prefetch: batches assembled ahead by a thread; 0: assembled in ``next``.
         oldest: gives the lowest version of weights that fifo unrolls may have been acted with.
-        trained: agent steps learnt from before (a resumed run).
+        before: agent steps and environment frames of the run so far (a resumed run).
+        frame_skip: frames per environment step.
     """
 
     def __init__(
@@ -46,14 +47,16 @@ class StreamBatches:
         writers: list[Bell] | None = None,
         prefetch: int = 0,
         oldest: Callable[[], int] = lambda: 0,
-        trained: int = 0,
+        before: tuple[int, int] = (0, 0),
+        frame_skip: int = 1,
     ) -> None:
         self.mixture, self._store, self._device = mixture, store, device
         self._wait, self._writers = wait, writers or []
         self._oldest = oldest
-        counts = [count for sampler, count in zip(mixture.samplers, mixture.counts) if isinstance(sampler, Fifo)]
-        self._fresh_rows = counts[0] * mixture.length if counts else 0
-        self._steps = trained if counts else trained - int(store.head.sum())
+        self._from_fifo = any(isinstance(sampler, Fifo) for sampler in mixture.samplers)
+        self._skip, self._counted = frame_skip, (0, 0)
+        appended = (0, 0) if self._from_fifo else self._appended()
+        self._counted = before[0] - appended[0], before[1] - appended[1]
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=max(1, prefetch))
         self._lock = threading.Lock()
         self._ending = False
@@ -116,7 +119,15 @@ class StreamBatches:
             if isinstance(self.mixture, Mixture):
                 assert isinstance(batch, Unroll)
                 self.mixture.done(batch)
-            self._steps += self._fresh_rows
+                steps, frames = self._counted
+                self._counted = steps + batch.fresh[0], frames + batch.fresh[1] * self._skip
+
+    def skip(self, batch: Batch) -> None:
+        """The batch was not trained on after all."""
+        with self._lock:
+            if isinstance(self.mixture, Mixture):
+                assert isinstance(batch, Unroll)
+                self.mixture.skip(batch)
 
     def update(self, stream: np.ndarray, row: np.ndarray, priority: np.ndarray) -> None:
         """New priorities [B] of items that were drawn; nothing where there are no priorities."""
@@ -131,8 +142,23 @@ class StreamBatches:
             yield
 
     def steps(self) -> int:
-        """Agent steps learnt from: rows handed out by fifos and trained on, or stored rows where there is no fifo."""
-        return self._steps if self._fresh_rows else self._steps + int(self._store.head.sum())
+        """Transitions that the first fifo handed out and that were trained on; appended ones where there is no fifo."""
+        return self._counts()[0]
+
+    def frames(self) -> int:
+        """Environment frames that those took."""
+        return self._counts()[1]
+
+    def _counts(self) -> tuple[int, int]:
+        if self._from_fifo:
+            return self._counted
+        steps, frames = self._appended()
+        return self._counted[0] + steps, self._counted[1] + frames
+
+    def _appended(self) -> tuple[int, int]:
+        """Transitions that were appended to the streams, and the frames that they took."""
+        transitions, env_steps = self._store.counted()
+        return int(transitions.sum()), int(env_steps.sum()) * self._skip
 
     def stats(self) -> dict[str, float]:
         """Numbers of the samplers."""

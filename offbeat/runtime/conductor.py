@@ -46,6 +46,8 @@ class Conductor:
         self.resumes = int(meta.get("resumes", -1)) + 1
         counters = meta.get("counters", {})
         self.updates, self.agent_steps = int(counters.get("updates", 0)), int(counters.get("agent_steps", 0))
+        self.frames = int(counters.get("frames", self.agent_steps * world.spec.frame_skip))
+        """Environment frames of the run so far; checkpoints of before count none."""
         self._saved_updates = self.updates
         self._saved_at = time.monotonic()
         self.stop_reason: str | None = None
@@ -60,25 +62,17 @@ class Conductor:
     def post(self) -> None:
         """Put the counters that a resumed run starts from on the notice board, before any role looks at it."""
         board = self.world.board
-        board["updates"][0], board["agent_steps"][0] = self.updates, self.agent_steps
+        for name in ("updates", "agent_steps", "frames"):
+            board[name][0] = getattr(self, name)
 
-    def progress(self, updates: int, agent_steps: int) -> None:
+    def progress(self, updates: int, agent_steps: int, frames: int) -> None:
         """Where the learner is now."""
-        self.updates, self.agent_steps = updates, agent_steps
-        self.logger.progress(updates, agent_steps)
-
-    @property
-    def frames(self) -> int:
-        """Environment frames trained on."""
-        return self.agent_steps * self.world.spec.frame_skip
+        self.updates, self.agent_steps, self.frames = updates, agent_steps, frames
+        self.logger.progress(updates, agent_steps, frames)
 
     def finished(self) -> bool:
-        """Whether all frames of the run were trained on."""
+        """Whether the run has all its frames."""
         return self.frames >= self.world.config.total_frames
-
-    def point(self) -> dict[str, float]:
-        """Where the run is, for records."""
-        return {"frames": self.frames, "agent_steps": self.agent_steps, "updates": self.updates}
 
     def evaluation_due(self) -> bool:
         """Whether the next evaluation of the schedule should start; counts it."""
@@ -119,7 +113,7 @@ class Conductor:
                     "resumes": self.resumes,
                     "metrics": self.logger.offsets(),
                     "total_frames": self.world.config.total_frames,
-                    "frames": counters["agent_steps"] * self.world.spec.frame_skip,
+                    "frames": counters["frames"],
                     "version": counters["updates"],
                 }
                 path = draft.commit(meta, self.world.config.checkpoint.keep)

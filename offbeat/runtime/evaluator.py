@@ -17,9 +17,9 @@ class EvaluationConfig:
     """When and how the agent is scored during a run."""
 
     every_frames: int = 1_000_000
-    """An evaluation starts each time so many environment frames have been trained on; 0: only at the end."""
+    """An evaluation starts each time the run has come so many environment frames further; 0: only at the end."""
     episodes: int = 10
-    """Whole episodes per evaluation."""
+    """Whole episodes per evaluation; a game of several players is one."""
     envs: int = 10
     """Environments that play them, in parallel; each plays an equal share so that short episodes are not favoured."""
     policy: Literal["greedy", "sampled"] = "sampled"
@@ -42,10 +42,9 @@ def run_evaluator(
     config: EvaluationConfig,
     *,
     seed: int,
-    point: dict[str, float],
 ) -> Evaluation:
-    """One evaluation: take the newest weights, play whole episodes, report raw scores tagged with version and
-    ``point``.
+    """One evaluation: take the newest weights, play whole episodes, report raw scores with the counters that
+    belong to those weights.
 
     A stop in the middle ends it; what was played until then is returned but not reported.
     """
@@ -60,6 +59,5 @@ def run_evaluator(
         version=version,
     )
     if result.complete:
-        record = result.record() | point
-        metrics.write("evaluation", record)
+        metrics.write("evaluation", result.record() | policy.point._asdict())
     return result

@@ -130,8 +130,8 @@ class EvaluatorHost:
         self._envs: VectorEnv | None = None
         self._policy: LocalPolicy | None = None
 
-    def evaluate(self, number: int, point: dict[str, float]) -> dict[str, Any]:
-        """Score the current weights. ``number`` seeds the games; ``point``: where the run is, noted in the record."""
+    def evaluate(self, number: int) -> dict[str, Any]:
+        """Score the newest published weights. ``number`` seeds the games."""
         world, config = self._world, self._world.config.evaluation
         torch.set_num_threads(config.threads)
         if self._envs is None or self._policy is None:
@@ -140,7 +140,7 @@ class EvaluatorHost:
             self._policy = LocalPolicy(agent, world.params.store, config.envs, seed=0)
         stop = Stop(world, world.heart(self.name), early=True)
         seed = seeds(world, 3, number)[0]
-        result = run_evaluator(self._envs, self._policy, self._metrics, stop, config, seed=seed, point=point)
+        result = run_evaluator(self._envs, self._policy, self._metrics, stop, config, seed=seed)
         return {"mean": result.mean, "complete": result.complete}
 
     def advance(self) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def run_inference(
             continue
         wait.until("fuller batch", enough, config.wait_s)
         if params.version() != version:
-            version = params.pull(flat)
+            version = params.pull(flat).updates
         for group in _groups(waiting(), inbox["count"], config.max_batch):
             rows += _answer(agent, inbox, group, device, generator, version)
             batches += 1

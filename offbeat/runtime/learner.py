@@ -11,14 +11,14 @@ import torch
 
 from offbeat.agents.base import Agent, HasTarget
 from offbeat.runtime.optimiser import FlatOptimiser
-from offbeat.runtime.ports import BatchSource, MetricSink, ParamPublisher, PrioritySink, StopSignal
+from offbeat.runtime.ports import BatchSource, MetricSink, ParamPublisher, Point, PrioritySink, StopSignal
 from offbeat.types import Batch, LossOutput
 
 IDLE_S = 0.5
 """Longest wait for a batch before the learner looks up. Unit: seconds."""
 REPORT_S = 0.5
 """The learner reports about so often. Unit: seconds."""
-COUNTERS = ("updates", "agent_steps", "samples", "skipped")
+COUNTERS = ("updates", "agent_steps", "frames", "samples", "skipped", "bad_in_a_row")
 """Counters of ``LearnerWork`` that a checkpoint holds."""
 
 
@@ -68,7 +68,8 @@ class LearnerConfig:
     max_policy_lag: int = 0
     """Unrolls whose newest row is older than so many updates are skipped and counted; 0: none are."""
     nonfinite_limit: int = 20
-    """Consecutive updates with a non-finite loss or gradient that are skipped before the run stops with a diagnosis."""
+    """Consecutive updates that are skipped because the loss, a gradient or a new weight is not finite, before the run
+    stops with a diagnosis."""
     hang_timeout_s: float = 300.0
     """A learner that shows no life for so long, as between two updates, is reported with its stack, and the run ends.
     Loading, saving and compiling are signs of life. Unit: seconds."""
@@ -83,13 +84,13 @@ def run_learner(
     stop: StopSignal,
     work: LearnerWork,
 ) -> Iterator[str]:
-    """Learn until ``work`` has trained on all its frames. Yields ``"trained"`` after each update, ``"idle"`` without
-    a batch.
+    """Learn until the run has all its frames. Yields ``"trained"`` after each update, ``"idle"`` without a batch.
 
-    At every yield the weights are published and nothing is half done.
+    At every yield the weights are published if that is due, and nothing is half done. At the end the newest ones are
+    published in any case, for the last evaluation.
     """
-    if params.version() < work.updates:
-        params.publish(work.optimiser.flat, work.updates)
+    if params.version() < 0:
+        params.publish(work.optimiser.flat, *work.point())
     while not stop.is_set() and not work.finished():
         waited = time.perf_counter()
         batch = batches.next(IDLE_S)
@@ -99,24 +100,28 @@ def run_learner(
             yield "idle"
             continue
         output = work.train_step(agent, batch)
-        if output is not None:
+        if output is None:
+            batches.skip(batch)
+        else:
+            batches.done(batch)
             if isinstance(agent, HasTarget):
                 agent.updated(work.updates)
             if priorities is not None and output.priorities is not None:
                 fresh = output.priorities.cpu().numpy()
                 priorities.update(batch.stream.cpu().numpy(), batch.row.cpu().numpy(), fresh)
-            if work.updates % work.config.publish_every == 0:
-                params.publish(work.optimiser.flat, work.updates)
-        batches.done(batch)
-        work.count(batch, batches, time.perf_counter() - started)
+        work.count(batch, batches, trained=output is not None)
+        if output is not None and work.updates % work.config.publish_every == 0:
+            params.publish(work.optimiser.flat, *work.point())
+        work.train_s += time.perf_counter() - started
         work.report(metrics)
         yield "trained"
     if params.version() < work.updates:
-        params.publish(work.optimiser.flat, work.updates)
+        work.scheduled = params.newest()
+        params.publish(work.optimiser.flat, *work.point())
 
 
 class NonFinite(RuntimeError):
-    """Too many updates in a row had a loss or gradient that is not finite; the text says what was seen."""
+    """Too many updates in a row were not finite; the text says what was seen."""
 
 
 class LearnerWork:
@@ -125,20 +130,23 @@ class LearnerWork:
     Args:
         agent: owns the network that is trained.
         config: batches, optimiser, precision.
-        total_steps: agent steps to train on.
-        frame_skip: frames per agent step.
+        total_frames: environment frames of the whole run.
+
+    Attributes:
+        scheduled: what was published last by ``publish_every``, and where it is from, once the final weights, which
+            that schedule has not reached, were published for the last evaluation; None before.
     """
 
-    def __init__(self, agent: Agent, config: LearnerConfig, *, total_steps: int, frame_skip: int) -> None:
-        self.config, self.total_steps, self.frame_skip = config, total_steps, frame_skip
+    def __init__(self, agent: Agent, config: LearnerConfig, *, total_frames: int) -> None:
+        self.config, self.total_frames = config, total_frames
         agent.network.train()
         # A target network is copied from the network's own parameters, which must then be the exact ones.
         rounded = config.precision == "bf16" and not isinstance(agent, HasTarget)
         self.optimiser = FlatOptimiser(agent.network, config, rounded=rounded)
         self.device = self.optimiser.flat.device
-        self.updates = self.agent_steps = self.samples = self.skipped = 0
-        self._bad_in_a_row = 0
-        self.wait_s = self._train_s = 0.0
+        self.updates = self.agent_steps = self.frames = self.samples = self.skipped = self.bad_in_a_row = 0
+        self.scheduled: tuple[torch.Tensor, Point] | None = None
+        self.wait_s = self.train_s = 0.0
         self._loss = torch.compile(agent.loss) if config.compile else agent.loss
         self._sums: dict[str, torch.Tensor] = {}
         self._summed = 0
@@ -149,14 +157,18 @@ class LearnerWork:
     @property
     def progress(self) -> float:
         """Share of the run that is done, in [0, 1]."""
-        return min(1.0, self.agent_steps / max(1, self.total_steps))
+        return min(1.0, self.frames / max(1, self.total_frames))
+
+    def point(self) -> Point:
+        """Where the run is."""
+        return Point(self.updates, self.agent_steps, self.frames)
 
     def finished(self) -> bool:
-        """Whether all steps were trained on."""
-        return self.agent_steps >= self.total_steps
+        """Whether the run has all its frames."""
+        return self.frames >= self.total_frames
 
     def train_step(self, agent: Agent, batch: Batch) -> LossOutput | None:
-        """One update; None if it was skipped because the loss or a gradient was not finite."""
+        """One update; None if it was skipped because the loss, a gradient or a new weight was not finite."""
         # The optimiser's averages of a gradient that has become zero shrink for ever. As subnormal numbers they would
         # slow it down twentyfold, so processors take them as zero; a setting of this thread.
         torch.set_flush_denormal(True)
@@ -169,7 +181,7 @@ class LearnerWork:
         if not finite:
             self._skip(batch, output, norm)
             return None
-        self._bad_in_a_row = 0
+        self.bad_in_a_row = 0
         self.updates += 1
         for name, value in (*output.metrics.items(), ("loss", output.loss.detach()), ("gradient_norm", norm)):
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
@@ -178,25 +190,25 @@ class LearnerWork:
 
     def _skip(self, batch: Batch, output: LossOutput, norm: torch.Tensor) -> None:
         self.skipped += 1
-        self._bad_in_a_row += 1
-        if self._bad_in_a_row < self.config.nonfinite_limit:
+        self.bad_in_a_row += 1
+        if self.bad_in_a_row < self.config.nonfinite_limit:
             return
-        reward, weights = batch.reward, self.optimiser.flat
+        reward, loss = batch.reward, output.loss.detach()
+        led_to = ", but the weights that they led to were not" if bool(torch.isfinite(norm + loss)) else ""
         raise NonFinite(
-            f"{self._bad_in_a_row} updates in a row were skipped because they were not finite "
-            f"(loss {float(output.loss.detach()):.3g}, gradient norm {float(norm):.3g}); "
+            f"{self.bad_in_a_row} updates in a row were skipped because they were not finite "
+            f"(loss {float(loss):.3g}, gradient norm {float(norm):.3g}{led_to}); "
             f"rewards of the last batch in [{float(reward.min()):.3g}, {float(reward.max()):.3g}], "
-            f"weights finite: {bool(torch.isfinite(weights).all())}. "
+            f"weights finite: {self.optimiser.finite()}. "
             "Try a lower learner.learning_rate, env.reward_clip, or learner.precision fp32; "
             "learner.nonfinite_limit sets how many are tolerated."
         )
 
-    def count(self, batch: Batch, batches: BatchSource, train_s: float) -> None:
-        """Count a batch that was handed to training."""
-        self.samples += batch.rows
-        self.agent_steps = batches.steps()
+    def count(self, batch: Batch, batches: BatchSource, *, trained: bool) -> None:
+        """Count a batch; ``trained``: it led to an update."""
+        self.samples += batch.rows if trained else 0
+        self.agent_steps, self.frames = batches.steps(), batches.frames()
         self._lags.append(self.updates - float(batch.param_version.double().mean()))
-        self._train_s += train_s
         self._sources = batches.stats()
 
     def report(self, metrics: MetricSink, force: bool = False) -> None:
@@ -209,16 +221,16 @@ class LearnerWork:
             "updates": self.updates,
             "samples": self.samples,
             "agent_steps": self.agent_steps,
-            "frames": self.agent_steps * self.frame_skip,
+            "frames": self.frames,
             "learning_rate": self.optimiser.learning_rate(self.progress),
             "policy_lag": sum(self._lags) / len(self._lags),
             "wait_s": self.wait_s,
-            "train_s": self._train_s,
+            "train_s": self.train_s,
             "skipped": self.skipped,
         }
         metrics.write("learner", values | self._sources)
         self._sums, self._summed, self._lags, self._reported = {}, 0, [], now
-        self.wait_s = self._train_s = 0.0
+        self.wait_s = self.train_s = 0.0
 
     def counters(self) -> dict[str, int]:
         """The counters that a checkpoint holds."""

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from offbeat.agents.base import HasTarget
-from offbeat.checkpoint import load_weights, write_part
+from offbeat.checkpoint import CheckpointError, load_weights, write_part
 from offbeat.replay.item_replay import ItemReplay, make_item_replay
 from offbeat.replay.mixture import Mixture, make_mixture
 from offbeat.runtime.batches import StreamBatches
-from offbeat.runtime.building import build_agent, device_of, seeds
+from offbeat.runtime.building import build_agent, device_of, is_deterministic, seeds
+from offbeat.runtime.generators import choose_deterministic_kernels, generator_state, load_generator_state
 from offbeat.runtime.host import Parts, Stop
 from offbeat.runtime.learner import LearnerWork, run_learner
-from offbeat.runtime.ports import MetricSink
+from offbeat.runtime.ports import MetricSink, Point
 from offbeat.runtime.world import World, holds_writers
 from offbeat.runtime.writer import writers_held
 
@@ -41,14 +42,15 @@ class LearnerHost:
         # A thread that assembles ahead waits for rows; it must not look like a sign of life of the training thread.
         self._wait = world.wait(self.name, alive=not config.learner.prefetch) if free else None
         torch.set_num_threads(self._threads)
-        self.agent = build_agent(world, device_of(world, config.learner.device))
+        device = device_of(world, config.learner.device)
+        if is_deterministic(world):
+            choose_deterministic_kernels(device)
+        self.agent = build_agent(world, device)
         torch.manual_seed(seeds(world, 2)[1])  # of what a loss draws
-        skip = world.spec.frame_skip
-        self.work = LearnerWork(
-            self.agent, config.learner, total_steps=-(-config.total_frames // skip), frame_skip=skip
-        )
+        self.work = LearnerWork(self.agent, config.learner, total_frames=config.total_frames)
         self.mixture = self._make_replay()
-        self._steps_before = 0
+        self._before = (0, 0)
+        self._published: tuple[torch.Tensor, Point] | None = None
         if loaded is not None:
             with world.heart(self.name).beating():
                 self._load(loaded, counters or {})
@@ -63,12 +65,23 @@ class LearnerHost:
             writers=writers if free else [],
             prefetch=config.learner.prefetch if free else 0,
             oldest=self._oldest,
-            trained=self._steps_before,
+            before=self._before,
+            frame_skip=world.spec.frame_skip,
         )
-        world.params.store.publish(self.work.optimiser.flat, self.work.updates)
+        self.post()
+        self._publish_first()
         world.ring()  # actors wait for the first weights
         stop = Stop(world, world.heart(self.name))
         self._loop = run_learner(self.agent, self.batches, world.params.store, self.batches, metrics, stop, self.work)
+
+    def _publish_first(self) -> None:
+        """Publish what actors had when the run was saved; the final weights if nothing is left to do but score them."""
+        work, store = self.work, self._world.params.store
+        flat, point = self._published or (work.optimiser.flat, work.point())
+        if work.finished():
+            work.scheduled = self._published
+            flat, point = work.optimiser.flat, work.point()
+        store.publish(flat, *point)
 
     def _make_replay(self) -> Mixture | ItemReplay:
         world, config = self._world, self._world.config
@@ -94,7 +107,7 @@ class LearnerHost:
             self.post(event)
             if event == "idle":
                 break
-        return {"finished": self.work.finished(), "updates": self.work.updates, "agent_steps": self.work.agent_steps}
+        return {"finished": self.work.finished()} | self.work.point()._asdict()
 
     def steps(self) -> Iterator[str]:
         """The role's own loop, for engines that let it run."""
@@ -111,18 +124,14 @@ class LearnerHost:
     def post(self, event: str = "") -> None:
         """Put the counters on the notice board, and how often in a row there was no batch."""
         self._world.board["idle"][0] = self._world.board["idle"][0] + 1 if event == "idle" else 0
-        self._world.board["updates"][0] = self.work.updates
-        self._world.board["agent_steps"][0] = self.work.agent_steps
+        for name, value in self.work.point()._asdict().items():
+            self._world.board[name][0] = value
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write weights, optimiser, sampler, generators and (if wanted) the streams."""
-        weights = self.work.optimiser.weights()
-        arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in weights.items()}
-        arrays |= {f"optimiser/{name}": value.cpu() for name, value in self.work.optimiser.state().items()}
-        if isinstance(self.agent, HasTarget):
-            arrays |= {f"target/{name}": value for name, value in self.agent.target_state().items()}
-        arrays["generator"] = torch.get_rng_state()
-        write_part(folder, self.name, arrays)
+        if not self.work.optimiser.finite():
+            raise CheckpointError("the weights or the optimiser's statistics are not finite; such a state is not saved")
+        write_part(folder, self.name, self._state())
         limits = self._world.config.checkpoint
         keep = limits.replay and self._world.memory.nbytes <= limits.max_replay_gb * 2**30
         note = ""
@@ -133,13 +142,29 @@ class LearnerHost:
                 streams = {f"streams/{name}": value for name, value in world.store.state().items()}
                 streams |= {f"mixture/{name}": value for name, value in self.mixture.state().items()}
                 streams["steps"] = np.array([self.batches.steps()])  # counters have those of the last update
+                streams["frames"] = np.array([self.batches.frames()])
             write_part(folder, "streams", streams)
         self.work.report(self.metrics, force=True)
         parts = [self.name, *(["streams"] if keep else [])]
         return {"counters": self.work.counters(), "parts": parts, "note": note}
 
+    def _state(self) -> dict[str, Any]:
+        """The learner's part: weights, statistics, generators, and the weights that others have."""
+        weights = self.work.optimiser.weights()
+        arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in weights.items()}
+        arrays |= {f"optimiser/{name}": value.cpu() for name, value in self.work.optimiser.state().items()}
+        if isinstance(self.agent, HasTarget):
+            arrays |= {f"target/{name}": value for name, value in self.agent.target_state().items()}
+        flat, point = self.work.scheduled or self._world.params.store.newest()
+        arrays["published/point"] = np.array(point)
+        if point.updates < self.work.updates:
+            arrays["published/flat"] = flat
+        return arrays | generator_state(self.work.device)
+
     def _load(self, loaded: Parts, counters: dict[str, int]) -> None:
-        part = loaded[self.name]
+        part, skip = loaded[self.name], self._world.spec.frame_skip
+        if counters:  # those of before have no frames
+            counters = {"frames": counters["agent_steps"] * skip} | counters
         weights = {name.removeprefix("weights/"): value for name, value in part.items() if name.startswith("weights/")}
         self.work.optimiser.load_weights(weights)
         optimiser = {
@@ -149,15 +174,26 @@ class LearnerHost:
         target = {name.removeprefix("target/"): value for name, value in part.items() if name.startswith("target/")}
         if target and isinstance(self.agent, HasTarget):
             self.agent.load_target_state(target)
-        if "generator" in part:
-            torch.set_rng_state(torch.as_tensor(part["generator"], dtype=torch.uint8))
-        self._steps_before = self.work.agent_steps
+        load_generator_state(part, self.work.device)
+        self._published = self._published_in(part)
+        self._before = self.work.agent_steps, self.work.frames
         streams = loaded.get("streams")
         if streams is not None and "steps" in streams:
-            self._steps_before = int(streams["steps"][0])
+            steps = int(streams["steps"][0])
+            self._before = steps, int(streams["frames"][0]) if "frames" in streams else steps * skip
         if streams is not None:
             mixture = {name.removeprefix("mixture/"): v for name, v in streams.items() if name.startswith("mixture/")}
             self.mixture.load_state({name: np.asarray(value) for name, value in mixture.items()})
+
+    def _published_in(self, part: dict[str, Any]) -> tuple[torch.Tensor, Point] | None:
+        """What others had when ``part`` was saved; None where it does not say (those of before) or does not fit."""
+        own, numbers = self.work.optimiser.flat, np.asarray(part.get("published/point", ()))
+        if numbers.shape != (len(Point._fields),):
+            return None
+        point = Point(*numbers.tolist())
+        flat = torch.as_tensor(part.get("published/flat", own))
+        fits = flat.shape == own.shape and 0 <= point.updates <= self.work.updates
+        return (flat, point) if fits else None
 
     def close(self) -> None:
         """End the assembly thread."""

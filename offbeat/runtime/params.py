@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from offbeat.runtime.ports import WeightTarget
+from offbeat.runtime.ports import Point, WeightTarget
 from offbeat.runtime.shm import SharedArrays
 from offbeat.types import ArraySpec
 
@@ -30,7 +30,7 @@ class ParamStore:
     def __init__(self, arrays: dict[str, np.ndarray], guard: AbstractContextManager[Any] | None = None) -> None:
         self._guard = guard if guard is not None else nullcontext()
         self._slot, self._version, self._newest = arrays["slot"], arrays["version"], arrays["newest"]
-        self._counts = arrays["counts"]
+        self._steps, self._counts = arrays["steps"], arrays["counts"]
 
     @property
     def retries(self) -> int:
@@ -41,9 +41,9 @@ class ParamStore:
         """The newest published version; -1 before the first."""
         return int(self._newest[0]) // SLOTS - 1
 
-    def publish(self, flat: torch.Tensor, version: int) -> bool:
-        """Make ``flat`` [P] the newest weights. ``version`` must grow. Always True: readers copy, so a slot is
-        always free.
+    def publish(self, flat: torch.Tensor, version: int, agent_steps: int = 0, frames: int = 0) -> bool:
+        """Make ``flat`` [P] the newest weights, which are from this ``Point``. ``version`` must grow. Always True:
+        readers copy, so a slot is always free.
         """
         if version <= self.version():
             raise ValueError(f"version={version}: must be greater than the published {self.version()}")
@@ -51,13 +51,19 @@ class ParamStore:
         with self._guard:
             self._version[slot] = -1  # a reader that is still copying this slot sees that it changed
         self._slot[slot] = flat.detach().cpu().numpy()
+        self._steps[slot] = agent_steps, frames
         with self._guard:
             self._version[slot] = version
             self._newest[0] = (version + 1) * SLOTS + slot
         return True
 
-    def pull(self, flat: WeightTarget) -> int:
-        """Copy the newest weights into ``flat`` [P] (any device) and return their version."""
+    def newest(self) -> tuple[torch.Tensor, Point]:
+        """A copy of the newest weights [P], and where they are from."""
+        flat = torch.empty(self._slot.shape[1])
+        return flat, self.pull(flat)
+
+    def pull(self, flat: WeightTarget) -> Point:
+        """Copy the newest weights into ``flat`` [P] (any device); where they are from."""
         if self.version() < 0:
             raise RuntimeError("no weights have been published yet")
         while True:
@@ -67,10 +73,11 @@ class ParamStore:
                 whole = bool(self._version[slot] == version)
             if whole:
                 flat.copy_(torch.from_numpy(self._slot[slot]))
+                steps, frames = self._steps[slot].tolist()
                 with self._guard:
                     whole = bool(self._version[slot] == version)
                 if whole:
-                    return version
+                    return Point(version, steps, frames)
             self._counts[0] += 1
 
 
@@ -79,6 +86,7 @@ def param_arrays(size: int) -> dict[str, ArraySpec]:
     return {
         "slot": ArraySpec((SLOTS, size), "float32"),
         "version": ArraySpec((SLOTS,), "int64"),
+        "steps": ArraySpec((SLOTS, 2), "int64"),
         "newest": ArraySpec((1,), "int64"),
         "counts": ArraySpec((1,), "int64"),
     }

@@ -8,7 +8,7 @@ import torch
 from offbeat.agents.base import Agent
 from offbeat.networks.flat import flatten_parameters
 from offbeat.networks.rounded import RoundedWeights
-from offbeat.runtime.ports import ParamReader
+from offbeat.runtime.ports import ParamReader, Point
 from offbeat.types import ActOutput, ArrayDict, CoreState, Inputs, move
 
 
@@ -31,7 +31,8 @@ class LocalPolicy:
         self.agent, self.params, self.greedy = agent, params, greedy
         self.flat = flatten_parameters(agent.network)
         self.device = self.flat.device
-        self.version = -1
+        self.point = Point(-1)
+        """Where the weights that act are from."""
         self._state = agent.initial_state(count)
         self._everyone = np.arange(count)
         self._generator = torch.Generator(self.device)
@@ -42,8 +43,13 @@ class LocalPolicy:
     def refresh(self) -> int:
         """Take newer weights if there are any; the version that acts from now on."""
         if self.params.version() != self.version:
-            self.version = self.params.pull(self.flat if self._rounded is None else self._rounded)
+            self.point = self.params.pull(self.flat if self._rounded is None else self._rounded)
         return self.version
+
+    @property
+    def version(self) -> int:
+        """Version of the weights that act; -1 before the first."""
+        return self.point.updates
 
     @torch.inference_mode()
     def act(self, env_ids: np.ndarray, inputs: Inputs) -> ActOutput:
@@ -76,4 +82,4 @@ class LocalPolicy:
         for name in self._state:
             self._state[name] = torch.from_numpy(state[f"core/{name}"].copy()).to(self.device)
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
-        self.version = -1
+        self.point = Point(-1)

@@ -6,7 +6,7 @@ ends.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,17 @@ from offbeat.types import ActOutput, ArrayDict, Batch, CoreState, Inputs
 
 class Stopped(Exception):
     """Raised by a waiting port when the run is asked to stop."""
+
+
+class Point(NamedTuple):
+    """Where a run is. Published weights carry the point that they are from; see docs/glossary.md for the units."""
+
+    updates: int
+    """Updates made, which is the version of the weights."""
+    agent_steps: int = 0
+    """Agent steps."""
+    frames: int = 0
+    """Environment frames that those took."""
 
 
 class StreamWriter(Protocol):
@@ -43,8 +54,16 @@ class BatchSource(Protocol):
     def done(self, batch: Batch) -> None:
         """The batch was trained on (ledger)."""
 
+    def skip(self, batch: Batch) -> None:
+        """The batch was not trained on after all (ledger)."""
+
     def steps(self) -> int:
-        """Agent steps learnt from: rows handed out by the fifos, or stored ones where there is no fifo."""
+        """Agent steps of the run: transitions that were handed out by a fifo and trained on, each counted once; those
+        that were appended to the streams where there is no fifo.
+        """
+
+    def frames(self) -> int:
+        """Environment frames that those took."""
 
     def stats(self) -> dict[str, float]:
         """Numbers of the samplers: pending, dropped, ages."""
@@ -53,11 +72,17 @@ class BatchSource(Protocol):
 class ParamPublisher(Protocol):
     """The learner's end of the weights."""
 
-    def publish(self, flat: torch.Tensor, version: int) -> bool:
-        """Copy the flat weight vector [P] float32 into a free slot; False (and counted) if none is free."""
+    def publish(self, flat: torch.Tensor, version: int, agent_steps: int = 0, frames: int = 0) -> bool:
+        """Copy the flat weight vector [P] float32 into a free slot; False (and counted) if none is free.
+
+        ``version``: the learner's updates; with the other two the ``Point`` that the weights are from.
+        """
 
     def version(self) -> int:
-        """The newest published version."""
+        """The newest published version; -1 before the first."""
+
+    def newest(self) -> tuple[torch.Tensor, Point]:
+        """A copy of what was published last: the weights [P] and where they are from."""
 
 
 class WeightTarget(Protocol):
@@ -73,8 +98,10 @@ class ParamReader(Protocol):
     def version(self) -> int:
         """The newest published version: the learner's updates; -1 before the first weights."""
 
-    def pull(self, flat: WeightTarget) -> int:
-        """Copy the newest weights into ``flat`` [P] and return their version; never torn. There must be some."""
+    def pull(self, flat: WeightTarget) -> Point:
+        """Copy the newest weights into ``flat`` [P]; where they are from, which is never torn from them. There must be
+        some.
+        """
 
 
 class PrioritySink(Protocol):
@@ -87,7 +114,9 @@ class PrioritySink(Protocol):
 class Policy(Protocol):
     """Who chooses actions for an actor: its own network, or an inference server."""
 
-    version: int  # of the weights that acted last
+    @property
+    def version(self) -> int:
+        """Of the weights that acted last."""
 
     def act(self, env_ids: np.ndarray, inputs: Inputs) -> ActOutput:
         """Actions for these environments (T = 1). The recurrent state lives behind this port, one per environment."""

@@ -28,7 +28,7 @@ from offbeat.replay.streams import StreamStore
 from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.learner import LearnerWork, run_learner
 from offbeat.runtime.policy import LocalPolicy
-from offbeat.runtime.ports import Stopped, WeightTarget
+from offbeat.runtime.ports import Point, Stopped, WeightTarget
 from offbeat.runtime.world import plan_layout
 from offbeat.types import ArrayDict, Unroll
 
@@ -155,10 +155,18 @@ class WireBatches:
         """Send the batch's names back."""
         names = {name: getattr(batch, name).numpy() for name in ("stream", "row", "source")}
         self._wires.to_replay.put(pack({"kind": np.array("done"), **names}))
-        self._steps += batch.reward.numel()
+        self._steps += batch.rows
+
+    def skip(self, batch: Unroll) -> None:
+        """Never: the losses of these runs are finite."""
+        raise AssertionError("an update was skipped")
 
     def steps(self) -> int:
-        """Rows trained on."""
+        """Transitions trained on."""
+        return self._steps
+
+    def frames(self) -> int:
+        """One each."""
         return self._steps
 
     def stats(self) -> dict[str, float]:
@@ -170,19 +178,23 @@ class WirePublisher:
     """``ParamPublisher``: each version goes to every actor as bytes."""
 
     def __init__(self, wires: Wires) -> None:
-        self._wires, self._version = wires, -1
+        self._wires, self._sent = wires, b""
 
-    def publish(self, flat: torch.Tensor, version: int) -> bool:
+    def publish(self, flat: torch.Tensor, version: int, agent_steps: int = 0, frames: int = 0) -> bool:
         """Send to all."""
-        data = pack({"flat": flat.detach().numpy(), "version": np.array(version)})
+        self._sent = pack({"flat": flat.detach().numpy(), "point": np.array((version, agent_steps, frames))})
         for channel in self._wires.weights:
-            channel.put(data)
-        self._version = version
+            channel.put(self._sent)
         return True
 
     def version(self) -> int:
         """The newest that was sent."""
-        return self._version
+        return self.newest()[1].updates if self._sent else -1
+
+    def newest(self) -> tuple[torch.Tensor, Point]:
+        """What was sent last."""
+        sent = unpack(self._sent)
+        return torch.from_numpy(sent["flat"]), Point(*sent["point"].tolist())
 
 
 class WireReader:
@@ -196,13 +208,13 @@ class WireReader:
         """The newest version that has arrived."""
         while (data := self._channel.poll()) is not None:
             self._newest = unpack(data)
-        return int(self._newest["version"])
+        return int(self._newest["point"][0])
 
-    def pull(self, flat: WeightTarget) -> int:
+    def pull(self, flat: WeightTarget) -> Point:
         """Copy the newest."""
-        version = self.version()
+        self.version()
         flat.copy_(torch.from_numpy(self._newest["flat"]))
-        return version
+        return Point(*self._newest["point"].tolist())
 
 
 class WireMetrics:
@@ -293,7 +305,7 @@ def act(wires: Wires, worker: int, config: RunConfig, layout: StreamLayout, agen
 
 def learn(wires: Wires, config: RunConfig, agent: Agent) -> LearnerWork:
     """The learner's node."""
-    work = LearnerWork(agent, config.learner, total_steps=config.total_frames, frame_skip=1)
+    work = LearnerWork(agent, config.learner, total_frames=config.total_frames)
     publisher = WirePublisher(wires)
     sink = WireMetrics(wires, "learner")
     for _ in run_learner(agent, WireBatches(wires), publisher, None, sink, wires.stop, work):

@@ -100,9 +100,62 @@ def test_taking_over_streams_counts_what_the_old_writer_held() -> None:
     assert store.lost.tolist() == [3, 1, 1]
     assert store.ledger() == {
         "produced": 13, "stored": 5, "expired": 0, "lost": 5, "in_hand": 3,  # the open rows, to be appended first
-        "non_transitions": int(store.arrays["non_transitions"].sum()),
+        "non_transitions": int((store.head - store.counted()[0]).sum()),
     }  # fmt: skip
     store.check_ledger()
+
+
+def counted_by(twin: Twin) -> list[list[int]]:
+    """Appended transitions of each stream, and the environment steps that they took."""
+    rows = [[row for row in stream.rows if row["valid"]] for stream in twin.streams]
+    return [[len(valid) for valid in rows], [sum(row["elapsed"] for row in valid) for valid in rows]]
+
+
+def test_transitions_and_the_steps_they_took_are_counted_with_the_heads() -> None:
+    store = StreamStore.allocate(image_layout())
+    twin = twin_of(store, 60)
+    for turn in range(12):
+        store.append(twin.block([0, 2] if turn % 3 else [1], 5))
+        assert [counts.tolist() for counts in store.counted()] == counted_by(twin)
+        assert [counts.tolist() for counts in store.counted(store.head.copy())] == counted_by(twin)
+    assert (store.counted()[0] < store.head).all(), "some rows only carried a final observation"
+    again = StreamStore.allocate(store.layout)
+    again.load_state(store.state())
+    assert [counts.tolist() for counts in again.counted()] == counted_by(twin)
+
+
+def test_a_writer_killed_before_the_heads_moved_on_has_counted_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = StreamStore.allocate(image_layout())
+    twin = twin_of(store, 20)
+    store.append(twin.block([0, 1, 2], 5))
+    before, state = counted_by(twin), store.state()
+
+    def killed(*parts: object) -> None:
+        count(*parts)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    count = store._count
+    monkeypatch.setattr(store, "_count", killed)
+    block = twin.block([0, 1, 2], 5)
+    with pytest.raises(KeyboardInterrupt):
+        store.append(block)
+    assert [counts.tolist() for counts in store.counted()] == before
+    assert store.state()["transitions"].tolist() == state["transitions"].tolist()
+    monkeypatch.setattr(store, "_count", count)
+    store.append(block)
+    assert [counts.tolist() for counts in store.counted()] == counted_by(twin)
+    with pytest.raises(ValueError, match="moved on"):
+        store.counted(np.array([0, 5, 10]))
+
+
+def test_streams_saved_before_steps_were_counted_took_one_for_each_transition() -> None:
+    store = StreamStore.allocate(image_layout())
+    twin = twin_of(store, 10)
+    store.append(twin.block([0, 1, 2], 5))
+    state = store.state()
+    del state["transitions"], state["env_steps"]
+    store.load_state(state)
+    assert store.counted()[0].tolist() == store.counted()[1].tolist() == counted_by(twin)[0]
 
 
 class Broken:

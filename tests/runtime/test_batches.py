@@ -47,6 +47,11 @@ class Streams:
                 self.store.produced[stream] += LENGTH - 1
             self.store.append(self.twin.block([0, 1], LENGTH))
 
+    def counted(self, begin: int, end: int, streams: tuple[int, ...] = (0, 1)) -> np.ndarray:
+        """Transitions among these rows, and the environment steps that they took, by the naive twin: [2]."""
+        rows = [row for stream in streams for row in self.twin.streams[stream].rows[begin:end] if row["valid"]]
+        return np.array([len(rows), sum(row["elapsed"] for row in rows)])
+
     def batches(self, **options: Any) -> StreamBatches:
         """Batches of the mixture."""
         return StreamBatches(self.mixture, self.store, CPU, **options)
@@ -71,56 +76,74 @@ def test_inline_gives_what_the_mixture_gives_and_none_at_once() -> None:
 def test_only_what_is_done_counts_as_trained_on() -> None:
     streams = Streams()
     streams.grow(2)
-    batches = streams.batches()
+    batches = streams.batches(frame_skip=4)
     first, second = batches.next(0.0), batches.next(0.0)
     assert first is not None
     assert second is not None
     assert batches.steps() == 0
     batches.done(first)
-    assert batches.steps() == 2 * LENGTH
+    assert (batches.steps(), batches.frames()) == tuple(streams.counted(0, LENGTH) * (1, 4))
     ledger = streams.store.ledger()
     assert (ledger["fifo0/trained"], ledger["fifo0/pending"]) == (2 * LENGTH, 2 * LENGTH)
     batches.done(second)
-    assert batches.steps() == 4 * LENGTH
+    counted = streams.counted(0, 2 * LENGTH)
+    assert (batches.steps(), batches.frames()) == tuple(counted * (1, 4))
+    assert counted[0] < 4 * LENGTH < counted[1] * 4, "final observations are no steps, and steps took several frames"
     assert streams.store.ledger()["fifo0/trained"] == 4 * LENGTH
+
+
+def test_what_was_not_trained_on_after_all_is_skipped_and_counts_nothing() -> None:
+    streams = Streams(MIXED)
+    streams.grow(2)
+    batches = streams.batches()
+    batch = batches.next(0.0)
+    assert batch is not None
+    batches.skip(batch)
+    assert (batches.steps(), batches.frames()) == (0, 0)
+    ledger = streams.store.ledger()
+    assert (ledger["fifo0/trained"], ledger["fifo0/skipped"]) == (0, LENGTH)
 
 
 def test_steps_of_a_mixture_count_the_fifo_rows_only() -> None:
     streams = Streams(MIXED)
     streams.grow(3)
-    batches = streams.batches(trained=70)
+    batches = streams.batches(before=(70, 280), frame_skip=4)
     batch = batches.next(0.0)
     assert batch is not None
     assert sorted(batch.source.tolist()) == [0, 1]
     assert batches.steps() == 70
     batches.done(batch)
-    assert batches.steps() == 70 + LENGTH
+    (stream,) = batch.stream[batch.source == 0].tolist()
+    counted = streams.counted(0, LENGTH, (stream,))
+    assert (batches.steps(), batches.frames()) == (70 + counted[0], 280 + 4 * counted[1])
 
 
-def test_steps_without_a_fifo_count_stored_rows_from_where_the_run_was() -> None:
+def test_steps_without_a_fifo_count_appended_transitions_from_where_the_run_was() -> None:
     streams = Streams(UNIFORM)
-    batches = streams.batches()
+    batches = streams.batches(frame_skip=4)
     streams.grow(2)
-    assert batches.steps() == 4 * LENGTH
+    counted = streams.counted(0, 2 * LENGTH)
+    assert (batches.steps(), batches.frames()) == tuple(counted * (1, 4))
     batch = batches.next(0.0)
     assert batch is not None
     batches.done(batch)
-    assert batches.steps() == 4 * LENGTH, "learning from rows again makes no new steps"
-    resumed = streams.batches(trained=1000)
+    assert batches.steps() == counted[0], "learning from rows again makes no new steps"
+    resumed = streams.batches(before=(1000, 4000), frame_skip=4)
     assert resumed.steps() == 1000
     streams.grow(1)
-    assert resumed.steps() == 1000 + 2 * LENGTH
+    more = streams.counted(2 * LENGTH, 3 * LENGTH)
+    assert (resumed.steps(), resumed.frames()) == (1000 + more[0], 4000 + 4 * more[1])
 
 
 def test_a_resumed_fifo_run_goes_on_counting() -> None:
     streams = Streams()
     streams.grow(1)
-    batches = streams.batches(trained=300)
+    batches = streams.batches(before=(300, 300))
     assert batches.steps() == 300
     batch = batches.next(0.0)
     assert batch is not None
     batches.done(batch)
-    assert batches.steps() == 300 + 2 * LENGTH
+    assert batches.steps() == 300 + streams.counted(0, LENGTH)[0]
 
 
 def test_the_thread_gives_the_same_batches_in_the_same_order() -> None:

@@ -24,8 +24,9 @@ class Logger:
         self.points: list[tuple[int, int]] = []
         self.flushed = 0
 
-    def progress(self, updates: int, agent_steps: int) -> None:
+    def progress(self, updates: int, agent_steps: int, frames: int) -> None:
         """Where the learner is."""
+        assert frames == SKIP * agent_steps
         self.points.append((updates, agent_steps))
 
     def flush(self) -> None:
@@ -49,7 +50,7 @@ def writes(steps: int, updates: int = 3):  # type: ignore[no-untyped-def]
 
     def save(folder: Path) -> dict[str, Any]:
         write_part(folder, "learner", {"weights/w": np.full(4, steps)})
-        return {"counters": {"agent_steps": steps, "updates": updates}, "parts": ["learner"]}
+        return {"counters": {"agent_steps": steps, "frames": SKIP * steps, "updates": updates}, "parts": ["learner"]}
 
     return save
 
@@ -58,7 +59,7 @@ def steps_with_evaluation(conductor: Conductor, upto: int, by: int) -> list[int]
     """Agent steps at which an evaluation was due."""
     due = []
     for steps in range(0, upto + 1, by):
-        conductor.progress(steps // by, steps)
+        conductor.progress(steps // by, steps, SKIP * steps)
         if conductor.evaluation_due():
             due.append(steps)
             assert not conductor.evaluation_due(), "counted once"
@@ -92,7 +93,7 @@ def test_checkpoints_follow_the_updates(tmp_path: Path) -> None:
     )
     due = []
     for updates in range(5, 20):
-        conductor.progress(updates, updates * 10)
+        conductor.progress(updates, updates * 10, SKIP * updates * 10)
         if conductor.checkpoint_due():
             due.append(updates)
             conductor.save(writes(updates * 10, updates))
@@ -120,7 +121,7 @@ def test_only_free_runs_are_saved_by_the_clock(
 
 def test_a_saved_checkpoint_says_where_the_run_was(tmp_path: Path) -> None:
     conductor, said = make_conductor(tmp_path, {"resumes": 1}, evaluation__every_frames=100)
-    conductor.progress(6, 210)
+    conductor.progress(6, 210, 210 * SKIP)
     assert conductor.evaluation_due()
     folder = conductor.save(writes(220, 7))
     found = checkpoint.newest(tmp_path)
@@ -130,9 +131,9 @@ def test_a_saved_checkpoint_says_where_the_run_was(tmp_path: Path) -> None:
     _, meta = checkpoint.load(found)
     expected = {"evaluations": 2, "resumes": 2, "frames": 220 * SKIP, "version": 7, "metrics": {"metrics.jsonl": 123}}
     assert {name: meta[name] for name in expected} == expected
-    assert meta["counters"] == {"agent_steps": 220, "updates": 7}
+    assert meta["counters"] == {"agent_steps": 220, "frames": 220 * SKIP, "updates": 7}
     assert conductor.logger.flushed == 1  # type: ignore[attr-defined]
-    assert conductor.point() == {"frames": 210 * SKIP, "agent_steps": 210, "updates": 6}
+    assert (conductor.updates, conductor.agent_steps, conductor.frames) == (6, 210, 210 * SKIP)
     assert said == []
 
 
@@ -157,7 +158,7 @@ def test_a_failed_save_leaves_older_ones_and_the_run_goes_on(error: Exception, t
 
 def test_a_part_that_was_not_written_is_a_failed_save(tmp_path: Path) -> None:
     conductor, said = make_conductor(tmp_path)
-    answer = {"counters": {"agent_steps": 5, "updates": 1}, "parts": ["learner"]}
+    answer = {"counters": {"agent_steps": 5, "frames": 5, "updates": 1}, "parts": ["learner"]}
     assert conductor.save(lambda folder: answer) is None
     assert "'learner' was not written completely" in said[0]
     assert checkpoint.newest(tmp_path) is None

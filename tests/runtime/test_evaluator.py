@@ -16,7 +16,7 @@ from offbeat.runtime.policy import LocalPolicy
 from tests.runtime.parts import Metrics, StopAfter, private_params, small_config
 
 CATCH = EnvConfig(id="toy/catch", length=6)
-POINT = {"frames": 40.0, "agent_steps": 10.0, "updates": 3.0}
+POINT = {"updates": 6, "agent_steps": 10, "frames": 40}
 
 
 def make_policy(envs: int = 2, seed: int = 0) -> tuple[LocalPolicy, ParamStore]:
@@ -35,9 +35,9 @@ def test_scores_are_those_of_the_newest_weights(kind: str) -> None:
     policy, store = make_policy()
     policy.refresh()
     newer = policy.flat.clone().mul_(3.0).add_(0.01)
-    store.publish(newer, 6)
+    store.publish(newer, 6, agent_steps=10, frames=40)
     metrics, config = Metrics(), EvaluationConfig(episodes=7, policy=kind)  # type: ignore[arg-type]
-    result = run_evaluator(ToyVector(CATCH, 2), policy, metrics, StopAfter(), config, seed=3, point=POINT)
+    result = run_evaluator(ToyVector(CATCH, 2), policy, metrics, StopAfter(), config, seed=3)
 
     other, _ = make_policy(seed=1)
     other.flat.copy_(newer)
@@ -55,7 +55,7 @@ def test_the_seed_decides_the_games() -> None:
     policy, _ = make_policy()
     config = EvaluationConfig(episodes=12)
     returns = [
-        run_evaluator(ToyVector(CATCH, 2), policy, Metrics(), StopAfter(), config, seed=seed, point={}).returns.tolist()
+        run_evaluator(ToyVector(CATCH, 2), policy, Metrics(), StopAfter(), config, seed=seed).returns.tolist()
         for seed in (1, 1, 2)
     ]
     assert returns[0] == returns[1]
@@ -66,7 +66,7 @@ def test_a_stop_breaks_it_off_and_nothing_is_reported() -> None:
     policy, _ = make_policy()
     metrics = Metrics()
     stop, config = StopAfter(12), EvaluationConfig(episodes=50)
-    result = run_evaluator(ToyVector(CATCH, 2), policy, metrics, stop, config, seed=0, point=POINT)
+    result = run_evaluator(ToyVector(CATCH, 2), policy, metrics, stop, config, seed=0)
     assert not result.complete
     assert 0 < len(result.returns) < 50
     assert metrics.records == []

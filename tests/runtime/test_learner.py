@@ -17,6 +17,8 @@ from tests.runtime.parts import Metrics, StopAfter, private_params
 
 LENGTH, WIDTH = 4, 3
 STEPS = LENGTH * WIDTH
+ROWS = int(with_episode_ends(make_spec(), LENGTH, WIDTH)[1][:-1].sum())
+NONE_SKIPPED = {"skipped": 0, "bad_in_a_row": 0}
 
 
 class Slope:
@@ -41,6 +43,7 @@ class Listed:
     def __init__(self, batches: list[Unroll | None], steps: int = 0) -> None:
         self.batches, self.trained = list(batches), steps
         self.finished: list[Unroll] = []
+        self.skipped: list[Unroll] = []
 
     def next(self, timeout_s: float) -> Unroll | None:
         """The next one."""
@@ -51,9 +54,17 @@ class Listed:
         self.finished.append(batch)
         self.trained += STEPS
 
+    def skip(self, batch: Unroll) -> None:
+        """Note it."""
+        self.skipped.append(batch)
+
     def steps(self) -> int:
         """Trained on so far."""
         return self.trained
+
+    def frames(self) -> int:
+        """Four each."""
+        return 4 * self.trained
 
     def stats(self) -> dict[str, float]:
         """A number of its own."""
@@ -84,7 +95,7 @@ def batch(reward: float = 1.0, version: int = 0) -> Unroll:
 def make_work(agent: Slope, total: int = 1000, **changes: Any) -> LearnerWork:
     """Plain steps of 0.1 (RMSProp without memory on a gradient of 1 is a step of the rate)."""
     options = {"learning_rate": 0.1, "schedule": "constant", "rmsprop_decay": 0.0, "epsilon": 1e-8, "clip_norm": 0.0}
-    return LearnerWork(agent, LearnerConfig(**(options | changes)), total_steps=total, frame_skip=4)  # type: ignore
+    return LearnerWork(agent, LearnerConfig(**(options | changes)), total_frames=4 * total)  # type: ignore
 
 
 def learn(agent: Slope, source: Listed, work: LearnerWork, looks: int, priorities: Priorities | None = None):  # type: ignore
@@ -101,11 +112,28 @@ def test_updates_are_counted_and_published() -> None:
     work, source = make_work(agent), Listed([batch(), None, batch(), batch()])
     events, params, _ = learn(agent, source, work, 4)
     assert events == [("trained", 1), ("idle", 1), ("trained", 2), ("trained", 3)]
-    assert work.counters() == {"updates": 3, "agent_steps": 3 * STEPS, "samples": 3 * STEPS, "skipped": 0}
+    counted = {"updates": 3, "agent_steps": 3 * STEPS, "frames": 12 * STEPS, "samples": 3 * ROWS}
+    assert work.counters() == counted | NONE_SKIPPED
     flat = torch.zeros_like(work.optimiser.flat)
-    assert params.pull(flat) == 3
+    assert params.pull(flat) == (3, 3 * STEPS, 12 * STEPS)
     assert flat[0] == pytest.approx(0.7), "three steps of 0.1 down from 1"
     assert len(source.finished) == 3
+
+
+def test_weights_carry_the_counters_that_they_are_from_and_final_ones_do_not_hide_the_schedule() -> None:
+    agent = Slope()
+    work = make_work(agent, total=5 * STEPS, publish_every=2)
+    params = private_params(len(work.optimiser.flat))
+    seen = []
+    for _ in run_learner(agent, Listed([batch()] * 5), params, None, Metrics(), StopAfter(), work):  # type: ignore
+        flat, point = params.newest()
+        seen.append((*point, round(float(flat[0]), 3)))
+        assert work.scheduled is None
+    four = (4, 4 * STEPS, 16 * STEPS, 0.6)
+    assert seen == [(0, 0, 0, 1.0), *[(2, 2 * STEPS, 8 * STEPS, 0.8)] * 2, *[four] * 2]
+    assert params.newest()[1] == (5, 5 * STEPS, 20 * STEPS), "for the last evaluation"
+    assert work.scheduled is not None
+    assert (*work.scheduled[1], round(float(work.scheduled[0][0]), 3)) == four
 
 
 class Followed(Slope):
@@ -168,8 +196,9 @@ def test_updates_that_are_not_finite_are_skipped_and_counted(bad: float) -> None
     source = Listed([batch(), batch(bad), batch(), batch(bad), batch()])
     events, _, _ = learn(agent, source, work, 5, priorities)
     assert [version for _, version in events] == [1, 1, 2, 2, 3]
-    assert work.counters() == {"updates": 3, "agent_steps": 5 * STEPS, "samples": 5 * STEPS, "skipped": 2}
-    assert len(source.finished) == 5, "skipped batches are in the ledger too"
+    counted = {"updates": 3, "agent_steps": 3 * STEPS, "frames": 12 * STEPS, "samples": 3 * ROWS}
+    assert work.counters() == counted | {"skipped": 2, "bad_in_a_row": 0}
+    assert (len(source.finished), len(source.skipped)) == (3, 2), "skipped batches are in the ledger too"
     assert len(priorities.sent) == 3
     assert float(agent.network.get_parameter("w").detach()) == pytest.approx(0.7)
 
@@ -184,6 +213,19 @@ def test_too_many_in_a_row_end_the_run_with_a_diagnosis() -> None:
     assert "learner.learning_rate" in str(e.value)
     assert work.skipped == 5
     assert len(source.batches) == 1
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), 1e39])
+def test_updates_that_lead_to_weights_that_are_not_finite_are_undone_and_end_the_run(rate: float) -> None:
+    agent = Slope()
+    work = make_work(agent, nonfinite_limit=3, learning_rate=rate)
+    source = Listed([batch() for _ in range(9)])
+    with pytest.raises(NonFinite, match=r"\(loss 1, gradient norm 1, but the weights .* were not\).*finite: True"):
+        learn(agent, source, work, 100)
+    assert float(agent.network.get_parameter("w").detach()) == 1.0
+    assert (work.updates, work.skipped, work.samples, work.agent_steps) == (0, 3, 0, 0)
+    assert not source.finished
+    assert work.optimiser.finite()
 
 
 def test_averages_of_a_vanished_gradient_become_zero_not_subnormal() -> None:
@@ -219,7 +261,7 @@ def test_reports_are_means_since_the_last_one() -> None:
     assert one["policy_lag"] == pytest.approx(1.5), "versions 0 and 0 after updates 1 and 2"
     assert two["policy_lag"] == pytest.approx(2.0)
     assert (one["updates"], two["updates"]) == (2, 3)
-    assert (two["samples"], two["agent_steps"], two["frames"]) == (3 * STEPS, 3 * STEPS, 12 * STEPS)
+    assert (two["samples"], two["agent_steps"], two["frames"]) == (3 * ROWS, 3 * STEPS, 12 * STEPS)
     assert (one["learning_rate"], one["skipped"], one["pending_unrolls_0"]) == (0.1, 0, 2.5)
     work.report(metrics, force=True)
     assert len(metrics.of("learner")) == 2, "nothing new, no report"

@@ -21,7 +21,7 @@ def test_a_reader_gets_the_newest_vector_and_its_version() -> None:
     for version in (0, 1, 2, 7, 8, 1000, 1_000_000):
         assert store.publish(torch.full((5,), float(version)), version)
         assert store.version() == version
-        assert store.pull(flat) == version
+        assert store.pull(flat).updates == version
         assert (flat == version).all()
     assert store.retries == 0
 
@@ -37,7 +37,7 @@ def test_versions_must_grow() -> None:
     for old in (4, 3, -1):
         with pytest.raises(ValueError, match=f"version={old}: must be greater than the published 4"):
             store.publish(torch.full((3,), 9.0), old)
-    assert store.pull(flat) == 4
+    assert store.pull(flat).updates == 4
     assert (flat == 1).all(), "a refused publication leaves the weights"
 
 
@@ -70,7 +70,8 @@ class Interrupting:
         if self.times:
             self.times -= 1
             for _ in range(self.publications):
-                self.store.publish(torch.full((8,), float(self.next)), self.next)  # type: ignore[attr-defined]
+                number = self.next
+                self.store.publish(torch.full((8,), float(number)), number, 10 * number, 40 * number)  # type: ignore[attr-defined]
                 self.next += 1
         self.seen[half:] = values[half:]
 
@@ -83,7 +84,8 @@ def test_an_overtaken_copy_is_made_again(publications: int, retries: int, expect
     store = private_params(8)
     store.publish(torch.zeros(8), 0)
     target = Interrupting(store, publications, times=2)
-    version = store.pull(target)  # type: ignore[arg-type]
+    version, agent_steps, frames = store.pull(target)  # type: ignore[arg-type]
+    assert (agent_steps, frames) == (10 * version, 40 * version), "the counters are those of the weights"
     assert (target.seen == version).all(), f"torn: {target.seen.tolist()}"
     assert (version, store.retries) == (expected, retries)
 
@@ -122,7 +124,7 @@ def test_a_slot_that_is_being_written_is_never_believed() -> None:
         target.seen[-3:] = values[-3:]
 
     target.copy_ = copy  # type: ignore[method-assign]
-    assert store.pull(target) == SLOTS - 1  # type: ignore[arg-type]
+    assert store.pull(target).updates == SLOTS - 1  # type: ignore[arg-type]
     assert (target.seen == SLOTS - 1).all(), f"torn: {target.seen.tolist()}"
 
 
@@ -136,8 +138,8 @@ def test_reading_threads_never_see_a_mixed_vector() -> None:
     def read(index: int) -> None:
         flat, before = torch.zeros(SIZE), -1
         while not done.is_set() or pulls[index] < 10:
-            version = params.store.pull(flat)
-            if not bool((flat == version).all()):
+            version, steps, frames = params.store.pull(flat)
+            if not bool((flat == version).all()) or (steps, frames) != (2 * version, 3 * version):
                 problems.append(f"version {version} has weights from {flat.min()} to {flat.max()}")
             if version < before:
                 problems.append(f"version {version} after {before}")
@@ -150,11 +152,13 @@ def test_reading_threads_never_see_a_mixed_vector() -> None:
     flat = torch.zeros(SIZE)
     for version in range(1, 1500):
         flat.fill_(version)
-        params.store.publish(flat, version)
+        params.store.publish(flat, version, 2 * version, 3 * version)
     done.set()
     for reader in readers:
         reader.join(timeout=60)
     assert not problems, problems[:3]
     assert min(pulls) >= 10
     final = torch.zeros(SIZE)
-    assert params.store.pull(final) == 1499
+    assert params.store.pull(final) == (1499, 2 * 1499, 3 * 1499)
+    newest, point = params.store.newest()
+    assert torch.equal(newest, final) and point.frames == 3 * 1499

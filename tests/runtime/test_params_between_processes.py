@@ -20,7 +20,7 @@ def read_for_a_while(params: SharedParams, ended: Any) -> None:
     """Pull again and again; exit code 3 for a torn vector, 4 for a version that went back."""
     flat, last = torch.zeros(SIZE), -1
     for _ in range(PULLS):
-        version = params.store.pull(flat)
+        version = params.store.pull(flat).updates
         if float(flat.min()) != version or float(flat.max()) != version:
             os._exit(3)
         if version < last:

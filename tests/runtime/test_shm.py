@@ -44,7 +44,7 @@ def other_process(given: dict[str, Any]) -> None:
         with guard:
             memory["a"][2, 4] += 1
     flat = given["flat"].clone()
-    memory["flag"][0] = given["params"].store.pull(flat) == 5 and bool((flat == 5).all())
+    memory["flag"][0] = given["params"].store.pull(flat).updates == 5 and bool((flat == 5).all())
 
 
 @pytest.fixture(scope="module")

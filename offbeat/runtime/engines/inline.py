@@ -80,11 +80,11 @@ class InlineRoles:
         with self._at_work("learner"):
             return self.learner.advance()
 
-    def evaluate(self, number: int, point: dict[str, float]) -> None:
+    def evaluate(self, number: int) -> None:
         """One evaluation; broken off by a stop."""
         try:
             with self._at_work("evaluator"):
-                self.evaluator.evaluate(number, point)
+                self.evaluator.evaluate(number)
         except RoundCut:
             self._conductor.say("the evaluation was broken off")
 

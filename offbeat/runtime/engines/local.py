@@ -47,26 +47,32 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None) -> bool:
 def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
     """Let the roles run; save and evaluate on schedule; at the end save, then score the final weights."""
     world, learner, evaluator = supervisor.world, supervisor.roles["learner"], supervisor.roles["evaluator"]
-    board, watch = world.board, ProgressWatch(world)
+    watch = ProgressWatch(world)
     while not learner.finished and conductor.stop_reason is None:
         supervisor.pump()
-        conductor.progress(int(board["updates"][0]), int(board["agent_steps"][0]))
+        _note_progress(conductor)
         conductor.logger.tick()
         if not evaluator.busy and conductor.evaluation_due() and not learner.finished:
-            evaluator.command("evaluate", number=conductor.evaluations, point=conductor.point())
+            evaluator.command("evaluate", number=conductor.evaluations)
         if conductor.checkpoint_due():
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
         if watch.stuck_freely(conductor.updates, all(actor.silent_s() < SILENT_S for actor in supervisor.actors)):
             missing = supervisor.ask(learner, "missing")["text"]
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
             raise NoProgress(missing)
-    conductor.progress(int(board["updates"][0]), int(board["agent_steps"][0]))
+    _note_progress(conductor)
     conductor.save(lambda folder: supervisor.save_part(learner, folder))
     if conductor.stop_reason is not None:
         return False
     if world.config.evaluation.at_end:
         _score_final_weights(supervisor, conductor)
     return conductor.stop_reason is None
+
+
+def _note_progress(conductor: Conductor) -> None:
+    """Where the learner is, by the notice board."""
+    board = conductor.world.board
+    conductor.progress(*(int(board[name][0]) for name in ("updates", "agent_steps", "frames")))
 
 
 def _score_final_weights(supervisor: Supervisor, conductor: Conductor) -> None:
@@ -77,7 +83,7 @@ def _score_final_weights(supervisor: Supervisor, conductor: Conductor) -> None:
     try:
         if evaluator.busy:
             supervisor.answers([evaluator], conductor.logger.tick, supervisor.late(SCORE_S))
-        evaluator.command("evaluate", number=conductor.evaluations + 1_000_000, point=conductor.point())
+        evaluator.command("evaluate", number=conductor.evaluations + 1_000_000)
         supervisor.answers([evaluator], conductor.logger.tick, supervisor.late(SCORE_S))
     except Unanswered:
         conductor.say("the last evaluation was broken off")
@@ -145,9 +151,9 @@ class LockstepRoles:
         except Unanswered as error:
             raise RoundCut(f"{error} in the round that was under way") from error
 
-    def evaluate(self, number: int, point: dict[str, float]) -> None:
+    def evaluate(self, number: int) -> None:
         """One evaluation; broken off by a stop."""
-        self._evaluator.command("evaluate", number=number, point=point)
+        self._evaluator.command("evaluate", number=number)
         try:
             self._supervisor.answers([self._evaluator], give_up=self._supervisor.late(SCORE_S))
         except Unanswered:

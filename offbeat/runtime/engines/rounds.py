@@ -20,9 +20,9 @@ class Roles(Protocol):
         """Every actor appends one block to each of its streams, acting with the weights published before."""
 
     def learn(self) -> dict[str, Any]:
-        """The learner trains on every batch that is ready; {"finished", "updates", "agent_steps"}."""
+        """The learner trains on every batch that is ready; {"finished", "updates", "agent_steps", "frames"}."""
 
-    def evaluate(self, number: int, point: dict[str, float]) -> None:
+    def evaluate(self, number: int) -> None:
         """One evaluation of the current weights."""
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -53,11 +53,11 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
             conductor.save(roles.save)
             return False
         roles.pump()
-        conductor.progress(status["updates"], status["agent_steps"])
+        conductor.progress(status["updates"], status["agent_steps"], status["frames"])
         conductor.logger.tick()
         finished = bool(status["finished"])
         if conductor.evaluation_due() and not finished:
-            roles.evaluate(conductor.evaluations, conductor.point())
+            roles.evaluate(conductor.evaluations)
         if finished:
             conductor.save(roles.save)
         elif conductor.stop_reason is not None:  # looked at after a round: roles that never worked have nothing to save
@@ -70,6 +70,6 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
         elif conductor.checkpoint_due():
             conductor.save(roles.save)
     if conductor.world.config.evaluation.at_end:
-        roles.evaluate(conductor.evaluations + 1_000_000, conductor.point())
+        roles.evaluate(conductor.evaluations + 1_000_000)
     roles.pump()
     return True

@@ -31,8 +31,8 @@ class Recorder(Logger):
 
 
 def start(folder: Path) -> tuple[World, Conductor, Recorder, list[str]]:
-    """A run of 60 steps: three rounds of four environments and five rows."""
-    world, logger, said = small_world(folder, small_config(total_frames=60)), Recorder(), list[str]()
+    """A run of 50 steps: three rounds of four environments and five rows, two of which end an episode."""
+    world, logger, said = small_world(folder, small_config(total_frames=50)), Recorder(), list[str]()
     return world, Conductor(world, folder, logger, said.append, {}), logger, said  # type: ignore[arg-type]
 
 
@@ -40,13 +40,13 @@ def test_a_run_ends_saved_and_scored(tmp_path: Path) -> None:
     world, conductor, logger, _ = start(tmp_path)
     assert inline.run(world, conductor, None)
     assert world.store.head.tolist() == [15] * 4
-    assert (conductor.updates, conductor.agent_steps) == (6, 60)
-    assert logger.points == [(2, 20), (4, 40), (6, 60)]
+    assert (conductor.updates, conductor.agent_steps, conductor.frames) == (6, 52, 52)
+    assert logger.points == [(2, 20), (4, 36), (6, 52)]
     assert logger.kinds.count(("evaluator", "evaluation")) == 1
     assert ("actor-0", "episode") in logger.kinds
     found = newest(tmp_path)
     assert found is not None
-    assert found.agent_steps == 60
+    assert found.agent_steps == 52
     assert {"learner.safetensors", "streams.safetensors", "actor-0.safetensors"} <= set(found.manifest["files"])
     world.store.check_ledger()
 
@@ -65,5 +65,5 @@ def test_a_failed_role_leaves_what_was_learnt(tmp_path: Path, monkeypatch: pytes
         inline.run(world, conductor, None)
     found = newest(tmp_path)
     assert found is not None
-    assert found.agent_steps == 40
+    assert found.agent_steps == 36
     assert "saving before the run ends" in said[0]

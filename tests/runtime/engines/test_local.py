@@ -81,11 +81,8 @@ class Roles:
     def end(self) -> None:
         self.events.append("end")
 
-    def progress(self, updates: int, agent_steps: int) -> None:
+    def progress(self, updates: int, agent_steps: int, frames: int) -> None:
         self.updates = updates
-
-    def point(self) -> dict[str, float]:
-        return {"updates": self.updates}
 
     def evaluation_due(self) -> bool:
         self.evaluations += self.updates == 2

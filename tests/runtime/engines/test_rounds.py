@@ -50,7 +50,8 @@ class Notes:
         self.log.append("learn")
         if self.round == self.stop_at:
             self.stop_reason = "asked"
-        return {"finished": self.round >= self.rounds, "updates": self.updates, "agent_steps": 10 * self.updates}
+        counters = {"updates": self.updates, "agent_steps": 10 * self.updates, "frames": 40 * self.updates}
+        return {"finished": self.round >= self.rounds} | counters
 
     def pump(self) -> None:
         """A role may have failed."""
@@ -58,9 +59,9 @@ class Notes:
         if self.round == self.fail_at:
             raise ZeroDivisionError("a role failed")
 
-    def evaluate(self, number: int, point: dict[str, float]) -> None:
+    def evaluate(self, number: int) -> None:
         """With the number that seeds it."""
-        self.log.append(f"evaluate#{number}@{point['updates']:g}")
+        self.log.append(f"evaluate#{number}@{self.updates}")
 
     def part(self, folder: Path) -> dict[str, Any]:
         """What conductors call."""
@@ -71,14 +72,10 @@ class Notes:
         """What the user is told."""
         self.log.append(f"said: {text}")
 
-    def progress(self, updates: int, agent_steps: int) -> None:
+    def progress(self, updates: int, agent_steps: int, frames: int) -> None:
         """Where the learner is."""
-        assert agent_steps == 10 * updates
+        assert (agent_steps, frames) == (10 * updates, 40 * updates)
         self.log.append(f"progress{updates}")
-
-    def point(self) -> dict[str, float]:
-        """Where the run is."""
-        return {"updates": self.updates}
 
     def evaluation_due(self) -> bool:
         """As planned."""
