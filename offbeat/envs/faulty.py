@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -17,9 +18,20 @@ from offbeat.envs.base import EnvConfig
 from offbeat.envs.toy import ToyVector
 from offbeat.types import ArrayDict, EnvStep
 
+ERRORS: dict[str, type[BaseException]] = {
+    "raise": RuntimeError,
+    "pipe": BrokenPipeError,
+    "eof": EOFError,
+    "exit": SystemExit,
+    "interrupt": KeyboardInterrupt,
+}
+"""Fault -> the exception that it raises. Emulators behind pipes raise the second and third."""
 FAULTS = {
-    "raise": "raises RuntimeError after N steps",
+    **{name: f"raises {error.__name__} after N steps" for name, error in ERRORS.items()},
+    "close": "raises RuntimeError when it is closed after N steps",
     "hang": "never answers again after N steps",
+    "gil": "the same, in C code that lets no other thread run",
+    "slow": "takes a second for each step from step N on",
     "kill": "kills its own process with SIGKILL after N steps",
     "nan": "gives NaN rewards from step N on",
 }
@@ -83,10 +95,16 @@ class FaultyVector:
     def close(self) -> None:
         """Close the inner environment."""
         self._inner.close()
+        if self._fault == "close" and self._sent >= self._after:
+            raise RuntimeError(f"toy/close: raised on purpose when closed after step {self._sent}")
 
     def _break(self) -> None:
-        if self._fault == "raise":
-            raise RuntimeError(f"toy/raise: raised on purpose at step {self._sent}")
+        if self._fault in ERRORS:
+            raise ERRORS[self._fault](f"toy/{self._fault}: raised on purpose at step {self._sent}")
+        if self._fault == "slow":
+            time.sleep(1.0)
+        if self._fault == "gil":
+            ctypes.PyDLL(None).sleep(10**6)
         if self._fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         while self._fault == "hang":

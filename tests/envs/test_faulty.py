@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from offbeat.envs.base import EnvConfig, VectorEnv
-from offbeat.envs.faulty import is_faulty, make_faulty
+from offbeat.envs.faulty import ERRORS, is_faulty, make_faulty
 from offbeat.envs.registry import make_env
 
 
@@ -29,6 +29,20 @@ def test_faults_happen_at_their_step() -> None:
         played(env, 1)
     rewards = played(make_env(EnvConfig(id="toy/nan@3"), 1), 6)
     assert [bool(np.isnan(reward)) for reward in rewards] == [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize(("fault", "error"), list(ERRORS.items()))
+def test_errors_are_of_their_class(fault: str, error: type[BaseException]) -> None:
+    with pytest.raises(error, match=f"toy/{fault}: raised on purpose at step 2"):
+        played(make_env(EnvConfig(id=f"toy/{fault}@2"), 1), 2)
+
+
+def test_closing_fails_after_its_step() -> None:
+    env = make_env(EnvConfig(id="toy/close@3"), 1)
+    env.close()
+    played(env, 3)
+    with pytest.raises(RuntimeError, match="when closed after step 3"):
+        env.close()
 
 
 def test_kill_kills_the_process() -> None:
@@ -54,5 +68,7 @@ def test_faulty_state_keeps_the_count() -> None:
 
 def test_names() -> None:
     assert is_faulty("hang@7") and not is_faulty("hang") and not is_faulty("boom@7")
-    with pytest.raises(ValueError, match="faults: raise, hang, kill, nan"):
+    with pytest.raises(
+        ValueError, match="faults: raise, pipe, eof, .* nan"
+    ):
         make_faulty(EnvConfig(id="toy/boom@7"), 1)

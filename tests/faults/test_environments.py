@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from offbeat.envs.faulty import ERRORS
 from tests.faults.command import intact, resumes, saved, training
 
 ENGINES = {"local": (), "inline": ("--engine", "inline"), "lockstep": ("--deterministic", "true")}
@@ -24,6 +25,30 @@ def test_an_environment_that_raises_ends_the_run_with_its_traceback(engine: str,
         assert "actor-0 failed" in command.output
     if engine == "lockstep":
         assert "finished" in resumes(tmp_path, int(saved(tmp_path)[-1]) + 60)
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+@pytest.mark.parametrize("fault", ["pipe", "exit", pytest.param("eof", marks=pytest.mark.slow), "interrupt"])
+def test_its_exceptions_are_its_own_whatever_their_class(engine: str, fault: str, tmp_path: Path) -> None:
+    """None of them is taken for a parent that is gone, for a reader of the output that is gone, or for Ctrl-C."""
+    with training(tmp_path, "--env", f"toy/{fault}@60", *ENGINES[engine]) as command:
+        assert command.wait() == 1
+        assert f"{ERRORS[fault].__name__}: toy/{fault}: raised on purpose at step 60" in command.output
+        assert "faulty.py" in command.output
+    assert "raised on purpose" in (tmp_path / "run" / "run.log").read_text()
+    assert int(saved(tmp_path)[-1]) > 0
+    assert intact(tmp_path)
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_one_that_cannot_be_closed_is_complained_of(engine: str, tmp_path: Path) -> None:
+    options = ("--env", "toy/close@1", "--total-frames", "200", *ENGINES[engine])
+    with training(tmp_path, *options) as command:
+        assert command.wait() == 0
+        assert "actor-0: closing it failed:" in command.output
+        assert "RuntimeError: toy/close: raised on purpose when closed" in command.output
+        assert "finished" in command.output
+    assert intact(tmp_path)
 
 
 def test_a_hanging_actor_is_reported_with_its_stack_and_replaced_within_bounds(tmp_path: Path) -> None:
