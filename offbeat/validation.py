@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from offbeat.auto import decide
 from offbeat.errors import UserError
+from offbeat.memory import available_memory
 
 if TYPE_CHECKING:
     from offbeat.config import RunConfig
@@ -63,6 +64,7 @@ def validate(config: RunConfig, *, new_run: bool = True, env_factory: Callable[.
     check_device("inference.device", config.inference.device)
     config = decide(config)  # what is auto must fit too
     check_replay(config)
+    check_policy_lag(config)
     check_roles(config)
     check_environments(config, env_factory)
     if new_run and config.out:
@@ -127,6 +129,16 @@ def check_replay(config: RunConfig) -> None:
                 "wait for ever; use max_pending=2, or a batch that divides the streams"
             )
         _check_sampler(config, index, sampler, streams)
+
+
+def check_policy_lag(config: RunConfig) -> None:
+    """Refuse a bound on the policy lag that the weights that actors have exceed before the next are published."""
+    lag, every = config.learner.max_policy_lag, config.learner.publish_every
+    if 0 < lag < every and any(sampler.kind == "fifo" for sampler in config.replay.samplers):
+        raise UserError(
+            f"learner.max_policy_lag={lag} is less than learner.publish_every={every}: the learner would skip the "
+            f"unrolls of all weights that actors have, and never publish others; use at least {every}, or 0 for no bound"
+        )
 
 
 def check_items(config: RunConfig) -> None:
@@ -277,33 +289,6 @@ def check_resources(config: RunConfig, needed_bytes: int, out: Path, *, roles_by
             f"the run needs up to {disk / GIB:.2f} GiB of disk for its checkpoints and {free / GIB:.2f} GiB are free "
             f"at {str(out)!r}; lower checkpoint.keep, set checkpoint.replay=false, or name another folder with --out"
         )
-
-
-def available_memory() -> int:
-    """Bytes that can still be taken: the smaller of the machine's and the container's (control group's) free memory."""
-    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        rows = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        free = [int(rows["MemAvailable"].split()[0]) * 1024] if "MemAvailable" in rows else free
-    for limit, used, stat in CGROUP_FILES:
-        try:
-            cache = [line.split()[1] for line in Path(stat).read_text().splitlines() if "inactive_file" in line]
-            free.append(int(Path(limit).read_text()) - int(Path(used).read_text()) + int(cache[-1] if cache else 0))
-        except (OSError, ValueError):  # not in a group, or its limit is "max"
-            continue
-    return max(0, min(free)) if free else 2**62
-
-
-CGROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-    ),
-)
-"""Files of a control group's limit, use (cached files included) and share of cached files; versions 2 and 1."""
 
 
 def free_disk(path: Path) -> int:

@@ -239,14 +239,16 @@ def test_too_little_memory_or_disk_is_refused(tmp_path: Path, monkeypatch: pytes
     validation.check_resources(without, 3 * gib, tmp_path)
 
 
-def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in (("max", "1000"), ("current", "700"), ("stat", "active_file 50\ninactive_file 200\n")):
-        (tmp_path / name).write_text(text)
-    files = tuple(str(tmp_path / name) for name in ("max", "current", "stat"))
-    monkeypatch.setattr(validation, "CGROUP_FILES", (files,))
-    assert validation.available_memory() == 500
-    (tmp_path / "max").write_text("max")
-    assert validation.available_memory() > 1000
+@pytest.mark.parametrize(("lag", "every"), [(1, 2), (1, 5), (4, 5)])
+def test_a_lag_that_no_publication_can_keep_is_refused(lag: int, every: int) -> None:
+    options = {"learner.max_policy_lag": lag, "learner.publish_every": every}
+    text = refusal(options)
+    assert f"learner.max_policy_lag={lag} is less than learner.publish_every={every}" in text
+    assert f"use at least {every}, or 0 for no bound" in text
+    for fine in (0, every, every + 1):
+        validate(apply_overrides(load_preset("impala-catch"), {**options, "learner.max_policy_lag": fine}.items()))
+    replayed = {**options, "replay.samplers": [{"kind": "uniform"}], "replay.capacity": 10_000}
+    validate(apply_overrides(load_preset("impala-catch"), replayed.items()))  # nothing is skipped without a fifo
 
 
 def test_optional_values_and_lists_of_text() -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -26,6 +25,7 @@ from offbeat.bench.peers.drivers import replay_driver as driver
 from offbeat.bench.peers.measure import RunFailed
 from offbeat.bench.peers.process import PeerRun
 from offbeat.errors import UserError
+from offbeat.memory import available_memory
 from offbeat.provenance import describe_machine, source_commit
 from offbeat.runtime.spawning import native_threads
 
@@ -179,15 +179,6 @@ def find_python(peer: str, folder: str) -> Path:
             f"--{peer} {folder}: no virtual environment ({python} does not exist); docs/replay.md shows how to make one"
         )
     return python
-
-
-def available_memory() -> int:
-    """Bytes that can be taken without swapping; 0 where the system does not tell."""
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def run_rounds(rows: list[Row], rounds: int, console: Console) -> None:
