@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
+from contextlib import nullcontext
 
-from offbeat.errors import UserError, unknown
+from offbeat.errors import HelpShown, UserError, unknown
+from offbeat.terminal import drop_output, guarded, open_closed_descriptors, output_broken
 
 COMMANDS = {
     "train": ("training:train", "PRESET [--option value ...]", "train an agent"),
@@ -30,22 +31,47 @@ COMMANDS = {
 """Command -> (module:function in ``offbeat.commands``, arguments, summary)."""
 
 
+GUARDED = ("train", "resume", "campaign")
+"""Commands that go on without a terminal. The others have nothing but what they print."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for errors that the user can mend, 1 for all others."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    open_closed_descriptors()
     try:
-        return run(arguments)
+        with guarded() if arguments[:1] and arguments[0] in GUARDED else nullcontext():
+            return attempt(arguments)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output, e.g. ``head``, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def attempt(arguments: list[str]) -> int:
+    """Run one command; its exit code, with the error printed if there was one."""
+    try:
+        code = run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where it can be told, and not while Python ends
+        return code
+    except HelpShown:
         return 0
+    except KeyboardInterrupt:
+        return 130
     except Exception as error:
+        if isinstance(error, OSError) and output_broken():
+            drop_output()
+            if isinstance(error, BrokenPipeError):  # the reader of our output, e.g. ``head``, has seen enough
+                return 0
+            print(f"offbeat: error: standard output cannot be written: {error.strerror}", file=sys.stderr)
+            return 2
         if not is_user_error(error):
             traceback.print_exc()
             return 1
         print("offbeat: error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except BaseException:  # SystemExit too: an environment's or an agent's, as our own commands return their code
+        traceback.print_exc()
+        return 1
 
 
 def run(arguments: list[str]) -> int:

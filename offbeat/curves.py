@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from offbeat.metric_files import read_records
 from offbeat.presets import read_toml
 
 Axis = Literal["frames", "agent_steps", "seconds", "updates"]
@@ -70,7 +71,7 @@ def read_run(run: Path) -> Curve:
     config = read_toml(run / "config.toml")
     marks, episodes, evaluations = [(0.0, 0.0, 0.0, 0.0)], [], []
     moves: list[tuple[float, float, float]] = []
-    for line in _records(run / "metrics.jsonl"):
+    for line in read_records(run / "metrics.jsonl"):
         kind = line.get("kind")
         at = (line["frames"], line["agent_steps"], line["time"])
         if kind == "evaluation":
@@ -170,18 +171,6 @@ def write_summary_csv(runs: Iterable[Path], out: Path) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return out
-
-
-def _records(path: Path) -> Iterable[dict[str, Any]]:
-    """The lines of a metrics.jsonl."""
-    if not path.exists():
-        return
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the last line of a run that was killed
 
 
 def _number(value: float | None, default: float) -> float:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
+    from rich.live import Live
+
     from offbeat.metrics import Status
 
 
@@ -70,7 +72,10 @@ class LiveDashboard:
 
         self._run_dir, self._total_frames, self._fallback = run_dir, total_frames, fallback
         self._live: Live | None = Live(auto_refresh=False, transient=False)
-        self._live.start()
+        try:
+            self._live.start()
+        except Exception:
+            self._give_up()
 
     def show(self, status: Status, period_over: bool = False) -> None:
         """Redraw."""
@@ -94,19 +99,23 @@ class LiveDashboard:
 
     def close(self) -> None:
         """Leave the last panel on the screen and restore the cursor."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            _stop(live)
 
     def _give_up(self) -> None:
         """A run must not die of its display: say what happened and go on with plain lines."""
-        live, self._live = self._live, None
-        try:
-            if live is not None:
-                live.stop()
-        finally:
-            traceback.print_exc(file=sys.stderr)
-            print("dashboard failed (see above); going on with plain lines", file=sys.stderr, flush=True)
+        traceback.print_exc(file=sys.stderr)
+        self.close()
+        print("dashboard failed (see above); going on with plain lines", file=sys.stderr, flush=True)
+
+
+def _stop(live: Live) -> None:
+    """Put the terminal back as far as it lets us."""
+    try:
+        live.stop()
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
 
 
 def panel(status: Status, run_dir: Path, total_frames: int) -> Any:
@@ -168,7 +177,7 @@ def progress_line(status: Status, total_frames: int) -> str:
     return "progress " + " ".join(f"{name}={str(value).replace(',', '')}" for name, value in pairs.items())
 
 
-EVALUATION_SHOWN = ("frames", "mean", "low", "high", "min", "max", "episodes", "version")
+EVALUATION_SHOWN = ("frames", "mean", "low", "high", "min", "max", "episodes", "policy", "version")
 """What of an evaluation is shown; the rest is in metrics.jsonl."""
 
 

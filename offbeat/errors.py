@@ -10,6 +10,10 @@ class UserError(ValueError):
     """What was wrong, what was got, what is allowed and the remedy, in one line."""
 
 
+class HelpShown(Exception):
+    """A command has printed its help and has nothing else to do."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the known name closest to ``name``, or an empty string if none is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+import json
 import math
+import os
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from offbeat.runlog import put_aside
 
 Value = float | int | str | None | Sequence[float]
 """What a record may hold under one name."""
@@ -18,56 +27,77 @@ COUNTERS = frozenset({
 """Names whose last value stands for a period; names ending in ``_s`` are summed, all others averaged."""
 
 MOST_KEPT_BYTES = 64 << 20
-"""Lines that a full disk did not take are kept in memory up to so many bytes."""
+"""Records that a disk does not take wait in memory, so many bytes for each file at most."""
 
 
 class AppendFile:
-    """A text file that is only ever appended to, in chunks, and can be cut back to a remembered length."""
+    """A file that is only ever appended to, in chunks, and can be cut back to a remembered length.
 
-    def __init__(self, path: Path, *, offset: int = 0, header: str = "", chunk_bytes: int = 1 << 16) -> None:
+    Nothing here raises for what the disk does: records that it does not take wait in memory, ``MOST_KEPT_BYTES`` at
+    most; then the oldest are lost and counted. A failure is said once, and so is its end.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        offset: int = 0,
+        header: str | bytes = b"",
+        chunk_bytes: int = 1 << 16,
+        lines: bool = True,
+        say: Callable[[str], None] = print,
+    ) -> None:
         """Open ``path`` and drop everything after ``offset`` bytes; an empty file starts with ``header``.
 
-        Raises ValueError where the file is shorter than ``offset``: lines that a checkpoint counted are gone.
+        A file of ``lines`` that ends before ``offset`` or in the middle of a line, as a power cut leaves it, is cut
+        back to its last whole line. What is no file that can be written is moved aside. ``say`` hears of all that.
         """
         self.path = path
-        self._chunk_bytes = chunk_bytes
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._file = open(path, "r+b" if path.exists() else "w+b", buffering=0)  # noqa: SIM115
-        length = self._file.seek(0, 2)
-        if length < offset:
-            self._file.close()
-            raise ValueError(f"{path} has {length} bytes, the checkpoint remembers {offset}; put the longer file back")
-        self._file.truncate(offset)
-        self._file.seek(offset)
+        self._header = header if isinstance(header, bytes) else f"{header}\n".encode()
+        self._chunk_bytes, self._lines, self._say = chunk_bytes, lines, say
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._written = offset
-        if offset == 0 and header:
-            self.write(header)
+        self._lost, self._trouble = 0, ""
+        self._file: io.FileIO | None = None
+        self._closed = False
+        self.flush()
 
     def write(self, line: str) -> None:
         """Append one line (without its line end)."""
-        data = f"{line}\n".encode()
-        self._pending.append(data)
-        self._pending_bytes += len(data)
-        if self._pending_bytes >= self._chunk_bytes:
+        self.append(f"{line}\n".encode())
+
+    def append(self, record: bytes) -> None:
+        """Append one record, whole or not at all."""
+        self._waiting.append(record)
+        self._waiting_bytes += len(record)
+        if self._waiting_bytes >= self._chunk_bytes and not self._trouble:
             self.flush()
+        while self._waiting_bytes > MOST_KEPT_BYTES:
+            self._waiting_bytes -= len(self._waiting.popleft())
+            self._lost += 1
 
     def flush(self) -> None:
-        """Hand everything to the operating system in one write. What a full disk does not take waits for the next."""
-        data, start = b"".join(self._pending), self._written
-        self._pending.clear()
+        """Hand everything to the operating system. What it does not take waits for the next time."""
+        if self._closed:
+            return
         try:
-            while self._written < start + len(data):
-                self._written += self._file.write(memoryview(data)[self._written - start :]) or 0
-        except OSError:
-            whole = data.rfind(b"\n", 0, self._written - start) + 1
-            self._written = start + whole
-            self._file.truncate(self._written)
-            self._file.seek(self._written)
-            if len(data) - whole > MOST_KEPT_BYTES:
-                raise
-            self._pending.append(data[whole:])
-        self._pending_bytes = start + len(data) - self._written
+            self._file = self._file or self._open()
+            while self._waiting:
+                self._write_chunk(self._file)
+        except OSError as error:
+            self._leave(cut=True)
+            new, self._trouble = not self._trouble, error.strerror or str(error)
+            if new:
+                at_most = f"up to {MOST_KEPT_BYTES >> 20} MiB of its records wait in memory"
+                self._say(f"{self.path} cannot be written ({self._trouble}); the run goes on, {at_most}")
+        except BaseException:  # Ctrl-C, who knows where
+            self._leave(cut=True)
+            raise
+        else:
+            if self._trouble:
+                self._say(f"{self.path} is written again; {self._lost} records were lost")
+                self._trouble, self._lost = "", 0
 
     def offset(self) -> int:
         """Bytes of the file once everything that the disk takes is on it (flushes)."""
@@ -76,9 +106,112 @@ class AppendFile:
 
     def close(self) -> None:
         """Flush and close; harmless when called twice."""
-        if not self._file.closed:
-            self.flush()
-            self._file.close()
+        self.flush()
+        if not self._closed and self._trouble:
+            lost = self._lost + len(self._waiting)
+            self._say(f"{self.path}: {lost} records are lost at the end of the run ({self._trouble})")
+        self._closed = True
+        self._leave()
+
+    def _open(self) -> io.FileIO:
+        """The file, cut to what was written. Raises OSError."""
+        try:
+            return self._open_at_end()
+        except (IsADirectoryError, PermissionError, io.UnsupportedOperation) as error:
+            aside = put_aside(self.path)
+            self._say(f"{self.path} cannot be written ({error.strerror or error}): moved to {aside}, begun anew")
+            self._written = 0
+            return self._open_at_end()
+
+    def _open_at_end(self) -> io.FileIO:
+        there = self.path.exists()
+        if there and not self.path.is_file() and not self.path.is_dir():
+            raise io.UnsupportedOperation("it is no file")  # opening a named pipe would wait for its other end
+        file = io.FileIO(self.path, "r+" if there else "x+")
+        try:
+            self._written = self._whole(file)
+            file.truncate(self._written)
+            file.seek(self._written)
+        except BaseException:
+            file.close()
+            raise
+        if not self._written and self._header and not (self._waiting and self._waiting[0] is self._header):
+            self._waiting.appendleft(self._header)
+            self._waiting_bytes += len(self._header)
+        return file
+
+    def _whole(self, file: io.FileIO) -> int:
+        """How many of the bytes that were written are still there, in whole lines."""
+        length = file.seek(0, 2)
+        if not self._lines:
+            return self._written if self._written <= length else 0
+        end = line_end(file, min(self._written, length))
+        if end != self._written:
+            self._say(
+                f"{self.path} has {length} bytes where {self._written} were written (a power cut does that): "
+                f"it goes on behind the {end} bytes of its whole lines"
+            )
+        return end
+
+    def _write_chunk(self, file: io.FileIO) -> None:
+        """Write about as many records as make a chunk; those that the disk took whole count as written."""
+        chunk, size = [], 0
+        for record in self._waiting:
+            chunk.append(record)
+            size += len(record)
+            if size >= self._chunk_bytes:
+                break
+        data, done = memoryview(b"".join(chunk)), 0
+        try:
+            while done < size:
+                done += file.write(data[done:]) or 0
+        finally:
+            for record in chunk:
+                if done < len(record):
+                    break
+                done -= len(record)
+                self._waiting.popleft()
+                self._waiting_bytes -= len(record)
+                self._written += len(record)
+
+    def _leave(self, cut: bool = False) -> None:
+        """Close the file, which is opened anew for the next record; ``cut`` off what was written in part."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        with suppress(OSError, ValueError):  # it is cut again when it is opened again
+            if cut:
+                file.truncate(self._written)
+        with suppress(OSError):  # closed already, or told late; what is not there is found missing by its length
+            file.close()
+
+
+def line_end(file: io.FileIO, end: int) -> int:
+    """The last place at or before ``end`` that follows a line's end; 0 if there is none."""
+    while end > 0:
+        start = max(0, end - (1 << 16))
+        file.seek(start)
+        found = (file.read(end - start) or b"").rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def read_records(path: Path, text: str = "") -> Iterator[dict[str, Any]]:
+    """The lines of a metrics.jsonl that hold ``text``; those that a crash tore are left out."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if text not in line:
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict):
+                yield record
 
 
 class PeriodAverage:
@@ -188,21 +321,25 @@ def _plain_number(number: float) -> float | int | None:
 
 
 class EventWriter:
-    """TensorBoard scalars, with environment frames as the step.
+    """TensorBoard scalars, with environment frames as the step, in an event file that a full disk does not end.
 
-    Uses TensorBoard's own event writer: ``torch.utils.tensorboard`` would cost two seconds of imports.
+    TensorBoard's own writer has a thread that dies of the first error, and every later call raises that error;
+    ``torch.utils.tensorboard`` is built on it and would cost two seconds of imports.
     """
 
-    def __init__(self, folder: Path, *, purge_from: int | None = None) -> None:
+    def __init__(self, folder: Path, *, purge_from: int | None = None, say: Callable[[str], None] = print) -> None:
         """Open a new event file in ``folder``; events of earlier files at steps >= ``purge_from`` are hidden."""
         from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        self._writer = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=30)
+        self._event, self._summary, self._framed = event_pb2.Event, summary_pb2.Summary, RecordWriter
+        version = self._event(wall_time=time.time(), file_version="brain.Event:2")
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        path = next(path for i in itertools.count() if not (path := folder / f"{name}.{i}").exists())
+        self._file = AppendFile(path, header=self._record(version), lines=False, say=say)
         if purge_from is not None:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._writer.add_event(self._event(wall_time=time.time(), step=purge_from, session_log=start))
+            self._add(self._event(wall_time=time.time(), step=purge_from, session_log=start))
 
     def scalars(self, values: Mapping[str, Value], step: int, prefix: str) -> None:
         """Write the numbers of one record as ``prefix/name``."""
@@ -212,12 +349,21 @@ class EventWriter:
             if isinstance(value, (int, float)) and math.isfinite(value)
         ]
         if scalars:
-            self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=scalars)))
+            self._add(self._event(wall_time=time.time(), step=step, summary=self._summary(value=scalars)))
 
     def flush(self) -> None:
         """Put everything on disk."""
-        self._writer.flush()
+        self._file.flush()
 
     def close(self) -> None:
         """Flush and close."""
-        self._writer.close()
+        self._file.close()
+
+    def _add(self, event: Any) -> None:
+        self._file.append(self._record(event))
+
+    def _record(self, event: Any) -> bytes:
+        """An event as the file holds it: with its length and checksums."""
+        record = io.BytesIO()
+        self._framed(record).write(event.SerializeToString())
+        return record.getvalue()

@@ -9,10 +9,13 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from offbeat.auto import usable_cores
+from offbeat.runlog import put_aside
 
 FILE_NAME = "environment.json"
 
@@ -26,23 +29,49 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd
 """Instruction sets that decide which kernels torch picks."""
 
 
-def write_environment(run_dir: Path, *, seed: int, command: list[str] | None = None) -> dict[str, Any]:
+def write_environment(
+    run_dir: Path, *, seed: int, command: list[str] | None = None, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Write ``run_dir/environment.json``; a resumed run keeps the first one and adds itself under ``resumed``.
+
+    No run ends for it: one that cannot be read is moved aside, one that cannot be written is not, and both are said.
 
     Args:
         seed: the run's seed.
         command: command line; default: this process's.
+        say: hears what is wrong.
     """
     path = run_dir / FILE_NAME
     now = describe_environment(seed=seed, command=command)
-    written = now
-    if path.exists():
-        written = json.loads(path.read_text())
-        written.setdefault("resumed", []).append(now)
     temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(written, indent=2) + "\n")
-    os.replace(temporary, path)
+    try:
+        written = _read(path, say) or now
+        if written is not now:
+            written.setdefault("resumed", []).append(now)
+        temporary.write_text(json.dumps(written, indent=2) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        say(f"{path} cannot be written ({error.strerror or error}); the run goes on without it")
+        with suppress(OSError):  # a full disk may leave a part of it, a disk that cannot be written nothing
+            temporary.unlink(missing_ok=True)
     return now
+
+
+def _read(path: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """What an earlier start wrote; None if it did not, or if that is torn and was moved aside. Raises OSError."""
+    if not os.path.lexists(path):
+        return None
+    reason = "it is no file"
+    if path.is_file():
+        try:
+            written = json.loads(path.read_bytes())
+            if isinstance(written, dict) and isinstance(written.get("resumed", []), list):
+                return written
+            reason = "it does not hold what a run writes"
+        except (ValueError, RecursionError, PermissionError) as error:
+            reason = str(error)
+    say(f"{path} cannot be read ({reason}): moved to {put_aside(path)}, begun anew")
+    return None
 
 
 def describe_environment(*, seed: int, command: list[str] | None = None) -> dict[str, Any]:
@@ -50,13 +79,20 @@ def describe_environment(*, seed: int, command: list[str] | None = None) -> dict
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.orig_argv if command is None else command,
-        "folder": os.getcwd(),
+        "folder": _folder(),
         "seed": seed,
         "python": platform.python_version(),
         "versions": package_versions(),
         "commit": source_commit(),
         "machine": describe_machine(),
     }
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None
 
 
 def package_versions() -> dict[str, str]:

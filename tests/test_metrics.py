@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import random
 import statistics
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -241,6 +244,128 @@ def test_what_was_written_after_the_offset_is_gone(tmp_path: Path) -> None:
     file.close()
 
 
+def test_a_line_torn_at_the_offset_is_dropped(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "a").write_bytes(b"x" * 100_000 + b"\none\n" + b"\0" * 200_000)
+    file = AppendFile(tmp_path / "a", offset=250_000, say=said.append)
+    assert file.offset() == 100_005
+    assert len(said) == 1
+    file.close()
+    (tmp_path / "b").write_bytes(b"\0" * 100)
+    file = AppendFile(tmp_path / "b", offset=100, header="a,b", say=said.append)
+    file.close()
+    assert (tmp_path / "b").read_text() == "a,b\n"
+
+
+class Disk:
+    """Every call of the operating system that ``AppendFile`` makes, failing on demand, for a while."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.failing: set[str] = set()
+        self.room = 10**9
+        disk = self
+
+        class File(io.FileIO):
+            def __init__(self, *arguments: Any) -> None:
+                disk.check("open")
+                super().__init__(*arguments)
+
+            def write(self, data: Any) -> int:
+                taken = memoryview(data)[: disk.room]
+                if "write" in disk.failing and len(taken) == len(data):
+                    disk.check("write")
+                if not len(taken):
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                disk.room -= len(taken)
+                return super().write(taken)
+
+            def truncate(self, size: int | None = None) -> int:
+                disk.check("truncate")
+                return super().truncate(size)
+
+            def seek(self, *arguments: int) -> int:
+                disk.check("seek")
+                return super().seek(*arguments)
+
+            def close(self) -> None:
+                super().close()
+                disk.check("close")
+
+        monkeypatch.setattr("offbeat.metric_files.io.FileIO", File)
+
+    def check(self, name: str) -> None:
+        if name in self.failing:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("failing", [{"open"}, {"write"}, {"write", "truncate"}, {"write", "seek", "close"}])
+def test_a_disk_that_fails_for_a_while_loses_nothing(
+    failing: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, said = Disk(monkeypatch), list[str]()
+    if failing == {"open"}:
+        disk.failing = set(failing)
+    file = AppendFile(tmp_path / "a", header="head", chunk_bytes=20, say=said.append)
+    offsets = []
+    for number in range(300):
+        file.write(f"line {number}")
+        if number == 100:
+            disk.failing = set(failing)
+        if number == 200:
+            disk.failing.clear()
+        if number % 7 == 0:
+            offsets.append(file.offset())
+    file.close()
+    text = (tmp_path / "a").read_text()
+    assert text == "head\n" + "".join(f"line {number}\n" for number in range(300))
+    assert all(offset == 0 or text[offset - 1] == "\n" for offset in offsets), "whole lines only"
+    assert offsets == sorted(offsets)
+    assert len(said) == 2
+    assert "a cannot be written (Read-only file system); the run goes on" in said[0]
+    assert "a is written again; 0 records were lost" in said[1]
+
+
+def test_a_full_disk_holds_whole_lines_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, said = Disk(monkeypatch), list[str]()
+    file = AppendFile(tmp_path / "a", chunk_bytes=20, say=said.append)
+    disk.room = 33
+    for number in range(10, 20):
+        file.write(f"line {number}")
+    assert (tmp_path / "a").read_text() == "".join(f"line {number}\n" for number in range(10, 14))
+    file.close()
+    assert len(said) == 2
+    assert "6 records are lost at the end of the run (No space left on device)" in said[1]
+
+
+def test_what_waits_for_a_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offbeat.metric_files.MOST_KEPT_BYTES", 1000)
+    disk, said = Disk(monkeypatch), list[str]()
+    disk.failing = {"open"}
+    file = AppendFile(tmp_path / "a", header="head", say=said.append)
+    for number in range(1000):
+        file.write(f"line {number:04}")
+    disk.failing.clear()
+    file.close()
+    text = (tmp_path / "a").read_text().splitlines()
+    assert text == ["head", *(f"line {number:04}" for number in range(900, 1000))]
+    assert "900 records were lost" in said[-1]
+
+
+def test_a_descriptor_that_somebody_closed_is_opened_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = AppendFile(tmp_path / "a", say=said.append)
+    file.write("one")
+    file.flush()
+    assert file._file is not None
+    os.close(file._file.fileno())
+    for line in ("two", "three"):
+        file.write(line)
+        file.flush()
+    file.close()
+    assert (tmp_path / "a").read_text() == "one\ntwo\nthree\n"
+    assert len(said) == 2
+
+
 def test_append_file_writes_in_chunks(tmp_path: Path) -> None:
     file = AppendFile(tmp_path / "a", chunk_bytes=50)
     file.write("x" * 20)
@@ -294,6 +419,34 @@ def test_tensorboard_events_hold_the_scalars(tmp_path: Path) -> None:
     tags = events.Tags()["scalars"]
     assert {"episode/return", "learner/loss", "evaluation/mean", "progress/return_mean"} <= set(tags)
     assert [(e.step, e.value) for e in events.Scalars("evaluation/mean")] == [(0, 0), (3600, 9)]
+
+
+def test_tensorboard_goes_on_where_a_full_disk_stopped_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    disk, clock, said = Disk(monkeypatch), Clock(), list[str]()
+    logger = make(tmp_path, clock, LogConfig(tensorboard=True), say=said.append)
+    play(logger, clock, 0, 12)
+    disk.room = 100
+    play(logger, clock, 12, 24)
+    disk.room = 10**9
+    play(logger, clock, 24, 36)
+    logger.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [e.value for e in events.Scalars("evaluation/mean")] == [0, 9, 18, 27]
+    assert len(events.Scalars("episode/return")) == 36
+    assert len([text for text in said if "tfevents" in text]) == 2
+
+
+def test_a_broken_tensorboard_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)  # import raises ModuleNotFoundError
+    said: list[str] = []
+    logger = make(tmp_path, Clock(), LogConfig(tensorboard=True), say=said.append)
+    logger.record("actor-0", "episode", {"return": 1.0})
+    logger.close()
+    assert len(said) == 1
+    assert "no TensorBoard events: ModuleNotFoundError" in said[0]
 
 
 def test_plain_lines_say_at_once_what_is_waited_for_then_one_line_a_period(tmp_path: Path) -> None:

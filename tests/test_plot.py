@@ -101,8 +101,8 @@ def test_episodes_between_two_counts_are_placed_by_their_time(tmp_path: Path) ->
 def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", episodes=30)
     whole = read_run(run)
-    with open(run / "metrics.jsonl", "a") as file:
-        file.write('{"time": 31.0, "role": "actor-0", "ki')
+    with open(run / "metrics.jsonl", "ab") as file:
+        file.write(b'5\n\0\0\xff\n{"time": 31.0, "role": "actor-0", "ki')
     assert len(read_run(run).episode_return) == len(whole.episode_return)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 from pathlib import Path
+
+import pytest
 
 from offbeat import provenance
 from offbeat.runlog import RunLog, open_log
@@ -40,6 +44,58 @@ def test_every_line_of_a_traceback_carries_time_and_role(tmp_path: Path) -> None
     log.close()
 
 
+def test_lines_that_the_disk_does_not_take_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, room, write = RunLog(tmp_path, "main", echo=True, clock=lambda: 0.0), [30], os.write
+
+    def full(file: int, data: bytes) -> int:
+        taken = data[: room[0]]
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        room[0] -= len(taken)
+        return write(file, taken)
+
+    monkeypatch.setattr("offbeat.runlog.os.write", full)
+    monkeypatch.setattr("offbeat.runlog.MOST_KEPT_BYTES", 200)
+    for number in range(20):
+        log.write(f"line {number}")
+    room[0] = 10**6
+    log.write("the end")
+    log.close()
+    log.write("after the end")
+    kept = [line.split(" ", 3)[3] for line in (tmp_path / "run.log").read_text().splitlines() if "main" in line]
+    assert kept[-3:] == ["line 18", "line 19", "the end"]
+    assert 3 < len(kept) < 20
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if line.startswith("line")] == [f"line {number}" for number in range(20)]
+    assert len([line for line in shown if "run.log cannot be written (No space left on device)" in line]) == 1
+    assert len([line for line in shown if "run.log is written again" in line]) == 1
+
+
+def test_a_log_that_is_no_file_ends_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "run.log")
+    log = RunLog(tmp_path, "main", echo=True)
+    log.write("hello")
+    log.close()
+    assert "hello" in capsys.readouterr().out
+
+
+def test_a_signal_handler_may_write_in_the_middle_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, write = RunLog(tmp_path, "main", clock=lambda: 0.0), os.write
+
+    def interrupted(file: int, data: bytes) -> int:
+        monkeypatch.undo()
+        log.write("from the handler")
+        return write(file, data)
+
+    monkeypatch.setattr("offbeat.runlog.os.write", interrupted)
+    log.write("from the run")
+    texts = [line.split(" ", 3)[3] for line in (tmp_path / "run.log").read_text().splitlines()]
+    assert texts == ["from the run", "from the handler"]
+    log.close()
+
+
 def test_environment_names_versions_machine_seed_and_command(tmp_path: Path) -> None:
     provenance.write_environment(tmp_path, seed=7, command=["offbeat", "train", "x"])
     written = json.loads((tmp_path / "environment.json").read_text())
@@ -56,3 +112,28 @@ def test_environment_names_versions_machine_seed_and_command(tmp_path: Path) -> 
 def test_an_installed_package_names_no_commit_of_the_folder_around_it(tmp_path: Path) -> None:
     (tmp_path / "lib" / "offbeat").mkdir(parents=True)
     assert provenance.source_commit(tmp_path / "lib" / "offbeat") is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"seed": 1, "ver', b"[1]", b"\0" * 50, b"\xff", b"[" * 100_000, b'{"resumed": 3}']
+)
+def test_an_environment_that_cannot_be_read_is_moved_aside(content: bytes, tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "environment.json").write_bytes(content)
+    provenance.write_environment(tmp_path, seed=7, command=["offbeat"], say=said.append)
+    assert json.loads((tmp_path / "environment.json").read_text())["seed"] == 7
+    assert (tmp_path / "environment.json.broken").read_bytes() == content
+    assert len(said) == 1
+    (tmp_path / "environment.json").unlink()
+    (tmp_path / "environment.json").mkdir()
+    provenance.write_environment(tmp_path, seed=8, command=["offbeat"], say=said.append)
+    assert json.loads((tmp_path / "environment.json").read_text())["seed"] == 8
+    assert (tmp_path / "environment.json.broken-2").is_dir()
+
+
+def test_an_environment_that_cannot_be_written_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    (tmp_path / "environment.json.tmp").mkdir()
+    provenance.write_environment(tmp_path, seed=7, command=["offbeat"], say=said.append)
+    assert len(said) == 1
+    assert "environment.json cannot be written (Is a directory); the run goes on without it" in said[0]

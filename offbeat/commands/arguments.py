@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from offbeat.errors import UserError, nearest
+from offbeat.errors import HelpShown, UserError, nearest
 from offbeat.options import SHORT, all_options, suggest
 from offbeat.schema import FALSE, TRUE
 
@@ -29,6 +29,10 @@ class Parser(argparse.ArgumentParser):
                 names = [name for action in self._actions for name in action.option_strings]
                 raise UserError(f"unknown option {arg!r} of '{self.prog}'{nearest(arg, names)}")
         return known, rest
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Raise ``HelpShown``: argparse ends only after ``--help`` here, and SystemExit is what environments raise."""
+        raise HelpShown(message or "")
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UserError``."""

@@ -47,13 +47,21 @@ every_s = 0.5
 class Command:
     """A running command in a process group of its own."""
 
-    def __init__(self, *arguments: str, folder: Path) -> None:
+    def __init__(self, *arguments: str, folder: Path, shell: str = "", stdout: int | None = None) -> None:
+        """``shell``: what a shell does around it, e.g. ``'"$@" | head -5'``; ``stdout``: in the place of a file."""
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         command = [sys.executable, "-m", "offbeat", *arguments]
+        if shell:
+            command = ["sh", "-c", shell, "sh", *command]
         self._output = folder / "output.txt"
         with self._output.open("ab") as output:
             self.process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output if stdout is None else stdout,
+                stderr=subprocess.STDOUT if stdout is None else output,
+                start_new_session=True,
+                env=environment,
             )
 
     @property
@@ -90,9 +98,9 @@ class Command:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, folder: Path) -> Iterator[Command]:
+def running(*arguments: str, folder: Path, shell: str = "", stdout: int | None = None) -> Iterator[Command]:
     """A command that is gone afterwards, whatever happens."""
-    command = Command(*arguments, folder=folder)
+    command = Command(*arguments, folder=folder, shell=shell, stdout=stdout)
     try:
         yield command
     finally:
@@ -102,12 +110,12 @@ def running(*arguments: str, folder: Path) -> Iterator[Command]:
 
 
 @contextlib.contextmanager
-def training(folder: Path, *options: str) -> Iterator[Command]:
+def training(folder: Path, *options: str, shell: str = "", stdout: int | None = None) -> Iterator[Command]:
     """``offbeat train`` of a tiny endless run in ``folder``/run."""
     preset = folder / "tiny.toml"
     preset.write_text(PRESET)
     arguments = ("train", str(preset), "--out", str(folder / "run"), *options)
-    with running(*arguments, folder=folder) as command:
+    with running(*arguments, folder=folder, shell=shell, stdout=stdout) as command:
         yield command
 
 
