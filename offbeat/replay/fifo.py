@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from offbeat.replay.rate_limiter import held
 from offbeat.replay.streams import StreamStore
 
 
@@ -56,6 +57,17 @@ class Fifo:
     def ready(self) -> int:
         """Unrolls that one batch can hold now: streams with a complete unroll that was not handed out."""
         return int(self._complete().sum())
+
+    def missing(self, n: int) -> str:
+        """What has to come before ``n`` unrolls can be handed out; empty if that is nothing."""
+        ready, streams = self.ready(), self._store.layout.num_streams
+        if ready >= n:
+            return ""
+        rows = int((self._store.head - self._taken).sum())
+        return (
+            f"a complete unroll of {self.length} rows in {n} of {streams} streams; {ready} have one, and {rows} rows "
+            f"wait{held(self._store)}"
+        )
 
     def select(self, n: int) -> Selection | None:
         """``n`` unrolls of different streams, furthest behind first, then by stream; None if there are too few."""

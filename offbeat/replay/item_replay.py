@@ -11,7 +11,7 @@ from offbeat.algorithms.priorities import importance_weights
 from offbeat.replay.items import read_items
 from offbeat.replay.mixture import ReplayConfig
 from offbeat.replay.prioritised import Draw, Prioritised
-from offbeat.replay.rate_limiter import RateLimiter
+from offbeat.replay.rate_limiter import RateLimiter, held, ratio_of
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ArrayDict, ItemSpec, Sequence, Transition
 
@@ -51,6 +51,17 @@ class ItemReplay:
     def ready(self) -> bool:
         """Whether ``sample`` would give a batch, unless there is no complete item yet."""
         return self.limiter.may_sample()
+
+    def missing(self) -> str:
+        """What the next batch waits for, in one line. It only looks, and may be asked beside a thread that draws."""
+        if text := self.limiter.missing():
+            return text
+        if self.sampler.size:
+            return "nothing: a batch is ready"
+        stored = int(self.store.stored.sum())
+        return (
+            f"a complete {self.sampler.items.kind} with a priority above 0; {stored} rows are stored{held(self.store)}"
+        )
 
     def sample(self, min_version: int = 0) -> Transition | Sequence | None:
         """The next batch, or None if there is none yet. ``min_version`` is for queues and has no meaning here."""
@@ -128,7 +139,7 @@ def make_limiter(
     least = store.layout.num_streams * (items.span + 1)
     return RateLimiter(
         store,
-        config.samples_per_insert,
+        ratio_of(config.samples_per_insert, hold_writers),
         config.tolerance,
         max(least, config.samplers[0].min_rows),
         batch_size * items.trained,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -58,6 +59,19 @@ class RateLimiter:
             return True
         return (appended - self.min_rows) * self.samples_per_insert - self.sampled >= self.batch_rows
 
+    def missing(self) -> str:
+        """What has to come before a batch may be drawn; empty if one may."""
+        appended = int(self._store.head.sum())
+        if appended < self.min_rows:
+            return f"{self.min_rows} rows before the first batch; {appended} have come{held(self._store)}"
+        if self.may_sample():
+            return ""
+        rows = self.min_rows + math.ceil((self.sampled + self.batch_rows) / self.samples_per_insert)
+        return (
+            f"rate control: {rows} rows at replay.samples_per_insert={self.samples_per_insert:g}; {appended} have come "
+            f"and {self.sampled} were drawn{held(self._store)}"
+        )
+
     def count(self, rows: int) -> None:
         """A batch of so many rows was drawn."""
         self.sampled += rows
@@ -79,3 +93,21 @@ class RateLimiter:
         """Back to a saved counter."""
         self.sampled = int(state["sampled"][0])
         self.release()
+
+    def start_here(self) -> None:
+        """Go on as if the ratio had been kept until now."""
+        appended = int(self._store.head.sum())
+        self.sampled = max(0, int((appended - self.min_rows) * self.samples_per_insert))
+        self.release()
+
+
+def ratio_of(samples_per_insert: float, hold_writers: bool) -> float:
+    """The ratio to keep: where no clock decides how often a learner without one trains, each row once."""
+    return samples_per_insert or (0.0 if hold_writers else 1.0)
+
+
+def held(store: StreamStore) -> str:
+    """Text: in how many streams writers have no room for a block; empty if in none."""
+    streams = store.layout.num_streams
+    count = int((store.room(np.arange(streams)) < store.layout.block).sum())
+    return f", and actors are held back in {count} of {streams} streams" if count else ""

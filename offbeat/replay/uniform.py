@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from offbeat.replay.fifo import Selection
+from offbeat.replay.rate_limiter import held
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ArrayDict
 
@@ -54,6 +55,18 @@ class Uniform:
         if int(self._store.stored.sum()) < self.min_rows:
             return 0
         return int(self._starts()[1].sum())
+
+    def missing(self) -> str:
+        """What has to come before anything can be drawn; empty if that is nothing."""
+        if self.ready():
+            return ""
+        layout, stored = self._store.layout, int(self._store.stored.sum())
+        if stored < self.min_rows:
+            most = layout.capacity * layout.num_streams
+            return (
+                f"min_rows={self.min_rows} rows stored; {stored} are, and no more than {most} can be{held(self._store)}"
+            )
+        return f"a complete unroll of {self.length} rows; {stored} rows are stored{held(self._store)}"
 
     def select(self, n: int) -> Selection | None:
         """``n`` starts; None if there are none yet."""
