@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import numpy as np
 
 from offbeat.curves import NOT_PART_OF_A_GROUP
 from offbeat.envs.atari_scores import human_normalised, scored_game
+from offbeat.metric_files import read_records
 from offbeat.presets import read_toml
 from offbeat.runs import CONFIG, find_run, list_runs
 from offbeat.statistics import (
@@ -26,7 +28,9 @@ from offbeat.statistics import (
 
 Which = Literal["final", "best"]
 """Which evaluation of a run is its score."""
-COLUMNS = ("run", "agent", "environment", "seed", "frames", "hours", "final", "best", "at frames", "evaluations")
+COLUMNS = (
+    "run", "agent", "environment", "seed", "frames", "hours", "final", "best", "at frames", "evaluations", "policy",
+)  # fmt: skip
 BY_ENVIRONMENT = ("agent", "environment", "runs", "frames", "mean", "IQM", "95 % interval", "human %")
 OVER_GAMES = ("agent", "games", "runs", "median %", "mean %", "IQM %")
 NOT_PART_OF_A_SETTING = ("env.id", "eval_env.id", "learner.device", "learner.threads")
@@ -46,6 +50,8 @@ class Result:
     """Mean raw return of each evaluation and the frames that its weights were trained on, in order."""
     frames: int | None
     seconds: float | None
+    policies: tuple[str, ...] = ()
+    """What was played in its evaluations: ``greedy``, ``sampled``, ``noisy``."""
 
     @property
     def agent(self) -> str:
@@ -113,23 +119,14 @@ def row(result: Result) -> dict[str, str]:
         "best": f"{best[0]:.2f}" if best else "-",
         "at frames": f"{best[1]:,}" if best else "-",
         "evaluations": str(len(result.scores)),
+        "policy": ", ".join(result.policies) or "-",
     }
     return {column: cells[column] for column in COLUMNS}
 
 
 def evaluations(run: Path) -> list[dict[str, Any]]:
     """The evaluation records of a run's metrics.jsonl, in order; a line cut off by a crash is left out."""
-    found = []
-    for line in _lines(run / "metrics.jsonl"):
-        if '"evaluation"' not in line:
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if record.get("kind") == "evaluation":
-            found.append(record)
-    return found
+    return [one for one in read_records(run / "metrics.jsonl", '"evaluation"') if one.get("kind") == "evaluation"]
 
 
 def _by_environment(scores: Sequence[Score]) -> list[tuple[str, ...]]:
@@ -223,24 +220,20 @@ def _lines_up(rows: Sequence[Sequence[str]]) -> str:
 
 def _result(run: Path) -> Result:
     """Read one run."""
-    scores = [
-        (float(record["mean"]), int(record.get("frames", 0)))
-        for record in evaluations(run)
-        if record.get("mean") is not None
-    ]
-    return Result(run.name, read_toml(run / CONFIG), scores, *_progress(run))
+    scored = [record for record in evaluations(run) if record.get("mean") is not None]
+    scores = [(float(record["mean"]), int(record.get("frames", 0))) for record in scored]
+    policies = tuple(dict.fromkeys(record["policy"] for record in scored if "policy" in record))
+    return Result(run.name, read_toml(run / CONFIG), scores, *_progress(run), policies)
 
 
 def _progress(run: Path) -> tuple[int | None, float | None]:
     """Frames and seconds in the last row of progress.csv."""
-    rows = list(csv.DictReader(_lines(run / "progress.csv")))
-    if not rows or not rows[-1].get("frames") or not rows[-1].get("seconds"):
-        return None, None
-    return int(float(rows[-1]["frames"])), float(rows[-1]["seconds"])
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    path = run / "progress.csv"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for row in reversed(list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))):
+        with suppress(KeyError, TypeError, ValueError):  # torn by a crash: the one before
+            return int(float(row["frames"])), float(row["seconds"])
+    return None, None
 
 
 def _runs(path: str) -> list[Path]:

@@ -24,7 +24,8 @@ def write_run(folder: Path, name: str, env_id: str, scores: list[float | None], 
         "replay": {"samplers": [{"kind": "fifo", "share": 1.0}]},
     } | options  # fmt: skip
     (run / "config.toml").write_text(tomli_w.dumps(config))
-    records = [{"kind": "evaluation", "mean": score, "frames": 1000 * place} for place, score in enumerate(scores, 1)]
+    made = {"kind": "evaluation", "policy": "greedy"}
+    records = [made | {"mean": score, "frames": 1000 * place} for place, score in enumerate(scores, 1)]
     lines = [json.dumps(record) for record in [{"kind": "learner", "loss": 1.0}, *records]]
     (run / "metrics.jsonl").write_text("\n".join(lines) + '\n{"kind": "evaluation", "mean": 9')
     (run / "progress.csv").write_text(f"seconds,frames\n1800,500\n3600,{1000 * len(scores)}\n")
@@ -48,10 +49,18 @@ def test_one_line_per_run(tmp_path: Path) -> None:
     head, *rows = [line.split() for line in table([str(tmp_path)]).splitlines() if not line.startswith("--")]
     assert head == " ".join(COLUMNS).split()
     assert sorted(rows) == [
-        ["a", "impala", "toy/catch", "3", "-", "-", "0.50", "0.75", "2,000", "3"],
-        ["b", "impala", "toy/catch", "0", "1,000", "1.00", "-", "-", "-", "0"],
+        ["a", "impala", "toy/catch", "3", "-", "-", "0.50", "0.75", "2,000", "3", "greedy"],
+        ["b", "impala", "toy/catch", "0", "1,000", "1.00", "-", "-", "-", "0", "-"],
     ]
     assert report([str(tmp_path)]) == table([str(tmp_path)])  # one score adds up to nothing
+
+
+def test_a_row_that_a_crash_tore_is_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "a", "toy/catch", [0.25])
+    for torn in ("7200,20", "7200\n", "\0\0\n"):
+        (run / "progress.csv").write_text(f"seconds,frames\n3600,1000\n{torn}")
+        assert "1,000" in table([str(tmp_path)])
+        assert "1.00" in table([str(tmp_path)])
 
 
 def test_runs_of_one_setting_are_grouped_by_environment(tmp_path: Path) -> None:

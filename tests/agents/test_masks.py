@@ -15,7 +15,7 @@ from offbeat.algorithms import actor_critic
 from offbeat.algorithms.legal import FORBIDDEN
 from offbeat.types import LEGAL, ArraySpec, EnvSpec, Inputs
 from tests.agents.items import any_inputs, masked_spec, plain
-from tests.agents.unrolls import change, make_spec, make_unroll
+from tests.agents.unrolls import BOX, change, make_spec, make_unroll
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "r2d2": {"core_size": 4, "head_size": 4},
@@ -166,6 +166,9 @@ def test_a_mask_of_another_shape_is_named_where_the_spec_is_made() -> None:
         ValueError, match=r"observation 'legal_actions' has shape \[4\], .* must be \[3\]; .* another key"
     ):
         replace(spec, observation=spec.observation | {LEGAL: ArraySpec((4,), "bool")})
+    box = replace(make_spec("vector", BOX), observation={LEGAL: ArraySpec((4,))})  # of a box nothing is masked
+    assert set(box.features) == {LEGAL}
+    assert set(masked_spec().features) == {"observation"}
     with pytest.raises(ValueError, match="players=0 is out of range"):
         replace(spec, players=0)
 
