@@ -33,6 +33,7 @@ FAULTS = {
     "gil": "the same, in C code that lets no other thread run",
     "slow": "takes a second for each step from step N on",
     "kill": "kills its own process with SIGKILL after N steps",
+    "print": "prints a thousand characters in each step from step N on",
     "nan": "gives NaN rewards from step N on",
 }
 """Fault -> what it does."""
@@ -103,6 +104,8 @@ class FaultyVector:
             raise ERRORS[self._fault](f"toy/{self._fault}: raised on purpose at step {self._sent}")
         if self._fault == "slow":
             time.sleep(1.0)
+        if self._fault == "print":
+            print("x" * 1000, flush=True)
         if self._fault == "gil":
             ctypes.PyDLL(None).sleep(10**6)
         if self._fault == "kill":

@@ -37,8 +37,8 @@ class Interrupts:
         if len(self._received) == 1:
             self._stop()
             self._say(f"{self._received[0]}: saving, then stopping; once more ends the run at once")
-        elif self._received.count(signal.SIGHUP.name) < len(self._received):  # a terminal is closed only once
-            raise EndNow
+        elif number != signal.SIGHUP and len(self._received) - self._received.count(signal.SIGHUP.name) > 1:
+            raise EndNow  # a closed terminal counts for nothing here: the kernel and the shell both tell of it
 
     def _stop(self) -> None:
         if self._conductor is not None:
@@ -72,7 +72,8 @@ def signals(say: Callable[[str], None]) -> Iterator[Interrupts]:
     """The signals of this process go to the object that this gives."""
     interrupts = Interrupts(say)
     try:
-        before = {number: signal.signal(number, interrupts.handle) for number in HANDLED}
+        wanted = [one for one in HANDLED if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]  # nohup
+        before = {number: signal.signal(number, interrupts.handle) for number in wanted}
     except ValueError:  # not the main thread: the caller's signals are its own
         before = {}
     try:

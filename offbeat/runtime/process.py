@@ -146,7 +146,8 @@ class RoleProcess:
     def close(self) -> None:
         """Close the pipe and remove the stack file."""
         self.pipe.close()
-        self._stack_path.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that has become read-only it stays
+            self._stack_path.unlink(missing_ok=True)
 
     def free(self) -> None:
         """Give back what the system keeps of a process that has ended."""

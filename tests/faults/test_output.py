@@ -106,16 +106,31 @@ def full_pipe() -> Iterator[int]:
         os.close(reading)
 
 
-@pytest.mark.parametrize("engine", ["inline", "local"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("engine", "number"), [("inline", signal.SIGINT), ("local", signal.SIGTERM)])
 def test_a_pipe_that_nobody_reads_neither_stalls_the_run_nor_its_end(
     engine: str, number: signal.Signals, tmp_path: Path
 ) -> None:
-    if (engine == "local") == (number == signal.SIGTERM):
-        pytest.skip("one signal for each engine")
-    with full_pipe() as writing, training(tmp_path, *OFTEN, "--engine", engine, stdout=writing) as command:
+    """The environment prints too, in the process where it is."""
+    options = ("--engine", engine, "--env", "toy/print@1", "--actor.hang-timeout-s", "20")
+    with full_pipe() as writing, training(tmp_path, *OFTEN, *options, stdout=writing) as command:
+        goes_on(command, tmp_path)
+        if engine == "inline":
+            command.until(
+                lambda: "standard output takes no more lines (nobody reads it)" in log(tmp_path), "it said so"
+            )
         goes_on(command, tmp_path)
         stops(command, tmp_path, number)
+    assert "showed no life" not in log(tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["pipe", "exit"])
+def test_an_environments_broken_pipe_is_not_taken_for_the_terminals(fault: str, tmp_path: Path) -> None:
+    shell = '("$@"; echo "code $?" >&2) | head -n 1'
+    with training(tmp_path, "--engine", "inline", "--env", f"toy/{fault}@60", shell=shell) as command:
+        command.wait()
+        assert "code 1" in command.output
+        assert f"toy/{fault}: raised on purpose" in command.output
+        assert "Traceback" in command.output
 
 
 @pytest.mark.parametrize("then", ["unread", "closed"])
@@ -150,7 +165,7 @@ def test_a_terminal_closed_after_ctrl_c_does_not_keep_it_from_saving(tmp_path: P
         command.press_ctrl_c()
         os.killpg(command.process.pid, signal.SIGHUP)
         assert command.wait() == 0, command.output
-    assert "stopped (SIGINT) and saved" in log(tmp_path)
+    assert ") and saved at" in log(tmp_path)
 
 
 def test_nohup_is_obeyed(tmp_path: Path) -> None:

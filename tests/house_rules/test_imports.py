@@ -14,7 +14,7 @@ BASE = {"types", "errors"}
 """Modules that stand below all others and import nothing but each other."""
 ROLES = {
     "algorithms", "networks", "agents", "replay", "envs", "checkpoint", "checkpoint_reading", "metrics", "episodes",
-    "scores", "runlog",
+    "scores", "runlog", "terminal",
 }  # fmt: skip
 """What the roles are made of."""
 ABOVE = {"runtime", "config", "train", "load", "evaluate", "cli", "commands"}
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "episodes": BASE | ROLES,
     "scores": BASE,
     "runlog": BASE,
+    "terminal": BASE,
     "runtime": BASE | ROLES | {"runtime"},
 }
 """Package or module -> what it may import of offbeat. What is not listed here stands above all of these."""
