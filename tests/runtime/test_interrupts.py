@@ -33,16 +33,30 @@ def test_the_first_asks_to_stop_and_the_second_ends_at_once(number: signal.Signa
         os.kill(os.getpid(), number)
         assert conductor.asked == [number.name]
         assert said == [f"{number.name}: saving, then stopping; once more ends the run at once"]
+        if number == signal.SIGHUP:  # a terminal that is closed counts for nothing: it may come with one of the others
+            os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(EndNow):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(number) is before
 
 
-def test_a_terminal_that_is_closed_says_so_more_than_once() -> None:
+@pytest.mark.parametrize("first", HANDLED)
+def test_a_terminal_that_is_closed_says_so_more_than_once(first: signal.Signals) -> None:
     with signals(lambda text: None) as interrupts:
         interrupts.tell(make_conductor())
+        os.kill(os.getpid(), first)
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_nohup_is_obeyed() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals(lambda text: None):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_before_there_is_a_run_is_passed_on() -> None:
