@@ -9,14 +9,11 @@ import torch
 
 from offbeat.algorithms.priorities import importance_weights
 from offbeat.replay.items import read_items
-from offbeat.replay.mixture import ReplayConfig
+from offbeat.replay.mixture import MOST_TRIES, ReplayConfig
 from offbeat.replay.prioritised import Draw, Prioritised
 from offbeat.replay.rate_limiter import RateLimiter, held, ratio_of
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ArrayDict, ItemSpec, Sequence, Transition
-
-MOST_TRIES = 100
-"""A batch is drawn anew so often before it counts as impossible."""
 
 
 class ItemReplay:
@@ -157,7 +154,16 @@ def make_item_replay(
     progress: Callable[[], float] = lambda: 0.0,
     hold_writers: bool = True,
 ) -> ItemReplay:
-    """The replay that ``config`` describes, with its one sampler. ``progress``: share of the run done, in [0, 1]."""
+    """The replay that ``config`` describes, with its one sampler. ``progress``: share of the run done, in [0, 1].
+
+    Raises ValueError where it has not just one sampler of items, or where sizes cannot work.
+    """
+    kinds = [sampler.kind for sampler in config.samplers]
+    if len(kinds) != 1 or kinds[0] == "fifo":
+        raise ValueError(
+            f"this agent trains on {items.kind}s and draws from one sampler of kind uniform or prioritised, got "
+            f"{', '.join(kinds) or 'none'}; see replay.samplers"
+        )
     options = config.samplers[0]
     prioritised = options.kind == "prioritised"
     sampler = Prioritised(

@@ -18,6 +18,9 @@ from offbeat.replay.streams import StreamStore
 from offbeat.replay.uniform import Uniform
 from offbeat.types import ArrayDict, Unroll
 
+MOST_TRIES = 100
+"""A batch is drawn anew so often before it counts as impossible."""
+
 
 @dataclass(frozen=True)
 class SamplerConfig:
@@ -56,8 +59,8 @@ class ReplayConfig:
     samplers: tuple[SamplerConfig, ...] = (SamplerConfig(),)
     """Samplers that share each batch."""
     samples_per_insert: float = 0.0
-    """Rows trained on per agent step, without a fifo: learner and actors wait for each other; 0: both run freely, and
-    in a deterministic or inline run, where no clock decides, as 1 (agents that train on unrolls only)."""
+    """Rows trained on per agent step, without a fifo: learner and actors wait for each other; 0: both run freely. In
+    a deterministic or inline run, where no clock decides, 0 stands for 1, and is refused for value agents."""
     tolerance: int = 0
     """How far actors may then be ahead; 0: two batches and a round of blocks. Unit: rows to train on."""
 
@@ -130,8 +133,15 @@ class Mixture:
             return None
         chosen = [self._select(sampler, count) for sampler, count in zip(self.samplers, self.counts)]
         batch, ok = self._read(_join(chosen))
-        while not ok.all():
+        for _ in range(MOST_TRIES):
+            if ok.all():
+                break
             self._redraw(batch, ok)
+        else:
+            raise RuntimeError(
+                f"no {sum(self.counts)} unrolls stayed readable while they were copied, in {MOST_TRIES} tries; use a "
+                "larger replay.capacity"
+            )
         fifos = [(sampler, part) for sampler, part in zip(self.samplers, chosen) if isinstance(sampler, Fifo)]
         for _, part in fifos[:1]:  # another fifo hands out the same rows once more
             batch.fresh = self._transitions(part)
@@ -260,6 +270,7 @@ def make_mixture(
     ``hold_writers``: rate control may make them wait; False in runs with a fixed schedule.
     """
     counts = split_batch(config, batch_size)
+    _check_kinds(config, counts)
     seeds = np.random.SeedSequence(seed).spawn(len(config.samplers))
     samplers: list[Fifo | Uniform] = []
     cursor = 0
@@ -277,6 +288,30 @@ def make_mixture(
             samplers.append(Uniform(store, length, sampler.window, sampler.min_rows, rng, last=last, source=index))
     limiter = None if cursor else _make_limiter(store, config, batch_size * length, length, hold_writers)
     return Mixture(store, samplers, counts, length, last, limiter)
+
+
+def _check_kinds(config: ReplayConfig, counts: list[int]) -> None:
+    """Refuse samplers that draw no unrolls, and fifos of which one would hold back the writers that others wait for."""
+    fifos = []
+    for index, (sampler, count) in enumerate(zip(config.samplers, counts)):
+        if sampler.kind == "prioritised":
+            raise ValueError(
+                f"replay.samplers.{index}.kind=prioritised draws transitions or sequences, but this agent trains on "
+                "unrolls; allowed: fifo, uniform"
+            )
+        if sampler.kind == "fifo":
+            fifos.append(count)
+    if 0 in fifos:
+        raise ValueError(
+            "a fifo with share 0 in replay.samplers would hold actors back for ever, since nothing is taken from it; "
+            "leave it out, or give it a share"
+        )
+    if len(set(fifos)) > 1:
+        taken = "/".join(map(str, fifos))
+        raise ValueError(
+            f"the fifos of replay.samplers take {taken} unrolls of a batch, but actors wait for the slowest, so that "
+            "the others run dry; use one fifo, or equal shares"
+        )
 
 
 def _make_limiter(

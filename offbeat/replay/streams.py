@@ -61,6 +61,16 @@ class StreamStore:
         """A store over private memory."""
         return cls(layout, {name: np.zeros(spec.shape, spec.dtype) for name, spec in layout.arrays().items()})
 
+    @classmethod
+    def imagine(cls, layout: StreamLayout) -> StreamStore:
+        """A store whose rows are all the same read-only one and take no memory: to try whether samplers fit."""
+        arrays = {}
+        for name, spec in layout.arrays().items():
+            counts = name in (*COUNTERS, *UNCOUNTED) or name.startswith("cursor/")
+            one = np.zeros((), spec.dtype)
+            arrays[name] = np.zeros(spec.shape, spec.dtype) if counts else np.broadcast_to(one, spec.shape)
+        return cls(layout, arrays)
+
     @property
     def head(self) -> np.ndarray:
         """Rows appended so far, [num_streams] int64."""

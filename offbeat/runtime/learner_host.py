@@ -11,8 +11,9 @@ import torch
 
 from offbeat.agents.base import HasTarget
 from offbeat.checkpoint import CheckpointError, load_weights, write_part
-from offbeat.replay.item_replay import ItemReplay, make_item_replay
-from offbeat.replay.mixture import Mixture, make_mixture
+from offbeat.replay.item_replay import ItemReplay
+from offbeat.replay.making import make_replay
+from offbeat.replay.mixture import Mixture
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.building import build_agent, device_of, is_deterministic, seeds
 from offbeat.runtime.generators import choose_deterministic_kernels, generator_state, load_generator_state
@@ -85,17 +86,13 @@ class LearnerHost:
 
     def _make_replay(self) -> Mixture | ItemReplay:
         world, config = self._world, self._world.config
-        size, last, seed = config.learner.batch_size, self.agent.wants_last, seeds(world, 2)[0]
-        if world.layout.items is None:
-            length = config.learner.unroll_length
-            return make_mixture(world.store, config.replay, size, length, last, seed, holds_writers(config))
-        return make_item_replay(
+        return make_replay(
             world.store,
-            world.layout.items,
             config.replay,
-            size,
-            last,
-            seed,
+            config.learner.batch_size,
+            config.learner.unroll_length,
+            self.agent.wants_last,
+            seeds(world, 2)[0],
             progress=lambda: self.work.progress,
             hold_writers=holds_writers(config),
         )

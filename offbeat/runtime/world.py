@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from offbeat.agents.base import Agent
+from offbeat.errors import UserError
 from offbeat.replay.item_replay import make_limiter
 from offbeat.replay.layout import StreamLayout, layout_for
+from offbeat.replay.making import check_replay
 from offbeat.replay.mixture import make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.inference import inbox_arrays
@@ -124,17 +126,28 @@ def hang_limit_s(config: RunConfig, role: str) -> float:
 
 
 def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent) -> StreamLayout:
-    """The layout of a run's streams: what is stored per row, how much of it, from whom."""
+    """The layout of a run's streams: what is stored per row, how much of it, from whom.
+
+    UserError where sizes do not fit each other, so that there could never be a batch.
+    """
     core = {name: ArraySpec(tuple(value.shape[1:])) for name, value in agent.initial_state(1).items()}
-    return layout_for(
-        spec,
-        agent.row_extras(),
-        core,
-        num_streams=config.actor.workers * config.actor.envs_per_worker,
-        replay=config.replay,
-        unroll_length=config.learner.unroll_length,
-        items=getattr(agent, "items", None),
-    )
+    extras, items, learner = agent.row_extras(), getattr(agent, "items", None), config.learner
+    try:
+        layout = layout_for(
+            spec,
+            extras,
+            core,
+            num_streams=config.actor.workers * config.actor.envs_per_worker,
+            replay=config.replay,
+            unroll_length=learner.unroll_length,
+            items=items,
+        )
+        check_replay(
+            layout, config.replay, learner.batch_size, learner.unroll_length, agent.wants_last, holds_writers(config)
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return layout
 
 
 def make_world(
@@ -165,7 +178,7 @@ def make_world(
     if layout.items is not None:
         make_limiter(world.store, layout.items, config.replay, size, holds)
     else:
-        make_mixture(world.store, config.replay, size, config.learner.unroll_length, True, 0, holds)
+        make_mixture(world.store, config.replay, size, config.learner.unroll_length, False, 0, holds)
     return world
 
 

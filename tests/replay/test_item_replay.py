@@ -225,6 +225,20 @@ def test_there_is_no_batch_before_min_rows_nor_before_an_item_is_complete(items:
             assert (replay.sample() is not None) == want
 
 
+def test_a_replay_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = filled(ONE, rounds=2)
+    replay = replay_of(store, 4, min_rows=60)
+    assert replay.missing() == "60 rows before the first batch; 20 have come"
+    replay = replay_of(store, 4, min_rows=0)
+    assert replay.missing() == "a complete transition with a priority above 0; 20 rows are stored"
+    assert replay.sample() is not None
+    assert replay.missing() == "nothing: a batch is ready"
+    replay = replay_of(store, 4, replay={"samples_per_insert": 1.0}, min_rows=14)
+    while replay.sample() is not None:
+        pass
+    assert replay.missing() == "rate control: 22 rows at replay.samples_per_insert=1; 20 have come and 4 were drawn"
+
+
 def test_a_batch_counts_the_rows_it_may_train_on() -> None:
     for items, kind in ((ONE, Transition), (MANY, Sequence)):
         store, _ = filled(items)

@@ -29,6 +29,13 @@ def build(config: ReplayConfig = HALF, seed: int = 0, batch_size: int = 4) -> tu
     return store, Twin(layout, np.random.default_rng(seed)), make_mixture(store, config, batch_size, 5, True, seed)
 
 
+def write(store: StreamStore, twin: Twin, blocks: int = 1) -> None:
+    """So many blocks for every stream, whatever room there is."""
+    for _ in range(blocks):
+        for s in range(3):
+            grow(store, twin, s, 5)
+
+
 def fill(store: StreamStore, twin: Twin) -> None:
     """Let the writers go on as far as they may."""
     for s in range(3):
@@ -166,6 +173,124 @@ def test_a_saved_mixture_goes_on_exactly(config: ReplayConfig) -> None:
     assert saved.keys() == resaved.keys()
     for name in saved:
         np.testing.assert_array_equal(saved[name], resaved[name], err_msg=name)
+
+
+def uniform(min_rows: int = 0, **changes: float) -> ReplayConfig:
+    """Unrolls of one uniform sampler."""
+    return ReplayConfig(90, (SamplerConfig("uniform", 1.0, min_rows=min_rows),), **changes)  # type: ignore[arg-type]
+
+
+def drawn(mixture: Mixture) -> int:
+    """Batches until there is none."""
+    for count in range(1_000):
+        if not mixture.ready():
+            assert mixture.sample() is None
+            return count
+        assert mixture.sample() is not None
+    raise AssertionError("it never ends")
+
+
+def test_without_a_fifo_a_fixed_schedule_trains_on_as_many_rows_as_came() -> None:
+    store, twin, _ = build(uniform())
+    mixture = make_mixture(store, uniform(), 6, 5, True, 0, hold_writers=False)
+    for round_ in range(1, 30):
+        write(store, twin)
+        assert drawn(mixture) == (round_ % 2 == 0)  # 15 rows a round, 30 in a batch
+        assert store.room(np.arange(3)).min() > 10**9, "writers of a fixed schedule are never held"
+
+
+@pytest.mark.parametrize("ratio", [0.5, 2.0])
+def test_without_a_fifo_the_ratio_is_kept_and_writers_are_held(ratio: float) -> None:
+    config = uniform(min_rows=30, samples_per_insert=ratio)
+    store, twin, mixture = build(config)
+    batches = 0
+    for _ in range(6):
+        fill(store, twin)
+        assert store.head.max() < 400, "nothing holds writers back"
+        batches += drawn(mixture)
+        ahead = (int(store.head.sum()) - 30) * ratio - batches * 20
+        assert 0 <= ahead < 20
+    assert batches > 6
+    free, twin, mixture = build(uniform(min_rows=30))
+    fill(free, twin)
+    assert free.head.min() == 400, "with 0 both run freely"
+    for _ in range(1_000):
+        assert mixture.sample() is not None
+
+
+def test_with_a_fifo_there_is_no_rate_control() -> None:
+    store, twin, mixture = build(replace(HALF, samples_per_insert=0.001))
+    for _ in range(5):
+        fill(store, twin)
+        assert mixture.sample() is not None
+    assert mixture.limiter is None
+
+
+def test_the_rate_is_saved_and_a_mixture_saved_without_it_goes_on_from_here() -> None:
+    config = uniform(samples_per_insert=2.0)
+    store, twin, mixture = build(config)
+    fill(store, twin)
+    assert drawn(mixture) > 1
+    write(store, twin)
+    for_old = mixture.state()
+    del for_old["limiter/sampled"]
+    other = make_mixture(store, config, 4, 5, True, 3)
+    assert other.ready()
+    assert other.limiter is not None
+    other.load_state(mixture.state())
+    assert (drawn(other), drawn(mixture)) == (2, 2)
+    other.load_state(for_old)
+    assert not other.ready()
+    write(store, twin, 2)
+    assert drawn(other) == 3
+
+
+def test_a_mixture_says_what_it_waits_for() -> None:
+    store, twin, mixture = build(uniform(min_rows=45))
+    write(store, twin)
+    assert mixture.missing() == "min_rows=45 rows stored; 15 are, and no more than 90 can be"
+    write(store, twin, 2)
+    assert mixture.missing() == "nothing: a batch is ready"
+    store, twin, mixture = build(uniform())
+    assert mixture.missing() == "a complete unroll of 5 rows; 0 rows are stored"
+    store, twin, mixture = build(uniform(samples_per_insert=2.0))
+    fill(store, twin)
+    drawn(mixture)
+    assert mixture.missing() == "rate control: 50 rows at replay.samples_per_insert=2; 45 have come and 80 were drawn"
+    store, twin, mixture = build(HALF, batch_size=6)
+    write(store, twin)
+    mixture.sample()
+    grow(store, twin, 1, 5)
+    assert mixture.missing() == "a complete unroll of 5 rows in 3 of 3 streams; 1 have one, and 5 rows wait"
+
+
+def test_a_mixture_that_skips_everything_says_so() -> None:
+    store, twin, mixture = build(ReplayConfig(0, (SamplerConfig("fifo", 1.0),)), batch_size=3)
+    write(store, twin, 2)
+    store.arrays["param_version"][:] = 80
+    assert mixture.sample(min_version=100) is None
+    assert mixture.missing() == (
+        "unrolls acted with weights of version 100 or newer; the newest has 80 (learner.max_policy_lag)"
+    )
+    write(store, twin)
+    store.arrays["param_version"][:] = 100
+    assert mixture.missing().startswith("unrolls acted with")
+    assert mixture.sample(min_version=100) is not None
+    assert mixture.missing() == "a complete unroll of 5 rows in 3 of 3 streams; 0 have one, and 0 rows wait"
+
+
+def test_unrolls_that_stay_unreadable_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, twin, mixture = build(uniform())
+    write(store, twin, 4)
+    true_read = store.read_unrolls
+
+    def never(*args, **options):  # type: ignore[no-untyped-def]
+        unroll, ok = true_read(*args, **options)
+        return unroll, np.zeros_like(ok)
+
+    monkeypatch.setattr(store, "read_unrolls", never)
+    with pytest.raises(RuntimeError, match=r"no 4 unrolls stayed readable .* use a larger replay\.capacity"):
+        mixture.sample()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from offbeat.replay.item_replay import ItemReplay, make_item_replay
 from offbeat.replay.items import ItemSpec
 from offbeat.replay.layout import layout_for
 from offbeat.replay.mixture import ReplayConfig, SamplerConfig
-from offbeat.replay.rate_limiter import RateLimiter
+from offbeat.replay.rate_limiter import RateLimiter, ratio_of
 from offbeat.replay.streams import NO_LIMIT, StreamStore
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec
 from tests.replay.episodes import Episodes, item_layout
@@ -121,6 +121,42 @@ def test_a_tolerance_that_is_too_narrow_is_refused() -> None:
     RateLimiter(store, 0.5, 42, 1, 32)
     assert RateLimiter(store, 0.5, 0, 1, 32).tolerance == 84
     RateLimiter(store, 0.0, 1, 1, 32)  # has no meaning there
+
+
+def test_it_says_what_is_missing() -> None:
+    store = bare(2, 5)
+    limiter = RateLimiter(store, 2.0, 28, 10, 8)
+    assert limiter.missing() == "10 rows before the first batch; 0 have come"
+    store.head[:] = 6
+    assert limiter.missing() == "rate control: 14 rows at replay.samples_per_insert=2; 12 have come and 0 were drawn"
+    store.head[:] = 7
+    assert limiter.missing() == ""
+    limiter.sampled = 100
+    store.head[:] = 12
+    assert limiter.missing() == (
+        "rate control: 64 rows at replay.samples_per_insert=2; 24 have come and 100 were drawn, and actors are held "
+        "back in 2 of 2 streams"
+    )
+    free = RateLimiter(store, 0.0, 0, 30, 8)
+    assert free.missing() == "30 rows before the first batch; 24 have come"
+    store.head[:] = 15
+    assert free.missing() == ""
+
+
+@pytest.mark.parametrize(("rows", "sampled"), [(0, 0), (4, 0), (5, 0), (20, 60)])
+def test_it_starts_where_the_streams_are_as_if_the_ratio_had_been_kept(rows: int, sampled: int) -> None:
+    store = bare(2, 5)
+    limiter = RateLimiter(store, 2.0, 60, 10, 8)
+    store.head[:] = rows
+    limiter.sampled = 12345
+    limiter.start_here()
+    assert limiter.sampled == sampled
+    assert not limiter.may_sample()
+    assert (room(store) >= 5).all()
+
+
+def test_where_no_clock_decides_each_row_is_trained_on_once() -> None:
+    assert [ratio_of(ratio, hold) for ratio in (0.0, 3.0) for hold in (True, False)] == [0.0, 1.0, 3.0, 3.0]
 
 
 def test_counters_come_back() -> None:

@@ -1,0 +1,88 @@
+"""Replays are made for what an agent trains on; what could never give a batch is refused before memory is taken."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offbeat.replay.item_replay import ItemReplay
+from offbeat.replay.layout import StreamLayout, layout_for
+from offbeat.replay.making import check_replay, make_replay
+from offbeat.replay.mixture import Mixture, ReplayConfig, SamplerConfig
+from offbeat.replay.streams import StreamStore
+from offbeat.types import ActionSpec, ArraySpec, EnvSpec, ItemSpec
+
+SPEC = EnvSpec("toy", {"observation": ArraySpec((1, 84, 84), "uint8")}, ActionSpec("discrete", 3), 4, ("observation",))
+LENGTH = 5
+
+
+def plan(config: ReplayConfig, items: ItemSpec | None = None) -> StreamLayout:
+    """Eight streams."""
+    return layout_for(SPEC, {}, {}, num_streams=8, replay=config, unroll_length=LENGTH, items=items)
+
+
+def sampler(kind: str = "uniform", **fields: Any) -> SamplerConfig:
+    """One sampler."""
+    return SamplerConfig(kind, **fields)  # type: ignore[arg-type]
+
+
+UNIFORM = ReplayConfig(4_000, (sampler(),))
+ITEMS = ItemSpec(n=3)
+
+
+def test_an_agent_of_items_gets_items_and_another_unrolls() -> None:
+    assert isinstance(make_replay(StreamStore.allocate(plan(UNIFORM)), UNIFORM, 4, LENGTH, True, 0), Mixture)
+    made = make_replay(StreamStore.allocate(plan(UNIFORM, ITEMS)), UNIFORM, 4, LENGTH, True, 0)
+    assert isinstance(made, ItemReplay)
+    assert made.batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("samplers", "items", "changes", "text"),
+    [
+        (
+            (sampler(share=0.5), sampler("prioritised", share=0.5)),
+            None,
+            {},
+            r"samplers\.1\.kind=prioritised .* unrolls",
+        ),
+        ((sampler("fifo", share=0.0), sampler()), None, {}, "a fifo with share 0 .* hold actors back for ever"),
+        ((sampler("fifo", share=0.75), sampler("fifo", share=0.25)), None, {}, "take 3/1 unrolls .* run dry"),
+        ((sampler("fifo"),), ITEMS, {}, "trains on transitions and draws from one sampler .* got fifo"),
+        ((sampler(share=0.5), sampler(share=0.5)), ITEMS, {}, "got uniform, uniform"),
+        ((sampler(window=40),), None, {}, "a window of 40 rows is 5 rows per stream, .* needs 8; keep 64 or more"),
+        ((sampler(window=40),), ITEMS, {}, "a window of 40 rows is 5 rows per stream"),
+        ((sampler(min_rows=4_001),), None, {}, "min_rows=4001 is more than the 4000 rows kept"),
+        ((sampler(),), None, {"samples_per_insert": 2.0, "tolerance": 3}, "tolerance=3 .* too narrow"),
+        ((sampler(),), ITEMS, {"samples_per_insert": 2.0, "tolerance": 3}, "tolerance=3 .* too narrow"),
+        ((sampler("prioritised", initial_priority="actor"),), ITEMS, {}, "priorities from actors need the extras"),
+    ],
+)
+def test_what_can_never_give_a_batch_is_refused(
+    samplers: tuple[SamplerConfig, ...], items: ItemSpec | None, changes: dict[str, Any], text: str
+) -> None:
+    config = replace(ReplayConfig(4_000, samplers), **changes)
+    with pytest.raises(ValueError, match=text):
+        check_replay(plan(config, items), config, 4, LENGTH, True)
+
+
+def test_two_fifos_that_take_the_same_share_are_fine() -> None:
+    config = ReplayConfig(0, (sampler("fifo", share=0.5), sampler("fifo", share=0.5)))
+    check_replay(plan(config), config, 4, LENGTH, True)
+
+
+def test_the_check_takes_no_memory_for_rows() -> None:
+    large = ReplayConfig(1_000_000, (sampler("prioritised"),))
+    layout = plan(large, ITEMS)
+    assert layout.nbytes() > 7e9
+    tracemalloc.start()
+    store = StreamStore.imagine(layout)
+    rows = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows < 1e6
+    assert store.room(np.arange(8)).min() > 0
+    check_replay(layout, large, 4, LENGTH, True)

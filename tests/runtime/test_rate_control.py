@@ -1,0 +1,79 @@
+"""Agents of unrolls without a fifo: rounds come to an end and train on what came, also after a save and a load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offbeat.config import RunConfig
+from offbeat.replay.mixture import ReplayConfig
+from offbeat.runtime.making import make_host
+from tests.runtime.parts import Metrics, small_config, small_world
+from tests.runtime.test_hosts import Run
+
+
+def replayed(**overrides: Any) -> RunConfig:
+    """One uniform sampler over 400 rows; a round is 20 rows, a batch 10."""
+    sampler = {"kind": "uniform", "share": 1.0} | overrides.pop("sampler", {})
+    return small_config(replay__samplers=[sampler], replay__capacity=400, total_frames=2_000, **overrides)
+
+
+def updates_of_a_round(learner: Any) -> int:
+    """Updates until the learner has no batch; it must come to that."""
+    for count, event in enumerate(learner.steps()):
+        if event == "idle":
+            return count
+        assert count < 100, "it trains for ever"
+    raise AssertionError("finished")
+
+
+@pytest.mark.parametrize("mode", [{"engine": "inline"}, {"engine": "local", "deterministic": True}])
+def test_a_round_ends_and_trains_on_what_it_appended(mode: dict[str, Any], tmp_path: Path) -> None:
+    world = small_world(tmp_path, replayed(**mode))
+    learner, actor = (make_host(world, role, Metrics(), free=False) for role in ("learner", "actor-0"))
+    for round_ in range(1, 6):
+        actor.advance()
+        assert updates_of_a_round(learner) == 2
+        assert learner.work.updates == 2 * round_
+
+
+def test_samples_per_insert_counts_for_unrolls_too(tmp_path: Path) -> None:
+    config = replayed(replay__samples_per_insert=2.5, sampler={"min_rows": 40})
+    world = small_world(tmp_path, config)
+    learner, actor = (make_host(world, role, Metrics(), free=False) for role in ("learner", "actor-0"))
+    updates = []
+    for _ in range(5):
+        actor.advance()
+        updates.append(updates_of_a_round(learner))
+    assert updates == [0, 0, 5, 5, 5]
+
+
+def test_writers_know_their_limit_before_the_learner_is_there(tmp_path: Path) -> None:
+    config = replayed(engine="local", replay__samples_per_insert=1.0)
+    world = small_world(tmp_path, config)
+    assert world.store.room(world.streams_of(0)).tolist() == [15] * 4, "two batches and two rounds: 60 rows"
+    free = small_world(tmp_path, replayed(engine="local"))
+    assert free.store.room(free.streams_of(0)).min() > 10**9
+    assert free.config.replay == ReplayConfig(400, config.replay.samplers)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3])
+def test_a_loaded_run_goes_on_bit_for_bit(ratio: float, tmp_path: Path) -> None:
+    config = replayed(replay__samples_per_insert=ratio, sampler={"min_rows": 20})
+    run = Run.start(tmp_path, config)
+    for _ in range(4):
+        run.round()
+    run.save(tmp_path)
+    for _ in range(5):
+        run.round()
+    again = Run.start(tmp_path, config, checkpoint=tmp_path)
+    for _ in range(5):
+        again.round()
+    one, other = run.everything(), again.everything()
+    assert one["mixture/limiter/sampled"][0] > 20
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(np.asarray(value), np.asarray(other[name]), err_msg=name)
