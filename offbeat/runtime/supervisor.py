@@ -226,7 +226,9 @@ class Supervisor:
         """Ask every process to end, wait, kill what does not. Those that were given up before are not waited for."""
         self.world.stop()
         for process in self.roles.values():
-            if process.alive():
+            if process.role == "evaluator" and not process.started():
+                process.kill()  # it has not played yet, so there is nothing to close
+            elif process.alive():
                 process.command("stop")
         deadline = time.monotonic() + END_S
         for process in self.roles.values():
