@@ -12,30 +12,64 @@
     published = [[5, 24_200], [10, 36_100]]     # scores of others after so many hours, to be drawn beside it
 
 Each run is an ``offbeat train`` of its own in ``OUT/<name>-seed<seed>``. Finished ones are left alone, begun ones are
-resumed. At the end: ``OUT/campaign.csv`` with a row per run, ``OUT/<name>.png`` with the curves, a table of scores.
+resumed, and one that was stopped in its final evaluation plays it again. At the end: ``OUT/campaign.csv`` with a row
+per run and score, ``OUT/<name>.png`` with the curves, a table of scores.
+
+A finished run's score is its final evaluation. It can be scored in other ways too, all runs of the file or, inside
+``[[runs]]`` as a list ``scores``, those of one entry::
+
+    [[scores]]
+    name = "one life"
+    eval_env = { life_loss = "end_episode" }    # what differs from the run's own evaluations
 """
 
 from __future__ import annotations
 
 import csv
+import json
+import re
 import shutil
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from offbeat.compare import evaluations
-from offbeat.config import apply_overrides, load_preset
+from offbeat.config import RunConfig, apply_overrides, load_preset
 from offbeat.errors import UserError, nearest
+from offbeat.locked import locked
+from offbeat.passing_on import carry_out
 from offbeat.scores import bootstrap_interval, interquartile_mean
 
-KEYS = {"name", "preset", "seeds", "options", "published"}
+KEYS = {"name", "preset", "seeds", "options", "published", "scores"}
 """Keys of one entry."""
+SCORE_KEYS = {"name", "eval_env"}
+"""Keys of one further score."""
+FINAL = "final"
+"""What a run's own final evaluation is called."""
+COLUMNS = ("name", "preset", "seed", "score", "frames", "mean", "std", "episodes", "policy", "run_seconds")
+"""Columns of campaign.csv."""
+
+
+@dataclass(frozen=True)
+class Further:
+    """A further way to score finished runs."""
+
+    name: str
+    eval_env: tuple[tuple[str, Any], ...]
+    """Options of the evaluation environment that differ from the run's."""
+
+    @property
+    def slug(self) -> str:
+        """The name for files."""
+        return re.sub("[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+    def options(self) -> list[tuple[str, str]]:
+        """The same as options of a run: ("eval_env.life_loss", "end_episode")."""
+        return [(f"eval_env.{name}", str(value)) for name, value in self.eval_env]
 
 
 @dataclass(frozen=True)
@@ -48,21 +82,48 @@ class Planned:
     options: tuple[tuple[str, Any], ...]
     folder: Path
     published: tuple[tuple[float, float], ...] = ()
+    scores: tuple[Further, ...] = ()
 
     def command(self) -> list[str]:
         """The ``offbeat`` arguments that start it."""
         given = [text for key, value in self.options for text in (f"--{key}", str(value))]
         return ["train", self.preset, "--seed", str(self.seed), "--out", str(self.folder), *given]
 
-    def total_frames(self) -> int:
-        """Its length in environment frames."""
-        return apply_overrides(load_preset(self.preset), self.options).total_frames
+    def config(self) -> RunConfig:
+        """Its configuration."""
+        return apply_overrides(load_preset(self.preset), self.options)
 
-    def score(self) -> dict[str, Any] | None:
-        """The evaluation of its final weights; None while it is not finished."""
-        found = evaluations(self.folder) if self.folder.exists() else []
-        done = [record for record in found if record["frames"] >= self.total_frames()]
-        return done[-1] if done else None
+    def check(self) -> None:
+        """Raise ``UserError`` if it cannot run, or could never be scored."""
+        config = self.config()
+        if not config.evaluation.at_end:
+            raise UserError(f"{self.name!r} has evaluation.at_end = false, so it gets no final score; leave it out")
+        for further in self.scores:
+            apply_overrides(config, further.options())
+
+    def score(self, further: Further | None = None) -> dict[str, Any] | None:
+        """The evaluation of its final weights, or a further one; None while there is none."""
+        total_frames = self.config().total_frames
+        if further is None:
+            found = evaluations(self.folder) if self.folder.exists() else []
+            done = [record for record in found if record["frames"] >= total_frames]
+            return done[-1] if done else None
+        try:
+            record: dict[str, Any] = json.loads(self.score_file(further).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        same = record["frames"] >= total_frames and record["eval_env"] == dict(further.options())
+        return record if same else None
+
+    def score_file(self, further: Further) -> Path:
+        """Where a further score is kept."""
+        return self.folder / "scores" / f"{further.slug}.json"
+
+    def scoring(self, further: Further) -> list[str]:
+        """The ``offbeat`` arguments that play for it."""
+        options = [text for name, value in further.options() for text in (f"--{name}", value)]
+        played = ["--episodes", str(self.config().evaluation.episodes), "--seed", str(self.seed)]
+        return ["eval", str(self.folder), *played, *options, "--out", str(self.score_file(further))]
 
 
 def read_campaign(path: Path) -> tuple[Path, list[Planned]]:
@@ -74,15 +135,15 @@ def read_campaign(path: Path) -> tuple[Path, list[Planned]]:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is no TOML: {error}") from error
     out = Path(data.get("out", f"results/{path.stem}"))
-    runs = list(_planned(data.get("runs", []), out))
+    runs = list(_planned(data.get("runs", []), out, data.get("scores", [])))
     if not runs:
         raise UserError(f"{path} has no [[runs]]")
     for run in runs:
-        run.total_frames()
+        run.check()
     return out, runs
 
 
-def _planned(entries: list[dict[str, Any]], out: Path) -> Iterator[Planned]:
+def _planned(entries: list[dict[str, Any]], out: Path, scores: list[dict[str, Any]]) -> Iterator[Planned]:
     for entry in entries:
         for key in entry:
             if key not in KEYS:
@@ -94,34 +155,79 @@ def _planned(entries: list[dict[str, Any]], out: Path) -> Iterator[Planned]:
             published = tuple((float(hours), float(score)) for hours, score in entry.get("published", []))
         except (TypeError, ValueError) as error:
             raise UserError(f"published of {name!r} must be a list of [hours, score]: {error}") from error
+        further = _further([*scores, *entry.get("scores", [])])
         for seed in entry.get("seeds", [0]):
             options = tuple(entry.get("options", {}).items())
-            yield Planned(name, entry["preset"], seed, options, out / f"{name}-seed{seed}", published)
+            yield Planned(name, entry["preset"], seed, options, out / f"{name}-seed{seed}", published, further)
+
+
+def _further(entries: list[dict[str, Any]]) -> tuple[Further, ...]:
+    """The further scores of one run. Raises ``UserError``."""
+    found: dict[str, Further] = {}
+    for entry in entries:
+        for key in entry:
+            if key not in SCORE_KEYS:
+                raise UserError(f"unknown key {key!r} in [[scores]]{nearest(key, SCORE_KEYS)}")
+        further, options = Further(str(entry.get("name", "")), ()), entry.get("eval_env")
+        if not further.slug or not isinstance(options, dict):
+            raise UserError(f"an entry of [[scores]] needs a name and eval_env = {{ option = value }}, got {entry}")
+        if further.slug == FINAL or further.slug in found:
+            raise UserError(f"two scores are called {further.name!r} ({FINAL!r} is the final evaluation); rename one")
+        found[further.slug] = replace(further, eval_env=tuple(options.items()))
+    return tuple(found.values())
 
 
 def run_campaign(path: Path) -> int:
-    """Work off a campaign; returns how many runs failed."""
+    """Work off a campaign; returns how many runs failed. Raises ``UserError`` where another one does the same."""
     out, runs = read_campaign(path)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / ".lock", f"another campaign is at work in {out}; wait for its end, or stop it with Ctrl-C"):
+        failed = _work_off(runs)
+        write_report(out, runs)
+    return failed
+
+
+def _work_off(runs: list[Planned]) -> int:
+    """Run and score what is not there yet, until everything is or somebody stops it; how much failed."""
     failed = 0
     for number, run in enumerate(runs, 1):
+        title = f"[{number}/{len(runs)}] {run.folder}"
         if run.score() is not None:
-            print(f"[{number}/{len(runs)}] {run.folder}: finished already", flush=True)
-            continue
-        print(f"[{number}/{len(runs)}] {run.folder}: {' '.join(_arguments(run))}", flush=True)
-        code = subprocess.run([sys.executable, "-m", "offbeat", *_arguments(run)], check=False).returncode
-        if code == 0 and run.score() is None:
-            print("stopped; start the campaign again to go on", flush=True)
-            break
-        failed += code != 0
-    write_report(out, runs)
+            print(f"{title}: finished already", flush=True)
+        else:
+            arguments = _arguments(run)
+            print(f"{title}: {' '.join(arguments)}", flush=True)
+            code, stopped = carry_out(arguments)
+            if stopped or (code == 0 and run.score() is None):
+                return _stopped(failed)
+            if code != 0:
+                failed += 1
+                continue
+        for further in run.scores:
+            if run.score(further) is None:
+                print(f"{title}, {further.name}: {' '.join(run.scoring(further))}", flush=True)
+                code, stopped = carry_out(run.scoring(further))
+                if stopped:
+                    return _stopped(failed)
+                failed += code != 0
+    return failed
+
+
+def _stopped(failed: int) -> int:
+    print("stopped; start the campaign again to go on", flush=True)
     return failed
 
 
 def _arguments(run: Planned) -> list[str]:
     """Train, or resume if there is a checkpoint; what is left of a run without one is removed."""
-    if any((run.folder / "checkpoints").glob("[0-9]*")):
-        return ["resume", str(run.folder)]
-    shutil.rmtree(run.folder, ignore_errors=True)
+    if run.folder.exists():
+        with locked(
+            run.folder / ".lock",
+            f"another process is training in {run.folder}; wait for its end, or stop it with Ctrl-C",
+        ):
+            if any((run.folder / "checkpoints").glob("[0-9]*")):
+                return ["resume", str(run.folder)]
+            shutil.rmtree(run.folder, ignore_errors=True)
     return run.command()
 
 
@@ -129,27 +235,30 @@ def write_report(out: Path, runs: list[Planned]) -> None:
     """Write campaign.csv and the curves, and print the table of scores: mean over seeds with a bootstrap interval."""
     from offbeat.plot import plot_runs
 
-    out.mkdir(parents=True, exist_ok=True)
-    columns = ["name", "preset", "seed", "frames", "mean", "std", "episodes", "policy", "run_seconds"]
-    by_name: dict[str, list[tuple[Planned, dict[str, Any]]]] = {}
+    by_name: dict[tuple[str, str], list[tuple[Planned, dict[str, Any]]]] = {}
     with (out / "campaign.csv").open("w", newline="") as file:
-        rows = csv.DictWriter(file, columns, extrasaction="ignore")
+        rows = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         rows.writeheader()
         for run in runs:
-            score = run.score()
-            if score is not None:
-                rows.writerow(
-                    score | {"name": run.name, "preset": run.preset, "seed": run.seed, "run_seconds": score["time"]}
-                )
-                by_name.setdefault(run.name, []).append((run, score))
-    for name, found in by_name.items():
+            final = run.score()
+            for further in (None, *run.scores) if final is not None else ():
+                score = run.score(further)
+                if final is None or score is None:
+                    continue
+                called = {"name": run.name, "preset": run.preset, "seed": run.seed, "run_seconds": final["time"]}
+                name = FINAL if further is None else further.name
+                rows.writerow(score | called | {"score": name})
+                by_name.setdefault((run.name, name), []).append((run, score))
+    for (run_name, score_name), found in by_name.items():
         means = np.array([score["mean"] for _, score in found])
         low, high = bootstrap_interval(means)
         seeds = ", ".join(f"{mean:.4g}" for mean in means)
         print(
-            f"{name}: mean {means.mean():.4g} [{low:.4g}, {high:.4g}], IQM {interquartile_mean(means):.4g} "
+            f"{run_name}{'' if score_name == FINAL else f', {score_name}'}: mean {means.mean():.4g} "
+            f"[{low:.4g}, {high:.4g}], IQM {interquartile_mean(means):.4g} "
             f"over {len(means)} seeds ({seeds}) at {found[0][1]['frames']:,} frames"
         )
-        published = found[0][0].published
-        folders = [run.folder for run, _ in found]
-        plot_runs(folders, out / f"{name}.png", "seconds" if published else "frames", published=published)
+        if score_name == FINAL:
+            published = found[0][0].published
+            folders = [run.folder for run, _ in found]
+            plot_runs(folders, out / f"{run_name}.png", "seconds" if published else "frames", published=published)

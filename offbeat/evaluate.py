@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from offbeat.errors import UserError
 from offbeat.scores import Evaluation
 
 if TYPE_CHECKING:
+    from offbeat.envs.base import EnvConfig
     from offbeat.load import Restored
     from offbeat.types import EnvStep
 
@@ -39,6 +41,7 @@ def evaluate_run(
     *,
     checkpoint: Path | None = None,
     say: Callable[[str], None] | None = None,
+    options: Iterable[tuple[str, Any]] = (),
 ) -> Evaluation:
     """Score a run's newest weights (or those of ``checkpoint``) by whole episodes in its evaluation environments.
 
@@ -50,19 +53,50 @@ def evaluate_run(
             greedily either way; the result's ``policy`` says what was played.
         seed: of environments and drawn actions; the same seed gives the same games.
         say: is told in a line where the agent plays by another policy than ``policy``.
+        options: of the evaluation environments, laid over the run's: ("eval_env.life_loss", "end_episode") gives scores
+            of one life each.
     """
     from offbeat.envs.registry import make_env
     from offbeat.load import restore
 
     loaded = restore(run, checkpoint=checkpoint)
+    eval_env = lay_over(loaded, options)
     greedy = choose_policy(loaded, policy, say)
     players = loaded.agent.spec.players
     games = min(episodes, loaded.config.evaluation.envs // players)
-    env = make_env(loaded.config.eval_env, games * players)
+    env = make_env(eval_env, games * players)
     try:
-        return play_episodes(env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, version=loaded.version)
+        result = play_episodes(env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, version=loaded.version)
     finally:
         env.close()
+    frames = loaded.meta.get("frames", loaded.agent_steps * loaded.agent.spec.frame_skip)
+    return replace(result, at={"frames": frames, "agent_steps": loaded.agent_steps, "updates": loaded.version})
+
+
+def lay_over(loaded: Restored, options: Iterable[tuple[str, Any]]) -> EnvConfig:
+    """The run's evaluation environment with these options, ("eval_env.sticky", 0.25) and the like, laid over it.
+
+    UserError where there is no such option, or the agent could not play there.
+    """
+    from offbeat.config import apply_overrides
+    from offbeat.envs.registry import env_spec
+
+    options = list(options)
+    if not options:
+        return loaded.config.eval_env
+    eval_env = apply_overrides(loaded.config, options).eval_env
+    try:
+        seen, known = env_spec(eval_env), loaded.agent.spec
+    except ValueError as error:  # a value that the environment has no use for
+        raise UserError(str(error)) from error
+    for part in ("observation", "action", "frame_stack", "stacked", "stack_padding", "players"):
+        if getattr(seen, part) != getattr(known, part):
+            changed = ", ".join(f"{name}={value}" for name, value in options)
+            raise UserError(
+                f"with {changed} the evaluation environment has another {part} than the agent was trained on: "
+                f"{getattr(seen, part)} instead of {getattr(known, part)}"
+            )
+    return eval_env
 
 
 def play_run(

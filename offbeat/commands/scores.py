@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from pathlib import Path
 
-from offbeat.commands.arguments import Parser
+from offbeat.commands.arguments import Parser, check_name
 from offbeat.errors import UserError
 from offbeat.runs import find_run
 
@@ -19,14 +21,25 @@ def evaluate(arguments: list[str]) -> int:
     """Score a run's newest weights."""
     parser = _played("eval", "Play whole episodes with a run's newest weights and score them by raw reward.", 10)
     parser.add_argument("--render", action="store_true", help="show the games in a window")
+    parser.add_argument("--out", type=Path, help="file to write the evaluation to as well, as JSON")
+    parser.epilog = (
+        "--eval-env.OPTION VALUE lays an option over those of the run's evaluation environments: --eval-env.life-loss "
+        "end_episode scores one life each, where the run's own evaluations play whole games."
+    )
+    arguments, laid_over = _eval_env(arguments)
     options = parser.parse_args(arguments)
     run = find_run(options.run)
     _at_least_one("--episodes", options.episodes)
     if options.render:
+        if laid_over or options.out:
+            raise UserError("--render goes with neither --eval-env options nor --out; leave it out")
         return _watch(options)
     from offbeat.evaluate import evaluate_run
 
-    print(evaluate_run(run, options.episodes, options.policy, options.seed, say=_note).summary())
+    result = evaluate_run(run, options.episodes, options.policy, options.seed, say=_note, options=laid_over.items())
+    if options.out:
+        _write_json(options.out, result.record() | {"eval_env": laid_over})
+    print(result.summary())
     return 0
 
 
@@ -120,6 +133,31 @@ def _played(command: str, summary: str, episodes: int) -> Parser:
     )
     parser.add_argument("--seed", type=int, default=0, help="of environments and drawn actions; default: 0")
     return parser
+
+
+def _eval_env(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+    """``arguments`` without the options of the evaluation environment, and those: ``eval_env.life_loss`` -> value."""
+    others, found, rest = [], {}, list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if not (argument.startswith("--") and name.startswith("eval_env.")):
+            others.append(argument)
+            continue
+        check_name(name)
+        if not equals and (not rest or rest[0].startswith("--")):
+            raise UserError(f"option --{name} needs a value")
+        found[name] = value if equals else rest.pop(0)
+    return others, found
+
+
+def _write_json(path: Path, record: dict[str, object]) -> None:
+    """Write a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(json.dumps(record) + "\n")
+    os.replace(draft, path)
 
 
 def _at_least_one(name: str, value: int) -> None:
