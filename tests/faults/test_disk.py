@@ -51,7 +51,7 @@ def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
 def test_a_full_disk_ends_no_run(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 100) as disk:
         options = ("--out", str(disk / "run"), "--checkpoint.every-updates", "20", "--checkpoint.keep", "3")
-        with training(tmp_path, *options) as command:
+        with training(tmp_path, *options, "--log.tensorboard", "true") as command:
             command.until(lambda: len(saved(disk)) >= 2, "two checkpoints")
             filler = disk / "filler"
             fill(filler)
@@ -62,11 +62,28 @@ def test_a_full_disk_ends_no_run(tmp_path: Path) -> None:
             filler.unlink()
             before = saved(disk)
             command.until(lambda: set(saved(disk)) - set(before), "a checkpoint succeeded again")
+            command.until_said("metrics.jsonl is written again")
             command.press_ctrl_c()
             assert command.wait() == 0, command.output
+            for name in ("metrics.jsonl", "events.out.tfevents"):  # the few rows of progress.csv may have had room
+                said = [line for line in command.output.splitlines() if name in line and "writ" in line]
+                assert len(said) == 2, (name, said)
+                assert "cannot be written (No space left on device); the run goes on" in said[0]
+                assert "is written again; 0 records were lost" in said[1]
         assert intact(disk)
         assert all(json.loads(line) for line in (disk / "run" / "metrics.jsonl").read_text().splitlines())
+        check_events(disk / "run")
         check_resume(disk, tmp_path)
+
+
+def check_events(run: Path) -> None:
+    """TensorBoard shows every row of progress.csv."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    rows = (run / "progress.csv").read_text().splitlines()
+    assert len(events.Scalars("progress/updates")) == len(rows) - 1
 
 
 def check_resume(disk: Path, folder: Path) -> None:

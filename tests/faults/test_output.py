@@ -209,7 +209,7 @@ def break_disk(disk: Path) -> None:
 
 def test_a_disk_that_becomes_read_only_ends_no_run(tmp_path: Path) -> None:
     with failing_disk(tmp_path) as disk:
-        options = (*OFTEN, "--out", str(disk / "run"), "--checkpoint.keep", "2")
+        options = (*OFTEN, "--engine", "local", "--out", str(disk / "run"), "--checkpoint.keep", "2")
         with training(tmp_path, *options) as command:
             command.until(lambda: len(saved(disk)) >= 2, "two checkpoints")
             break_disk(disk)
