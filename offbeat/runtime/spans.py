@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -193,13 +194,16 @@ class Spans:
         if begin >= end:
             return  # a role that was started after the window
         said = {"role": self._role, "thread": lane.thread, "begin": begin, "end": end, "dropped": lane.dropped}
-        self._folder.mkdir(parents=True, exist_ok=True)
         name = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in lane.thread)
         base = self._folder / f"{self._role}.{name}"
         draft = base.with_name(f".{base.name}.npy")
-        np.save(draft, spans, allow_pickle=False)
-        base.with_name(f"{base.name}.json").write_text(json.dumps(said | {"names": list(lane.names)}))
-        os.replace(draft, base.with_name(f"{base.name}.npy"))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            np.save(draft, spans, allow_pickle=False)
+            base.with_name(f"{base.name}.json").write_text(json.dumps(said | {"names": list(lane.names)}))
+            os.replace(draft, base.with_name(f"{base.name}.npy"))
+        except OSError as error:  # a full disk ends no run
+            print(f"{base}.npy cannot be written, the time line lacks it: {error}", file=sys.stderr, flush=True)
 
 
 def record(world: World, role: str, host: Any) -> Spans | None:

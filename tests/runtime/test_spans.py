@@ -175,6 +175,15 @@ def test_nothing_is_written_where_the_window_never_began(tmp_path: Path) -> None
     assert list(tmp_path.rglob("*.npy")) == []
 
 
+def test_a_disk_that_takes_nothing_ends_no_role(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "trace").write_text("no folder")
+    spans, port, _ = recorded(tmp_path / "trace")
+    port.work(0)
+    assert port.work(11.0) == 11.0
+    spans.close()
+    assert capsys.readouterr().err.count("learner.main.npy cannot be written, the time line lacks it") == 1
+
+
 def test_the_learner_clears_what_an_earlier_start_of_the_run_left(tmp_path: Path) -> None:
     for name in ("actor-9.main.npy", "actor-9.main.json", "notes.txt"):
         (tmp_path / name).write_text("old")
