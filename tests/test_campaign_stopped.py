@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import pytest
 
 from offbeat.campaign import read_campaign, run_campaign
 from offbeat.errors import UserError
-from tests.faults.command import alive, descendants, running
+from tests.faults.command import PATIENCE_S, alive, descendants, running
 
 LONG_EVALUATION = '"evaluation.every_frames" = 0, "evaluation.episodes" = 2000'
 """Seconds long."""
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc, and the kernel takes part")
 
 
 def campaign(folder: Path, options: str) -> Path:
@@ -38,10 +42,20 @@ def is_stopped(folder: Path, path: Path, frames: int, number: int) -> None:
         os.kill(command.process.pid, number)
         assert command.wait() == 0, command.output
         assert "stopped; start the campaign again to go on" in command.output
-        deadline = time.monotonic() + 20
-        while any(map(alive, children)):
-            assert time.monotonic() < deadline, "the run goes on without its campaign"
-            time.sleep(0.05)
+        are_gone(children)
+
+
+def are_gone(pids: list[int]) -> None:
+    """These processes end."""
+    deadline = time.monotonic() + PATIENCE_S
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline, "the run goes on without its campaign"
+        time.sleep(0.05)
+
+
+def state(pid: int) -> str:
+    """``T`` where a process stands still."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 @pytest.mark.parametrize(("engine", "number"), [("local", signal.SIGINT), ("inline", signal.SIGTERM)])
@@ -79,6 +93,34 @@ def test_ctrl_c_lets_the_run_save_and_the_campaign_goes_on_later(tmp_path: Path)
         assert "stopped (SIGINT) and saved" in command.output
         assert "stopped; start the campaign again to go on" in command.output
     assert checkpoints(tmp_path)
+
+
+@linux
+def test_a_killed_campaign_takes_its_run_along_which_saves(tmp_path: Path) -> None:
+    path = campaign(tmp_path, 'total_frames = 1_000_000_000, "evaluation.every_frames" = 0, engine = "inline"')
+    with running("campaign", str(path), folder=tmp_path) as command:
+        command.until_said("loss")
+        (run,) = descendants(command.process.pid)
+        os.kill(command.process.pid, signal.SIGKILL)
+        command.process.wait()
+        are_gone([run])
+        assert "stopped (SIGTERM) and saved" in command.output
+    assert checkpoints(tmp_path)
+
+
+@linux
+def test_ctrl_z_stops_the_run_and_fg_continues_it(tmp_path: Path) -> None:
+    path = campaign(tmp_path, 'total_frames = 1_000_000_000, "evaluation.every_frames" = 0, engine = "inline"')
+    with running("campaign", str(path), folder=tmp_path) as command:
+        command.until_said("loss")
+        both = [command.process.pid, *descendants(command.process.pid)]
+        os.killpg(command.process.pid, signal.SIGTSTP)
+        command.until(lambda: [state(pid) for pid in both] == ["T", "T"], "both stood still")
+        os.killpg(command.process.pid, signal.SIGCONT)
+        command.until(lambda: "T" not in [state(pid) for pid in both], "both went on")
+        command.press_ctrl_c()
+        assert command.wait() == 0, command.output
+        assert "stopped (SIGINT) and saved" in command.output
 
 
 def test_two_campaigns_do_not_work_in_one_folder(tmp_path: Path) -> None:
