@@ -27,6 +27,7 @@ from offbeat.networks.flat import flat_size
 from offbeat.provenance import write_environment
 from offbeat.resumable import check_fits, describe
 from offbeat.runlog import open_log
+from offbeat.runtime.building import is_deterministic
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.engines import inline, local
 from offbeat.runtime.interrupts import Interrupts, signals
@@ -132,7 +133,8 @@ def _run(
         write_environment(run, seed=config.seed, say=log.write)
         world = make_world(config, spec, layout, weights, run / "run.log", **own)
         try:
-            meta = _load_shared(world, checkpoint, init_from)
+            _tell_of_streams(world, log.write)
+            meta = _load_shared(world, checkpoint, init_from, log.write)
             return _train(world, run, checkpoint, meta, log.write, interrupts)
         finally:
             interrupts.tell(None)
@@ -206,7 +208,19 @@ def _result(run: Path, conductor: Conductor, finished: bool) -> RunResult:
     )
 
 
-def _load_shared(world: World, checkpoint: Path | None, init_from: Path | None) -> dict[str, Any]:
+def _tell_of_streams(world: World, say: Callable[[str], None]) -> None:
+    """Say where checkpoints will be without the streams although they were wanted."""
+    limits = world.config.checkpoint
+    if limits.replay and not world.saves_streams():
+        say(
+            f"streams of {world.memory.nbytes / 2**30:.3g} GiB are more than checkpoint.max_replay_gb="
+            f"{limits.max_replay_gb:g}: checkpoints leave them out, and a run resumed from one starts with empty replay"
+        )
+
+
+def _load_shared(
+    world: World, checkpoint: Path | None, init_from: Path | None, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Put what belongs to nobody alone into shared memory: streams of a checkpoint. Returns its meta data."""
     world.init_from = init_from
     if checkpoint is None:
@@ -217,6 +231,9 @@ def _load_shared(world: World, checkpoint: Path | None, init_from: Path | None) 
         prefix = "streams/"
         state = {name[len(prefix) :]: np.asarray(v) for name, v in streams.items() if name.startswith(prefix)}
         world.store.load_state(state)
+    else:
+        exact = ", so the run does not go on bit for bit" if is_deterministic(world) else ""
+        say(f"the checkpoint holds no streams: actors start new episodes and replay starts empty{exact}")
     return meta
 
 

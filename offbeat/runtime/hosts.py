@@ -75,7 +75,7 @@ class ActorHost:
         part = (loaded or {}).get(self.name)
         if part is not None and not free:
             with world.heart(self.name).beating():  # games are played again from their snapshots
-                self._load(part)
+                self._load(part, anew="streams" not in (loaded or {}))
         stop = Stop(world, world.heart(self.name))
         self._writer = StoreWriter(world.store, wait, world.paused, world.bells["learner"], streams)
         self._loop = run_actor(self.envs, self._as_policy(), self._writer, metrics, stop, self.work)
@@ -106,7 +106,11 @@ class ActorHost:
         write_part(folder, self.name, arrays)
         return {}
 
-    def _load(self, part: dict[str, Any]) -> None:
+    def _load(self, part: dict[str, Any], anew: bool) -> None:
+        """Go on with saved games. ``anew``: their earlier rows are gone, so only the count of steps goes on."""
+        if anew:
+            self.work.steps = int(np.asarray(part["work/steps"])[0])
+            return
         groups: dict[str, dict[str, np.ndarray]] = {"envs": {}, "work": {}, "policy": {}}
         for name, value in part.items():
             group, rest = name.split("/", 1)

@@ -129,8 +129,7 @@ class LearnerHost:
         if not self.work.optimiser.finite():
             raise CheckpointError("the weights or the optimiser's statistics are not finite; such a state is not saved")
         write_part(folder, self.name, self._state())
-        limits = self._world.config.checkpoint
-        keep = limits.replay and self._world.memory.nbytes <= limits.max_replay_gb * 2**30
+        keep = self._world.saves_streams()
         note = ""
         if keep:
             world = self._world

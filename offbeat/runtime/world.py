@@ -103,6 +103,11 @@ class World:
         for bell in self.bells.values():
             bell.close()
 
+    def saves_streams(self) -> bool:
+        """Whether checkpoints hold the streams: they are wanted, and not too large."""
+        limits = self.config.checkpoint
+        return limits.replay and self.memory.nbytes <= limits.max_replay_gb * 2**30
+
     def streams_of(self, worker: int) -> np.ndarray:
         """The streams of an actor: one per environment, [K] int64."""
         each = self.config.actor.envs_per_worker
