@@ -56,7 +56,8 @@ class ActorHost:
         self.policy: LocalPolicy | RemotePolicy
         agent = build_agent(world, "cpu")
         if world.inbox is not None and wait is not None:
-            self.policy = RemotePolicy(world.inbox, index, wait, world.bells["inference"], agent.wants_last)
+            server = world.bells["inference"]
+            self.policy = RemotePolicy(world.inbox, index, wait, server, agent.wants_last, world.guard)
         else:
             self.policy = LocalPolicy(
                 agent, world.params.store, len(streams), seed=act_seed, precision=config.learner.precision
@@ -181,6 +182,7 @@ class InferenceHost:
             self._wait,
             world.config.inference,
             seeds(world, 4)[1],
+            world.guard,
         )
 
     def steps(self) -> Iterator[None]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,9 +62,19 @@ class RemotePolicy:
         wait: how to wait for answers.
         server: the server's bell.
         wants_last: whether requests carry the last action and reward.
+        guard: a lock shared with the server, for machines that reorder stores; see ``shm``.
     """
 
-    def __init__(self, inbox: SharedArrays, worker: int, wait: Wait, server: Bell, wants_last: bool) -> None:
+    def __init__(
+        self,
+        inbox: SharedArrays,
+        worker: int,
+        wait: Wait,
+        server: Bell,
+        wants_last: bool,
+        guard: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self._guard = guard if guard is not None else nullcontext()
         self._in, self._worker, self._wait, self._server, self._last = inbox, worker, wait, server, wants_last
         self.version = 0
         self._names = [name for name in inbox.arrays if name.startswith("extras/")]
@@ -72,7 +84,8 @@ class RemotePolicy:
             inbox[name][worker] = 0
 
     def _idle(self) -> bool:
-        return bool(self._in["asked"][self._worker] == self._in["answered"][self._worker])
+        with self._guard:
+            return bool(self._in["asked"][self._worker] == self._in["answered"][self._worker])
 
     def refresh(self) -> int:
         """The server takes new weights by itself; the version that answered last."""
@@ -91,7 +104,8 @@ class RemotePolicy:
             box["epsilon"][worker, :count] = inputs.epsilon[0].numpy()
         box["env"][worker, :count] = env_ids
         box["count"][worker] = count
-        box["asked"][worker] += 1
+        with self._guard:  # whoever sees the count sees what was written before it
+            box["asked"][worker] += 1
         self._server.ring()
         self._wait.until("inference", self._idle)
         self.version = int(box["version"][worker])
@@ -123,11 +137,13 @@ def run_inference(
     wait: Wait,
     config: InferenceConfig,
     seed: int,
+    guard: AbstractContextManager[Any] | None = None,
 ) -> Iterator[None]:
     """Answer requests for ever: take all that wait (up to ``max_batch`` environments), one forward, answer, ring.
 
-    Yields after each forward.
+    Yields after each forward. ``guard``: the lock that the actors take as well, see ``RemotePolicy``.
     """
+    guard = guard if guard is not None else nullcontext()
     flat = flatten_parameters(agent.network)
     agent.network.eval()
     device, version = flat.device, -1
@@ -136,7 +152,8 @@ def run_inference(
     reported = time.perf_counter()
 
     def waiting() -> np.ndarray:
-        return np.flatnonzero(inbox["asked"] != inbox["answered"])
+        with guard:
+            return np.flatnonzero(inbox["asked"] != inbox["answered"])
 
     def enough() -> bool:
         asking = waiting()
@@ -153,7 +170,8 @@ def run_inference(
             rows += _answer(agent, inbox, group, device, generator, version)
             batches += 1
             for worker in group:
-                inbox["answered"][worker] = inbox["asked"][worker]
+                with guard:
+                    inbox["answered"][worker] = inbox["asked"][worker]
                 actors[worker].ring()
         now = time.perf_counter()
         if now - reported >= REPORT_S:

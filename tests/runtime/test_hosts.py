@@ -14,11 +14,13 @@ from offbeat.agents.base import HasTarget
 from offbeat.checkpoint import begin, load, newest
 from offbeat.config import RunConfig
 from offbeat.replay.mixture import ReplayConfig, SamplerConfig
+from offbeat.runtime import hosts
 from offbeat.runtime.building import build_agent, exploration, seeds
 from offbeat.runtime.host import Stop
 from offbeat.runtime.hosts import ActorHost
 from offbeat.runtime.learner_host import LearnerHost
 from offbeat.runtime.making import make_host
+from offbeat.runtime.shm import make_guard
 from offbeat.runtime.world import World
 from tests.runtime.parts import ITEM_AGENTS, Metrics, item_config, same_arrays, small_config, small_world
 
@@ -173,6 +175,20 @@ def test_how_much_an_actor_explores_follows_its_rows_and_a_resumed_one_the_learn
     assert own(0).tolist() == pytest.approx([0.4 ** (1 + 7 * 2 / 3), 0.4**8], rel=1e-5)
     plain = small_world(tmp_path)
     assert exploration(plain, build_agent(plain, "cpu"), np.array([0]), True) is None
+
+
+def test_actors_and_the_inference_server_share_the_guard_of_the_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = small_world(tmp_path, small_config(engine="local", actor__inference="server"))
+    world.guard = make_guard(force=True)
+    taken: list[object] = []
+    monkeypatch.setattr(hosts, "RemotePolicy", lambda *parts: taken.append(parts[-1]))
+    monkeypatch.setattr(hosts, "run_inference", lambda *parts: taken.append(parts[-1]))
+    make_host(world, "learner", Metrics(), free=True).close()  # publishes the first weights
+    for role in ("actor-0", "inference"):
+        make_host(world, role, Metrics(), free=True)
+    assert taken == [world.guard, world.guard]
 
 
 def test_what_a_loss_draws_goes_on_where_it_was_saved(tmp_path: Path) -> None:

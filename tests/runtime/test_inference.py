@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from offbeat.replay.mixture import ReplayConfig
 from offbeat.runtime.inference import InferenceConfig, RemotePolicy, _groups, inbox_arrays, run_inference
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import Stopped
-from offbeat.runtime.shm import Bell, SharedArrays, Wait
+from offbeat.runtime.shm import Bell, SharedArrays, Wait, make_guard
 from offbeat.types import ActOutput, ArraySpec, CoreState, Inputs
 from tests.agents.unrolls import make_inputs, make_spec, row
 from tests.runtime.parts import Metrics, private_params
@@ -51,6 +52,7 @@ class Server:
     workers: int = 1
     config: InferenceConfig = field(default_factory=lambda: InferenceConfig(wait_s=0.0))
     make: Any = make_agent
+    guard: Any = None
 
     def __post_init__(self) -> None:
         """Allocate everything; nothing runs yet."""
@@ -71,6 +73,7 @@ class Server:
         wait = Wait(self.bell, self.ended.is_set)
         stop = type("Stop", (), {"is_set": lambda _: self.ended.is_set()})()
         arguments = (self.agent, self.inbox, self.params, self.bells, self.metrics, stop, wait, self.config, SEED)
+        arguments = (*arguments, self.guard)
         try:
             for _ in run_inference(*arguments):
                 pass
@@ -83,7 +86,7 @@ class Server:
     def client(self, worker: int = 0) -> RemotePolicy:
         """The policy of one actor."""
         wait = Wait(self.bells[worker], self.ended.is_set)
-        return RemotePolicy(self.inbox, worker, wait, self.bell, wants_last=True)
+        return RemotePolicy(self.inbox, worker, wait, self.bell, wants_last=True, guard=self.guard)
 
     def __enter__(self) -> Server:
         self.thread.start()
@@ -118,6 +121,45 @@ def test_a_lone_client_gets_what_its_own_network_would_give() -> None:
             assert all(torch.equal(one.extras[name], other.extras[name]) for name in one.extras)
             assert all(torch.equal(one.state[name], other.state[name]) for name in other.state)
             assert remote.version == remote.refresh() == local.version == (2 if t < 20 else 9)
+
+
+class Watched:
+    """A guard that notes who holds it while the counts of requests and answers go from what to what."""
+
+    def __init__(self) -> None:
+        self.lock = make_guard(force=True)
+        assert self.lock is not None
+        self.inbox: SharedArrays | None = None
+        self.held: set[tuple[str, tuple[int, int], tuple[int, int]]] = set()
+        self._before = (0, 0)
+
+    def _counts(self) -> tuple[int, int]:
+        assert self.inbox is not None
+        return int(self.inbox["asked"][0]), int(self.inbox["answered"][0])
+
+    def __enter__(self) -> None:
+        self.lock.__enter__()
+        self._before = self._counts()
+
+    def __exit__(self, *exc: object) -> None:
+        side = "actor" if threading.current_thread() is threading.main_thread() else "server"
+        self.held.add((side, self._before, self._counts()))
+        self.lock.__exit__(*exc)
+
+
+def test_both_ends_take_the_guard_for_every_look_at_the_counts_and_every_change() -> None:
+    watched = Watched()
+    server = Server(guard=watched)
+    watched.inbox = server.inbox
+    with server:
+        remote = server.client()
+        remote.act(np.arange(ENVS), row(make_inputs(SPEC, 1, ENVS), 0))
+    nothing, asked, answered = (0, 0), (1, 0), (1, 1)
+    assert ("actor", nothing, asked) in watched.held, "it asked under the guard"
+    assert ("server", asked, asked) in watched.held, "the request was seen under it"
+    assert ("server", asked, answered) in watched.held, "and answered"
+    assert ("actor", answered, answered) in watched.held, "and the answer was seen under it"
+    assert not isinstance(server.client()._guard, nullcontext) and isinstance(Server().client()._guard, nullcontext)
 
 
 def make_dqn() -> dqn.Agent:
