@@ -102,7 +102,7 @@ class ActorWork:
         seed: of the environments' first reset.
         frame_skip: frames per agent step.
         players: environments that make one game, which is one episode.
-        explore: gives each environment's epsilon [K] from the rows that this actor has made; None: not needed.
+        explore: gives each environment's epsilon [K] from the actions that this actor has taken; None: not needed.
     """
 
     def __init__(
@@ -127,6 +127,7 @@ class ActorWork:
         self.last_action = layout.action.zeros(count)
         self.returns = np.zeros(count, np.float64)
         self.lengths = np.zeros(count, np.int64)
+        self.taken = np.zeros(count, np.int64)  # environment steps of the episode so far
         self.over = np.zeros(count, bool)  # ended, while the game's other players have not
         self.steps = 0
         self._act_s = self._env_s = self._wait_s = 0.0
@@ -154,8 +155,11 @@ class ActorWork:
         return inputs
 
     def remember(self, rows: EnvStep, action: np.ndarray) -> None:
-        """Keep what the next observation's inputs need."""
+        """Keep what the next observation's inputs need, and count the actions: those at rows that only carry a final
+        observation are none.
+        """
         self.last_action[rows.env_ids] = action
+        self.steps += int(rows.valid.sum())
 
     def waiting(self, append: Callable[[StreamBlock], None], block: StreamBlock) -> None:
         """Append a block and measure how long that took: nearly all of it is waiting for room."""
@@ -168,11 +172,11 @@ class ActorWork:
         rows = self.rows
         assert rows is not None
         ids = rows.env_ids
-        self.steps += int(rows.valid.sum())
         self._act_s += act_s
         self._env_s += env_s
         self.returns[ids] += rows.raw_reward
         self.lengths[ids] += ~rows.first
+        self.taken[ids] += ~rows.first if rows.elapsed is None else np.where(rows.first, 0, rows.elapsed)
         for env in ids[~rows.valid & ~rows.first]:  # both: a row without an episode, see EnvStep
             self._end(metrics, env)
         now = time.perf_counter()
@@ -189,10 +193,10 @@ class ActorWork:
         self.over[env] = True
         if not self.over[game].all():
             return
-        frames = int(self.lengths[game].sum()) * self.frame_skip
+        frames = int(self.taken[game].sum()) * self.frame_skip
         values = {"return": float(self.returns[game].mean()), "length": int(self.lengths[game].max())}
         metrics.write("episode", values | {"episode_frames": frames})
-        self.returns[game], self.lengths[game], self.over[game] = 0.0, 0, False
+        self.returns[game], self.lengths[game], self.taken[game], self.over[game] = 0.0, 0, 0, False
 
     def state(self) -> ArrayDict:
         """Everything needed to go on exactly, at a yield of ``run_actor``."""
@@ -206,7 +210,7 @@ class ActorWork:
         if rows.elapsed is not None:
             saved["rows/elapsed"] = rows.elapsed
         saved |= {"last_action": self.last_action, "returns": self.returns, "lengths": self.lengths, "over": self.over}
-        saved["steps"] = np.array([self.steps])
+        saved |= {"taken": self.taken, "steps": np.array([self.steps])}
         return {name: np.array(value) for name, value in saved.items()}
 
     def load_state(self, state: ArrayDict) -> None:
@@ -222,4 +226,5 @@ class ActorWork:
         self.rows = EnvStep(observation=observation, **rows)
         self.last_action, self.returns, self.lengths = state["last_action"], state["returns"], state["lengths"]
         self.over = state.get("over", np.zeros_like(self.returns, bool))  # checkpoints of before have none
+        self.taken = state.get("taken", self.lengths.copy())
         self.steps = int(state["steps"][0])

@@ -119,12 +119,24 @@ def test_every_row_is_as_foretold_and_blocks_end_at_yields() -> None:
         next(playing.loop)
         assert store.head.tolist() == [blocks * LENGTH] * COUNT
         assert playing.policy.acted.tolist() == [blocks * LENGTH] * COUNT, "the newest rows are not acted on"
+        assert playing.work.steps == store.counted()[0].sum(), "a step is an action, not at final observations"
     for env, stream in enumerate([2, 0, 1]):
         rows = rows_of(store, stream)
         check_rows(rows, env, store.arrays["core/acted"][stream])
         np.testing.assert_array_equal(rows["param_version"], np.arange(len(rows["reward"])) // LENGTH)
     store.check_ledger()
-    assert playing.work.steps > 0
+    assert 0 < playing.work.steps < store.head.sum()
+
+
+def test_frames_of_an_episode_are_those_that_its_steps_took() -> None:
+    work, metrics = make_work(make_layout(), np.arange(COUNT)), Metrics()
+    for first, valid, elapsed in ((True, True, 9), (False, True, 3), (False, True, 1), (False, False, 2)):
+        flags = [np.full(COUNT, flag) for flag in (False, False, first, valid)]
+        work.rows = EnvStep(np.arange(COUNT), {}, np.zeros(COUNT), np.ones(COUNT), *flags, np.full(COUNT, elapsed))
+        work.account(metrics, 0.0, 0.0)
+    ended = metrics.of("episode")
+    assert len(ended) == COUNT
+    assert {(one["length"], one["episode_frames"]) for one in ended} == {(3, 12)}
 
 
 def test_some_environments_at_a_time_leave_the_same_kind_of_rows() -> None:
@@ -267,7 +279,7 @@ def test_inputs_carry_what_the_agent_asks_for(wants_last: bool) -> None:
 
 
 def test_inputs_carry_how_much_each_environment_explores() -> None:
-    """By the rows made so far, and for the environments whose rows are in hand."""
+    """By the actions taken so far, and for the environments whose rows are in hand."""
     ladder = np.linspace(0.0, 0.5, COUNT, dtype=np.float32)
     asked: list[int] = []
 
@@ -281,7 +293,7 @@ def test_inputs_carry_how_much_each_environment_explores() -> None:
     envs = CountingFrames(COUNTING, COUNT, 2)
     envs.reset(0)
     work.rows = envs.recv()
-    work.account(Metrics(), 0.0, 0.0)
+    work.remember(work.rows, np.zeros(2, np.int64))
     inputs = work.observe(work.rows)
     assert inputs.epsilon is not None
     assert inputs.epsilon.tolist() == [ladder[work.rows.env_ids].tolist()]
