@@ -56,7 +56,7 @@ def is_deterministic(world: World) -> bool:
 
 
 def exploration(world: World, agent: Agent, streams: np.ndarray, free: bool) -> Callable[[int], np.ndarray] | None:
-    """Gives the epsilon of an actor's environments [K] from the actions that it has taken; None if the agent needs none.
+    """Gives the epsilon of an actor's environments [K] from the actions that it took; None if the agent needs none.
 
     A free-running actor of a resumed run starts to count anew: there the learner's counter says how far the run is.
     """
