@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 from offbeat.errors import HelpShown, UserError, unknown
 from offbeat.terminal import drop_output, guarded, open_closed_descriptors, output_broken
@@ -30,7 +30,6 @@ COMMANDS = {
 }
 """Command -> (module:function in ``offbeat.commands``, arguments, summary)."""
 
-
 GUARDED = ("train", "resume", "campaign")
 """Commands that go on without a terminal. The others have nothing but what they print."""
 
@@ -40,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     open_closed_descriptors()
     try:
-        with guarded() if arguments[:1] and arguments[0] in GUARDED else nullcontext():
+        trains = arguments[:1] and arguments[0] in GUARDED and not {"-h", "--help"} & set(arguments)
+        with guarded() if trains else nullcontext():
             return attempt(arguments)
     except KeyboardInterrupt:
         return 130
@@ -48,13 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def attempt(arguments: list[str]) -> int:
     """Run one command; its exit code, with the error printed if there was one."""
+    code = 0
     try:
-        code = run(arguments)
+        with suppress(HelpShown):
+            code = run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where it can be told, and not while Python ends
         return code
-    except HelpShown:
-        return 0
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -173,6 +173,11 @@ def test_lists_on_an_output_that_takes_nothing(shell: str, code: int, said: str,
     assert err.splitlines() == [*([f"offbeat: error: {said}"] if said else []), f"code {code}"]
 
 
+def test_help_whose_reader_left() -> None:
+    command = ["sh", "-c", '("$@"; echo "code $?" >&2) | true', "sh", sys.executable, "-m", "offbeat", "eval", "--help"]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == "code 0\n"
+
+
 def test_a_misspelt_option_ends_a_process_with_code_2_before_torch_is_imported() -> None:
     code = (
         "import sys; from offbeat.cli import main; rc = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(rc)"

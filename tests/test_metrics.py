@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from offbeat.dashboard import LiveDashboard, PlainLines, clock_text, make_display, panel, progress_line
-from offbeat.metric_files import AppendFile, Meter, PeriodAverage, plain
+from offbeat.metric_files import AppendFile, EventWriter, Meter, PeriodAverage, plain
 from offbeat.metrics import LogConfig, MetricLogger, Status
 
 
@@ -437,6 +437,25 @@ def test_tensorboard_goes_on_where_a_full_disk_stopped_it(tmp_path: Path, monkey
     assert [e.value for e in events.Scalars("evaluation/mean")] == [0, 9, 18, 27]
     assert len(events.Scalars("episode/return")) == 36
     assert len([text for text in said if "tfevents" in text]) == 2
+
+
+def test_an_event_file_that_somebody_cut_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    disk, said = Disk(monkeypatch), list[str]()
+    writer = EventWriter(tmp_path, say=said.append)
+    writer.scalars({"loss": 1.0}, 1, "learner")
+    writer.flush()
+    (path,) = tmp_path.iterdir()
+    disk.failing = {"write"}
+    writer.scalars({"loss": 2.0}, 2, "learner")
+    writer.flush()
+    os.truncate(path, path.stat().st_size - 3)
+    disk.failing.clear()
+    writer.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("learner/loss")] == [(2, 2.0)]
 
 
 def test_a_broken_tensorboard_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
