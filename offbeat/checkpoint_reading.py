@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import stat
@@ -44,7 +45,7 @@ _FILE = re.compile(r"meta\.json|[A-Za-z0-9_-]+(\.safetensors|\.[0-9]+\.npy)")
 _NUMPY_DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64"}
 _DTYPES = _NUMPY_DTYPES | {"BF16", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ"}
 _BROKEN = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError, SyntaxError,
+    OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, SyntaxError,
     SafetensorError,
 )  # fmt: skip
 _log = logging.getLogger(__name__)
@@ -334,10 +335,16 @@ def _weights(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]
 
 def _map_npy(file: Path) -> np.ndarray:
     """The array in an .npy file, mapped; never pickled, never larger than the file."""
-    array: np.ndarray = np.lib.format.open_memmap(file, mode="c")
-    if array.dtype.kind not in "biufc":
-        raise ValueError(f"{file.name} holds dtype {array.dtype}, not numbers or bool")
-    return array
+    with _open(file) as opened:
+        version = np.lib.format.read_magic(opened)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, fortran, dtype = read(opened)
+        offset, size = opened.tell(), os.fstat(opened.fileno()).st_size
+    if dtype.kind not in "biufc":
+        raise ValueError(f"{file.name} holds dtype {dtype}, not numbers or bool")
+    if min(shape, default=0) < 0 or offset + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"{file.name} is no array of shape {list(shape)}")
+    return np.memmap(file, dtype, "c", offset, shape, "F" if fortran else "C")
 
 
 def _json(file: Path) -> Any:
@@ -367,6 +374,8 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn whatever a broken file raises into one line."""
     try:
         yield
+    except CheckpointError:
+        raise
     except FileNotFoundError as error:
         raise CheckpointError(_line(f"{path}: {Path(str(error.filename)).name} is missing")) from error
     except _BROKEN as error:

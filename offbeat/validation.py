@@ -137,7 +137,7 @@ def check_policy_lag(config: RunConfig) -> None:
     if 0 < lag < every and any(sampler.kind == "fifo" for sampler in config.replay.samplers):
         raise UserError(
             f"learner.max_policy_lag={lag} is less than learner.publish_every={every}: the learner would skip the "
-            f"unrolls of all weights that actors have, and never publish others; use at least {every}, or 0 for no bound"
+            f"unrolls of all weights that actors have, and never publish others; use {every} or more, or 0 for no bound"
         )
 
 

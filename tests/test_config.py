@@ -244,7 +244,7 @@ def test_a_lag_that_no_publication_can_keep_is_refused(lag: int, every: int) -> 
     options = {"learner.max_policy_lag": lag, "learner.publish_every": every}
     text = refusal(options)
     assert f"learner.max_policy_lag={lag} is less than learner.publish_every={every}" in text
-    assert f"use at least {every}, or 0 for no bound" in text
+    assert f"use {every} or more, or 0 for no bound" in text
     for fine in (0, every, every + 1):
         validate(apply_overrides(load_preset("impala-catch"), {**options, "learner.max_policy_lag": fine}.items()))
     replayed = {**options, "replay.samplers": [{"kind": "uniform"}], "replay.capacity": 10_000}
