@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from offbeat.errors import UserError
-from offbeat.runtime.world import World
+from offbeat.replay.rate_limiter import ratio_of
+from offbeat.runtime.world import World, holds_writers
 
 STUCK_S = 60.0
 """A free-running run whose learner waits, and whose actors made no row for so long, is stuck. Unit: seconds."""
@@ -61,6 +62,7 @@ def rows_without_update(world: World) -> int:
     """More rows than any sampler waits for: all streams filled twice, and what rate control asks for."""
     config, layout = world.config, world.layout
     rows = config.learner.batch_size * (layout.items.trained if layout.items else config.learner.unroll_length)
-    per_batch = rows / config.replay.samples_per_insert if config.replay.samples_per_insert else 0
+    ratio = ratio_of(config.replay.samples_per_insert, holds_writers(config))
+    per_batch = rows / ratio if ratio else 0
     least = max((sampler.min_rows for sampler in config.replay.samplers), default=0)
     return int(2 * layout.num_streams * layout.capacity + least + 4 * per_batch)

@@ -22,6 +22,7 @@ from offbeat.runtime.world import World
 from offbeat.runtime.writer import StoreWriter
 from tests.replay.twin import Twin, TwinReader
 from tests.runtime.parts import Metrics, item_config, small_world
+from tests.runtime.test_conductor import make_conductor, writes
 
 BLOCK = 5
 LIMIT_S = 30.0
@@ -259,3 +260,15 @@ def test_many_saves_beside_a_writer_at_full_speed(guarded: bool, tmp_path: Path,
         appending.result()
     assert heads == sorted(heads)
     assert heads[-1] > heads[0] > 0
+
+
+def test_the_run_says_that_a_block_is_left_out(tmp_path: Path) -> None:
+    conductor, said = make_conductor(tmp_path)
+
+    def save(folder: Path) -> dict[str, Any]:
+        return writes(20)(folder) | {"note": "streams 0, 2 are saved without a block"}
+
+    assert conductor.save(save) is not None
+    assert said == ["streams 0, 2 are saved without a block"]
+    assert conductor.save(lambda folder: writes(40)(folder) | {"note": ""}) is not None
+    assert len(said) == 1
