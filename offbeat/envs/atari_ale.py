@@ -78,16 +78,17 @@ class AtariAle:
         ids, lives = info["env_id"].astype(np.int64), info["lives"]
         if len(self._stopped):
             self._restart(ids, frames, reward, over, lives)
-        first = self._rows.ended[ids]
-        self._played[ids] = np.where(first, 0, self._played[ids] + 1)
-        cut = self._played[ids] >= self._limit
-        late = self._late[ids]
-        if late.any():
-            reward[late] = 0
-        rows = self._rows.make(ids, frames, reward, over, cut, lives)
+        played = self._played[ids] + 1
+        played[self._rows.ended[ids]] = 0
+        self._played[ids] = played
+        cut = played >= self._limit
         if self._whole:
-            self._stopped = ids[~rows.valid & ~over]
+            rows = self._rows.make(ids, frames, reward, over, cut, lives)
+            self._stopped = ids[~(rows.valid | over)]
             return rows
+        late = self._late[ids]
+        reward[late] = 0
+        rows = self._rows.make(ids, frames, reward, over, cut, lives)
         rows.valid[late] = False
         self._rows.ended[ids[late]] = True
         self._late[ids] = cut & ~over
