@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from offbeat.config import RunConfig
+from offbeat.errors import UserError
 from offbeat.replay.mixture import ReplayConfig
 from offbeat.runtime.making import make_host
-from tests.runtime.parts import Metrics, small_config, small_world
+from tests.runtime.parts import Metrics, item_config, small_config, small_world
 from tests.runtime.test_hosts import Run
 
 
@@ -49,6 +50,17 @@ def test_samples_per_insert_counts_for_unrolls_too(tmp_path: Path) -> None:
         actor.advance()
         updates.append(updates_of_a_round(learner))
     assert updates == [0, 0, 5, 5, 5]
+
+
+def test_sizes_that_can_never_give_a_batch_are_a_users_error_before_memory_is_taken(tmp_path: Path) -> None:
+    for config, text in (
+        (replayed(sampler={"window": 20}), "a window of 20 rows is 5 rows per stream"),
+        (replayed(replay__samples_per_insert=1.0, replay__tolerance=10), "tolerance=10 of the rate control"),
+        (small_config(replay__capacity=20), "replay.capacity=20 gives 5 rows"),
+        (item_config("apex", replay__samplers=[{"kind": "fifo"}]), "draws from one sampler .* got fifo"),
+    ):
+        with pytest.raises(UserError, match=text):
+            small_world(tmp_path, config)
 
 
 def test_writers_know_their_limit_before_the_learner_is_there(tmp_path: Path) -> None:
