@@ -36,7 +36,7 @@ MOST_LOOKS = 100
 """A reader looks so often at a folder that changes each time, as a run that saves without pause makes it."""
 MOST_JSON_BYTES = 16 << 20
 """No manifest and no meta data are as long as this."""
-COUNTERS = ("agent_steps", "updates", "frames", "evaluations", "resumes", "version")
+COUNTERS = ("agent_steps", "updates", "frames", "total_frames", "evaluations", "resumes", "version")
 """Meta data of these names, and everything under ``counters``, are whole numbers."""
 
 FOLDER = re.compile(r"(\.old-)?([0-9]{12,})")

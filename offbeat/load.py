@@ -66,7 +66,14 @@ def load_agent(
     except CheckpointError as error:
         raise UserError(f"{error}; go on with the run until it saves one, or pick another run") from error
     agent = make_agent(config.agent_name, config.agent, spec, device or _device(config.device))
-    agent.network.load_state_dict(weights)
+    try:
+        agent.network.load_state_dict(weights)
+    except RuntimeError:
+        from offbeat.checkpoint import find
+        from offbeat.resumable import check_weights
+
+        check_weights(find(checkpoint or run, only=("learner",)), agent.network, config)  # says which option it is
+        raise
     agent.network.eval()
     return agent, meta
 
