@@ -111,6 +111,7 @@ class _Server:
     def __init__(self, world: World, role: str, link: Link, host: Any) -> None:
         self._world, self._link, self._host = world, link, host
         self._heart = world.heart(role)
+        self._heart.beat()  # it has started
         # Compiling takes minutes, all of them within the first update.
         self._compiles = role == "learner" and world.config.learner.compile
 

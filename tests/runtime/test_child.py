@@ -68,7 +68,7 @@ class Ends:
         self.parent.role = "learner"
         self.parent._listen(here)
         config = SimpleNamespace(trace=TraceConfig(), learner=SimpleNamespace(compile=False))
-        heart = SimpleNamespace(beating=nullcontext)
+        heart = SimpleNamespace(beating=nullcontext, beat=lambda: None)
         self.world: Any = SimpleNamespace(stopped=lambda: False, config=config, heart=lambda role: heart)
         monkeypatch.setattr(making, "make_host", lambda *arguments, **options: host)
 
