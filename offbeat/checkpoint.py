@@ -41,16 +41,16 @@ from offbeat.checkpoint_reading import (
     find,
     load,
     load_weights,
-    needs_counters,
+    needs_weights,
     newest,
     parts_of,
     sha256,
     verified,
-)  # fmt: skip
+)
 
 __all__ = [
     "FORMAT", "WEIGHTS", "Array", "ArrayInfo", "Arrays", "Checkpoint", "CheckpointConfig", "CheckpointError", "Draft",
-    "begin", "clean", "contents", "find", "load", "load_weights", "needs_counters", "newest", "parts_of", "save",
+    "begin", "clean", "contents", "find", "load", "load_weights", "needs_weights", "newest", "parts_of", "save",
     "verified", "write_part",
 ]  # fmt: skip
 

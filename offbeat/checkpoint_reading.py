@@ -136,14 +136,6 @@ def needs_weights(checkpoint: Checkpoint) -> None:
         raise CheckpointError(f"{checkpoint.path}: there are no network weights in it")
 
 
-def needs_counters(checkpoint: Checkpoint) -> None:
-    """For ``accept``: CheckpointError where a run cannot go on, for lack of weights or counters."""
-    needs_weights(checkpoint)
-    missing = {"agent_steps", "updates"} - checkpoint.meta.get("counters", {}).keys()
-    if missing:
-        raise CheckpointError(f"{checkpoint.path}: meta.json lacks the counters {', '.join(sorted(missing))}")
-
-
 def verified(path: Path, only: Collection[str] | None = None) -> Checkpoint:
     """The checkpoint in ``path``; CheckpointError says what is wrong with it."""
     with _explained(path):

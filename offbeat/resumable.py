@@ -18,7 +18,17 @@ import torch
 from torch import nn
 
 from offbeat.agents.base import Agent, HasTarget
-from offbeat.checkpoint import WEIGHTS, ArrayInfo, Checkpoint, contents, find, load, parts_of
+from offbeat.checkpoint import (
+    WEIGHTS,
+    ArrayInfo,
+    Checkpoint,
+    CheckpointError,
+    contents,
+    find,
+    load,
+    needs_weights,
+    parts_of,
+)
 from offbeat.config import RunConfig, to_dict
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
@@ -46,6 +56,53 @@ def describe(config: RunConfig, layout: StreamLayout) -> dict[str, Any]:
     facts = {"streams": layout.num_streams, "capacity": layout.capacity, "block": layout.block}
     facts |= {"state_grid": layout.state_grid, "state_period": layout.state_period}
     return {"config": to_dict(config), "layout": facts | {"items": layout.items and asdict(layout.items)}}
+
+
+def needs_state(checkpoint: Checkpoint) -> None:
+    """For ``newest``: CheckpointError where no run can go on, for lack of weights, of counters or of sound numbers."""
+    needs_weights(checkpoint)
+    missing = {"agent_steps", "updates"} - checkpoint.meta.get("counters", {}).keys()
+    if missing:
+        raise CheckpointError(f"{checkpoint.path}: meta.json lacks the counters {', '.join(sorted(missing))}")
+    wrong = _wrong_metrics(checkpoint.meta.get("metrics", {}))
+    if wrong:
+        raise CheckpointError(f"{checkpoint.path}: meta.json holds other metrics than a run notes: {wrong}")
+
+
+def _wrong_metrics(metrics: Any) -> str:
+    """Which of the metrics noted in the meta data is of another kind than ``MetricLogger.offsets`` gives; or empty."""
+    if not isinstance(metrics, dict):
+        return "metrics"
+    averages = metrics.get("averages", [])
+    fine = {"averages": isinstance(averages, list) and all(_is_average(average) for average in averages)}
+    for name in ("metrics_bytes", "progress_bytes", "period_updates", "seconds"):
+        value = metrics.get(name, 0)
+        fine[name] = _is_number(value) and value >= 0 and (name == "seconds" or isinstance(value, int))
+    for name in ("returns", "lengths"):
+        values = metrics.get(name, [])
+        fine[name] = isinstance(values, list) and all(_is_number(value) for value in values)
+    for name in ("status", "acted", "trained"):
+        fine[name] = _are_numbers(metrics.get(name, {}))
+    return next((name for name, is_fine in fine.items() if not is_fine), "")
+
+
+def _is_average(entry: Any) -> bool:
+    if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], dict)):
+        return False
+    role, kind, state = entry
+    sums = {name: state.get(name, {}) for name in ("total", "count")}
+    named = isinstance(role, str) and isinstance(kind, str) and isinstance(state.get("last", {}), dict)
+    counted = all(_is_number(state.get(name, 0)) for name in ("records", "nonfinite"))
+    return named and counted and all(_are_numbers(values, empty=False) for values in sums.values())
+
+
+def _are_numbers(values: Any, empty: bool = True) -> bool:
+    """Whether it is a table of numbers, and with ``empty`` of nulls."""
+    return isinstance(values, dict) and all(_is_number(value) or (empty and value is None) for value in values.values())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
 
 
 def check_fits(

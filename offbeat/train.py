@@ -18,14 +18,14 @@ import numpy as np
 
 from offbeat.agents.make import make_agent
 from offbeat.auto import decide
-from offbeat.checkpoint import CheckpointError, find, load, needs_counters, newest
+from offbeat.checkpoint import CheckpointError, find, load, newest
 from offbeat.config import RunConfig, read_config, to_toml
 from offbeat.envs.registry import env_spec
 from offbeat.errors import UserError
 from offbeat.metrics import MetricLogger
 from offbeat.networks.flat import flat_size
 from offbeat.provenance import write_environment
-from offbeat.resumable import check_fits, describe
+from offbeat.resumable import check_fits, describe, needs_state
 from offbeat.runlog import open_log
 from offbeat.runtime.building import is_deterministic
 from offbeat.runtime.conductor import Conductor
@@ -89,7 +89,7 @@ def resume(run: Path, total_frames: int | None = None, **own: Any) -> RunResult:
     if total_frames is not None:
         config = replace(config, total_frames=total_frames)
     validate(config, new_run=False, env_factory=own.get("env_factory"))
-    found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr), accept=needs_counters)
+    found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr), accept=needs_state)
     if found is None:
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
     return _run(config, run, checkpoint=found.path, init_from=None, own=own)

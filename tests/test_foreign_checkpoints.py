@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from offbeat.checkpoint import CheckpointError
 from offbeat.cli import main
 from offbeat.config import apply_overrides, load_preset
 from offbeat.errors import UserError
+from offbeat.resumable import check_fits, needs_state
 from offbeat.train import train
 from tests.checkpoint_damage import CASES, manifest_is, manifest_with, meta_with, newest_of, sign
 
@@ -115,11 +117,13 @@ def test_every_command_takes_the_older_one(case: str, run: Path, capsys: pytest.
     assert (newest_of(run) / "learner.safetensors").is_file(), "saved anew"
 
 
-@pytest.mark.parametrize("case", ["without-counters", "without-learner", "without-weights"])
+@pytest.mark.parametrize("case", ["without-counters", "without-learner", "without-weights", "metrics"])
 def test_a_resume_takes_one_that_it_can_go_on_from(case: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = newest_of(run)
     if case == "without-counters":
         meta_with(lambda meta: meta.pop("counters"))(broken)
+    elif case == "metrics":
+        meta_with(lambda meta: meta["metrics"].update(seconds="long"))(broken)
     elif case == "without-learner":
         manifest_with(lambda m: m["files"].pop("learner.safetensors"))(broken)
     else:
@@ -128,7 +132,8 @@ def test_a_resume_takes_one_that_it_can_go_on_from(case: str, run: Path, capsys:
     assert main(["resume", str(run)]) == 0
     said = capsys.readouterr().err
     assert broken.name in said
-    assert "meta.json lacks the counters agent_steps, updates" in said or "no network weights" in said
+    told = ("meta.json lacks the counters agent_steps, updates", "no network weights", "than a run notes: seconds")
+    assert any(reason in said for reason in told)
 
 
 def test_with_nothing_but_broken_ones_each_command_says_so_in_one_line(
@@ -159,6 +164,28 @@ def test_roles_load_the_checkpoint_that_the_parent_chose(run: Path, tmp_path: Pa
     assert result.equal, result.differing
 
 
+SIZES, TABLES, LISTS = ("metrics_bytes", "progress_bytes"), ("status", "acted", "trained"), ("returns", "lengths")
+    ("metrics_bytes", "progress_bytes", "period_updates"),
+    ("status", "acted", "trained"),
+    ("returns",),
+)
+OTHER = [(name, value) for name in SIZES for value in (None, "x", -1, 1.5, [], True, 2**70)]
+OTHER += [("seconds", value) for value in (None, "x", -1, {})]
+OTHER += [(name, value) for name in TABLES for value in (None, "x", 3, [], {"a": "x"}, {"a": [1]})]
+OTHER += [(name, value) for name in LISTS for value in (None, "x", 3, {}, ["x"], [None])]
+OTHER += [("averages", value) for value in (None, {}, [1], [["a", "b"]], [["a", "b", 3]], [[[], "b", {}]])]
+OTHER += [("averages", [["a", "b", {name: "x"}]]) for name in ("records", "total", "count", "last", "nonfinite")]
+
+
+def test_metrics_of_another_kind_are_found(trained: Path) -> None:
+    whole = reading.verified(newest_of(trained))
+    needs_state(whole)
+    for name, value in OTHER:
+        meta = {**whole.meta, "metrics": {**whole.meta["metrics"], name: value}}
+        with pytest.raises(CheckpointError, match=f"other metrics than a run notes: {name}"):
+            needs_state(replace(whole, meta=meta))
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_change_of_any_file_ends_in_an_older_one_or_in_one_line(trained: Path, data: st.DataObject) -> None:
@@ -166,7 +193,6 @@ def test_any_change_of_any_file_ends_in_an_older_one_or_in_one_line(trained: Pat
     from offbeat.agents.make import make_agent
     from offbeat.config import read_config
     from offbeat.envs.registry import env_spec
-    from offbeat.resumable import check_fits
     from offbeat.runtime.world import plan_layout
 
     source = newest_of(trained)
