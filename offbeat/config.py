@@ -46,14 +46,15 @@ class RunConfig:
     """What hosts the roles: ``local`` processes with shared memory, or all ``inline`` in one thread (bit-reproducible,
     for debugging)."""
     deterministic: bool = False
-    """Fix the schedule of the roles so that the same seed gives the same weights bit for bit, also after a resume;
-    slower. ``local`` runs its lock-step mode; ``inline`` always does."""
+    """Fix the schedule of the roles so that on processors the same seed gives the same weights bit for bit, also after
+    a resume; slower. ``local`` runs its lock-step mode; ``inline`` always does."""
     device: str = "auto"
     """Torch device: ``cpu``, ``cuda``, ``cuda:1``; ``auto``: CUDA where there is one."""
     seed: int = 0
     """Seed of every random number generator of the run."""
     total_frames: int = 10_000_000
-    """Length of the run. Unit: environment frames (agent steps times frame skip)."""
+    """Length of the run: frames of the transitions that were trained on, each counted once; without a fifo, of those
+    that were appended to the streams. Unit: environment frames."""
     out: str = ""
     """Run folder; empty: ``results/<environment>_<unix time>``."""
     agent_name: str = "impala"

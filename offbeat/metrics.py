@@ -208,7 +208,7 @@ class MetricLogger:
             status.agent_steps = max(status.agent_steps, int(steps))
             if int(values.get("skipped", 0)) > status.skipped:
                 status.skipped = int(values["skipped"])
-                said = {"updates": status.skipped, "reason": "loss or gradient not finite"}
+                said = {"updates": status.skipped, "reason": "loss, gradient or result not finite"}
                 self._display.event(role, "skipped", said)
         elif kind == "actor" and "steps" in values:
             self._acted.update(role, values["steps"], self.seconds())

@@ -94,8 +94,9 @@ def check_range(name: str, value: Any, shown: str | None = None) -> None:
 def _within(name: str, value: Any, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    if not low <= value <= high:
+    if not low <= value <= high or math.isinf(value):
         bounds = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+        bounds = f"finite, {bounds}" if math.isinf(value) else bounds
         raise UserError(f"{name}={value} is out of range; it must be {bounds}")
 
 

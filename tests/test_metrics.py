@@ -134,8 +134,8 @@ def test_skipped_updates_are_counted_and_said(tmp_path: Path) -> None:
         logger.record("learner", "learner", learner(update + 1, skipped=skipped))
     assert logger.status.skipped == 3
     assert [line for line in out.getvalue().splitlines() if line.startswith("skipped learner")] == [
-        "skipped learner updates=2 reason=loss or gradient not finite",
-        "skipped learner updates=3 reason=loss or gradient not finite",
+        "skipped learner updates=2 reason=loss, gradient or result not finite",
+        "skipped learner updates=3 reason=loss, gradient or result not finite",
     ]
     logger.close()
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from offbeat.agents import noop
-from offbeat.checkpoint import CheckpointError, load, newest
+from offbeat.checkpoint import CheckpointError, find, load, newest
 from offbeat.config import RunConfig, apply_overrides, load_preset
 from offbeat.errors import UserError
 from offbeat.runtime import conductor
@@ -145,6 +145,21 @@ def test_updates_that_are_not_finite_change_nothing_and_are_counted(gradient: bo
     moved = torch.as_tensor(parts["learner"]["weights/unused"])
     assert torch.isfinite(moved).all()
     assert (moved != 0).all()
+
+
+@pytest.mark.parametrize("engine", ["inline", "local"])
+def test_updates_to_weights_that_are_not_finite_end_the_run_and_are_never_saved(engine: str, tmp_path: Path) -> None:
+    """A rate that is fine for some updates and then is not: the schedule goes up to infinity."""
+    rates = {"learner__learning_rate": 1e-3, "learner__final_learning_rate": 1e308, "learner__schedule": "linear"}
+    config = catch(tmp_path / "run", engine=engine, learner__nonfinite_limit=3, checkpoint__every_updates=1, **rates)
+    error, name = (NonFinite, "") if engine == "inline" else (Exception, "learner failed")
+    with pytest.raises(error, match=f"{name}[\\s\\S]*3 updates in a row .*but the weights that they led to were not"):
+        train(config)
+    folders = list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
+    assert folders
+    for folder in folders:
+        part = load(find(folder))[0]["learner"]
+        assert all(torch.isfinite(torch.as_tensor(value)).all() for name, value in part.items() if "/" in name)
 
 
 def test_too_many_in_a_row_end_the_run_which_saves(tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ class Point:
     seconds: float
     """Since the run began."""
     agent_steps: int
+    frames: int
     samples: int
-    """Rows trained on, replayed ones included, padding not."""
+    """Transitions trained on, replayed ones included; neither padding nor final observations."""
     updates: int
     policy_lag: float | None
     learner_wait: float | None
@@ -170,6 +171,7 @@ def _point(row: dict[str, str]) -> Point:
     return Point(
         seconds=float(row["seconds"]),
         agent_steps=int(row["agent_steps"]),
+        frames=int(row["frames"]),
         samples=int(row["samples"]),
         updates=int(row["updates"]),
         policy_lag=optional("policy_lag"),

@@ -35,7 +35,7 @@ class EndToEnd:
 
     frames_per_s: float
     samples_per_step: float
-    """Rows trained on per agent step, padding of sequences included: r of the limit."""
+    """Rows trained on per agent step, padding and final observations included: r of the limit."""
     cores_used: float
     """Processor seconds of all processes per second."""
     step_cpu_s: float
@@ -46,7 +46,7 @@ class EndToEnd:
     policy_lag: float | None
     learner_wait: float | None
     real_share: float = 1.0
-    """Share of the rows trained on that are no padding."""
+    """Share of the rows trained on that are transitions: neither padding nor final observations."""
     second_half: float | None = None
     """Frames/s of the second half of the measurement, as a multiple of those of the first: 1 where rates are steady."""
 
@@ -71,7 +71,7 @@ def bench_throughput(
         what = f"parts alone, then {seconds:g} s of training after {before}"
         console.print(f"round {number + 1} of {rounds}: {what}", highlight=False)
         parts.append(measure_parts(config, max(1.0, seconds / 10)))
-        runs.append(measure_run(config, seconds, skip, parts[-1].batch_rows))
+        runs.append(measure_run(config, seconds, parts[-1].batch_rows))
     report = summarise(config, parts, runs, cores, skip)
     console.print(as_table(report))
     if file is not None:
@@ -79,7 +79,7 @@ def bench_throughput(
     return report
 
 
-def measure_run(config: RunConfig, seconds: float, skip: int, batch_rows: int) -> EndToEnd:
+def measure_run(config: RunConfig, seconds: float, batch_rows: int) -> EndToEnd:
     """Train until replay has its least rows, for ``WARM_UP_S`` after the first update, and ``seconds`` more; what
     happened in the latter. ``batch_rows``: rows that an update trains on.
     """
@@ -94,12 +94,10 @@ def measure_run(config: RunConfig, seconds: float, skip: int, batch_rows: int) -
             points.append(run.next_point())
         cpu = run.processor_s() - cpu
         memory = run.memory_bytes()
-    return end_to_end([first, *points], skip, batch_rows, cpu_s=cpu, start_s=start_s, memory_bytes=memory)
+    return end_to_end([first, *points], batch_rows, cpu_s=cpu, start_s=start_s, memory_bytes=memory)
 
 
-def end_to_end(
-    points: list[Point], skip: int, batch_rows: int, *, cpu_s: float, start_s: float, memory_bytes: int
-) -> EndToEnd:
+def end_to_end(points: list[Point], batch_rows: int, *, cpu_s: float, start_s: float, memory_bytes: int) -> EndToEnd:
     """What the learner's reports say of the time between the first of ``points`` and the last."""
     first, last = points[0], points[-1]
     took = last.seconds - first.seconds
@@ -108,7 +106,7 @@ def end_to_end(
     lags = [point.policy_lag for point in points[1:] if point.policy_lag is not None]
     waits = [point.learner_wait for point in points[1:] if point.learner_wait is not None]
     return EndToEnd(
-        frames_per_s=steps * skip / took,
+        frames_per_s=(last.frames - first.frames) / took,
         samples_per_step=rows / steps,
         cores_used=cpu_s / took,
         step_cpu_s=cpu_s / steps,
@@ -200,7 +198,7 @@ def as_table(report: dict[str, Any]) -> Table:
     asked = f"told to: {report['samples_per_insert']:g}" if report["samples_per_insert"] else ""
     row("rows trained per step", [run["samples_per_step"] for run in runs], asked, 2)
     if any(run["real_share"] < 1 for run in runs):
-        row("... that are no padding", [100 * run["real_share"] for run in runs], "%", 1)
+        row("... that are transitions", [100 * run["real_share"] for run in runs], "%", 1)
     for name, key, factor, unit in (
         ("policy lag", "policy_lag", 1, "updates"),
         ("learner waits", "learner_wait", 100, "%"),

@@ -59,7 +59,7 @@ class ReplayConfig:
     samplers: tuple[SamplerConfig, ...] = (SamplerConfig(),)
     """Samplers that share each batch."""
     samples_per_insert: float = 0.0
-    """Rows trained on per agent step, without a fifo: learner and actors wait for each other; 0: both run freely. In
+    """Rows trained on per row appended, without a fifo: learner and actors wait for each other; 0: both run freely. In
     a deterministic or inline run, where no clock decides, 0 stands for 1, and is refused for value agents."""
     tolerance: int = 0
     """How far actors may then be ahead; 0: two batches and a round of blocks. Unit: rows to train on."""

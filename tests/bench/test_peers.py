@@ -196,7 +196,7 @@ def test_reach_waits_for_a_counter_late_enough(monkeypatch):
 
 def test_a_whole_comparison(drivers, venv, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(PeerRun, "patience_s", 4.0)
-    monkeypatch.setattr(report, "OffbeatRun", lambda config, skip: start(drivers, "sb3"))
+    monkeypatch.setattr(report, "OffbeatRun", lambda config: start(drivers, "sb3"))
     plan = make_plan(
         dict.fromkeys(PEERS, str(venv)), task="cartpole", game="", preset="", options=[("learner.precision", "bf16")]
     )

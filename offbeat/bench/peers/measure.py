@@ -71,8 +71,7 @@ class OffbeatRun:
 
     patience_s = LONGEST_START_S
 
-    def __init__(self, config: RunConfig, frame_skip: int) -> None:
-        self._skip = frame_skip
+    def __init__(self, config: RunConfig) -> None:
         self._run = LiveRun(config)
         self.started = self._run.started
         self.memory_bytes = self._run.memory_bytes
@@ -94,7 +93,7 @@ class OffbeatRun:
         except UserError as error:
             reason, *output = str(error).splitlines()
             raise RunFailed(reason, output) from error
-        return None if point is None else Point(point.seconds, point.agent_steps * self._skip)
+        return None if point is None else Point(point.seconds, point.frames)
 
     def last_lines(self) -> list[str]:
         """Nothing: a run that hangs has said what it waits for in a log that ends with its folder."""

@@ -67,7 +67,7 @@ def bench_peers(plan: Plan, *, seconds: float = 30.0, rounds: int = 3, file: Pat
 def make_rows(plan: Plan) -> list[Row]:
     """Peers, then offbeat."""
     rows = [peer_row(plan, peer, python) for peer, python in plan.pythons.items()]
-    return rows + [offbeat_row(config, plan.frame_skip) for config in plan.configs]
+    return rows + [offbeat_row(config) for config in plan.configs]
 
 
 def peer_row(plan: Plan, peer: str, python: Path) -> Row:
@@ -79,7 +79,7 @@ def peer_row(plan: Plan, peer: str, python: Path) -> Row:
     return Row(PEERS[peer].title, True, about, lambda: PeerRun(python, script, arguments))
 
 
-def offbeat_row(config: RunConfig, frame_skip: int) -> Row:
+def offbeat_row(config: RunConfig) -> Row:
     """A run of offbeat."""
     actor, learner = config.actor, config.learner
     acting = f"{actor.workers} worker{'s' * (actor.workers > 1)} x {actor.envs_per_worker} environments"
@@ -88,11 +88,11 @@ def offbeat_row(config: RunConfig, frame_skip: int) -> Row:
         "version": importlib.metadata.version("offbeat"),
         "torch": torch.__version__,
         "workload": f"{config.preset or config.agent_name}, {acting}, {learning}",
-        "counts": "frames stepped",
+        "counts": "frames of the transitions trained on",
         "precision": learner.precision,
         "compile": learner.compile,
     }
-    return Row("offbeat", False, about, lambda: OffbeatRun(config, frame_skip))
+    return Row("offbeat", False, about, lambda: OffbeatRun(config))
 
 
 def run_rounds(rows: list[Row], seconds: float, rounds: int, console: Console) -> None:
