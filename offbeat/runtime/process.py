@@ -55,6 +55,8 @@ class RoleProcess:
         self.error: str | None = None
         self.result: dict[str, Any] | None = None
         self.complaints: list[str] = []
+        self.aside = False
+        """Whether it was ended and is looked after no more."""
         self.longest_silence_s = 0.0
         """Longest time between two signs of life so far."""
         self.lost_at: float | None = None

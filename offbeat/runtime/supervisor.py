@@ -113,7 +113,7 @@ class Supervisor:
         if process.error is not None:
             text, process.error = process.error, None
             self._fail(process.role, f"{process.role} failed:\n{text}")
-        if not alive:
+        elif not alive:
             self._replace(process, process.death())
         elif self._hangs(process):
             age, stack = process.silent_s(), process.stack()
@@ -133,13 +133,19 @@ class Supervisor:
         return limit if process.started() else max(limit, START_S)
 
     def _fail(self, role: str, text: str) -> None:
+        """End the run; or just tell, where it ends already and is being saved."""
+        if self.failed is not None and role != "learner":
+            self.conductor.say(text)
+            self.set_aside(role)
+            return
         self.failed = role
         raise RoleFailed(text)
 
     def _replace(self, process: RoleProcess, how: str) -> None:
         role, limit = process.role, self.world.config.actor.max_restarts
-        if not role.startswith("actor") or self._lockstep:
+        if not role.startswith("actor") or self._lockstep or self.failed is not None:
             self._fail(role, f"{role} {how}")
+            return
         if self.conductor.stop_reason is not None:
             self.conductor.say(f"{role} {how}; not replaced, since the run ends")
             self.set_aside(role)
@@ -158,6 +164,7 @@ class Supervisor:
     def set_aside(self, role: str) -> None:
         """End a role and look after it no more."""
         process = self.roles.pop(role)
+        process.aside = True
         process.kill()
         process.free()
 
@@ -209,9 +216,10 @@ class Supervisor:
         give_up = give_up or self.given_up
         while any(process.result is None for process in processes):
             self.pump()
-            lost = [process for process in processes if process.result is None and give_up(process)]
+            waiting = [process for process in processes if process.result is None]
+            lost = [process for process in waiting if process.aside or give_up(process)]
             if lost:
-                for process in lost:
+                for process in (process for process in lost if not process.aside):
                     process.lost_at = process.heart.last()
                 raise Unanswered(lost)
             if tick is not None:

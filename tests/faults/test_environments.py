@@ -40,6 +40,15 @@ def test_its_exceptions_are_its_own_whatever_their_class(engine: str, fault: str
     assert intact(tmp_path)
 
 
+def test_two_that_raise_in_the_same_round_leave_a_checkpoint(tmp_path: Path) -> None:
+    with training(tmp_path, "--env", "toy/raise@60", "--actor.workers", "2", *ENGINES["lockstep"]) as command:
+        assert command.wait() == 1
+        assert "saving failed too" not in command.output
+        assert "raised on purpose at step 60" in command.output
+    assert int(saved(tmp_path)[-1]) > 0
+    assert intact(tmp_path)
+
+
 @pytest.mark.parametrize("engine", list(ENGINES))
 def test_one_that_cannot_be_closed_is_complained_of(engine: str, tmp_path: Path) -> None:
     options = ("--env", "toy/close@1", "--total-frames", "200", *ENGINES[engine])

@@ -37,7 +37,7 @@ class FakeProcess:
         self.killed = self.excused = self.freed = 0
         self.longest_silence_s = 0.0
         self.lost_at: float | None = None
-        self.stopped = False
+        self.stopped = self.aside = False
 
     def started(self) -> bool:
         return self.beat > 0
@@ -164,6 +164,27 @@ def test_an_error_ends_the_run_once(living: bool, monkeypatch: pytest.MonkeyPatc
         supervisor.pump(0)
     if living:
         supervisor.pump(0)  # it may still be asked to save
+
+
+def test_further_failures_while_a_run_is_saved_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two environments that break at the same step, for instance."""
+    for lockstep in (False, True):
+        supervisor, notes = make(monkeypatch, tmp_path, lockstep)
+        first, second = supervisor.actors
+        first.error = second.error = "Traceback: no luck"
+        with pytest.raises(RoleFailed, match="actor-0 failed:\nTraceback: no luck"):
+            supervisor.pump(0)
+        supervisor.set_aside("actor-0")
+        supervisor.roles["evaluator"].living = False
+        learner = supervisor.roles["learner"]
+        learner.command("save")
+        with pytest.raises(module.Unanswered, match="no answer from actor-1"):
+            supervisor.answers([learner, second])
+        assert list(supervisor.roles) == ["learner"]
+        assert notes.said == ["evaluator was killed by SIGKILL", "actor-1 failed:\nTraceback: no luck"]
+        learner.error = "Traceback: neither"
+        with pytest.raises(RoleFailed, match="learner failed"):
+            supervisor.pump(0)
 
 
 def test_an_actor_that_hangs_is_killed_with_its_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None) -> bool:
         return run_free(supervisor, conductor)
     except NoProgress:  # saved already
         raise
+    except Unanswered as error:  # by a role that was still starting when the run was asked to stop
+        conductor.unsaved = str(error)
+        return False
     except Exception as error:
         _save_after_failure(supervisor, conductor, supervisor.failed or f"the main process ({error})")
         raise
@@ -116,7 +119,7 @@ def _end_round(supervisor: Supervisor) -> list[str]:
         supervisor.answers(busy, give_up=supervisor.late(ROUND_S))
     except Unanswered as error:
         late = error.roles
-    for actor in late:  # also those that would answer later: they must not append while the streams are saved
+    for actor in (actor for actor in late if not actor.aside):  # also those that would answer later: they must not append while the streams are saved
         supervisor.set_aside(actor.role)
     return [actor.role for actor in late]
 
@@ -171,8 +174,9 @@ class LockstepRoles:
                 supervisor.answers(waiting)
             except Unanswered as error:
                 for actor in error.roles:
-                    supervisor.set_aside(actor.role)
                     missing.append(actor.role)
+                    if not actor.aside:
+                        supervisor.set_aside(actor.role)
         self._leave_out(missing, folder)
         return answer | {"parts": [*answer["parts"], *(actor.role for actor in supervisor.actors)]}
 
