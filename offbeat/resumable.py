@@ -317,7 +317,7 @@ def _differences(needed: Mapping[str, ArrayInfo], found: Mapping[str, ArrayInfo]
     for name, info in needed.items():
         if name in found and (_dtype(found[name]), found[name].shape) != (_dtype(info), tuple(info.shape)):
             wrong.insert(0, f"{name!r} is {_text(found[name])} there and must be {_text(info)}")
-    more = f" and {len(wrong) - 1} more differences" if len(wrong) > 1 else ""
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
     return wrong[0] + more if wrong else ""
 
 
