@@ -66,6 +66,21 @@ RARELY: dict[str, Any] = {"learner__publish_every": 3, "evaluation__at_end": Tru
 """The final weights are then published for the last evaluation only."""
 
 
+def test_evaluations_carry_the_counters_of_the_weights_that_played(tmp_path: Path) -> None:
+    """Not those of the moment when they were asked for: weights are published in every third update only."""
+    result = train(catch(tmp_path / "run", **RARELY))
+    lines = [json.loads(line) for line in (result.run / "metrics.jsonl").read_text().splitlines()]
+    *scheduled, last = [line for line in lines if line["kind"] == "evaluation"]
+    assert [last[name] for name in ("updates", "agent_steps", "frames")] == [
+        result.updates, result.agent_steps, result.frames,
+    ]  # fmt: skip
+    assert len(scheduled) == 3
+    for number, line in enumerate(scheduled, 1):
+        assert line["updates"] == line["version"] and line["updates"] % 3 == 0
+        assert line["frames"] < 200 * number + 2 * ROWS, "asked for in the round that passed it"
+        assert 16 * line["updates"] <= line["frames"] == line["agent_steps"] <= 20 * line["updates"]
+
+
 @pytest.mark.parametrize("frames", [10, 370, 400])
 def test_a_run_that_ends_at_any_frame_goes_on_like_one_that_was_longer(frames: int, tmp_path: Path) -> None:
     """Also where all frames are there after the first of a round's two batches."""

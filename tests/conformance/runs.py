@@ -47,7 +47,9 @@ def check_books(result: RunResult, config: RunConfig) -> None:
     per_update = config.learner.batch_size * config.learner.unroll_length
     learner = [line for line in records(result.run) if line["kind"] == "learner"]
     assert learner[-1]["updates"] == result.updates
-    check_ledger(ledger(result.run), trained=round(result.updates * per_update * config.replay.samplers[0].share))
+    trained = round(result.updates * per_update * config.replay.samplers[0].share)
+    check_ledger(ledger(result.run), trained=trained)
+    assert 0.5 * trained < result.agent_steps < trained, "final observations are rows and no steps"
 
 
 def check_ledger(rows: dict[str, int], trained: int) -> None:
