@@ -185,8 +185,8 @@ class FlatOptimiser:
         if self._grad is None:
             return fused.magnitude(max((part.largest() for part in self._parts), default=0))
         if self._most is None and self.flat.numel():
-            sizes = [torch.linalg.vector_norm(vector, math.inf) for vector in (self.flat, *self._slots.values())]
-            self._most = torch.stack(sizes).max()
+            bounds = [bound for vector in (self.flat, *self._slots.values()) for bound in torch.aminmax(vector)]
+            self._most = torch.stack(bounds).abs().max()
         return float(self._most) if self._most is not None else 0.0
 
     def _norm(self) -> Tensor:
