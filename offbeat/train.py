@@ -194,9 +194,9 @@ def _tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[st
         return learner.final_learning_rate + (learner.learning_rate - learner.final_learning_rate) * left
 
     say(
-        f"the run is now {config.total_frames:,} frames long instead of {before:,}, so its linear schedule goes on along "
-        f"another line: the learning rate jumps from {rate(before):.3g} to {rate(config.total_frames):.3g} here; "
-        "learner.schedule = \"constant\" has no such jump"
+        f"the run is now {config.total_frames:,} frames long instead of {before:,}, so its linear schedule goes on "
+        f"along another line: the learning rate jumps from {rate(before):.3g} to {rate(config.total_frames):.3g} here; "
+        'learner.schedule = "constant" has no such jump'
     )
 
 

@@ -99,11 +99,12 @@ def test_a_preset_trains(name: str, tmp_path: Path) -> None:
     except EnvUnavailable as error:
         pytest.skip(str(error))
     rows = 10 if config.agent_name == "r2d2" else 2  # of a batch
+    assert result.finished
+    assert 100 <= result.agent_steps < 110, "to the end of a round; final observations are no steps"
     if isinstance(config.agent, QConfig):
-        assert (result.finished, result.agent_steps) == (True, 100)
-        assert 60 // rows <= result.updates <= 80 // rows
+        assert 60 // rows <= result.updates <= 90 // rows
     else:
-        assert (result.finished, result.agent_steps, result.updates) == (True, 100, 10)
+        assert 10 <= result.updates <= 12
 
 
 REFERENCE = {

@@ -25,7 +25,7 @@ from offbeat.config import RunConfig
 from offbeat.envs.registry import env_spec, make_env
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.policy import LocalPolicy
-from offbeat.runtime.ports import WeightTarget
+from offbeat.runtime.ports import Point, WeightTarget
 from offbeat.runtime.spawning import native_threads
 from offbeat.types import LEGAL, EnvSpec, EnvStep, ItemSpec
 
@@ -198,6 +198,6 @@ class _NoWeights:
         """Always the version that a policy starts with."""
         return -1
 
-    def pull(self, flat: WeightTarget) -> int:
+    def pull(self, flat: WeightTarget) -> Point:
         """Leaves the weights as they are."""
-        return -1
+        return Point(-1)

@@ -68,7 +68,5 @@ def test_faulty_state_keeps_the_count() -> None:
 
 def test_names() -> None:
     assert is_faulty("hang@7") and not is_faulty("hang") and not is_faulty("boom@7")
-    with pytest.raises(
-        ValueError, match="faults: raise, pipe, eof, .* nan"
-    ):
+    with pytest.raises(ValueError, match=r"faults: raise, pipe, eof, .* nan"):
         make_faulty(EnvConfig(id="toy/boom@7"), 1)

@@ -119,8 +119,9 @@ def _end_round(supervisor: Supervisor) -> list[str]:
         supervisor.answers(busy, give_up=supervisor.late(ROUND_S))
     except Unanswered as error:
         late = error.roles
-    for actor in (actor for actor in late if not actor.aside):  # also those that would answer later: they must not append while the streams are saved
-        supervisor.set_aside(actor.role)
+    for actor in late:  # also those that would answer later: they must not append while the streams are saved
+        if not actor.aside:
+            supervisor.set_aside(actor.role)
     return [actor.role for actor in late]
 
 

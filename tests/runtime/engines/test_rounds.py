@@ -152,6 +152,6 @@ def test_a_round_that_is_cut_saves_what_there_is() -> None:
 def test_rounds_that_lead_nowhere_end_with_an_explanation() -> None:
     notes = Notes(9)
     notes.stuck_at = 3
-    with pytest.raises(NoProgress, match="can make no progress .* waits for a miracle"):
+    with pytest.raises(NoProgress, match=r"can make no progress .* waits for a miracle"):
         run_rounds(notes.roles, notes)
     assert notes.log[-1] == "save"
