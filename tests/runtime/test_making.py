@@ -27,7 +27,7 @@ def test_an_evaluator_scores_the_published_weights(tmp_path: Path) -> None:
     world, metrics = small_world(tmp_path), Metrics()
     make_host(world, "learner", metrics, free=False)
     evaluator = make_host(world, "evaluator", metrics, free=False)
-    answers = [evaluator.evaluate(number, {"updates": 0.0}) for number in (1, 1)]
+    answers = [evaluator.evaluate(number) for number in (1, 1)]
     assert answers[0] == answers[1]
     assert answers[0]["complete"]
     assert len(metrics.of("evaluation")) == 2
