@@ -77,7 +77,8 @@ MISTAKES: dict[str, Callable[[Unroll], object]] = {
 
 
 def test_the_batches_as_they_came_are_right(batches: list[Unroll]) -> None:
-    assert len(batches) == 10
+    steps = [batch.fresh[0] for batch in batches]
+    assert sum(steps[:-1]) < 200 <= sum(steps), "final observations are no steps"
     check(batches)
     assert Counting(1, 4).limit == 8
 
