@@ -4,11 +4,10 @@ everything.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
@@ -22,6 +21,7 @@ from offbeat.checkpoint import CheckpointError, find, load, newest
 from offbeat.config import RunConfig, read_config, to_toml
 from offbeat.envs.registry import env_spec
 from offbeat.errors import UserError
+from offbeat.locked import locked
 from offbeat.metrics import MetricLogger
 from offbeat.networks.flat import flat_size
 from offbeat.provenance import write_environment
@@ -237,19 +237,9 @@ def _load_shared(
     return meta
 
 
-@contextmanager
-def _alone_in(run: Path) -> Iterator[None]:
-    """No other process trains in this folder meanwhile; the lock ends with the process, however that ends."""
-    try:
-        opened = (run / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"nothing can be written in {run}: {error.strerror or error}") from error
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is training in {run}; wait for its end, or stop it with Ctrl-C") from None
-        yield
+def _alone_in(run: Path) -> AbstractContextManager[None]:
+    """No other process trains in this folder meanwhile."""
+    return locked(run / ".lock", f"another process is training in {run}; wait for its end, or stop it with Ctrl-C")
 
 
 def _write_ledger(world: World, logger: MetricLogger) -> None:
