@@ -78,11 +78,13 @@ class SharedArrays:
     def close(self) -> None:
         """Give the descriptor back; the memory goes with the last array over it. Harmless when called twice."""
         self.arrays.clear()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self._fd < 0:
+            return
+        os.close(self._fd)
+        self._fd = -1
         with suppress(BufferError):  # somebody still looks at an array
             self._mmap.close()
+        del self._mmap
 
 
 def _open_block(nbytes: int, backing: str, folder: str | None) -> int:

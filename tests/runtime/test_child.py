@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -193,3 +193,25 @@ def test_answers_to_earlier_commands_are_not_taken_for_later_ones(monkeypatch: p
     ends.link.result({"parts": []})
     assert ends.told() == []
     assert ends.parent.result == {"parts": []}
+
+
+@pytest.mark.parametrize("lockstep", [True, False])
+def test_loading_saving_and_compiling_are_signs_of_life(lockstep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner that compiles beats by itself until its first update, and whoever saves while it saves."""
+    host = Host(rounds=2)
+    host.work = SimpleNamespace(updates=0)  # type: ignore[attr-defined]
+    ends, beating = Ends(monkeypatch, host), []
+
+    @contextmanager
+    def beats() -> Iterator[None]:
+        beating.append(host.work.updates)  # type: ignore[attr-defined]
+        yield
+        host.work.updates += 1  # type: ignore[attr-defined]
+
+    ends.world.heart = lambda role: SimpleNamespace(beat=lambda: None, beating=beats)
+    ends.world.config.learner.compile = True
+    for name in ("advance", "advance", "save"):
+        ends.parent.pipe.send_bytes(f'{{"command": "{name}", "folder": "/x"}}'.encode())
+    ends.parent.pipe.send_bytes(b'{"command": "stop"}')
+    ends.serve(lockstep=lockstep)
+    assert beating == [0, 1], "the first update, and the save"

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -206,3 +207,35 @@ def test_x86_needs_no_lock_and_others_get_one(monkeypatch: pytest.MonkeyPatch) -
     guard.__exit__(None, None, None)  # what a killed holder left behind does no harm
     with guard:
         pass
+
+
+def test_a_long_step_beats_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shm, "SLICE_S", 0.01)
+    beats = SharedArrays({"beat": ArraySpec((2,), "float64")})
+    heart = Heart(beats, 1)
+    with heart.beating():
+        first = heart.last()
+        deadline = time.monotonic() + PATIENCE_S
+        while heart.last() <= first:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        assert heart.last() <= time.monotonic()
+    last = heart.last()
+    time.sleep(0.05)
+    assert heart.last() == last, "only while it lasts"
+    assert beats["beat"][0] == 0
+    assert "heart" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_closed_memory_and_bells_give_their_descriptors_back() -> None:
+    before = len(os.listdir("/proc/self/fd")) if sys.platform.startswith("linux") else 0
+    block, bell = SharedArrays(SPECS), Bell()
+    kept = block["a"]
+    for _ in range(2):
+        block.close()
+        bell.close()
+    kept[0, 0] = 5  # a view that somebody still holds is no view of nothing
+    assert kept[0, 0] == 5
+    del kept
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
