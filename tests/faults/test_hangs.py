@@ -86,8 +86,7 @@ def test_an_evaluator_that_is_stopped_ends_a_lockstep_run(tmp_path: Path) -> Non
 @pytest.mark.parametrize("role", ["learner", "inference"])
 def test_a_role_that_is_stopped_ends_a_free_run(role: str, tmp_path: Path) -> None:
     options = ("--actor.inference", "server", "--checkpoint.every-updates", "20")
-    limits = ("--learner.hang-timeout-s", "3", "--inference.hang-timeout-s", "3")
-    with training(tmp_path, *options, *limits) as command:
+    with training(tmp_path, *options, f"--{role}.hang-timeout-s", "3") as command:
         command.until(lambda: saved(tmp_path), "a checkpoint")
         before = len(saved(tmp_path))
         os.kill(command.children()[("learner", "evaluator", "inference").index(role)], signal.SIGSTOP)
