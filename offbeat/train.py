@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
@@ -26,12 +27,13 @@ from offbeat.metrics import MetricLogger
 from offbeat.networks.flat import flat_size
 from offbeat.provenance import write_environment
 from offbeat.resumable import check_fits, describe, needs_state
-from offbeat.runlog import open_log
+from offbeat.runlog import RunLog, open_log
 from offbeat.runtime.building import is_deterministic
-from offbeat.runtime.conductor import Conductor
+from offbeat.runtime.conductor import Conductor, EndNow
 from offbeat.runtime.engines import inline, local
 from offbeat.runtime.interrupts import Interrupts, signals
 from offbeat.runtime.process import remove_stacks
+from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.world import World, make_world, plan_layout
 from offbeat.terminal import guarded, troubles_told
 from offbeat.validation import check_resources, check_run_folder, validate
@@ -118,39 +120,40 @@ def _run(
     processes = 1 if config.engine == "inline" else 3 + config.actor.workers
     check_resources(config, layout.nbytes() + 16 * weights * 4, run, roles_bytes=processes * PROCESS_BYTES)
     check_fits(config, agent, layout, checkpoint=checkpoint, init_from=init_from)
-    run.mkdir(parents=True, exist_ok=True)
+    home = run.absolute()  # an environment may change the working directory
+    home.mkdir(parents=True, exist_ok=True)
     with (
-        _alone_in(run),
+        _alone_in(home),
         guarded(),
-        closing(open_log(run, "main", echo=True)) as log,
+        closing(open_log(home, "main", echo=True)) as log,
         troubles_told(log.note),
         signals(log.write) as interrupts,
     ):
-        remove_stacks(run)
+        remove_stacks(home)
         log.write(f"{'resuming' if checkpoint else 'run'} {run}")
         log.write(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
-        _write_config(run, config, log.write)
-        write_environment(run, seed=config.seed, say=log.write)
-        world = make_world(config, spec, layout, weights, run / "run.log", **own)
+        _write_config(home, config, log.write)
+        write_environment(home, seed=config.seed, say=log.write)
+        world = make_world(config, spec, layout, weights, home / "run.log", **own)
         try:
             _tell_of_streams(world, log.write)
             meta = _load_shared(world, checkpoint, init_from, log.write)
-            return _train(world, run, checkpoint, meta, log.write, interrupts)
+            conductor, finished = _train(world, home, checkpoint and checkpoint.absolute(), meta, log, interrupts)
+            _say_goodbye(run, home, conductor, finished, log.write)
+            return _result(run, conductor, finished)
         finally:
             interrupts.tell(None)
             world.close()
 
 
 def _train(
-    world: World,
-    run: Path,
-    checkpoint: Path | None,
-    meta: dict[str, Any],
-    say: Callable[[str], None],
-    interrupts: Interrupts,
-) -> RunResult:
-    """Run the engine from the state that ``meta`` and the checkpoint describe to the end, and close the books."""
-    config = world.config
+    world: World, run: Path, checkpoint: Path | None, meta: dict[str, Any], log: RunLog, interrupts: Interrupts
+) -> tuple[Conductor, bool]:
+    """Run the engine from the state that ``meta`` and the checkpoint describe to the end, and close the books.
+
+    The conductor, and whether the run has finished.
+    """
+    config, say = world.config, log.write
     _tell_of_schedule(config, meta, say)
     logger = MetricLogger(
         run,
@@ -167,11 +170,11 @@ def _train(
     engine = inline if config.engine == "inline" else local
     try:
         finished = engine.run(world, conductor, checkpoint)
-    except KeyboardInterrupt:
-        say(f"ended without saving again; go on from the newest checkpoint with: offbeat resume {run}")
+    except EndNow:
+        say(f"ended without saving again; go on from the newest checkpoint with: {_resume_command(run, world)}")
         raise
     except BaseException as error:
-        say(f"the run ended with an error: {error}")
+        _tell_of_error(error, log)
         raise
     finally:
         _write_ledger(world, logger)
@@ -179,8 +182,25 @@ def _train(
     world.store.check_ledger()
     if conductor.unsaved:
         raise CheckpointError(f"the run's end is not saved: {conductor.unsaved}")
-    _say_goodbye(run, conductor, finished, say)
-    return _result(run, conductor, finished)
+    return conductor, finished
+
+
+def _tell_of_error(error: BaseException, log: RunLog) -> None:
+    """Say why the run ends. Its traceback goes to run.log: to the terminal it comes with the exception itself."""
+    if isinstance(error, RoleFailed | UserError | CheckpointError):
+        log.write(f"the run ended with an error: {error}")
+        return
+    log.note("".join(traceback.format_exception(error)))
+    log.write(f"the run ended with an error: {traceback.format_exception_only(error)[-1].strip()}")
+
+
+def _resume_command(run: Path, world: World, longer: str = "") -> str:
+    """How a user goes on with the run: objects of their own must be handed over again."""
+    own = [name for name in ("env_factory", "agent_factory") if getattr(world, name) is not None]
+    if not own:
+        return f"offbeat resume {run}{f' --total-frames {longer}' if longer else ''}"
+    given = [f"total_frames={longer}"] * bool(longer) + [f"{name}=..." for name in own]
+    return f"offbeat.resume({str(run)!r}, {', '.join(given)})"
 
 
 def _tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -261,19 +281,21 @@ def _write_config(run: Path, config: RunConfig, say: Callable[[str], None]) -> N
         say(f"{path} cannot be written ({error.strerror or error}): it keeps the options of the last start")
 
 
-def _say_goodbye(run: Path, conductor: Conductor, finished: bool, say: Callable[[str], None]) -> None:
+def _say_goodbye(run: Path, home: Path, conductor: Conductor, finished: bool, say: Callable[[str], None]) -> None:
     """The last lines: where results lie and how to go on."""
+    world = conductor.world
     if not finished:
         say(f"stopped ({conductor.stop_reason}) and saved at {conductor.frames:,} frames")
-        say(f"go on with: offbeat resume {run}")
+        say(f"go on with: {_resume_command(run, world)}")
         return
     say(f"finished: {conductor.frames:,} frames, {conductor.updates:,} updates; everything is in {run}")
     try:
         from offbeat.plot import plot_run
 
-        say(f"curve: {plot_run(run)}")
+        say(f"curve: {plot_run(home)}")
     except Exception as error:  # the run is finished and saved, whatever a picture needs
         say(f"the curve could not be drawn: {type(error).__name__}: {error}")
-    say(f"score it:     offbeat eval {run} --episodes 20")
-    say(f"watch it:     offbeat record {run}")
-    say(f"train longer: offbeat resume {run} --total-frames {2 * conductor.world.config.total_frames}")
+    if world.env_factory is None and world.agent_factory is None:
+        say(f"score it:     offbeat eval {run} --episodes 20")
+        say(f"watch it:     offbeat record {run}")
+    say(f"train longer: {_resume_command(run, world, str(2 * world.config.total_frames))}")

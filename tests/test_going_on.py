@@ -5,10 +5,14 @@ on at all.
 from __future__ import annotations
 
 import json
+import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 
 from offbeat.checkpoint import load, newest
@@ -104,3 +108,70 @@ def test_a_linear_schedule_that_is_lengthened_says_how_the_rate_jumps(tmp_path: 
     assert "the learning rate jumps from 0 to 0.004" in said
     resume(first.run)
     assert "the learning rate jumps" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("engine", ["inline", "local"])
+def test_updates_that_are_skipped_are_no_standstill(engine: str, tmp_path: Path) -> None:
+    """The run ends with the diagnosis of its weights, however few rows the streams hold."""
+    config = catch(tmp_path / "run", engine=engine, total_frames=100_000, learner__learning_rate=1e30)
+    with pytest.raises(RuntimeError, match="20 updates in a row were skipped because"):
+        train(config)
+
+
+def test_a_run_keeps_to_its_folder_wherever_the_process_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that changes the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(sys.modules["offbeat.train"], "write_environment", lambda *a, **b: os.chdir("elsewhere"))
+    result = train(catch(Path("run")))
+    assert result.finished
+    assert newest(tmp_path / "run") is not None
+    assert not (tmp_path / "elsewhere" / "run").exists()
+
+
+class Stubborn(gymnasium.Env[Any, Any]):
+    """Cannot be closed, and raises exceptions without a text."""
+
+    observation_space = gymnasium.spaces.Box(0.0, 1.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self.observation_space.sample() * 0, {}
+
+    steps = 0
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        if self.steps > 60:
+            raise Untold
+        return np.zeros(2, np.float32), 0.0, self.steps % 5 == 0, False, {}
+
+    def close(self) -> None:
+        raise BrokenPipeError("the emulator is gone")
+
+
+class Untold(Exception):
+    """Cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_a_users_environment_may_fail_in_any_way(tmp_path: Path, capfd: Any) -> None:
+    config = catch(tmp_path / "run", env__id="stubborn", env__length=20, eval_env__id="stubborn", eval_env__length=20)
+    with pytest.warns(UserWarning, match="cannot be closed"), pytest.raises(Untold):
+        train(config, env_factory=Stubborn)
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert "in step" in log, "its traceback"
+    assert "the run ended with an error: " in log
+    assert "closing it failed" in log
+    assert newest(tmp_path / "run") is not None
+
+
+def test_users_are_told_how_their_own_objects_go_on(tmp_path: Path, capfd: Any) -> None:
+    config = catch(tmp_path / "run", env__id="own", env__length=20, eval_env__id="own", eval_env__length=20)
+    train(config, env_factory=partial(gymnasium.make, "CartPole-v1"))
+    said = capfd.readouterr().out
+    assert f"train longer: offbeat.resume('{tmp_path / 'run'}', total_frames=800, env_factory=...)" in said
+    assert "offbeat eval" not in said

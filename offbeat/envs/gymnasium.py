@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import gymnasium
@@ -139,10 +142,11 @@ class GymnasiumVector:
         self._rows = None
 
     def close(self) -> None:
-        """Close every environment."""
-        for slot in self._slots:
-            slot.env.close()
-        self._slots = []
+        """Close every environment, also where closing one raises."""
+        slots, self._slots = self._slots, []
+        with ExitStack() as closing:
+            for slot in slots:
+                closing.callback(slot.env.close)
 
     def _start(self, index: int) -> None:
         self._slots[index].start(int(self._generators[index].integers(2**31 - 1)))
@@ -169,9 +173,19 @@ def check_replayable(config: EnvConfig, make: MakeEnv, steps: int = 50, used: tu
 
     A run that must be resumable bit for bit asks this before it starts.
     """
-    played = []
-    for _ in range(2):
-        envs = GymnasiumVector(config, 1, make, used)
+    played = [_play(config, make, steps, used) for _ in range(2)]
+    for one, two in zip(*played, strict=True):
+        if one.raw_reward != two.raw_reward or one.valid != two.valid:
+            raise _not_replayable(config.id, "reward or end")
+        for key in one.observation:
+            if not np.array_equal(one.observation[key], two.observation[key], equal_nan=True):
+                raise _not_replayable(config.id, key)
+
+
+def _play(config: EnvConfig, make: MakeEnv, steps: int, used: tuple[str, ...]) -> list[EnvStep]:
+    """Rows of ``steps`` random actions, always the same ones."""
+    with looked_at(config.id) as keep:
+        envs = keep(GymnasiumVector(config, 1, make, used))
         generator = np.random.Generator(np.random.PCG64(1))
         spec = envs.spec.action
         envs.reset(1)
@@ -183,14 +197,31 @@ def check_replayable(config: EnvConfig, make: MakeEnv, steps: int = 50, used: tu
                 action = generator.uniform(-1, 1, (1, *spec.shape)).astype(np.float32)
             envs.send(action)
             rows.append(envs.recv())
-        played.append(rows)
-        envs.close()
-    for one, two in zip(*played, strict=True):
-        if one.raw_reward != two.raw_reward or one.valid != two.valid:
-            raise _not_replayable(config.id, "reward or end")
-        for key in one.observation:
-            if not np.array_equal(one.observation[key], two.observation[key], equal_nan=True):
-                raise _not_replayable(config.id, key)
+    return rows
+
+
+@contextmanager
+def looked_at(env_id: str) -> Iterator[Callable[[Any], Any]]:
+    """Close the environment that was made for a look at its spaces; what goes wrong then is a warning.
+
+    A user's environment that ends the program while it is made is an error like any other.
+    """
+    made: list[Any] = []
+
+    def keep(env: Any) -> Any:
+        made.append(env)
+        return env
+
+    try:
+        yield keep
+    except (SystemExit, GeneratorExit) as error:
+        raise RuntimeError(f"{env_id} raised {error!r} while it was made") from error
+    finally:
+        for env in made:
+            try:
+                env.close()
+            except (Exception, SystemExit):
+                warnings.warn(f"{env_id} cannot be closed:\n{traceback.format_exc()}", stacklevel=2)
 
 
 def unavailable(env_id: str, error: Exception) -> EnvUnavailable:

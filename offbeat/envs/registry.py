@@ -94,15 +94,11 @@ def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
     if kind == "entry point":
         factory = _entry_points()[name].load()
     if factory is not None and not _makes_one_env(factory):
-        env = make_env(config, getattr(factory, "players", 1), factory=factory)
-        env.close()
-        return env.spec
+        with gym_envs.looked_at(config.id) as keep:
+            return keep(make_env(config, getattr(factory, "players", 1), factory=factory)).spec
     make, used = _single_maker(kind, name, config, factory)
-    single = make()
-    try:
-        return gym_envs.gymnasium_spec(config, single, used)
-    finally:
-        single.close()
+    with gym_envs.looked_at(config.id) as keep:
+        return gym_envs.gymnasium_spec(config, keep(make()), used)
 
 
 def list_envs() -> list[EnvListing]:

@@ -126,6 +126,8 @@ class Conductor:
             self.say(f"checkpoint failed,{goes_on} earlier ones are kept: {error}")
             return None
         self.unsaved = None
+        for name in ("updates", "agent_steps", "frames"):  # the learner may be further than it was when it was asked
+            setattr(self, name, max(getattr(self, name), counters[name]))
         return path
 
     def stopping_s(self) -> float:

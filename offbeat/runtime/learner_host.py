@@ -104,7 +104,8 @@ class LearnerHost:
             self.post(event)
             if event == "idle":
                 break
-        return {"finished": self.work.finished()} | self.work.point()._asdict()
+        counters = {"skipped": self.work.skipped} | self.work.point()._asdict()
+        return {"finished": self.work.finished()} | counters
 
     def steps(self) -> Iterator[str]:
         """The role's own loop, for engines that let it run."""
@@ -121,6 +122,7 @@ class LearnerHost:
     def post(self, event: str = "") -> None:
         """Put the counters on the notice board, and how often in a row there was no batch."""
         self._world.board["idle"][0] = self._world.board["idle"][0] + 1 if event == "idle" else 0
+        self._world.board["skipped"][0] = self.work.skipped
         for name, value in self.work.point()._asdict().items():
             self._world.board[name][0] = value
 

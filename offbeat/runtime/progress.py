@@ -32,29 +32,32 @@ class ProgressWatch:
         self._world, self._clock = world, clock
         self._still = (-1, -1)
         self._since = clock()
-        self._updates, self._head = -1, 0
+        self._tries, self._head = -1, 0
         self._enough = rows_without_update(world)
 
-    def stuck_freely(self, updates: int, at_work: bool) -> bool:
-        """Whether a free-running run can go no further. ``at_work``: every actor shows signs of life."""
+    def stuck_freely(self, tries: int, at_work: bool) -> bool:
+        """Whether a free-running run can go no further after ``tries`` updates, those included that were not finite.
+
+        ``at_work``: every actor shows signs of life.
+        """
         store, now = self._world.store, self._clock()
         idle = bool(self._world.board["idle"][0])
-        still = (updates, int(store.produced.sum()))
+        still = (tries, int(store.produced.sum()))
         if still != self._still or not idle or not at_work:
             self._still, self._since = still, now
-        return now - self._since > STUCK_S or (self._overwritten(updates) and idle)
+        return now - self._since > STUCK_S or (self._overwritten(tries) and idle)
 
-    def stuck_in_rounds(self, updates: int) -> bool:
+    def stuck_in_rounds(self, tries: int) -> bool:
         """Whether a round changed nothing, or none of very many rows led to an update. Asked once after each round."""
-        still = (updates, int(self._world.store.head.sum()))
+        still = (tries, int(self._world.store.head.sum()))
         unchanged, self._still = still == self._still, still
-        return unchanged or self._overwritten(updates)
+        return unchanged or self._overwritten(tries)
 
-    def _overwritten(self, updates: int) -> bool:
+    def _overwritten(self, tries: int) -> bool:
         """Whether so many rows came since the last update that any batch that can come would have come."""
         head = int(self._world.store.head.sum())
-        if updates != self._updates:
-            self._updates, self._head = updates, head
+        if tries != self._tries:
+            self._tries, self._head = tries, head
         return head - self._head > self._enough
 
 

@@ -234,8 +234,9 @@ class Supervisor:
         """Ask every process to end, wait, kill what does not. Those that were given up before are not waited for."""
         self.world.stop()
         for process in self.roles.values():
-            if process.role == "evaluator" and not process.started():
-                process.kill()  # it has not played yet, so there is nothing to close
+            silent = process.lost_at is not None and process.lost_at == process.heart.last()
+            if silent or (process.role == "evaluator" and not process.started()):
+                process.kill()  # it hangs; or it has not played yet, so there is nothing to close
             elif process.alive():
                 process.command("stop")
         deadline = time.monotonic() + END_S

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from offbeat.config import RunConfig
 
 POSTED = (
-    "stop", "leaving", "pause", "updates", "agent_steps", "frames", "idle", "trace_ns",
+    "stop", "leaving", "pause", "updates", "agent_steps", "frames", "skipped", "idle", "trace_ns",
 )  # fmt: skip
 BOARD = {name: ArraySpec((1,), "int64") for name in POSTED}
 """The notice board: whether roles should end, whether the run ends soon (and scores are no longer wanted), whether

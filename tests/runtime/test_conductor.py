@@ -133,7 +133,7 @@ def test_a_saved_checkpoint_says_where_the_run_was(tmp_path: Path) -> None:
     assert {name: meta[name] for name in expected} == expected
     assert meta["counters"] == {"agent_steps": 220, "frames": 220 * SKIP, "updates": 7}
     assert conductor.logger.flushed == 1  # type: ignore[attr-defined]
-    assert (conductor.updates, conductor.agent_steps, conductor.frames) == (6, 210, 210 * SKIP)
+    assert (conductor.updates, conductor.agent_steps, conductor.frames) == (7, 220, 220 * SKIP), "what was saved"
     assert said == []
 
 

@@ -107,9 +107,9 @@ class InlineRoles:
         """What the learner waits for."""
         return self.learner.missing()
 
-    def stuck(self, updates: int) -> bool:
+    def stuck(self, tries: int) -> bool:
         """Whether rounds lead nowhere."""
-        return self._watch.stuck_in_rounds(updates)
+        return self._watch.stuck_in_rounds(tries)
 
     def pump(self) -> None:
         """Nothing waits anywhere."""

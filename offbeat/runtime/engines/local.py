@@ -59,7 +59,8 @@ def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
             evaluator.command("evaluate", number=conductor.evaluations)
         if conductor.checkpoint_due():
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
-        if watch.stuck_freely(conductor.updates, all(actor.silent_s() < SILENT_S for actor in supervisor.actors)):
+        tries = conductor.updates + int(world.board["skipped"][0])
+        if watch.stuck_freely(tries, all(actor.silent_s() < SILENT_S for actor in supervisor.actors)):
             missing = supervisor.ask(learner, "missing")["text"]
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
             raise NoProgress(missing)
@@ -197,9 +198,9 @@ class LockstepRoles:
         text: str = self._supervisor.ask(self._learner, "missing")["text"]
         return text
 
-    def stuck(self, updates: int) -> bool:
+    def stuck(self, tries: int) -> bool:
         """Whether rounds lead nowhere."""
-        return self._watch.stuck_in_rounds(updates)
+        return self._watch.stuck_in_rounds(tries)
 
     def pump(self) -> None:
         """Take in what roles have reported."""

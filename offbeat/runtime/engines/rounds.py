@@ -20,7 +20,7 @@ class Roles(Protocol):
         """Every actor appends one block to each of its streams, acting with the weights published before."""
 
     def learn(self) -> dict[str, Any]:
-        """The learner trains on every batch that is ready; {"finished", "updates", "agent_steps", "frames"}."""
+        """The learner trains on every batch that is ready; {"finished", "skipped", and the counters}."""
 
     def evaluate(self, number: int) -> None:
         """One evaluation of the current weights."""
@@ -28,8 +28,8 @@ class Roles(Protocol):
     def save(self, folder: Path) -> dict[str, Any]:
         """Every role writes its part of a checkpoint."""
 
-    def stuck(self, updates: int) -> bool:
-        """Whether rounds lead nowhere; asked once after each round."""
+    def stuck(self, tries: int) -> bool:
+        """Whether rounds lead nowhere after ``tries`` updates, skipped ones included; asked once after each round."""
 
     def missing(self) -> str:
         """What the learner waits for, in one line."""
@@ -63,13 +63,15 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
         elif conductor.stop_reason is not None:  # looked at after a round: roles that never worked have nothing to save
             conductor.save(roles.save)
             return False
-        elif roles.stuck(status["updates"]):
+        elif roles.stuck(status["updates"] + status["skipped"]):
             missing = roles.missing()
             conductor.save(roles.save)
             raise NoProgress(missing)
         elif conductor.checkpoint_due():
             conductor.save(roles.save)
-    if conductor.world.config.evaluation.at_end:
+    scores = conductor.world.config.evaluation
+    if scores.at_end:
+        conductor.say(f"training is done; playing {scores.episodes} episodes with the final weights")
         roles.evaluate(conductor.evaluations + 1_000_000)
     roles.pump()
     return True

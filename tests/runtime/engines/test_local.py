@@ -21,7 +21,9 @@ class Roles:
         self.events: list[str] = []
         self.roles = {name: self._role(name) for name in ("learner", "evaluator", "actor-0")}
         self.actors = [self.roles["actor-0"]]
-        self.board = {name: np.zeros(1, np.int64) for name in ("updates", "agent_steps", "frames", "pause", "idle")}
+        self.board = {
+            name: np.zeros(1, np.int64) for name in ("updates", "agent_steps", "frames", "pause", "idle", "skipped")
+        }
         evaluation = SimpleNamespace(at_end=at_end, episodes=5)
         self.config = SimpleNamespace(deterministic=False, evaluation=evaluation)
         self.world = self
@@ -62,8 +64,8 @@ class Roles:
     def answers(self, processes: list[Any], tick: Any = None, give_up: Any = None) -> list[Any]:
         return []
 
-    def stuck_freely(self, updates: int, at_work: bool) -> bool:
-        return bool(updates == self.stuck_at)
+    def stuck_freely(self, tries: int, at_work: bool) -> bool:
+        return bool(tries == self.stuck_at)
 
     def save_part(self, process: Any, folder: Path) -> dict[str, Any]:
         process.command("save")
