@@ -27,8 +27,13 @@ def test_an_environment_that_raises_ends_the_run_with_its_traceback(engine: str,
         assert "finished" in resumes(tmp_path, int(saved(tmp_path)[-1]) + 60)
 
 
-@pytest.mark.parametrize("engine", list(ENGINES))
-@pytest.mark.parametrize("fault", ["pipe", "exit", pytest.param("eof", marks=pytest.mark.slow), "interrupt"])
+OWN = [("local", "pipe"), ("inline", "exit"), ("lockstep", "interrupt")]
+OTHERS = [(engine, fault) for engine in ENGINES for fault in ("pipe", "eof", "exit", "interrupt")]
+
+
+@pytest.mark.parametrize(
+    ("engine", "fault"), OWN + [pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS if each not in OWN]
+)
 def test_its_exceptions_are_its_own_whatever_their_class(engine: str, fault: str, tmp_path: Path) -> None:
     """None of them is taken for a parent that is gone, for a reader of the output that is gone, or for Ctrl-C."""
     with training(tmp_path, "--env", f"toy/{fault}@60", *ENGINES[engine]) as command:
@@ -49,7 +54,7 @@ def test_two_that_raise_in_the_same_round_leave_a_checkpoint(tmp_path: Path) -> 
     assert intact(tmp_path)
 
 
-@pytest.mark.parametrize("engine", list(ENGINES))
+@pytest.mark.parametrize("engine", ["local", "inline", pytest.param("lockstep", marks=pytest.mark.slow)])
 def test_one_that_cannot_be_closed_is_complained_of(engine: str, tmp_path: Path) -> None:
     options = ("--env", "toy/close@1", "--total-frames", "200", *ENGINES[engine])
     with training(tmp_path, *options) as command:
