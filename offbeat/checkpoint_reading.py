@@ -15,6 +15,7 @@ import math
 import os
 import re
 import stat
+import tokenize
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -46,8 +47,9 @@ _NUMPY_DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "
 _DTYPES = _NUMPY_DTYPES | {"BF16", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ"}
 _BROKEN = (
     OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, SyntaxError,
-    SafetensorError,
+    SafetensorError, tokenize.TokenError,
 )  # fmt: skip
+"""What reading a file that is none of ours may raise; the last comes from NumPy's reading of a header."""
 _log = logging.getLogger(__name__)
 
 
