@@ -23,7 +23,7 @@ PAUSED_S = 2.0
 """A supervisor that has not looked for so long was stopped itself, and blames nobody for silence. Unit: seconds."""
 START_S = 120.0
 """Roles may take so long to start, however short their ``hang_timeout_s`` is. Unit: seconds."""
-SILENT_S = 5.0
+SILENT_S = 7.0
 """Once the run is to end, a role that is silent for so long is waited for no longer, unless it was often silent for
 half as long before. Unit: seconds."""
 STOPPED_S = 1.0
