@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,6 +13,9 @@ from offbeat.runtime.conductor import Conductor, EndNow, Overdue
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, what ends services, and a terminal that was closed."""
+TOGETHER_S = 0.5
+"""Signals so soon after each other are one wish: the kernel tells a child once for each dying thread of its parent, and
+``timeout`` and shells tell both a process and its group. Unit: seconds."""
 OVERDUE_S = 5.0
 """Roles in this thread are cut off in their round so long after the first signal. Unit: seconds."""
 
@@ -21,7 +25,8 @@ class Interrupts:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._received: list[str] = []
+        self._received = ""
+        self._wished_at: float | None = None
         self._conductor: Conductor | None = None
         self._timer: threading.Timer | None = None
         self._overdue = False
@@ -33,16 +38,20 @@ class Interrupts:
             if self._conductor is not None and self._conductor.may_cut:
                 raise Overdue
             return
-        self._received.append(signal.Signals(number).name)
-        if len(self._received) == 1:
+        if not self._received:
+            self._received = signal.Signals(number).name
             self._stop()
-            self._say(f"{self._received[0]}: saving, then stopping; once more ends the run at once")
-        elif number != signal.SIGHUP and len(self._received) - self._received.count(signal.SIGHUP.name) > 1:
-            raise EndNow  # a closed terminal counts for nothing here: the kernel and the shell both tell of it
+            self._say(f"{self._received}: saving, then stopping; once more ends the run at once")
+        if number == signal.SIGHUP:  # a closed terminal is no wish: it may tell more than once, and beside the others
+            return
+        now, before = time.monotonic(), self._wished_at
+        self._wished_at = now if before is None else before
+        if before is not None and now - before > TOGETHER_S:
+            raise EndNow
 
     def _stop(self) -> None:
         if self._conductor is not None:
-            self._conductor.ask_to_stop(self._received[0])
+            self._conductor.ask_to_stop(self._received)
         self._timer = threading.Timer(OVERDUE_S, self._cut)
         self._timer.daemon = True
         self._timer.start()
@@ -58,7 +67,7 @@ class Interrupts:
         """Whom to ask from now on, None: nobody; also passes on a signal that came before."""
         self._conductor = conductor
         if self._received and conductor is not None:
-            conductor.ask_to_stop(self._received[0])
+            conductor.ask_to_stop(self._received)
 
     def end(self) -> None:
         """Nothing is left to be cut."""

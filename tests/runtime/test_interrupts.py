@@ -24,7 +24,10 @@ def make_conductor() -> Any:
 
 
 @pytest.mark.parametrize("number", HANDLED)
-def test_the_first_asks_to_stop_and_the_second_ends_at_once(number: signal.Signals) -> None:
+def test_the_first_asks_to_stop_and_the_second_ends_at_once(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOGETHER_S", 0.05)
     said: list[str] = []
     conductor = make_conductor()
     before = signal.getsignal(number)
@@ -35,9 +38,21 @@ def test_the_first_asks_to_stop_and_the_second_ends_at_once(number: signal.Signa
         assert said == [f"{number.name}: saving, then stopping; once more ends the run at once"]
         if number == signal.SIGHUP:  # a terminal that is closed counts for nothing: it may come with one of the others
             os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
         with pytest.raises(EndNow):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_come_together_are_one(number: signal.Signals) -> None:
+    """The kernel tells of a parent's death once for each of its threads."""
+    conductor = make_conductor()
+    with signals(lambda text: None) as interrupts:
+        interrupts.tell(conductor)
+        for _ in range(20):
+            os.kill(os.getpid(), number)
+        assert conductor.asked == [number.name]
 
 
 @pytest.mark.parametrize("first", HANDLED)
@@ -85,7 +100,7 @@ def test_nothing_is_cut_off_while_it_is_saved_or_after_the_end(monkeypatch: pyte
     with signals(lambda text: None) as interrupts:
         interrupts.tell(conductor)
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.3)
+        time.sleep(module.TOGETHER_S + 0.1)
         with pytest.raises(EndNow):
             os.kill(os.getpid(), signal.SIGINT)
     monkeypatch.setattr(module, "OVERDUE_S", 0.2)
