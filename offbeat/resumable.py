@@ -55,7 +55,7 @@ def describe(config: RunConfig, layout: StreamLayout) -> dict[str, Any]:
     """What the meta data of a checkpoint say of the run that saved it, as JSON can hold it."""
     facts = {"streams": layout.num_streams, "capacity": layout.capacity, "block": layout.block}
     facts |= {"state_grid": layout.state_grid, "state_period": layout.state_period}
-    return {"config": to_dict(config), "layout": facts | {"items": layout.items and asdict(layout.items)}}
+    return {"config": to_dict(config), "layout": facts | {"items": asdict(layout.items)}}
 
 
 def needs_state(checkpoint: Checkpoint) -> None:
@@ -236,7 +236,7 @@ def _check_samplers(checkpoint: Checkpoint, agent: Agent, layout: StreamLayout, 
     store, size, last = StreamStore.allocate(layout), config.learner.batch_size, agent.wants_last
     made = (
         make_mixture(store, config.replay, size, config.learner.unroll_length, last, 0)
-        if layout.items is None
+        if layout.items.kind == "unroll"
         else make_item_replay(store, layout.items, config.replay, size, last, 0)
     )
     state, fresh = _arrays(checkpoint, "mixture/"), made.state()

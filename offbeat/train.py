@@ -115,7 +115,7 @@ def _run(
     spec = env_spec(config.env, own.get("env_factory"))
     maker = own.get("agent_factory")
     agent = maker(config.agent, spec, "cpu") if maker else make_agent(config.agent_name, config.agent, spec, "cpu")
-    layout = plan_layout(config, spec, agent)
+    layout = plan_layout(config, spec, agent, type(agent).__qualname__ if maker else "")
     weights = flat_size(agent.network)
     processes = 1 if config.engine == "inline" else 3 + config.actor.workers
     check_resources(config, layout.nbytes() + 16 * weights * 4, run, roles_bytes=processes * PROCESS_BYTES)

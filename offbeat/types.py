@@ -241,17 +241,18 @@ Batch = Unroll | Transition
 
 @dataclass(frozen=True)
 class ItemSpec:
-    """``transition``: n steps from one row. ``sequence``: burn-in, then ``length`` rows to train on, then n more.
+    """What an agent trains on. ``unroll``: ``learner.unroll_length`` consecutive rows of a stream. ``transition``: n
+    steps from one row. ``sequence``: burn-in, then ``length`` rows to train on, then n more.
 
     Sequences begin to train at every ``period``-th row of an episode, from its first row on; where there is less
     history than ``burn_in`` the missing rows are padding. They never cross an episode's end.
     """
 
-    kind: Literal["transition", "sequence"] = "transition"
+    kind: Literal["unroll", "transition", "sequence"] = "transition"
     n: int = 1
-    """Steps of the returns, >= 1."""
+    """Steps of the returns, >= 1. Not of unrolls."""
     length: int = 1
-    """Rows that are trained on, >= 1."""
+    """Rows that are trained on, >= 1; of unrolls ``learner.unroll_length``, whatever it says here."""
     burn_in: int = 0
     """Rows before them that only bring the recurrent state up to date."""
     period: int = 1
@@ -263,6 +264,8 @@ class ItemSpec:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
+        if self.kind not in ("unroll", "transition", "sequence"):
+            raise ValueError(f"kind={self.kind!r} is not allowed; choose one of: unroll, transition, sequence")
         for name in ("n", "length", "period"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 1 or above")
@@ -274,6 +277,8 @@ class ItemSpec:
     @property
     def span(self) -> int:
         """Rows after an item's first trained row that must be there before it is complete."""
+        if self.kind == "unroll":
+            return self.length - 1
         return self.n if self.kind == "transition" else self.length + self.n
 
     @property
@@ -292,7 +297,11 @@ class ItemSpec:
     @property
     def state_period(self) -> int:
         """How often the recurrent state must be kept so that every burn-in starts at one; 0: never."""
-        return 0 if self.kind == "transition" else math.gcd(self.burn_in, self.period)
+        return math.gcd(self.burn_in, self.period) if self.kind == "sequence" else 0
+
+
+UNROLL = ItemSpec("unroll")
+"""What on-policy agents train on."""
 
 
 @dataclass

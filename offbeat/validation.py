@@ -103,7 +103,6 @@ def _within(name: str, value: Any, low: float, high: float) -> None:
 def check_replay(config: RunConfig) -> None:
     """Refuse shares that do not split a batch, and fifos that ask for more unrolls than there are streams."""
     samplers, size = config.replay.samplers, config.learner.batch_size
-    check_items(config)
     if not samplers:
         raise UserError('replay.samplers is empty; name at least one, e.g. kind = "fifo"')
     shares = [Fraction(sampler.share).limit_denominator(10_000) for sampler in samplers]
@@ -135,36 +134,15 @@ def check_replay(config: RunConfig) -> None:
 def check_policy_lag(config: RunConfig) -> None:
     """Refuse a bound on the policy lag that the weights that actors have exceed before the next are published."""
     lag, every = config.learner.max_policy_lag, config.learner.publish_every
-    if 0 < lag < every and any(sampler.kind == "fifo" for sampler in config.replay.samplers):
+    fifo = any(sampler.kind == "fifo" for sampler in config.replay.samplers)
+    if lag and not fifo:
+        raise UserError(
+            f"learner.max_policy_lag={lag} has no effect without a fifo among replay.samplers; leave it at 0"
+        )
+    if 0 < lag < every:
         raise UserError(
             f"learner.max_policy_lag={lag} is less than learner.publish_every={every}: the learner would skip the "
             f"unrolls of all weights that actors have, and never publish others; use {every} or more, or 0 for no bound"
-        )
-
-
-def check_items(config: RunConfig) -> None:
-    """Refuse samplers that do not suit what the agent trains on."""
-    from offbeat.agents.q_agent import QConfig
-
-    samplers, replay = config.replay.samplers, config.replay
-    if not isinstance(config.agent, QConfig):
-        for index, sampler in enumerate(samplers):
-            if sampler.kind == "prioritised":
-                raise UserError(
-                    f"replay.samplers.{index}.kind=prioritised draws transitions or sequences, but agent "
-                    f"{config.agent_name!r} trains on unrolls; allowed: fifo, uniform"
-                )
-        return
-    if len(samplers) != 1 or samplers[0].kind == "fifo":
-        kinds = ", ".join(sampler.kind for sampler in samplers) or "none"
-        raise UserError(
-            f"agent {config.agent_name!r} draws from one sampler of kind uniform or prioritised, got {kinds}; "
-            "see replay.samplers"
-        )
-    if (config.deterministic or config.engine == "inline") and not replay.samples_per_insert:
-        raise UserError(
-            "a deterministic run needs replay.samples_per_insert above 0: with 0 the clock decides how often the "
-            "learner trains"
         )
 
 

@@ -191,21 +191,9 @@ def test_shares_and_windows_are_checked() -> None:
     )
 
 
-def test_samplers_must_suit_what_the_agent_trains_on() -> None:
-    prioritised = [{"kind": "prioritised"}]
-    assert "agent 'impala' trains on unrolls; allowed: fifo, uniform" in refusal(
-        {"replay.samplers": prioritised, "replay.capacity": 10_000}
-    )
-    catch = load_preset("apex-catch")
-    for samplers in ([{"kind": "fifo"}], [{"kind": "prioritised", "share": 0.5}, {"kind": "uniform", "share": 0.5}]):
-        with pytest.raises(UserError, match="agent 'apex' draws from one sampler of kind uniform or prioritised, got"):
-            validate(apply_overrides(catch, {"replay.samplers": samplers}.items()))
-    validate(apply_overrides(catch, {"replay.samplers": [{"kind": "uniform"}]}.items()))
-    freely = {"replay.samples_per_insert": 0}
-    validate(apply_overrides(catch, freely.items()))
-    for fixed in ({"deterministic": True}, {"engine": "inline"}):
-        with pytest.raises(UserError, match=r"a deterministic run needs replay\.samples_per_insert above 0"):
-            validate(apply_overrides(catch, (freely | fixed).items()))
+def test_a_bound_on_the_lag_needs_a_fifo() -> None:
+    with pytest.raises(UserError, match=r"learner\.max_policy_lag=4 has no effect without a fifo"):
+        validate(apply_overrides(load_preset("apex-catch"), [("learner.max_policy_lag", 4)]))
 
 
 def test_cuda_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,8 +238,6 @@ def test_a_lag_that_no_publication_can_keep_is_refused(lag: int, every: int) -> 
     assert f"use {every} or more, or 0 for no bound" in text
     for fine in (0, every, every + 1):
         validate(apply_overrides(load_preset("impala-catch"), {**options, "learner.max_policy_lag": fine}.items()))
-    replayed = {**options, "replay.samplers": [{"kind": "uniform"}], "replay.capacity": 10_000}
-    validate(apply_overrides(load_preset("impala-catch"), replayed.items()))  # nothing is skipped without a fifo
 
 
 def test_optional_values_and_lists_of_text() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, TensorDict
+from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec, LossOutput, TensorDict
 
 
 class Agent(Protocol):
@@ -19,6 +19,7 @@ class Agent(Protocol):
     network: nn.Module
     discount: float  # gamma, in [0, 1]: actors write discount rows with it
     wants_last: bool  # True: Inputs carry last_action and last_reward
+    items: ItemSpec  # what ``loss`` is given
 
     def initial_state(self, batch: int) -> CoreState:
         """The recurrent state at an episode's start: name -> [batch, ...] on the network's device; {} without one."""
@@ -34,9 +35,22 @@ class Agent(Protocol):
     def loss(self, batch: Any, progress: float) -> LossOutput:
         """The loss of one batch on the network's device. ``progress``: share of the run done, in [0, 1].
 
-        ``batch`` is an ``Unroll``, or what the agent's ``items`` (an ``ItemSpec``) ask for: a ``Transition`` or a
-        ``Sequence``. The learner logs the loss itself; ``metrics`` holds everything else.
+        ``batch`` is what ``items`` asks for: an ``Unroll``, a ``Transition`` or a ``Sequence``. The learner logs the
+        loss itself; ``metrics`` holds everything else.
         """
+
+
+def trains_on(agent: Any) -> ItemSpec:
+    """What ``agent`` trains on. ValueError where it does not say."""
+    items = getattr(agent, "items", None)
+    if not isinstance(items, ItemSpec):
+        kind = type(agent)
+        got = "it has no such attribute" if items is None else f"got {items!r}"
+        raise ValueError(
+            f"agent {kind.__module__}.{kind.__qualname__} must say in items what it trains on: an "
+            f'offbeat.types.ItemSpec of kind "unroll", "transition" or "sequence"; {got}'
+        )
+    return items
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead, leg
 from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.lstm import LSTMCore, check_memory
 from offbeat.networks.torsos import Torso, choose_torso
-from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, TensorDict, Unroll
+from offbeat.types import UNROLL, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, TensorDict, Unroll
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,7 @@ class Agent:
         self.network = Network(config, spec).to(self.device)
         self.discount = config.discount
         self.wants_last = config.last_action or config.last_reward
+        self.items = UNROLL
         self.discrete = spec.action.kind == "discrete"
 
     def initial_state(self, batch: int) -> CoreState:

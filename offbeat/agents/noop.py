@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from offbeat.networks.heads import legal_actions
-from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, Unroll
+from offbeat.types import UNROLL, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, Unroll
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Agent:
         self.spec = spec
         self.network: nn.Module = nn.ParameterDict({"unused": nn.Parameter(torch.zeros(1))}).to(device)
         self.discount = config.discount
-        self.wants_last = False
+        self.wants_last, self.items = False, UNROLL
 
     def initial_state(self, batch: int) -> CoreState:
         """There is none."""

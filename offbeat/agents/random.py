@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from offbeat.algorithms.legal import draw_legal
 from offbeat.networks.heads import legal_actions
-from offbeat.types import ActionSpec, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, Unroll
+from offbeat.types import UNROLL, ActionSpec, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, Unroll
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Agent:
         self.spec = spec
         self.network: nn.Module = nn.ParameterDict({"unused": nn.Parameter(torch.zeros(1))}).to(device)
         self.discount = config.discount
-        self.wants_last = False
+        self.wants_last, self.items = False, UNROLL
 
     def initial_state(self, batch: int) -> CoreState:
         """There is none."""

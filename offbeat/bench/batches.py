@@ -5,21 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from offbeat.agents.base import Agent
+from offbeat.agents.base import Agent, trains_on
 from offbeat.replay.stacking import packs
 from offbeat.types import LEGAL, ActionSpec, ArraySpec, Batch, EnvSpec, Inputs, ItemSpec, Sequence, Transition, Unroll
 
 
-def items_of(agent: Agent) -> ItemSpec | None:
-    """What the agent trains on; None: unrolls."""
-    items: ItemSpec | None = getattr(agent, "items", None)
-    return items
-
-
 def make_batch(spec: EnvSpec, agent: Agent, unroll_length: int, width: int) -> Batch:
     """``width`` of what the agent trains on: unrolls, transitions or sequences."""
-    items = items_of(agent)
-    if items is None:
+    items = trains_on(agent)
+    if items.kind == "unroll":
         return make_unroll(spec, agent, unroll_length, width)
     if items.kind == "transition":
         return make_transitions(spec, agent, items, width)

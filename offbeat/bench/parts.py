@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from offbeat.agents.base import Agent, Explores, HasTarget
+from offbeat.agents.base import Agent, Explores, HasTarget, trains_on
 from offbeat.agents.make import make_agent
-from offbeat.bench.batches import items_of, make_batch, make_inputs, random_action
+from offbeat.bench.batches import make_batch, make_inputs, random_action
 from offbeat.config import RunConfig
 from offbeat.envs.registry import env_spec, make_env
 from offbeat.runtime.learner import LearnerWork
@@ -80,17 +80,17 @@ def _measure(config: RunConfig, seconds: float) -> Parts:
     batches = dict.fromkeys((count, *FORWARD_BATCHES))
     for batch in batches:
         parts.forward_s[batch] = time_forward(config, spec, batch, seconds / len(batches))
-    items = items_of(_agent(config, spec, "cpu"))
-    length = config.learner.unroll_length if items is None else items.trained
+    items = trains_on(_agent(config, spec, "cpu"))
+    length = config.learner.unroll_length if items.kind == "unroll" else items.trained
     widths = train_widths(config.learner.batch_size, length, items)
     for width in widths:
         parts.train_s[width * length] = time_train(config, spec, width, seconds / len(widths))
     return parts
 
 
-def train_widths(own: int, length: int, items: ItemSpec | None) -> list[int]:
+def train_widths(own: int, length: int, items: ItemSpec) -> list[int]:
     """Batch sizes that the training step is timed at, ``own`` first. ``length``: rows trained on of one column."""
-    if items is None:
+    if items.kind == "unroll":
         others = [max(1, round(rows / length)) for rows in TRAIN_ROWS]
     else:
         others = [rows // length for rows in ITEM_ROWS if rows // length > own]

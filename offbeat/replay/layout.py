@@ -6,12 +6,12 @@ Everything is allocated once, before anything runs; ``StreamLayout.describe`` sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from offbeat.types import ArrayDict, ArraySpec, EnvSpec, ItemSpec
+from offbeat.types import UNROLL, ArrayDict, ArraySpec, EnvSpec, ItemSpec
 
 if TYPE_CHECKING:
     from offbeat.replay.mixture import ReplayConfig
@@ -72,7 +72,7 @@ class StreamLayout:
     state_grid: int = 0  # keep the state before rows t with t % state_grid == 0; 0: none
     state_period: int = 0  # ... and before every so-many-th row of each episode; 0: none
     num_cursors: int = 0  # fifo cursors
-    items: ItemSpec | None = None  # what is trained on; None: unrolls
+    items: ItemSpec = UNROLL  # what is trained on
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot work."""
@@ -172,12 +172,12 @@ def layout_for(
     unroll_length: int,
     block: int = 0,
     state_period: int = 0,
-    items: ItemSpec | None = None,
+    items: ItemSpec = UNROLL,
 ) -> StreamLayout:
     """The layout of a run: as many rows per stream as ``replay`` asks for, or just what its fifos need.
 
-    ``block`` is the longest block of rows that a writer appends (0: ``unroll_length``). ``items``: what is trained on,
-    None: unrolls. Raises ValueError where the capacity is too small for the samplers.
+    ``block`` is the longest block of rows that a writer appends (0: ``unroll_length``). ``items``: what is trained on.
+    Raises ValueError where the capacity is too small for the samplers.
     """
     block = block or unroll_length
     fifos = [sampler for sampler in replay.samplers if sampler.kind == "fifo"]
@@ -187,7 +187,9 @@ def layout_for(
         ahead = max(sampler.max_pending for sampler in fifos) * unroll_length
         _check_lead(min(sampler.max_pending for sampler in fifos) * unroll_length, unroll_length, block)
     need = ahead + unroll_length + max(deep, 1)
-    if items is not None:
+    if items.kind == "unroll":
+        items = replace(items, length=unroll_length)
+    else:
         need = items.reach + max(deep, 1) + block
         state_period = items.state_period
     capacity = -(-replay.capacity // num_streams)
@@ -207,7 +209,7 @@ def layout_for(
         num_streams=num_streams,
         capacity=-(-max(capacity, need) // block) * block,
         block=block,
-        state_grid=unroll_length if core_state and items is None else 0,
+        state_grid=unroll_length if core_state and items.kind == "unroll" else 0,
         state_period=state_period,
         num_cursors=len(fifos),
         items=items,

@@ -64,7 +64,7 @@ class ProgressWatch:
 def rows_without_update(world: World) -> int:
     """More rows than any sampler waits for: all streams filled twice, and what rate control asks for."""
     config, layout = world.config, world.layout
-    rows = config.learner.batch_size * (layout.items.trained if layout.items else config.learner.unroll_length)
+    rows = config.learner.batch_size * layout.items.trained
     ratio = ratio_of(config.replay.samples_per_insert, holds_writers(config))
     per_batch = rows / ratio if ratio else 0
     least = max((sampler.min_rows for sampler in config.replay.samplers), default=0)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from offbeat.agents.base import Agent
+from offbeat.agents.base import Agent, trains_on
 from offbeat.errors import UserError
 from offbeat.replay.item_replay import make_limiter
 from offbeat.replay.layout import StreamLayout, layout_for
-from offbeat.replay.making import check_replay
+from offbeat.replay.making import check_replay, check_suits
 from offbeat.replay.mixture import make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.inference import inbox_arrays
@@ -130,14 +130,16 @@ def hang_limit_s(config: RunConfig, role: str) -> float:
     return limits.get(role, config.actor.hang_timeout_s)
 
 
-def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent) -> StreamLayout:
-    """The layout of a run's streams: what is stored per row, how much of it, from whom.
+def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent, name: str = "") -> StreamLayout:
+    """The layout of a run's streams: what is stored per row, how much of it, from whom. ``name``: the agent's.
 
     UserError where sizes do not fit each other, so that there could never be a batch.
     """
     core = {name: ArraySpec(tuple(value.shape[1:])) for name, value in agent.initial_state(1).items()}
-    extras, items, learner = agent.row_extras(), getattr(agent, "items", None), config.learner
+    extras, learner = agent.row_extras(), config.learner
     try:
+        items = trains_on(agent)
+        check_suits(items, config.replay, name or config.agent_name, holds_writers(config))
         layout = layout_for(
             spec,
             extras,
@@ -180,7 +182,7 @@ def make_world(
     )
     # Fifos and rate control write down how far writers may go; writers may ask before the learner has made its own.
     size, holds = config.learner.batch_size, holds_writers(config)
-    if layout.items is not None:
+    if layout.items.kind != "unroll":
         make_limiter(world.store, layout.items, config.replay, size, holds)
     else:
         make_mixture(world.store, config.replay, size, config.learner.unroll_length, False, 0, holds)

@@ -11,7 +11,7 @@ import torch
 
 from offbeat.agents.base import Agent
 from offbeat.agents.make import make_agent
-from offbeat.bench.batches import items_of, make_batch, make_inputs
+from offbeat.bench.batches import make_batch, make_inputs
 from offbeat.config import RunConfig, load_preset
 from offbeat.envs.registry import env_spec, make_env
 from offbeat.networks.flat import flat_size
@@ -21,7 +21,7 @@ from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.world import plan_layout
 from offbeat.runtime.writer import StoreWriter
-from offbeat.types import LEGAL, EnvSpec, Sequence, Transition, Unroll
+from offbeat.types import LEGAL, UNROLL, EnvSpec, Sequence, Transition, Unroll
 from tests.agents.items import masked_spec
 from tests.runtime.parts import Metrics, StopAfter, item_config, private_params
 
@@ -83,8 +83,7 @@ def test_losses_read_made_items_and_give_priorities(name: str) -> None:
     assert torch.isfinite(output.loss)
     assert output.priorities is not None and output.priorities.shape == (3,)
     assert any(bool(weight.grad.any()) for weight in agent.network.parameters() if weight.grad is not None)
-    items = items_of(agent)
-    assert items is not None and batch.rows == 3 * items.trained
+    assert batch.rows == 3 * agent.items.trained
 
 
 def test_a_sequence_trains_on_its_rows_between_burn_in_and_tail() -> None:
@@ -99,7 +98,7 @@ def test_a_sequence_trains_on_its_rows_between_burn_in_and_tail() -> None:
 def test_losses_read_made_unrolls(preset: str) -> None:
     config = load_preset(preset)
     spec, agent = build(config)
-    assert items_of(agent) is None
+    assert agent.items == UNROLL
     unroll = make_batch(spec, agent, 5, 3)
     assert isinstance(unroll, Unroll) and unroll.rows == 15
     assert unroll.reward.shape == (5, 3) and unroll.inputs.shape == (6, 3)

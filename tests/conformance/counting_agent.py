@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from offbeat.envs.counting import counting_reward
-from offbeat.types import OBSERVATION, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, Unroll
+from offbeat.types import OBSERVATION, UNROLL, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, Unroll
 from tests.conformance.counting_env import FRAME, STACK
 
 WEIGHTS = 257
@@ -40,7 +40,7 @@ class CountingAgent:
     def __init__(self, config: Any, spec: EnvSpec, device: Any = "cpu", allowed: Allowed | None = None) -> None:
         self.config, self.spec = config, spec
         self.network: nn.Module = nn.ParameterDict({"updates": nn.Parameter(torch.zeros(WEIGHTS))}).to(device)
-        self.discount, self.wants_last = DISCOUNT, True
+        self.discount, self.wants_last, self.items = DISCOUNT, True, UNROLL
         self.checks = Checks(allowed or Allowed())
 
     def initial_state(self, batch: int) -> CoreState:

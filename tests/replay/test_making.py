@@ -11,16 +11,16 @@ import pytest
 
 from offbeat.replay.item_replay import ItemReplay
 from offbeat.replay.layout import StreamLayout, layout_for
-from offbeat.replay.making import check_replay, make_replay
+from offbeat.replay.making import check_replay, check_suits, make_replay
 from offbeat.replay.mixture import Mixture, ReplayConfig, SamplerConfig
 from offbeat.replay.streams import StreamStore
-from offbeat.types import ActionSpec, ArraySpec, EnvSpec, ItemSpec
+from offbeat.types import UNROLL, ActionSpec, ArraySpec, EnvSpec, ItemSpec
 
 SPEC = EnvSpec("toy", {"observation": ArraySpec((1, 84, 84), "uint8")}, ActionSpec("discrete", 3), 4, ("observation",))
 LENGTH = 5
 
 
-def plan(config: ReplayConfig, items: ItemSpec | None = None) -> StreamLayout:
+def plan(config: ReplayConfig, items: ItemSpec = UNROLL) -> StreamLayout:
     """Eight streams."""
     return layout_for(SPEC, {}, {}, num_streams=8, replay=config, unroll_length=LENGTH, items=items)
 
@@ -46,28 +46,49 @@ def test_an_agent_of_items_gets_items_and_another_unrolls() -> None:
     [
         (
             (sampler(share=0.5), sampler("prioritised", share=0.5)),
-            None,
+            UNROLL,
             {},
             r"samplers\.1\.kind=prioritised .* unrolls",
         ),
-        ((sampler("fifo", share=0.0), sampler()), None, {}, "a fifo with share 0 .* hold actors back for ever"),
-        ((sampler("fifo", share=0.75), sampler("fifo", share=0.25)), None, {}, "take 3/1 unrolls .* run dry"),
+        ((sampler("fifo", share=0.0), sampler()), UNROLL, {}, "a fifo with share 0 .* hold actors back for ever"),
+        ((sampler("fifo", share=0.75), sampler("fifo", share=0.25)), UNROLL, {}, "take 3/1 unrolls .* run dry"),
         ((sampler("fifo"),), ITEMS, {}, "trains on transitions and draws from one sampler .* got fifo"),
         ((sampler(share=0.5), sampler(share=0.5)), ITEMS, {}, "got uniform, uniform"),
-        ((sampler(window=40),), None, {}, "a window of 40 rows is 5 rows per stream, .* needs 8; keep 64 or more"),
+        ((sampler(window=40),), UNROLL, {}, "a window of 40 rows is 5 rows per stream, .* needs 8; keep 64 or more"),
         ((sampler(window=40),), ITEMS, {}, "a window of 40 rows is 5 rows per stream"),
-        ((sampler(min_rows=4_001),), None, {}, "min_rows=4001 is more than the 4000 rows kept"),
-        ((sampler(),), None, {"samples_per_insert": 2.0, "tolerance": 3}, "tolerance=3 .* too narrow"),
+        ((sampler(min_rows=4_001),), UNROLL, {}, "min_rows=4001 is more than the 4000 rows kept"),
+        ((sampler(),), UNROLL, {"samples_per_insert": 2.0, "tolerance": 3}, "tolerance=3 .* too narrow"),
         ((sampler(),), ITEMS, {"samples_per_insert": 2.0, "tolerance": 3}, "tolerance=3 .* too narrow"),
         ((sampler("prioritised", initial_priority="actor"),), ITEMS, {}, "priorities from actors need the extras"),
     ],
 )
 def test_what_can_never_give_a_batch_is_refused(
-    samplers: tuple[SamplerConfig, ...], items: ItemSpec | None, changes: dict[str, Any], text: str
+    samplers: tuple[SamplerConfig, ...], items: ItemSpec, changes: dict[str, Any], text: str
 ) -> None:
     config = replace(ReplayConfig(4_000, samplers), **changes)
     with pytest.raises(ValueError, match=text):
         check_replay(plan(config, items), config, 4, LENGTH, True)
+
+
+def test_samplers_and_options_must_suit_what_the_agent_trains_on() -> None:
+    half = {"share": 0.5}
+    both = ReplayConfig(4_000, (sampler("fifo", **half), sampler("prioritised", **half)))
+    with pytest.raises(
+        ValueError, match=r"samplers\.1\.kind=prioritised .* 'mine' trains on unrolls; allowed: fifo, uni"
+    ):
+        check_suits(UNROLL, both, "mine")
+    with pytest.raises(
+        ValueError, match=r"samplers\.0\.kind=fifo draws unrolls, .* transitions; allowed: prioritised, uni"
+    ):
+        check_suits(ITEMS, both, "mine")
+    for name in ("samples_per_insert", "tolerance"):
+        with pytest.raises(ValueError, match=rf"replay\.{name}=2 has no effect beside a fifo"):
+            check_suits(UNROLL, replace(ReplayConfig(), **{name: 2}), "mine")
+    check_suits(UNROLL, replace(UNIFORM, samples_per_insert=2.0), "mine", holds_writers=False)
+    check_suits(UNROLL, UNIFORM, "mine", holds_writers=False)
+    check_suits(ITEMS, UNIFORM, "mine")
+    with pytest.raises(ValueError, match=r"a deterministic run needs replay\.samples_per_insert above 0"):
+        check_suits(ITEMS, UNIFORM, "mine", holds_writers=False)
 
 
 def test_two_fifos_that_take_the_same_share_are_fine() -> None:

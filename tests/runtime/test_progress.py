@@ -68,10 +68,10 @@ def test_a_round_that_changes_nothing_is_noticed_at_once(run: Any) -> None:
 
 
 def test_rate_control_and_least_rows_are_waited_for(tmp_path: Path) -> None:
-    plain = rows_without_update(small_world(tmp_path, small_config()))
-    slow = small_config(replay__samples_per_insert=0.001)
+    uniform = {"replay__samplers": [{"kind": "uniform", "min_rows": 50}], "replay__capacity": 60}
+    slow = small_config(replay__samples_per_insert=0.001, **uniform)
     rows = slow.learner.batch_size * slow.learner.unroll_length
-    assert rows_without_update(small_world(tmp_path, slow)) == plain + (4000 - 4) * rows
+    assert rows_without_update(small_world(tmp_path, slow)) == 2 * 60 + 50 + 4000 * rows
 
 
 def test_the_error_says_what_is_waited_for() -> None:

@@ -57,7 +57,18 @@ def test_sizes_that_can_never_give_a_batch_are_a_users_error_before_memory_is_ta
         (replayed(sampler={"window": 20}), "a window of 20 rows is 5 rows per stream"),
         (replayed(replay__samples_per_insert=1.0, replay__tolerance=10), "tolerance=10 of the rate control"),
         (small_config(replay__capacity=20), "replay.capacity=20 gives 5 rows"),
-        (item_config("apex", replay__samplers=[{"kind": "fifo"}]), "draws from one sampler .* got fifo"),
+        (item_config("apex", replay__samplers=[{"kind": "fifo"}]), "agent 'apex' trains on transitions; allowed"),
+        (
+            small_config(replay__samplers=[{"kind": "prioritised"}], replay__capacity=400),
+            "agent 'impala' trains on unrolls",
+        ),
+        (small_config(replay__samples_per_insert=2.0), "samples_per_insert=2 has no effect beside a fifo"),
+        (small_config(replay__tolerance=90), "tolerance=90 has no effect beside a fifo"),
+        (item_config("apex", engine="inline", replay__samples_per_insert=0), "needs replay.samples_per_insert above 0"),
+        (
+            item_config("r2d2", deterministic=True, replay__samples_per_insert=0),
+            "needs replay.samples_per_insert above 0",
+        ),
     ):
         with pytest.raises(UserError, match=text):
             small_world(tmp_path, config)
