@@ -70,6 +70,7 @@ def test_a_finished_run_that_is_resumed_is_where_it_was(tmp_path: Path) -> None:
     assert first.frames >= 400
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_still_be_scored(tmp_path: Path) -> None:
     first = train(catch(tmp_path / "run", engine="local"))
     (first.run / "config.toml").write_text(

@@ -110,7 +110,9 @@ def test_a_run_that_is_resumed_ends_like_one_that_was_longer(options: dict[str, 
     assert not all(rounded), "exact weights are saved"
 
 
-@pytest.mark.parametrize(("engine", "core", "kills"), [("inline", LSTM, 2), ("local", {}, 1)])
+@pytest.mark.parametrize(
+    ("engine", "core", "kills"), [("inline", LSTM, 2), pytest.param("local", {}, 1, marks=pytest.mark.slow)]
+)
 def test_killed_and_resumed_equals_never_killed(engine: str, core: dict[str, Any], kills: int, tmp_path: Path) -> None:
     config = catch(tmp_path / "unused", UPDATES, engine=engine, **core)
     assert verify_resume(replace(config, out=""), kills=kills, folder=tmp_path)

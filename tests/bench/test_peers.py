@@ -194,6 +194,7 @@ def test_reach_waits_for_a_counter_late_enough(monkeypatch):
     assert reach(Scripted(list(points)), 4.6) == Point(6.0, 30)
 
 
+@pytest.mark.slow
 def test_a_whole_comparison(drivers, venv, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(PeerRun, "patience_s", 4.0)
     monkeypatch.setattr(report, "OffbeatRun", lambda config: start(drivers, "sb3"))

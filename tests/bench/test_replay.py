@@ -238,6 +238,7 @@ def test_table_shows_medians_ranges_and_ratios():
     assert ["broken", "failed"] in text and ["offbeat", "-"] in text
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_silent_hangs(tmp_path, monkeypatch):
     (tmp_path / "drive.py").write_text(HANGS)
     monkeypatch.setattr(replay, "LONGEST_SILENCE_S", 0.5)

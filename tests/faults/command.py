@@ -61,6 +61,7 @@ class Command:
                 stdout=output if stdout is None else stdout,
                 stderr=subprocess.STDOUT if stdout is None else output,
                 start_new_session=True,
+                preexec_fn=_default_signals,
                 env=environment,
             )
 
@@ -95,6 +96,12 @@ class Command:
     def children(self) -> list[int]:
         """Processes of its roles, in the order in which they started: learner, evaluator, actor-0, ..."""
         return [pid for pid in descendants(self.process.pid) if "spawn_main" in command_line(pid)]
+
+
+def _default_signals() -> None:
+    """What a shell gives a command: a suite that was itself started in the background ignores some signals."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

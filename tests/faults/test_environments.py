@@ -78,6 +78,7 @@ def test_a_hanging_actor_is_reported_with_its_stack_and_replaced_within_bounds(t
     assert not list((tmp_path / "run").glob(".stack*"))
 
 
+@pytest.mark.slow
 def test_a_hanging_actor_ends_a_deterministic_run(tmp_path: Path) -> None:
     options = ("--actor.hang-timeout-s", "2", "--deterministic", "true")
     with training(tmp_path, "--env", "toy/hang@60", *options) as command:

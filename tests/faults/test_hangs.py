@@ -41,7 +41,8 @@ def test_ctrl_c_does_not_wait_for_a_stopped_learner(tmp_path: Path) -> None:
     assert "finished" in resumes(tmp_path, int(saved(tmp_path)[-1]) + 100)
 
 
-@pytest.mark.parametrize("role", [pytest.param("learner", marks=pytest.mark.slow), "actor-0"])
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["learner", "actor-0"])
 def test_ctrl_c_in_lockstep_does_not_wait_for_a_stopped_role(role: str, tmp_path: Path) -> None:
     with training(tmp_path, "--deterministic", "true", "--checkpoint.every-updates", "20") as command:
         command.until(lambda: saved(tmp_path), "a checkpoint")
@@ -63,7 +64,7 @@ def test_ctrl_c_in_lockstep_does_not_wait_for_a_stopped_role(role: str, tmp_path
     "engine",
     [
         pytest.param(("--deterministic", "true"), id="lockstep"),
-        pytest.param(("--engine", "inline"), id="inline"),
+        pytest.param(("--engine", "inline"), id="inline", marks=pytest.mark.slow),
         pytest.param((), id="free", marks=pytest.mark.slow),
     ],
 )
@@ -91,7 +92,8 @@ def test_an_evaluator_that_is_stopped_ends_a_lockstep_run(tmp_path: Path) -> Non
     assert intact(tmp_path)
 
 
-@pytest.mark.parametrize("role", [pytest.param("learner", marks=pytest.mark.slow), "inference"])
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["learner", "inference"])
 def test_a_role_that_is_stopped_ends_a_free_run(role: str, tmp_path: Path) -> None:
     options = ("--actor.inference", "server", "--checkpoint.every-updates", "20")
     with training(tmp_path, *options, f"--{role}.hang-timeout-s", "3") as command:

@@ -271,6 +271,7 @@ def test_files_that_a_power_cut_shortened_do_not_keep_a_run_from_going_on(tmp_pa
         assert sum(name in line for line in said.splitlines()) == 1, said
 
 
+@pytest.mark.slow
 def test_files_that_are_something_else_are_moved_aside(tmp_path: Path) -> None:
     frames, run = finished(tmp_path), tmp_path / "run"
     for name in ("metrics.jsonl", "progress.csv", "environment.json", "run.log"):

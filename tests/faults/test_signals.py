@@ -47,6 +47,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_later(tmp_path: Path) -> None:
     assert int(saved(tmp_path)[-1]) >= steps + 100
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_continued_blames_nobody_for_silence(tmp_path: Path) -> None:
     with training(tmp_path, *SAVE_OFTEN, "--actor.hang-timeout-s", "5") as command:
         command.until(lambda: saved(tmp_path), "a checkpoint")
