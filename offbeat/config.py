@@ -20,6 +20,8 @@ from offbeat.errors import UserError, unknown
 from offbeat.metrics import LogConfig
 from offbeat.presets import find_preset, read_toml
 from offbeat.replay.mixture import ReplayConfig
+from offbeat.replay.sampler import SamplerConfig
+from offbeat.replay.samplers import config_class
 from offbeat.runtime.actor import ActorConfig
 from offbeat.runtime.evaluator import EvaluationConfig
 from offbeat.runtime.inference import InferenceConfig
@@ -100,6 +102,7 @@ def from_dict(data: dict[str, Any]) -> RunConfig:
     Raises ``UserError`` for unknown keys (naming the nearest), wrong types and unknown agents.
     """
     _check_keys(data)
+    data = _with_samplers(data)
     sections: dict[str, Any] = {name: schema.build(cls, data.get(name, {}), name) for name, cls in SECTIONS.items()}
     followed = replace(sections["env"], life_loss="ignore")
     sections["eval_env"] = schema.update(followed, data.get("eval_env", {}), "eval_env")
@@ -172,10 +175,39 @@ def _override(config: RunConfig, key: str, value: Any) -> RunConfig:
         raise UserError(
             f"option {key!r} is a section; set one of its options, e.g. --{section}.{_example(config, section)}"
         )
+    if section == "replay" and rest == "samplers":
+        value = _samplers(value)
     changed = replace(config, **{section: _update_section(getattr(config, section), rest, value, section)})
     if section == "env" and rest not in EVAL_ENV_OWN and getattr(config.env, rest) == getattr(config.eval_env, rest):
         changed = replace(changed, eval_env=replace(changed.eval_env, **{rest: getattr(changed.env, rest)}))
     return changed
+
+
+def _with_samplers(data: dict[str, Any]) -> dict[str, Any]:
+    """``data`` with the samplers made: each has options of its own, by its kind."""
+    replay = data.get("replay")
+    if not isinstance(replay, dict) or "samplers" not in replay:
+        return data
+    return {**data, "replay": {**replay, "samplers": _samplers(replay["samplers"])}}
+
+
+def _samplers(value: Any) -> Any:
+    """The samplers of a list of tables, or of its text; whatever else it is, to be refused."""
+    where = "replay.samplers"
+    if isinstance(value, str):
+        value = schema.parse_list(value, where)
+    if not isinstance(value, list | tuple) or not all(isinstance(item, dict | SamplerConfig) for item in value):
+        return value
+    return tuple(_sampler(item, f"{where}.{index}") for index, item in enumerate(value))
+
+
+def _sampler(item: dict[str, Any] | SamplerConfig, where: str) -> SamplerConfig:
+    if isinstance(item, SamplerConfig):
+        return item
+    options = dict(item)
+    kind = schema.convert(options.pop("kind", "fifo"), str, f"{where}.kind")
+    made: SamplerConfig = schema.build(config_class(kind), options, where)
+    return replace(made, kind=kind)
 
 
 def _update_section(instance: Any, rest: str, value: Any, section: str) -> Any:
@@ -187,7 +219,13 @@ def _update_section(instance: Any, rest: str, value: Any, section: str) -> Any:
     items = list(getattr(instance, name, ()))
     if not (index.isdecimal() and item_field and int(index) < len(items)):
         raise UserError(f"unknown option '{section}.{rest}'; write {section}.{name}.N.key with N below {len(items)}")
-    items[int(index)] = schema.update(items[int(index)], {item_field: value}, f"{section}.{name}.{index}")
+    where, item = f"{section}.{name}.{index}", items[int(index)]
+    if item_field == "kind":  # another class; what both know stays
+        cls = config_class(schema.convert(value, str, f"{where}.kind"))
+        kept = {f.name: getattr(item, f.name) for f in fields(cls) if f.name != "kind" and hasattr(item, f.name)}
+        items[int(index)] = cls(kind=value, **kept)
+    else:
+        items[int(index)] = schema.update(item, {item_field: value}, where)
     return replace(instance, **{name: tuple(items)})
 
 

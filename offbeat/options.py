@@ -26,7 +26,6 @@ SOURCES = (
     ("inference", "runtime/inference.py", "InferenceConfig"),
     ("learner", "runtime/learner.py", "LearnerConfig"),
     ("replay", "replay/mixture.py", "ReplayConfig"),
-    ("replay.samplers.N", "replay/mixture.py", "SamplerConfig"),
     ("evaluation", "runtime/evaluator.py", "EvaluationConfig"),
     ("checkpoint", "checkpoint.py", "CheckpointConfig"),
     ("log", "metrics.py", "LogConfig"),
@@ -54,13 +53,13 @@ class Option:
     source: str
     text: str
     """What it means, without unit and source."""
-    agent: str = ""
-    """The agent that the option belongs to; empty for those of every run."""
+    owner: str = ""
+    """The agent or sampler that the option belongs to; empty for those of every run."""
 
 
 @functools.cache
 def all_options() -> tuple[Option, ...]:
-    """Every option, section after section, then agent after agent."""
+    """Every option, section after section, then sampler after sampler and agent after agent."""
     options = [
         option
         for section, file, name in SOURCES
@@ -70,26 +69,30 @@ def all_options() -> tuple[Option, ...]:
             and (option.name in dict.fromkeys(s[0] for s in SOURCES) or option.name in ("agent", "preset"))
         )
     ]
-    for path in sorted((PACKAGE / "agents").glob("*.py")):
-        for name in _classes(path):
-            if name == "Config":
-                options += read_options(path, name, "agent", path.stem)
+    for folder, section in (("replay", "replay.samplers.N"), ("agents", "agent")):
+        for path in sorted((PACKAGE / folder).glob("*.py")):
+            if "Config" in _classes(path):
+                options += read_options(path, "Config", section, path.stem)
     return tuple(options)
 
 
-def read_options(path: Path, cls: str, section: str, agent: str = "") -> list[Option]:
+def read_options(path: Path, cls: str, section: str, owner: str = "") -> list[Option]:
     """The options that dataclass ``cls`` in the file ``path`` defines, under the name of their ``section``."""
     options: dict[str, Option] = {}
     for base in _bases(path, cls):
-        options |= {option.name: option for option in read_options(*base, section, agent)}
+        options |= {option.name: option for option in read_options(*base, section, owner)}
     body = _classes(path)[cls].body
     for node, after in zip(body, [*body[1:], None], strict=True):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and not ast.unparse(node.annotation).startswith("ClassVar")
+        ):
             doc = after.value.value if _is_text(after) else ""  # type: ignore[union-attr, attr-defined]
             key = "agent.name" if node.target.id == "agent_name" else node.target.id
             name = f"{section}.{key}" if section else key
             text = " ".join(str(doc).split())
-            options[name] = _option(name, ast.unparse(node.annotation), node.value, text, agent)
+            options[name] = _option(name, ast.unparse(node.annotation), node.value, text, owner)
     return list(options.values())
 
 
@@ -109,7 +112,7 @@ def _bases(path: Path, cls: str) -> list[tuple[Path, str]]:
     return found
 
 
-def _option(name: str, annotation: str, default: ast.expr | None, doc: str, agent: str) -> Option:
+def _option(name: str, annotation: str, default: ast.expr | None, doc: str, owner: str) -> Option:
     doc, unit = _cut(doc, "Unit")
     doc, source = _cut(doc, "Source")
     text = doc.strip()
@@ -120,7 +123,7 @@ def _option(name: str, annotation: str, default: ast.expr | None, doc: str, agen
         text += " Not copied from ``env``."
     elif name.startswith("eval_env."):
         shown, text = "as env", "As of ``env``, for evaluations."
-    return Option(name, shown, values, _range(name, values), unit, source, text, agent)
+    return Option(name, shown, values, _range(name, values), unit, source, text, owner)
 
 
 def _range(name: str, values: str) -> str:
@@ -154,7 +157,7 @@ def _toml(node: ast.expr) -> str:
     try:
         value = ast.literal_eval(node)
     except ValueError:
-        return "one fifo" if "SamplerConfig" in ast.unparse(node) else ""
+        return "one fifo" if "fifo.Config" in ast.unparse(node) else ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
@@ -220,7 +223,8 @@ def _section(option: Option) -> str:
     section = option.name.rpartition(".")[0]
     if option.name == "agent.name" or not section:
         return "run"
-    return f"agent {option.agent}" if option.agent else section
+    kind = "agent" if section == "agent" else "sampler"
+    return f"{kind} {option.owner}" if option.owner else section
 
 
 def markdown() -> str:

@@ -32,9 +32,8 @@ from offbeat.checkpoint import (
 from offbeat.config import RunConfig, to_dict
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
-from offbeat.replay.item_replay import make_item_replay
 from offbeat.replay.layout import COUNTERS, CURSOR_COUNTERS, StreamLayout
-from offbeat.replay.mixture import make_mixture
+from offbeat.replay.make import make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.optimiser import slot_names
 from offbeat.types import ArrayDict
@@ -234,19 +233,16 @@ def _check_books(checkpoint: Checkpoint, layout: StreamLayout, config: RunConfig
 def _check_samplers(checkpoint: Checkpoint, agent: Agent, layout: StreamLayout, config: RunConfig) -> None:
     """Load what the samplers saved into ones that are thrown away; their memory is never touched, so it costs none."""
     store, size, last = StreamStore.allocate(layout), config.learner.batch_size, agent.wants_last
-    made = (
-        make_mixture(store, config.replay, size, config.learner.unroll_length, last, 0)
-        if layout.items.kind == "unroll"
-        else make_item_replay(store, layout.items, config.replay, size, last, 0)
-    )
+    made = make_mixture(store, config.replay, size, last, 0)
     state, fresh = _arrays(checkpoint, "mixture/"), made.state()
-    unknown = sorted(state.keys() - fresh.keys())
     sized = [name for name, value in fresh.items() if value.size and not name.endswith("rng") and name in state]
     unequal = [name for name in sized if state[name].shape != fresh[name].shape]
-    wrong = f"{unknown[0]!r} is only there" if unknown else f"{unequal[0]!r} has another length" if unequal else ""
+    wrong = f"{unequal[0]!r} has another length" if unequal else ""
     if not wrong:
         try:
             made.load_state(state)
+            unknown = sorted(state.keys() - made.state().keys())
+            wrong = f"{unknown[0]!r} is only there" if unknown else ""
         except KeyError as error:
             wrong = f"{error} is missing there"
         except _WRONG as error:

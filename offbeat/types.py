@@ -176,6 +176,7 @@ class Unroll:
     row: Tensor  # [B] int64, absolute index of row 0
     source: Tensor  # [B] int64, index of the sampler in the mixture that chose this column
     weight: Tensor | None = None  # [B] float32, importance weights where items are drawn by priority
+    replayed: Tensor | None = None  # [B] bool, columns that may have been trained on before; None: not said
     fresh: tuple[int, int] = (0, 0)  # transitions that a fifo handed out here, and the environment steps they took
 
     @property
@@ -206,6 +207,7 @@ class Transition:
     row: Tensor
     source: Tensor
     weight: Tensor | None = None  # [B] float32, importance weights where items are drawn by priority
+    replayed: Tensor | None = None  # [B] bool, columns that may have been trained on before; None: not said
 
     @property
     def rows(self) -> int:
@@ -315,11 +317,11 @@ class ActOutput:
 
 @dataclass
 class LossOutput:
-    """What ``Agent.loss`` returns: a scalar to minimise, detached scalars to log, and new priorities if it has any."""
+    """What ``Agent.loss`` returns: a scalar to minimise, detached scalars to log, and what samplers are told."""
 
     loss: Tensor  # []
     metrics: TensorDict  # name -> [] detached; never read on the training thread
-    priorities: Tensor | None = None  # [B] float32
+    feedback: TensorDict = field(default_factory=dict)  # name -> [B] detached, e.g. "priority": for the samplers
 
 
 def move(value, device: torch.device):  # type: ignore[no-untyped-def]

@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ def validate(config: RunConfig, *, new_run: bool = True, env_factory: Callable[.
     check_device("learner.device", config.learner.device)
     check_device("inference.device", config.inference.device)
     config = decide(config)  # what is auto must fit too
-    check_replay(config)
+    check_shares(config)
     check_policy_lag(config)
     check_roles(config)
     check_environments(config, env_factory)
@@ -100,42 +99,20 @@ def _within(name: str, value: Any, low: float, high: float) -> None:
         raise UserError(f"{name}={value} is out of range; it must be {bounds}")
 
 
-def check_replay(config: RunConfig) -> None:
-    """Refuse shares that do not split a batch, and fifos that ask for more unrolls than there are streams."""
-    samplers, size = config.replay.samplers, config.learner.batch_size
-    if not samplers:
-        raise UserError('replay.samplers is empty; name at least one, e.g. kind = "fifo"')
-    shares = [Fraction(sampler.share).limit_denominator(10_000) for sampler in samplers]
-    text = "/".join(f"{sampler.share:g}" for sampler in samplers)
-    if sum(shares) != 1:
-        raise UserError(
-            f"the shares of replay.samplers are {text} and sum to {float(sum(shares)):g}; they must sum to 1"
-        )
-    if any((share * size).denominator != 1 for share in shares):
-        multiple = math.lcm(*(share.denominator for share in shares))
-        raise UserError(f"batch_size={size} cannot be split {text} between replays; use a multiple of {multiple}")
-    streams = config.actor.workers * config.actor.envs_per_worker
-    for index, (sampler, share) in enumerate(zip(samplers, shares, strict=True)):
-        columns = int(share * size)
-        if sampler.kind == "fifo" and columns > streams:
-            raise UserError(
-                f"learner.batch_size={size} takes {columns} unrolls of one fifo, but there are only {streams} streams "
-                f"(actor.workers x actor.envs_per_worker); use at most one unroll per stream in a batch"
-            )
-        if sampler.kind == "fifo" and sampler.max_pending == 1 and columns and streams % columns:
-            raise UserError(
-                f"replay.samplers.{index}.max_pending=1 makes actors wait once each of {streams} streams has an "
-                f"unroll, but batches of {columns} leave {streams % columns} of them over, for which the learner would "
-                "wait for ever; use max_pending=2, or a batch that divides the streams"
-            )
-        _check_sampler(config, index, sampler, streams)
+def check_shares(config: RunConfig) -> None:
+    """Refuse shares that do not split a batch. The rest is checked on the made agent, as it says what is drawn."""
+    from offbeat.replay.make import split_batch
+
+    try:
+        split_batch(config.replay, config.learner.batch_size)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def check_policy_lag(config: RunConfig) -> None:
     """Refuse a bound on the policy lag that the weights that actors have exceed before the next are published."""
     lag, every = config.learner.max_policy_lag, config.learner.publish_every
-    fifo = any(sampler.kind == "fifo" for sampler in config.replay.samplers)
-    if lag and not fifo:
+    if lag and not config.replay.paced:
         raise UserError(
             f"learner.max_policy_lag={lag} has no effect without a fifo among replay.samplers; leave it at 0"
         )
@@ -144,21 +121,6 @@ def check_policy_lag(config: RunConfig) -> None:
             f"learner.max_policy_lag={lag} is less than learner.publish_every={every}: the learner would skip the "
             f"unrolls of all weights that actors have, and never publish others; use {every} or more, or 0 for no bound"
         )
-
-
-def _check_sampler(config: RunConfig, index: int, sampler: Any, streams: int) -> None:
-    capacity, name = config.replay.capacity, f"replay.samplers.{index}"
-    if sampler.kind == "fifo":
-        return
-    least = streams * (config.learner.unroll_length + 1)
-    if capacity < least:
-        raise UserError(
-            f"replay.capacity={capacity} cannot hold one unroll of each of {streams} streams for "
-            f"{name}.kind={sampler.kind}; use at least {least}"
-        )
-    for key in ("window", "min_rows"):
-        if getattr(sampler, key) > capacity:
-            raise UserError(f"{name}.{key}={getattr(sampler, key)} is more than replay.capacity={capacity} rows")
 
 
 def check_roles(config: RunConfig) -> None:

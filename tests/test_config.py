@@ -21,6 +21,7 @@ from offbeat.config import (
     validate,
 )
 from offbeat.envs.base import EnvUnavailable
+from offbeat.replay import fifo, prioritised, uniform
 
 
 def refusal(overrides: dict[str, object], preset: str = "impala-catch") -> str:
@@ -94,7 +95,7 @@ def test_values_are_converted(key: str, text: object, value: object) -> None:
 def test_samplers_can_be_given_as_a_list() -> None:
     text = '[{kind = "fifo", share = 0.5}, {kind = "uniform", share = 0.5, window = 500}]'
     config = apply_overrides(load_preset("impala-catch"), [("replay.samplers", text), ("replay.capacity", "10_000")])
-    assert [(s.kind, s.share, s.window) for s in config.replay.samplers] == [("fifo", 0.5, 0), ("uniform", 0.5, 500)]
+    assert config.replay.samplers == (fifo.Config(share=0.5), uniform.Config(share=0.5, window=500))
     validate(config)
 
 
@@ -150,7 +151,10 @@ def test_a_preset_that_extends_itself_is_refused(tmp_path: Path) -> None:
         ({"env.sticky": "0.5"}, ["[env]", "sticky=0.5", "toy/catch"]),
         ({"eval_env": "toy/tmaze"}, ["eval_env 'toy/tmaze' has other observations"]),
         ({"actor.batch": "64"}, ["actor.batch=64 is more than actor.envs_per_worker=32"]),
-        ({"learner.batch_size": "40"}, ["learner.batch_size=40", "32 streams", "at most one unroll per stream"]),
+        ({"replay.samplers.0.kind": "unifrom"}, ["unknown sampler 'unifrom'; did you mean 'uniform'?"]),
+        ({"replay.samplers.0.window": "5"}, ["unknown option 'replay.samplers.0.window'"]),
+        ({"replay.samplers": [{"kind": "uniform", "alpha": 1}]}, ["unknown option 'replay.samplers.0.alpha'"]),
+        ({"replay.samplers": "fifo"}, ["replay.samplers.0='fifo' is not a section"]),
         ({"evaluation.episodes": "25"}, ["evaluation.episodes=25", "evaluation.envs=10", "multiple of 10"]),
         ({"inference.min_batch": "600"}, ["inference.min_batch=600 is more than inference.max_batch=512"]),
         ({"device": "gpu"}, ["device='gpu' is not allowed", "cuda:N"]),
@@ -165,30 +169,23 @@ def test_what_is_wrong_is_said(overrides: dict[str, object], parts: list[str]) -
 def test_a_batch_that_cannot_be_split_names_the_multiple() -> None:
     samplers = [{"kind": "fifo", "share": 0.25}, {"kind": "uniform", "share": 0.75}]
     overrides = {"replay.samplers": samplers, "replay.capacity": 10_000, "learner.batch_size": 10}
-    assert refusal(overrides) == "batch_size=10 cannot be split 0.25/0.75 between replays; use a multiple of 4"
+    assert refusal(overrides) == "batch_size=10 cannot be split 0.25/0.75 between samplers; use a multiple of 4"
     thirds = [{"kind": "fifo", "share": 1 / 3}, {"kind": "uniform", "share": 2 / 3}]
     assert "use a multiple of 3" in refusal({**overrides, "replay.samplers": thirds})
     validate(apply_overrides(load_preset("impala-catch"), {**overrides, "learner.batch_size": 12}.items()))
 
 
-def test_batches_that_leave_streams_over_need_writers_that_may_run_ahead() -> None:
-    lead = {"replay.samplers": [{"kind": "fifo", "max_pending": 1}], "actor.envs_per_worker": 8}
-    assert "batches of 6 leave 2 of them over" in refusal({**lead, "learner.batch_size": 6})
-    catch = load_preset("impala-catch")
-    validate(apply_overrides(catch, {**lead, "learner.batch_size": 4}.items()))
-    lead["replay.samplers"] = [{"kind": "fifo", "max_pending": 2}]
-    validate(apply_overrides(catch, {**lead, "learner.batch_size": 6}.items()))
-
-
-def test_shares_and_windows_are_checked() -> None:
+def test_shares_are_checked() -> None:
     half = [{"kind": "fifo", "share": 0.5}]
-    assert "sum to 0.5; they must sum to 1" in refusal({"replay.samplers": half})
+    assert "sum to 0.5; they must be at least 0 and sum to 1" in refusal({"replay.samplers": half})
     assert "replay.samplers is empty" in refusal({"replay.samplers": []})
-    uniform = [{"kind": "uniform", "window": 20_000}]
-    assert "use at least 352" in refusal({"replay.samplers": uniform, "replay.capacity": 100})
-    assert "window=20000 is more than replay.capacity=10000" in refusal(
-        {"replay.samplers": uniform, "replay.capacity": 10_000}
-    )
+
+
+def test_another_kind_keeps_what_both_know() -> None:
+    catch = apply_overrides(load_preset("apex-catch"), [("replay.samplers.0.kind", "uniform")])
+    assert catch.replay.samplers == (uniform.Config(min_rows=1_000),)
+    again = apply_overrides(catch, [("replay.samplers.0.kind", "prioritised")])
+    assert again.replay.samplers == (prioritised.Config(min_rows=1_000),)
 
 
 def test_a_bound_on_the_lag_needs_a_fifo() -> None:

@@ -15,7 +15,7 @@ OWN = ["apex", "dqn", "impala", "noop", "r2d2", "rainbow", "random"]
 
 def of_agent(agent: str) -> dict[str, str]:
     """Option -> default as TOML."""
-    return {option.name.removeprefix("agent."): option.default for option in all_options() if option.agent == agent}
+    return {option.name.removeprefix("agent."): option.default for option in all_options() if option.owner == agent}
 
 
 def test_these_are_all_agents() -> None:
@@ -24,7 +24,7 @@ def test_these_are_all_agents() -> None:
 
 @pytest.mark.parametrize("agent", OWN)
 def test_every_option_of_an_agent_is_listed_once_with_its_own_default(agent: str) -> None:
-    listed = [option.name for option in all_options() if option.agent == agent]
+    listed = [option.name for option in all_options() if option.owner == agent]
     assert len(listed) == len(set(listed))
     options, known = of_agent(agent), fields(agent_config_class(agent))
     assert list(options) == [field.name for field in known]
@@ -37,7 +37,7 @@ def test_an_agent_may_have_other_defaults_than_the_one_it_extends() -> None:
     assert [of_agent(name)["n_step"] for name in ("dqn", "apex", "r2d2")] == ["1", "3", "5"]
     assert [of_agent(name)["feature_size"] for name in ("dqn", "apex")] == ["0", "-1"]
     assert [of_agent(name)["loss"] for name in ("dqn", "apex")] == ['"huber"', '"square"']
-    sources = {option.agent: option.source for option in all_options() if option.name == "agent.n_step"}
+    sources = {option.owner: option.source for option in all_options() if option.name == "agent.n_step"}
     assert sources["apex"] == "Horgan et al. 2018, section 4.1"
     assert sources["dqn"] == ""
 

@@ -50,7 +50,7 @@ class Agent(QAgent):
         legal = legal_actions(batch.inputs)
         best = mask_illegal(q.detach(), None if legal is None else legal[0]).amax(-1)
         metrics = {"q_mean": taken.detach().mean(), "q_max": best.mean(), "td_error": td.mean()}
-        return LossOutput(loss, metrics, td)
+        return LossOutput(loss, metrics, {"priority": td})
 
     @torch.no_grad()
     def _next_value(self, batch: Transition) -> Tensor:

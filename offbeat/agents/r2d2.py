@@ -133,7 +133,7 @@ class Agent(QAgent):
             "trained_share": mask.float().mean(),
             **self._staleness(batch, q.detach(), taken.detach(), mask),
         }
-        return LossOutput(loss, metrics, priority)
+        return LossOutput(loss, metrics, {"priority": priority})
 
     def _online(self, batch: Sequence) -> tuple[Tensor, CoreState]:
         """The online network's values from the first trained row on, and the state that the sequence starts from."""

@@ -104,7 +104,7 @@ class Agent(QAgent):
         with torch.no_grad():
             q_mean = expected_value(self.support, log_probs.exp()).mean()
         metrics = {"q_mean": q_mean, "divergence": divergence.mean(), "target_entropy": entropy.mean()}
-        return LossOutput(loss, metrics, divergence)
+        return LossOutput(loss, metrics, {"priority": divergence})
 
     @torch.no_grad()
     def _target_distribution(self, batch: Transition) -> Tensor:

@@ -57,6 +57,7 @@ def make_transitions(spec: EnvSpec, agent: Agent, items: ItemSpec, width: int) -
         row=unroll.row,
         source=unroll.source,
         weight=torch.ones(width),
+        replayed=torch.ones(width, dtype=torch.bool),
     )
 
 
@@ -65,7 +66,7 @@ def make_sequences(spec: EnvSpec, agent: Agent, items: ItemSpec, width: int) -> 
     unroll = make_unroll(spec, agent, items.burn_in + items.length + items.n, width)
     mask = torch.zeros(unroll.reward.shape, dtype=torch.bool)
     mask[items.burn_in : items.burn_in + items.length] = True
-    unroll.weight = torch.ones(width)
+    unroll.weight, unroll.replayed = torch.ones(width), torch.ones(width, dtype=torch.bool)
     return Sequence(**vars(unroll), mask=mask, burn_in=items.burn_in)
 
 

@@ -130,7 +130,7 @@ def endless(config: RunConfig) -> RunConfig:
 
 def rows_before_training(config: RunConfig) -> int:
     """Rows that must be stored before the first update: the largest ``min_rows`` of the samplers that have one."""
-    return max((sampler.min_rows for sampler in config.replay.samplers if sampler.kind != "fifo"), default=0)
+    return config.replay.min_rows
 
 
 def process_family(pid: int) -> list[int]:

@@ -163,8 +163,8 @@ def time_train(config: RunConfig, spec: EnvSpec, width: int, seconds: float) -> 
             return  # counted by ``work``, which raises if it goes on
         if isinstance(agent, HasTarget):
             agent.updated(work.updates)
-        if output.priorities is not None:
-            output.priorities.cpu().numpy()
+        for found in output.feedback.values():
+            found.cpu().numpy()
 
     clock = time.process_time if work.device.type == "cpu" else time.perf_counter
     return per_call_s(step, seconds, clock) / batch.rows

@@ -5,14 +5,15 @@ Run as ``python -m offbeat.bench.replay_own``, a process of its own like every p
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from offbeat.bench.peers.drivers import replay_driver as driver
-from offbeat.replay.item_replay import ItemReplay
 from offbeat.replay.items import ItemSpec
 from offbeat.replay.layout import StreamBlock, StreamLayout
+from offbeat.replay.mixture import Mixture
 from offbeat.replay.prioritised import Prioritised
 from offbeat.replay.rate_limiter import RateLimiter
 from offbeat.replay.streams import StreamStore
@@ -38,17 +39,17 @@ class Own:
     def allocate(self) -> None:
         """The streams and the sampler of transitions."""
         self.store = StreamStore.allocate(self.layout)
-        self.transitions = self._replay(TRANSITIONS, driver.BATCH)
+        self.transitions, self.sampler = self._replay(TRANSITIONS, driver.BATCH)
 
     def append(self) -> None:
         """A block of every stream, and its transitions into the tree, which a run does when it next draws."""
         self.store.append(self.block)
-        self.transitions.sampler.sync()
+        self.sampler.sync()
 
     def prepare(self) -> None:
         """Another sampler over the same streams."""
-        self.held = self.transitions.sampler.size
-        self.sequences = self._replay(SEQUENCES, driver.SEQUENCES)
+        self.held = self.sampler.size
+        self.sequences, _ = self._replay(SEQUENCES, driver.SEQUENCES)
 
     def sample(self) -> tuple[Any, Any, Any]:
         """The tensors that an agent is given."""
@@ -58,11 +59,11 @@ class Own:
 
     def draw(self) -> Any:
         """Without the importance weights, which are microseconds."""
-        return self.transitions.sampler.select(driver.BATCH)
+        return self.sampler.select(driver.BATCH)
 
     def update(self, names: Any, priority: np.ndarray) -> None:
         """As the learner does."""
-        self.transitions.update(names[0], names[1], priority)
+        self.transitions.feedback(np.zeros(len(priority), np.int64), names[0], names[1], {"priority": priority})
 
     def sample_sequences(self) -> tuple[Any, Any] | None:
         """Burn-in, rows to train on, tail, and the observation after them."""
@@ -71,12 +72,13 @@ class Own:
 
     def update_sequences(self, names: Any, priority: np.ndarray) -> None:
         """As the learner does."""
-        self.sequences.update(names[0], names[1], priority)
+        self.sequences.feedback(np.zeros(len(priority), np.int64), names[0], names[1], {"priority": priority})
 
-    def _replay(self, items: ItemSpec, batch_size: int) -> ItemReplay:
-        sampler = Prioritised(self.store, items, np.random.default_rng(0), alpha=driver.ALPHA)
-        limiter = RateLimiter(self.store, 0.0, 0, 1, batch_size)
-        return ItemReplay(self.store, sampler, limiter, batch_size, lambda: driver.BETA, last=False)
+    def _replay(self, items: ItemSpec, batch_size: int) -> tuple[Mixture, Prioritised]:
+        store = StreamStore(replace(self.layout, items=items), self.store.arrays)
+        sampler = Prioritised(store, items, np.random.default_rng(0), alpha=driver.ALPHA, beta=lambda: driver.BETA)
+        limiter = RateLimiter(store, 0.0, 0, 1, batch_size)
+        return Mixture(store, [sampler], [batch_size], last=False, limiter=limiter), sampler
 
 
 def make_layout(transitions: int) -> StreamLayout:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from offbeat.replay.columns import unroll_columns
+from offbeat.replay.columns import columns_of
 from offbeat.replay.layout import StreamBlock, StreamLayout
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ArraySpec
@@ -31,7 +31,7 @@ def bench_streams(seconds: float = 2.0) -> dict[str, float]:
     def assemble() -> int:
         row = store.head[streams] - rng.integers(LENGTH, CAPACITY - 4, BATCH)
         batch, _ = store.read_unrolls(streams[:BATCH], row, LENGTH, last=False)
-        return sum(value.nbytes for value in unroll_columns(batch).values())
+        return sum(value.nbytes for value in columns_of(batch).values())
 
     sizes = {"append": sum(values.nbytes for values in block.columns.values()), "assemble": assemble()}
     rows = {"append": STREAMS * LENGTH, "assemble": BATCH * LENGTH}

@@ -7,31 +7,54 @@ shared arrays, so that ``StreamStore.room`` shows writers in other processes how
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from offbeat.replay.rate_limiter import held
+from offbeat.replay.sampler import Place, Sampler, SamplerConfig, Selection
 from offbeat.replay.streams import StreamStore
 
-
-@dataclass
-class Selection:
-    """Unrolls that a sampler chose: ``row`` is the first row of each."""
-
-    stream: np.ndarray  # [n] int64
-    row: np.ndarray  # [n] int64
-    source: np.ndarray  # [n] int64, index of the sampler in its mixture
-
-    def __getitem__(self, index: np.ndarray) -> Selection:
-        """The selection's entries at ``index``."""
-        return Selection(self.stream[index], self.row[index], self.source[index])
+DRAWS = ("unroll",)
 
 
-class Fifo:
+@dataclass(frozen=True)
+class Config(SamplerConfig):
+    """Each row once, in order, holding actors back."""
+
+    paces: ClassVar[bool] = True
+    """Its sampler holds actors back."""
+
+    kind: Literal["fifo"] = "fifo"
+    """Which sampler."""
+    max_pending: int = 2
+    """Unrolls per stream that actors may be ahead of the learner: bounds the policy lag."""
+
+
+def make(config: Config, place: Place) -> Fifo:
+    """The sampler that ``config`` describes. ValueError where its batches could never fill."""
+    streams, count = place.store.layout.num_streams, place.count
+    if count > streams:
+        raise ValueError(
+            f"a batch takes {count} unrolls from the fifo, at most one per stream, but there are {streams} "
+            f"environments; use {count} environments or more, or a smaller batch"
+        )
+    if config.max_pending == 1 and streams % count:
+        raise ValueError(
+            f"max_pending=1 makes actors wait once each of {streams} streams has an unroll, but batches of {count} "
+            f"leave {streams % count} of them over, for which the learner would wait for ever; use max_pending=2, or "
+            "a batch that divides the streams"
+        )
+    return Fifo(place.store, place.cursor, place.items.length, config.max_pending, place.index)
+
+
+class Fifo(Sampler):
     """Cursor number ``cursor`` over all streams. One Fifo per cursor; it belongs to one process.
 
     Writers may be ``max_pending`` unrolls ahead of what was released, and never overwrite what was not.
     """
+
+    paces = True
 
     def __init__(self, store: StreamStore, cursor: int, length: int, max_pending: int, source: int = 0) -> None:
         layout = store.layout
@@ -54,13 +77,13 @@ class Fifo:
         )
         store.arrays["cursor/lead"][cursor] = lead
 
-    def ready(self) -> int:
-        """Unrolls that one batch can hold now: streams with a complete unroll that was not handed out."""
-        return int(self._complete().sum())
+    def ready(self, count: int) -> bool:
+        """Whether so many streams have a complete unroll that was not handed out."""
+        return int(self._complete().sum()) >= count
 
     def missing(self, n: int) -> str:
         """What has to come before ``n`` unrolls can be handed out; empty if that is nothing."""
-        ready, streams = self.ready(), self._store.layout.num_streams
+        ready, streams = int(self._complete().sum()), self._store.layout.num_streams
         if ready >= n:
             return ""
         rows = int((self._store.head - self._taken).sum())
@@ -83,13 +106,31 @@ class Fifo:
         streams = np.flatnonzero(self._complete())
         return Selection(streams, self._taken[streams], np.full(len(streams), self._source, np.int64))
 
+    def skip_older(self, version: int | None) -> tuple[int, int]:
+        """Leave out the next unrolls while their newest row was acted with weights older than ``version``."""
+        skipped, newest = 0, -1
+        while version != 0 and len(waiting := self.peek()):
+            at = self._store.locate(waiting.stream, waiting.row + self.length - 1)
+            acted = self._store.take("param_version", at)
+            old = acted < version if version is not None else np.ones(len(acted), bool)
+            if not old.any():
+                break
+            self.drop(waiting[old])
+            skipped += int(old.sum())
+            newest = int(acted[old].max())
+        return skipped, newest
+
     def drop(self, selection: Selection) -> None:
         """Skip unrolls that ``peek`` showed, without their being copied."""
         self._take(selection)
-        self.release(selection)
+        self.copied(selection)
         self.skip(selection)
 
-    def release(self, selection: Selection) -> None:
+    def stats(self) -> dict[str, float]:
+        """Unrolls that wait."""
+        return {f"pending_unrolls_{self._source}": self.pending()}
+
+    def copied(self, selection: Selection) -> None:
         """The rows were copied: writers may overwrite them. Unrolls of one stream must be released in order."""
         if (self._row[selection.stream] != selection.row).any():
             wrong = selection[self._row[selection.stream] != selection.row]

@@ -6,15 +6,17 @@ import numpy as np
 import torch
 
 from offbeat.replay.streams import StreamStore
-from offbeat.types import ItemSpec, Sequence, Transition
+from offbeat.types import Batch, ItemSpec
 
 __all__ = ["ItemSpec", "read_items"]
 
 
 def read_items(
     store: StreamStore, items: ItemSpec, stream: np.ndarray, row: np.ndarray, *, last: bool, source: np.ndarray
-) -> tuple[Transition | Sequence, np.ndarray]:
+) -> tuple[Batch, np.ndarray]:
     """The items (stream [B], row [B]) as one batch, and ok [B]; False: don't use. The batch names them by ``row``."""
+    if items.kind == "unroll":
+        return store.read_unrolls(stream, row, items.length, last=last, source=source)
     if items.kind == "transition":
         return store.read_transitions(stream, row, items.n, last=last, source=source)
     age = store.take("age", store.locate(stream, row)).astype(np.int64)

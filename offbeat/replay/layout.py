@@ -180,12 +180,12 @@ def layout_for(
     Raises ValueError where the capacity is too small for the samplers.
     """
     block = block or unroll_length
-    fifos = [sampler for sampler in replay.samplers if sampler.kind == "fifo"]
+    leads = [getattr(sampler, "max_pending", 1) * unroll_length for sampler in replay.samplers if sampler.paces]
     deep = spec.frame_stack - 1 if spec.stacked else 0
     ahead = unroll_length if core_state else 0  # within that many rows there is a start with a kept state
-    if fifos:
-        ahead = max(sampler.max_pending for sampler in fifos) * unroll_length
-        _check_lead(min(sampler.max_pending for sampler in fifos) * unroll_length, unroll_length, block)
+    if leads:
+        ahead = max(leads)
+        _check_lead(min(leads), unroll_length, block)
     need = ahead + unroll_length + max(deep, 1)
     if items.kind == "unroll":
         items = replace(items, length=unroll_length)
@@ -211,7 +211,7 @@ def layout_for(
         block=block,
         state_grid=unroll_length if core_state and items.kind == "unroll" else 0,
         state_period=state_period,
-        num_cursors=len(fifos),
+        num_cursors=len(leads),
         items=items,
     )
 

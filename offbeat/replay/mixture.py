@@ -1,53 +1,23 @@
-"""Mixtures: batches with fixed shares from several samplers over the same streams."""
+"""Mixtures: batches with fixed shares from several samplers over the same streams, and how fast they are drawn."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 import torch
 
-from offbeat.replay.columns import paste_columns
-from offbeat.replay.fifo import Fifo, Selection
-from offbeat.replay.rate_limiter import RateLimiter, ratio_of
+from offbeat.replay import fifo
+from offbeat.replay.columns import join_columns, paste_columns
+from offbeat.replay.items import read_items
+from offbeat.replay.rate_limiter import RateLimiter
+from offbeat.replay.sampler import Sampler, SamplerConfig, Selection
 from offbeat.replay.streams import StreamStore
-from offbeat.replay.uniform import Uniform
-from offbeat.types import ArrayDict, Unroll
+from offbeat.types import ArrayDict, Batch, Unroll
 
 MOST_TRIES = 100
 """A batch is drawn anew so often before it counts as impossible."""
-
-
-@dataclass(frozen=True)
-class SamplerConfig:
-    """One sampler of a mixture."""
-
-    kind: Literal["fifo", "uniform", "prioritised"] = "fifo"
-    """``fifo``: each row once, in order, holding actors back; ``uniform``: any item in the window, replaced;
-    ``prioritised``: in proportion to priorities (Schaul et al. 2016), of agents that train on transitions or
-    sequences."""
-    share: float = 1.0
-    """Share of each batch. Shares sum to 1 and ``share * batch_size`` must be whole."""
-    window: int = 0
-    """Newest rows (all streams together) that may be drawn; 0: all that are kept. Unit: agent steps. Not for fifo."""
-    min_rows: int = 0
-    """Rows that must be stored before the first batch. Unit: agent steps. Not for fifo."""
-    max_pending: int = 2
-    """Unrolls per stream that actors may be ahead of the learner (fifo): bounds the policy lag."""
-    alpha: float = 0.6
-    """Exponent of priorities (prioritised); 0: uniform. Source: Horgan et al. 2018."""
-    beta: float = 0.4
-    """Exponent of importance weights at the start (prioritised). Source: Horgan et al. 2018."""
-    final_beta: float = 0.4
-    """Exponent of importance weights at the end of the run, straight in between. Schaul et al. 2016 go up to 1."""
-    priority_floor: float = 1e-6
-    """Least priority of an item, so that none is never drawn."""
-    initial_priority: Literal["actor", "max"] = "max"
-    """Priority of new items: TD errors from the actor's own Q values (Horgan et al. 2018), or the largest so far."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +25,8 @@ class ReplayConfig:
     """What is kept and how batches are drawn from it."""
 
     capacity: int = 0
-    """Rows kept, all streams together; 0: just what the fifo needs. Unit: agent steps."""
-    samplers: tuple[SamplerConfig, ...] = (SamplerConfig(),)
+    """Rows kept, all streams together; 0: just what the samplers need. Unit: agent steps."""
+    samplers: tuple[SamplerConfig, ...] = (fifo.Config(),)
     """Samplers that share each batch."""
     samples_per_insert: float = 0.0
     """Rows trained on per row appended, without a fifo: learner and actors wait for each other; 0: both run freely. In
@@ -64,281 +34,261 @@ class ReplayConfig:
     tolerance: int = 0
     """How far actors may then be ahead; 0: two batches and a round of blocks. Unit: rows to train on."""
 
+    @property
+    def paced(self) -> bool:
+        """Whether a sampler sets the pace, so that there is no rate control."""
+        return any(sampler.paces for sampler in self.samplers)
+
+    @property
+    def min_rows(self) -> int:
+        """Rows that must be stored before the first batch."""
+        return max((int(getattr(sampler, "min_rows", 0)) for sampler in self.samplers), default=0)
+
 
 class Mixture:
     """Batches with fixed ``counts`` from several samplers over one store; columns come sampler by sampler.
 
-    ``last``: with last actions and rewards. ``limiter``: when a batch may be drawn where no fifo says so. Unrolls that
-    were overwritten while they were copied are drawn again from the same sampler and counted. One process, one thread.
+    What was overwritten while it was copied is drawn again from the same sampler and counted. One process, one thread.
+
+    Args:
+        store: the streams; ``store.layout.items`` is what is drawn.
+        samplers: who chooses.
+        counts: items of each in a batch; samplers with none are only asked whether they are ready.
+        last: read with last actions and rewards.
+        limiter: when a batch may be drawn, where no sampler paces.
     """
 
     def __init__(
         self,
         store: StreamStore,
-        samplers: Sequence[Fifo | Uniform],
+        samplers: Sequence[Sampler],
         counts: Sequence[int],
-        length: int,
         last: bool,
         limiter: RateLimiter | None = None,
     ) -> None:
-        self.store = store
-        self.samplers = tuple(samplers)
-        self.counts = tuple(counts)
-        self.length = length
-        self.last = last
-        self.limiter = limiter
+        self.store, self.items = store, store.layout.items
+        self.samplers, self.counts = tuple(samplers), tuple(counts)
+        self.last, self.limiter = last, limiter
         self.dropped = 0
-        """Unrolls that were drawn again because a writer had overwritten them."""
+        """Items that were drawn again because a writer had overwritten them."""
         self.sampled = 0
         """Rows handed out, all samplers together."""
         self.skipped = 0
         """Unrolls that were skipped because they were too old, or came before ``min_rows`` were stored."""
+        self._pacing = [(sampler, n) for sampler, n in zip(self.samplers, self.counts) if sampler.paces]
+        self._others = [(sampler, n) for sampler, n in zip(self.samplers, self.counts) if not sampler.paces]
+        replayed = [torch.full((n,), not sampler.paces) for sampler, n in zip(self.samplers, self.counts)]
+        self._replayed = torch.cat(replayed)
         self._too_old: tuple[int, int] | None = None  # version asked for and newest skipped one, since the last batch
+
+    @property
+    def paced(self) -> bool:
+        """Whether a sampler hands out each row once and holds writers back."""
+        return bool(self._pacing)
 
     def ready(self) -> bool:
         """Whether ``sample`` would give a batch."""
+        return self._may_sample() and all(sampler.ready(n) for sampler, n in self._pacing)
+
+    def _may_sample(self) -> bool:
+        """Whether nothing but a pacing sampler is waited for."""
         if self.limiter is not None and not self.limiter.may_sample():
             return False
-        return all(
-            sampler.ready() >= (count if isinstance(sampler, Fifo) else 1)
-            for sampler, count in zip(self.samplers, self.counts)
-            if count
-        )
+        return all(sampler.ready(n) for sampler, n in self._others)
 
     def missing(self) -> str:
         """What the next batch waits for, in one line. It only looks, and may be asked beside a thread that draws."""
-        parts = [sampler.missing() for sampler in self.samplers if isinstance(sampler, Uniform)]
-        if not any(parts) and self._too_old is not None:
+        parts = [self.limiter.missing()] if self.limiter is not None else []
+        parts += [sampler.missing(n) for sampler, n in self._others]
+        if self._too_old is not None:
             asked, newest = self._too_old
-            parts = [
+            parts.append(
                 f"unrolls acted with weights of version {asked} or newer; the newest has {newest} "
                 "(learner.max_policy_lag)"
-            ]
-        fifos = ((sampler, count) for sampler, count in zip(self.samplers, self.counts) if isinstance(sampler, Fifo))
-        parts += [sampler.missing(count) for sampler, count in fifos]
-        parts += [self.limiter.missing()] if self.limiter is not None else []
+            )
+        parts += [sampler.missing(n) for sampler, n in self._pacing]
         return next((part for part in parts if part), "nothing: a batch is ready")
 
-    def sample(self, min_version: int = 0) -> Unroll | None:
+    def sample(self, min_version: int = 0) -> Batch | None:
         """The next batch, or None if there is not enough yet.
 
-        Fifo unrolls whose newest row was acted with weights older than ``min_version`` are skipped and counted; so are
-        all while another sampler waits for its ``min_rows``, which a fifo that holds writers back would never let come.
+        Pacing samplers leave out unrolls whose newest row was acted with weights older than ``min_version``, and all
+        while another sampler waits for its ``min_rows``, which writers that are held back would never reach.
         """
-        if not all(sampler.ready() for sampler in self.samplers if isinstance(sampler, Uniform)):
-            self._skip_next(None)
+        if not self._may_sample():
+            self._skip_older(None)
             return None
-        self._skip_next(min_version)
-        if not self.ready():
+        self._skip_older(min_version)
+        if not all(sampler.ready(n) for sampler, n in self._pacing):
             return None
-        chosen = [self._select(sampler, count) for sampler, count in zip(self.samplers, self.counts)]
-        batch, ok = self._read(_join(chosen))
+        parts = self._select()
+        if parts is None:
+            return None
+        batch, ok = self._read(parts)
         for _ in range(MOST_TRIES):
             if ok.all():
                 break
-            self._redraw(batch, ok)
+            if not self._redraw(batch, parts, ok):
+                return None
         else:
             raise RuntimeError(
-                f"no {sum(self.counts)} unrolls stayed readable while they were copied, in {MOST_TRIES} tries; use a "
-                "larger replay.capacity"
+                f"no {sum(self.counts)} {self._noun} stayed readable while they were copied, in {MOST_TRIES} tries; "
+                "use a larger replay.capacity"
             )
-        fifos = [(sampler, part) for sampler, part in zip(self.samplers, chosen) if isinstance(sampler, Fifo)]
-        for _, part in fifos[:1]:  # another fifo hands out the same rows once more
-            batch.fresh = self._transitions(part)
-        for sampler, part in fifos:
-            sampler.release(part)
-        self.sampled += batch.reward.numel()
+        self._finish(batch, parts)
+        return batch
+
+    def _select(self) -> list[tuple[Sampler, Selection]] | None:
+        """What each sampler chooses; None if one has nothing after all."""
+        chosen = []
+        for sampler, n in zip(self.samplers, self.counts):
+            part = sampler.select(n) if n else None
+            if part is not None:
+                chosen.append((sampler, part))
+            elif n and self._pacing:
+                raise RuntimeError(
+                    f"{type(sampler).__name__.lower()} sampler found no {n} readable {self._noun}; use a larger "
+                    "replay.capacity or window"
+                )
+            elif n:
+                return None
+        return chosen
+
+    def _read(self, parts: list[tuple[Sampler, Selection]]) -> tuple[Batch, np.ndarray]:
+        """Copy what was selected, and whether each column may be used [B]."""
+        own = [sampler.read(part) for sampler, part in parts]
+        if not any(read is not None for read in own):  # all lie in the streams: one pass
+            return self._read_streams([part for _, part in parts])
+        read = [made or self._read_streams([part]) for made, (_, part) in zip(own, parts)]
+        return join_columns([batch for batch, _ in read]), np.concatenate([ok for _, ok in read])
+
+    def _read_streams(self, parts: list[Selection]) -> tuple[Batch, np.ndarray]:
+        if len(parts) == 1:
+            stream, row, source = parts[0].stream, parts[0].row, parts[0].source
+        else:
+            stream, row, source = (
+                np.concatenate([getattr(part, name) for part in parts]) for name in ("stream", "row", "source")
+            )
+        return read_items(self.store, self.items, stream, row, last=self.last, source=source)
+
+    def _redraw(self, batch: Batch, parts: list[tuple[Sampler, Selection]], ok: np.ndarray) -> bool:
+        """Replace the columns that are not ``ok`` [B] by new draws of the same samplers, and update ``ok``; False if
+        there is nothing to draw any more.
+        """
+        start = 0
+        for sampler, part in parts:
+            broken = np.flatnonzero(~ok[start : start + len(part)])
+            if len(broken):
+                if sampler.paces:
+                    gone = list(zip(part.stream[broken].tolist(), part.row[broken].tolist()))
+                    raise RuntimeError(f"fifo: unrolls (stream, row) {gone} were overwritten or have no core state")
+                self.dropped += len(broken)
+                fresh = sampler.select(len(broken))
+                if fresh is None:
+                    return False
+                other, fine = self._read([(sampler, fresh)])
+                paste_columns(batch, other, torch.from_numpy(start + broken))
+                part.put(broken, fresh)
+                ok[start + broken] = fine
+            start += len(part)
+        return True
+
+    def _finish(self, batch: Batch, parts: list[tuple[Sampler, Selection]]) -> None:
+        """Mark the columns, count, and let writers go on."""
+        weights = [sampler.weights(part) for sampler, part in parts]
+        if any(weight is not None for weight in weights):
+            ones = [np.ones(len(part), np.float32) for _, part in parts]
+            given = [one if weight is None else weight for weight, one in zip(weights, ones)]
+            batch.weight = torch.from_numpy(np.concatenate(given))
+        batch.replayed = self._replayed
+        taken = [part for sampler, part in parts if sampler.paces]
+        if taken and isinstance(batch, Unroll):
+            batch.fresh = self._transitions(taken[0])  # another fifo hands out the same rows once more
+        for sampler, part in parts:
+            sampler.copied(part)
+        rows = sum(self.counts) * self.items.trained
+        self.sampled += rows
         self._too_old = None
         if self.limiter is not None:
-            self.limiter.count(batch.reward.numel())
-        return batch
+            self.limiter.count(rows)
 
     def _transitions(self, selection: Selection) -> tuple[int, int]:
         """How many rows of these unrolls are transitions, and how many environment steps those took."""
-        at = self.store.locate(selection.stream[:, None], selection.row[:, None] + np.arange(self.length))
+        rows = selection.row[:, None] + np.arange(self.items.length)
+        at = self.store.locate(selection.stream[:, None], rows)
         valid = self.store.take("valid", at)
         return int(valid.sum()), int(self.store.take("elapsed", at)[valid].sum())
 
-    def done(self, batch: Unroll) -> None:
+    def _skip_older(self, version: int | None) -> None:
+        for sampler, _ in self._pacing:
+            skipped, newest = sampler.skip_older(version)
+            self.skipped += skipped
+            if skipped and version is not None:
+                self._too_old = (version, newest)
+
+    def done(self, batch: Batch) -> None:
         """The batch was trained on (ledger)."""
-        for sampler, selection in self._fifo_columns(batch):
+        for sampler, selection in self._paced_columns(batch):
             sampler.done(selection)
 
-    def skip(self, batch: Unroll) -> None:
+    def skip(self, batch: Batch) -> None:
         """The batch was not trained on (ledger)."""
-        for sampler, selection in self._fifo_columns(batch):
+        for sampler, selection in self._paced_columns(batch):
             sampler.skip(selection)
 
+    def _paced_columns(self, batch: Batch) -> Iterator[tuple[Sampler, Selection]]:
+        """The part of a batch that each pacing sampler chose."""
+        if not self._pacing:
+            return
+        source, stream, row = (values.cpu().numpy() for values in (batch.source, batch.stream, batch.row))
+        chosen = Selection(stream, row, source)
+        for index, sampler in enumerate(self.samplers):
+            if sampler.paces:
+                yield sampler, chosen[source == index]
+
+    def feedback(
+        self, source: np.ndarray, stream: np.ndarray, row: np.ndarray, found: Mapping[str, np.ndarray]
+    ) -> None:
+        """What the loss found out about the columns of a batch, for the samplers that chose them: all [B]."""
+        for index, sampler in enumerate(self.samplers):
+            own = source == index
+            if own.any():
+                sampler.feedback(stream[own], row[own], {name: values[own] for name, values in found.items()})
+
     def stats(self) -> dict[str, float]:
-        """Numbers for the log: rows sampled, unrolls dropped and skipped, rows stored, unrolls pending per fifo."""
+        """Numbers for the log: rows sampled and stored, what was dropped and skipped, and what samplers tell."""
         numbers = {
             "sampled_rows": float(self.sampled),
-            "dropped_unrolls": float(self.dropped),
-            "skipped_unrolls": float(self.skipped),
+            f"dropped_{self._noun}": float(self.dropped),
             "stored_rows": float(self.store.stored.sum()),
         }
-        for index, sampler in enumerate(self.samplers):
-            if isinstance(sampler, Fifo):
-                numbers[f"pending_unrolls_{index}"] = sampler.pending()
+        if self.items.kind == "unroll":
+            numbers["skipped_unrolls"] = float(self.skipped)
+        else:
+            numbers["samples_per_insert"] = self.sampled / max(1, int(self.store.head.sum()))
+        for sampler in self.samplers:
+            numbers |= sampler.stats()
         return numbers
 
+    @property
+    def _noun(self) -> str:
+        return "unrolls" if self.items.kind == "unroll" else "items"
+
     def state(self) -> ArrayDict:
-        """Random generators and counters (cursors are part of the store's state)."""
+        """Random generators, priorities and counters (cursors are part of the store's state)."""
         saved = {"counts": np.array([self.dropped, self.sampled, self.skipped])}
-        for index, sampler in enumerate(self.samplers):
-            if isinstance(sampler, Uniform):
-                saved |= {f"{index}/{name}": values for name, values in sampler.state().items()}
-        if self.limiter is not None:
-            saved |= {f"limiter/{name}": values for name, values in self.limiter.state().items()}
+        for name, part in self._stateful():
+            saved |= {f"{name}/{key}": values for key, values in part.state().items()}
         return saved
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go back to a saved ``state`` of the same mixture."""
+        """Go back to a saved ``state`` of the same mixture. KeyError naming what is missing in it."""
         self.dropped, self.sampled, self.skipped = (int(count) for count in state["counts"])
-        for index, sampler in enumerate(self.samplers):
-            if isinstance(sampler, Uniform):
-                sampler.load_state({"rng": state[f"{index}/rng"]})
-        if self.limiter is not None and "limiter/sampled" in state:
-            self.limiter.load_state({"sampled": state["limiter/sampled"]})
-        elif self.limiter is not None:  # saved when mixtures had no rate control
-            self.limiter.start_here()
+        for name, part in self._stateful():
+            head = f"{name}/"
+            part.load_state({key.removeprefix(head): v for key, v in state.items() if key.startswith(head)})
 
-    def _select(self, sampler: Fifo | Uniform, count: int) -> Selection:
-        """``count`` unrolls of a sampler that said it was ready."""
-        selection = sampler.select(count)
-        if selection is None:
-            raise RuntimeError(
-                f"{type(sampler).__name__.lower()} sampler found no {count} readable unrolls of {self.length} rows; "
-                "use a larger replay.capacity or window"
-            )
-        return selection
-
-    def _read(self, selection: Selection) -> tuple[Unroll, np.ndarray]:
-        """Copy the unrolls out of the store."""
-        return self.store.read_unrolls(
-            selection.stream, selection.row, self.length, last=self.last, source=selection.source
-        )
-
-    def _redraw(self, batch: Unroll, ok: np.ndarray) -> None:
-        """Replace the columns that are not ``ok`` [B] by new draws of the same samplers, and update ``ok``."""
-        source = batch.source.numpy()
-        for index in np.unique(source[~ok]):
-            sampler = self.samplers[index]
-            columns = np.flatnonzero(~ok & (source == index))
-            if isinstance(sampler, Fifo):
-                broken = [(int(batch.stream[c]), int(batch.row[c])) for c in columns]
-                raise RuntimeError(f"fifo: unrolls (stream, row) {broken} were overwritten or have no core state")
-            self.dropped += len(columns)
-            other, fine = self._read(self._select(sampler, len(columns)))
-            paste_columns(batch, other, torch.from_numpy(columns))
-            ok[columns] = fine
-
-    def _skip_next(self, min_version: int | None) -> None:
-        """Skip fifo unrolls that are next and whose newest row is older than ``min_version`` (None: skip them all)."""
-        for sampler in self.samplers:
-            while isinstance(sampler, Fifo) and min_version != 0 and sampler.ready():
-                selection = sampler.peek()
-                newest = self.store.locate(selection.stream, selection.row + self.length - 1)
-                version = self.store.take("param_version", newest)
-                old = version < min_version if min_version is not None else np.ones(len(version), bool)
-                if not old.any():
-                    break
-                sampler.drop(selection[old])
-                self.skipped += int(old.sum())
-                if min_version is not None:
-                    self._too_old = (min_version, int(version[old].max()))
-
-    def _fifo_columns(self, batch: Unroll) -> list[tuple[Fifo, Selection]]:
-        """The part of a batch that each fifo chose."""
-        source, stream, row = (values.cpu().numpy() for values in (batch.source, batch.stream, batch.row))
-        chosen = Selection(stream, row, source)
-        fifos = ((index, sampler) for index, sampler in enumerate(self.samplers) if isinstance(sampler, Fifo))
-        return [(sampler, chosen[source == index]) for index, sampler in fifos]
-
-
-def make_mixture(
-    store: StreamStore,
-    config: ReplayConfig,
-    batch_size: int,
-    length: int,
-    last: bool,
-    seed: int,
-    hold_writers: bool = True,
-) -> Mixture:
-    """The mixture that ``config`` describes. Raises ValueError where its shares or sizes cannot work.
-
-    ``hold_writers``: rate control may make them wait; False in runs with a fixed schedule.
-    """
-    counts = split_batch(config, batch_size)
-    _check_kinds(config, counts)
-    seeds = np.random.SeedSequence(seed).spawn(len(config.samplers))
-    samplers: list[Fifo | Uniform] = []
-    cursor = 0
-    for index, (sampler, count) in enumerate(zip(config.samplers, counts)):
-        if sampler.kind == "fifo":
-            if count > store.layout.num_streams:
-                raise ValueError(
-                    f"a batch takes {count} unrolls from the fifo, at most one per stream, but there are "
-                    f"{store.layout.num_streams} environments; use {count} environments or more, or a smaller batch"
-                )
-            samplers.append(Fifo(store, cursor, length, sampler.max_pending, index))
-            cursor += 1
-        else:
-            rng = np.random.default_rng(seeds[index])
-            samplers.append(Uniform(store, length, sampler.window, sampler.min_rows, rng, last=last, source=index))
-    limiter = None if cursor else _make_limiter(store, config, batch_size * length, length, hold_writers)
-    return Mixture(store, samplers, counts, length, last, limiter)
-
-
-def _check_kinds(config: ReplayConfig, counts: list[int]) -> None:
-    """Refuse samplers that draw no unrolls, and fifos of which one would hold back the writers that others wait for."""
-    fifos = []
-    for index, (sampler, count) in enumerate(zip(config.samplers, counts)):
-        if sampler.kind == "prioritised":
-            raise ValueError(
-                f"replay.samplers.{index}.kind=prioritised draws transitions or sequences, but this agent trains on "
-                "unrolls; allowed: fifo, uniform"
-            )
-        if sampler.kind == "fifo":
-            fifos.append(count)
-    if 0 in fifos:
-        raise ValueError(
-            "a fifo with share 0 in replay.samplers would hold actors back for ever, since nothing is taken from it; "
-            "leave it out, or give it a share"
-        )
-    if len(set(fifos)) > 1:
-        taken = "/".join(map(str, fifos))
-        raise ValueError(
-            f"the fifos of replay.samplers take {taken} unrolls of a batch, but actors wait for the slowest, so that "
-            "the others run dry; use one fifo, or equal shares"
-        )
-
-
-def _make_limiter(
-    store: StreamStore, config: ReplayConfig, batch_rows: int, length: int, hold_writers: bool
-) -> RateLimiter:
-    """The rate control of a mixture without a fifo."""
-    block = store.layout.block
-    # Writers may always go one block beyond the first rows: with these they reach each stream's first unroll.
-    least = store.layout.num_streams * (-(-length // block) - 1) * block
-    first = max(least, *(sampler.min_rows for sampler in config.samplers))
-    ratio = ratio_of(config.samples_per_insert, hold_writers)
-    return RateLimiter(store, ratio, config.tolerance, first, batch_rows, hold_writers)
-
-
-def split_batch(config: ReplayConfig, batch_size: int) -> list[int]:
-    """Unrolls of each sampler in a batch. Raises ValueError where the shares do not split it."""
-    shares = [sampler.share for sampler in config.samplers]
-    text = "/".join(f"{share:g}" for share in shares)
-    if not shares or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise ValueError(f"shares {text or 'of no sampler'} of replay.samplers must be at least 0 and sum to 1")
-    counts = [round(share * batch_size) for share in shares]
-    if any(abs(count - share * batch_size) > 1e-6 for count, share in zip(counts, shares)):
-        whole = math.lcm(*(Fraction(share).limit_denominator(1000).denominator for share in shares))
-        raise ValueError(f"batch_size={batch_size} cannot be split {text} between samplers; use a multiple of {whole}")
-    return counts
-
-
-def _join(parts: Sequence[Selection]) -> Selection:
-    """Several selections as one, in their order."""
-    return Selection(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("stream", "row", "source")))
+    def _stateful(self) -> Iterator[tuple[str, Sampler | RateLimiter]]:
+        yield from ((str(index), sampler) for index, sampler in enumerate(self.samplers))
+        if self.limiter is not None:
+            yield "limiter", self.limiter

@@ -8,16 +8,65 @@ that an item's leaf is where its row lies. ``alpha = 0`` is uniform replay.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import torch
 
-from offbeat.replay.fifo import Selection
+from offbeat.algorithms.priorities import importance_weights
+from offbeat.replay.rate_limiter import held
+from offbeat.replay.sampler import Place, Sampler, SamplerConfig, Selection, check_least, window_of
 from offbeat.replay.scan import scan_streams
 from offbeat.replay.streams import StreamStore
 from offbeat.replay.sum_tree import SumTree
 from offbeat.types import ArrayDict, ItemSpec
+
+DRAWS = ("transition", "sequence")
+
+
+@dataclass(frozen=True)
+class Config(SamplerConfig):
+    """Items in proportion to priorities (Schaul et al. 2016), for agents that train on transitions or sequences."""
+
+    kind: Literal["prioritised"] = "prioritised"
+    """Which sampler."""
+    window: int = 0
+    """Newest rows (all streams together) that may be drawn; 0: all that are kept. Unit: agent steps."""
+    min_rows: int = 0
+    """Rows that must be stored before the first batch. Unit: agent steps."""
+    alpha: float = 0.6
+    """Exponent of priorities; 0: uniform. Source: Horgan et al. 2018."""
+    beta: float = 0.4
+    """Exponent of importance weights at the start. Source: Horgan et al. 2018."""
+    final_beta: float = 0.4
+    """Exponent of importance weights at the end of the run, straight in between. Schaul et al. 2016 go up to 1."""
+    priority_floor: float = 1e-6
+    """Least priority of an item, so that none is never drawn."""
+    initial_priority: Literal["actor", "max"] = "max"
+    """Priority of new items: TD errors from the actor's own Q values (Horgan et al. 2018), or the largest so far."""
+
+
+def make(config: Config, place: Place) -> Prioritised:
+    """The sampler that ``config`` describes. ValueError where sizes cannot work."""
+    check_least(place.store, config.min_rows)
+
+    def beta() -> float:
+        return config.beta + (config.final_beta - config.beta) * place.progress()
+
+    return Prioritised(
+        place.store,
+        place.items,
+        place.rng,
+        alpha=config.alpha,
+        beta=beta,
+        floor=config.priority_floor,
+        window_rows=config.window,
+        last=place.last,
+        from_actor=config.initial_priority == "actor",
+        source=place.index,
+    )
 
 
 @dataclass
@@ -28,14 +77,15 @@ class Draw(Selection):
     size: int
 
 
-class Prioritised:
+class Prioritised(Sampler):
     """Items of one store, found as rows arrive and forgotten as they expire. One process owns it.
 
     Args:
         store: the streams.
         items: what an item is.
         rng: of the draws.
-        alpha: exponent of priorities, >= 0.
+        alpha: exponent of priorities, >= 0; at 0 feedback is not looked at.
+        beta: gives the exponent of the importance weights, >= 0.
         floor: least priority, so that no item is never drawn, >= 0.
         window_rows: newest rows of all streams together whose items can be drawn; 0: all kept rows.
         last: items are read with last actions and rewards.
@@ -50,6 +100,7 @@ class Prioritised:
         rng: np.random.Generator,
         *,
         alpha: float,
+        beta: Callable[[], float] = lambda: 0.0,
         floor: float = 1e-6,
         window_rows: int = 0,
         last: bool = False,
@@ -58,7 +109,7 @@ class Prioritised:
     ) -> None:
         layout = store.layout
         self.margin = items.burn_in + layout.history(last) + layout.block
-        self.window = min(-(-window_rows // layout.num_streams) or layout.capacity, layout.capacity)
+        self.window = window_of(store, window_rows)
         need = items.reach + layout.history(last) + layout.block
         if self.window < need:
             raise ValueError(
@@ -75,7 +126,7 @@ class Prioritised:
         """Priorities that came for items that had expired."""
         self.rejected = 0
         """Initial priorities that were not finite."""
-        self._store, self._rng, self._from_actor = store, rng, from_actor
+        self._store, self._rng, self._from_actor, self._beta = store, rng, from_actor, beta
         self._highest = 1.0
         self._head = np.zeros(layout.num_streams, np.int64)  # rows known
         self._seen = np.zeros(layout.num_streams, np.int64)  # rows below it have their leaf
@@ -103,6 +154,18 @@ class Prioritised:
             weight = np.where(fresh, self._weight(np.array(self._highest)), 0.0)
         self.tree.set(leaf, weight)
 
+    def ready(self, count: int) -> bool:
+        """Whether there is an item."""
+        self.sync()
+        return self.size > 0
+
+    def missing(self, count: int) -> str:
+        """What has to come before anything can be drawn; empty if that is nothing."""
+        if self.size:
+            return ""
+        stored = int(self._store.stored.sum())
+        return f"a complete {self.items.kind} with a priority above 0; {stored} rows are stored{held(self._store)}"
+
     def select(self, n: int) -> Draw | None:
         """``n`` items, with replacement, stratified; None if there are none."""
         self.sync()
@@ -115,6 +178,16 @@ class Prioritised:
         row = newest - (newest - leaf) % ring
         probability = self.tree.leaves[leaf] / self.tree.total
         return Draw(stream, row, np.full(n, self.source, np.int64), probability, self.size)
+
+    def weights(self, selection: Draw) -> np.ndarray | None:
+        """Importance weights of what was drawn, the largest of them 1 (Schaul et al. 2016, section 3.4)."""
+        weight = importance_weights(torch.from_numpy(selection.probability), selection.size, self._beta())
+        return weight.float().numpy()
+
+    def feedback(self, stream: np.ndarray, row: np.ndarray, found: Mapping[str, np.ndarray]) -> None:
+        """New priorities, where there are any."""
+        if self.alpha > 0 and "priority" in found:
+            self.update(stream, row, found["priority"])
 
     def update(self, stream: np.ndarray, row: np.ndarray, priority: np.ndarray) -> None:
         """New priorities [B] of items (stream [B], row [B]); those of expired items are dropped and counted.
@@ -136,6 +209,15 @@ class Prioritised:
         self._highest = max(self._highest, float(priority[alive].max()))
         leaf = self._store.locate(stream[alive], row[alive])
         self.tree.set(leaf, self._weight(priority[alive]))
+
+    def stats(self) -> dict[str, float]:
+        """Items, and priorities that came to nothing."""
+        numbers = {
+            "dropped_priorities": float(self.dropped_updates),
+            "rejected_priorities": float(self.rejected),
+            "items": float(self.size),
+        }
+        return {f"{name}_{self.source}" if self.source else name: value for name, value in numbers.items()}
 
     def state(self) -> ArrayDict:
         """Weights, what was seen, counters and the generator's state."""

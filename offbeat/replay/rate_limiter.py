@@ -94,12 +94,6 @@ class RateLimiter:
         self.sampled = int(state["sampled"][0])
         self.release()
 
-    def start_here(self) -> None:
-        """Go on as if the ratio had been kept until now."""
-        appended = int(self._store.head.sum())
-        self.sampled = max(0, int((appended - self.min_rows) * self.samples_per_insert))
-        self.release()
-
 
 def ratio_of(samples_per_insert: float, hold_writers: bool) -> float:
     """The ratio to keep: where no clock decides how often a learner without one trains, each row once."""

@@ -4,16 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from offbeat.replay.fifo import Selection
+from offbeat.replay.prioritised import Prioritised
 from offbeat.replay.rate_limiter import held
+from offbeat.replay.sampler import Place, Sampler, SamplerConfig, Selection, check_least, window_of
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ArrayDict
 
+DRAWS = ("unroll", "transition", "sequence")
 
-class Uniform:
+
+@dataclass(frozen=True)
+class Config(SamplerConfig):
+    """Any item in the window, with replacement."""
+
+    kind: Literal["uniform"] = "uniform"
+    """Which sampler."""
+    window: int = 0
+    """Newest rows (all streams together) that may be drawn; 0: all that are kept. Unit: agent steps."""
+    min_rows: int = 0
+    """Rows that must be stored before the first batch. Unit: agent steps."""
+
+
+def make(config: Config, place: Place) -> Sampler:
+    """The sampler that ``config`` describes. ValueError where sizes cannot work."""
+    check_least(place.store, config.min_rows)
+    if place.items.kind != "unroll":
+        return Prioritised(
+            place.store, place.items, place.rng, alpha=0.0, window_rows=config.window, last=place.last,
+            source=place.index,
+        )  # fmt: skip
+    length, index = place.items.length, place.index
+    return Uniform(place.store, length, config.window, config.min_rows, place.rng, last=place.last, source=index)
+
+
+class Uniform(Sampler):
     """Unrolls of ``length`` rows that start in the newest ``window_rows`` of all streams together (0: all kept rows).
 
     Starts whose stack history has expired, or whose core state is not kept, are never drawn. Nothing is drawn before
@@ -32,16 +61,12 @@ class Uniform:
         source: int = 0,
     ) -> None:
         layout = store.layout
-        self.window = min(-(-window_rows // layout.num_streams) or layout.capacity, layout.capacity)
+        self.window = window_of(store, window_rows)
         need = length + layout.history(last) + layout.state_gap
         if self.window < need:
             raise ValueError(
                 f"uniform replay: a window of {window_rows} rows is {self.window} rows per stream, an unroll with its "
                 f"history and state needs {need}; keep {need * layout.num_streams} or more"
-            )
-        if min_rows > layout.capacity * layout.num_streams:
-            raise ValueError(
-                f"uniform replay: min_rows={min_rows} is more than the {layout.capacity * layout.num_streams} rows kept"
             )
         self.length = length
         self.min_rows = min_rows
@@ -50,15 +75,13 @@ class Uniform:
         self._last = last
         self._source = source
 
-    def ready(self) -> int:
-        """Starts that could be drawn now if all had history and core state; 0 until ``min_rows`` rows are stored."""
-        if int(self._store.stored.sum()) < self.min_rows:
-            return 0
-        return int(self._starts()[1].sum())
+    def ready(self, count: int) -> bool:
+        """Whether ``min_rows`` rows are stored, and there is a start, be it without history or core state."""
+        return int(self._store.stored.sum()) >= self.min_rows and bool(self._starts()[1].any())
 
-    def missing(self) -> str:
+    def missing(self, count: int) -> str:
         """What has to come before anything can be drawn; empty if that is nothing."""
-        if self.ready():
+        if self.ready(count):
             return ""
         layout, stored = self._store.layout, int(self._store.stored.sum())
         if stored < self.min_rows:
@@ -69,11 +92,11 @@ class Uniform:
         return f"a complete unroll of {self.length} rows; {stored} rows are stored{held(self._store)}"
 
     def select(self, n: int) -> Selection | None:
-        """``n`` starts; None if there are none yet."""
+        """``n`` starts; None if there are none yet. RuntimeError if none stays readable."""
+        if not self.ready(n):
+            return None
         low, count = self._starts()
         ends = np.cumsum(count)
-        if not self.ready():
-            return None
         stream, row = np.zeros(0, np.int64), np.zeros(0, np.int64)
         tries = 4 * n
         while len(row) < n and tries < 16 * ends[-1] + 64 * n:
@@ -84,7 +107,10 @@ class Uniform:
             stream, row = np.concatenate([stream, drawn_stream[kept]]), np.concatenate([row, drawn_row[kept]])
             tries *= 4
         if len(row) < n:
-            return None
+            raise RuntimeError(
+                f"uniform sampler found no {n} readable unrolls of {self.length} rows; use a larger replay.capacity or "
+                "window"
+            )
         return Selection(stream[:n], row[:n], np.full(n, self._source, np.int64))
 
     def state(self) -> ArrayDict:

@@ -9,17 +9,14 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from offbeat.replay.fifo import Fifo
-from offbeat.replay.item_replay import ItemReplay
 from offbeat.replay.mixture import Mixture
 from offbeat.replay.readers import prepare
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.shm import Bell, Wait
-from offbeat.types import Batch, Unroll
+from offbeat.types import Batch, TensorDict, Unroll
 
 
 class StreamBatches:
@@ -39,7 +36,7 @@ class StreamBatches:
 
     def __init__(
         self,
-        mixture: Mixture | ItemReplay,
+        mixture: Mixture,
         store: StreamStore,
         device: torch.device,
         *,
@@ -53,9 +50,8 @@ class StreamBatches:
         self.mixture, self._store, self._device = mixture, store, device
         self._wait, self._writers = wait, writers or []
         self._oldest = oldest
-        self._from_fifo = any(isinstance(sampler, Fifo) for sampler in mixture.samplers)
         self._skip, self._counted = frame_skip, (0, 0)
-        appended = (0, 0) if self._from_fifo else self._appended()
+        appended = (0, 0) if mixture.paced else self._appended()
         self._counted = before[0] - appended[0], before[1] - appended[1]
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=max(1, prefetch))
         self._lock = threading.Lock()
@@ -116,24 +112,22 @@ class StreamBatches:
     def done(self, batch: Batch) -> None:
         """The batch was trained on."""
         with self._lock:
-            if isinstance(self.mixture, Mixture):
-                assert isinstance(batch, Unroll)
-                self.mixture.done(batch)
-                steps, frames = self._counted
-                self._counted = steps + batch.fresh[0], frames + batch.fresh[1] * self._skip
+            self.mixture.done(batch)
+        if isinstance(batch, Unroll):
+            steps, frames = self._counted
+            self._counted = steps + batch.fresh[0], frames + batch.fresh[1] * self._skip
 
     def skip(self, batch: Batch) -> None:
         """The batch was not trained on after all."""
         with self._lock:
-            if isinstance(self.mixture, Mixture):
-                assert isinstance(batch, Unroll)
-                self.mixture.skip(batch)
+            self.mixture.skip(batch)
 
-    def update(self, stream: np.ndarray, row: np.ndarray, priority: np.ndarray) -> None:
-        """New priorities [B] of items that were drawn; nothing where there are no priorities."""
-        if isinstance(self.mixture, ItemReplay):
-            with self._lock:
-                self.mixture.update(stream, row, priority)
+    def feedback(self, batch: Batch, found: TensorDict) -> None:
+        """What the loss found out about each column of ``batch``: name -> [B]; waits for the device."""
+        values = {name: value.cpu().numpy() for name, value in found.items()}
+        source, stream, row = (names.cpu().numpy() for names in (batch.source, batch.stream, batch.row))
+        with self._lock:
+            self.mixture.feedback(source, stream, row, values)
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
@@ -150,7 +144,7 @@ class StreamBatches:
         return self._counts()[1]
 
     def _counts(self) -> tuple[int, int]:
-        if self._from_fifo:
+        if self.mixture.paced:
             return self._counted
         steps, frames = self._appended()
         return self._counted[0] + steps, self._counted[1] + frames

@@ -11,7 +11,7 @@ import torch
 
 from offbeat.agents.base import Agent, HasTarget
 from offbeat.runtime.optimiser import FlatOptimiser
-from offbeat.runtime.ports import BatchSource, MetricSink, ParamPublisher, Point, PrioritySink, StopSignal
+from offbeat.runtime.ports import BatchSource, FeedbackSink, MetricSink, ParamPublisher, Point, StopSignal
 from offbeat.types import Batch, LossOutput
 
 IDLE_S = 0.5
@@ -79,7 +79,7 @@ def run_learner(
     agent: Agent,
     batches: BatchSource,
     params: ParamPublisher,
-    priorities: PrioritySink | None,
+    feedback: FeedbackSink | None,
     metrics: MetricSink,
     stop: StopSignal,
     work: LearnerWork,
@@ -108,9 +108,8 @@ def run_learner(
             batches.done(batch)
             if isinstance(agent, HasTarget):
                 agent.updated(work.updates)
-            if priorities is not None and output.priorities is not None:
-                fresh = output.priorities.cpu().numpy()
-                priorities.update(batch.stream.cpu().numpy(), batch.row.cpu().numpy(), fresh)
+            if feedback is not None and output.feedback:
+                feedback.feedback(batch, output.feedback)
         work.count(batch, batches, trained=output is not None)
         if output is not None and work.updates % work.config.publish_every == 0:
             params.publish(work.optimiser.flat, *work.point())

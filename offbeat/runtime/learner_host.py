@@ -11,8 +11,7 @@ import torch
 
 from offbeat.agents.base import HasTarget
 from offbeat.checkpoint import CheckpointError, load_weights, write_part
-from offbeat.replay.item_replay import ItemReplay
-from offbeat.replay.making import make_replay
+from offbeat.replay.make import make_mixture
 from offbeat.replay.mixture import Mixture
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.building import build_agent, device_of, is_deterministic, seeds
@@ -49,7 +48,7 @@ class LearnerHost:
         self.agent = build_agent(world, device)
         torch.manual_seed(seeds(world, 2)[1])  # of what a loss draws
         self.work = LearnerWork(self.agent, config.learner, total_frames=config.total_frames, whole_rounds=not free)
-        self.mixture = self._make_replay()
+        self.mixture = self._make_mixture()
         self._before = (0, 0)
         self._published: tuple[torch.Tensor, Point] | None = None
         if loaded is not None:
@@ -84,13 +83,12 @@ class LearnerHost:
             flat, point = work.optimiser.flat, work.point()
         store.publish(flat, *point)
 
-    def _make_replay(self) -> Mixture | ItemReplay:
+    def _make_mixture(self) -> Mixture:
         world, config = self._world, self._world.config
-        return make_replay(
+        return make_mixture(
             world.store,
             config.replay,
             config.learner.batch_size,
-            config.learner.unroll_length,
             self.agent.wants_last,
             seeds(world, 2)[0],
             progress=lambda: self.work.progress,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from offbeat.replay.layout import StreamBlock as StreamBlock
-from offbeat.types import ActOutput, ArrayDict, Batch, CoreState, Inputs
+from offbeat.types import ActOutput, ArrayDict, Batch, CoreState, Inputs, TensorDict
 
 
 class Stopped(Exception):
@@ -104,11 +104,11 @@ class ParamReader(Protocol):
         """
 
 
-class PrioritySink(Protocol):
-    """Where new priorities of sampled items go."""
+class FeedbackSink(Protocol):
+    """The way back to the samplers."""
 
-    def update(self, stream: np.ndarray, row: np.ndarray, priority: np.ndarray) -> None:
-        """New priorities [B] of items named by stream [B] and row [B]."""
+    def feedback(self, batch: Batch, found: TensorDict) -> None:
+        """What the loss found out about each column of ``batch``, named by sampler, stream and row: name -> [B]."""
 
 
 class Policy(Protocol):

@@ -67,5 +67,4 @@ def rows_without_update(world: World) -> int:
     rows = config.learner.batch_size * layout.items.trained
     ratio = ratio_of(config.replay.samples_per_insert, holds_writers(config))
     per_batch = rows / ratio if ratio else 0
-    least = max((sampler.min_rows for sampler in config.replay.samplers), default=0)
-    return int(2 * layout.num_streams * layout.capacity + least + 4 * per_batch)
+    return int(2 * layout.num_streams * layout.capacity + config.replay.min_rows + 4 * per_batch)

@@ -12,10 +12,8 @@ import numpy as np
 
 from offbeat.agents.base import Agent, trains_on
 from offbeat.errors import UserError
-from offbeat.replay.item_replay import make_limiter
 from offbeat.replay.layout import StreamLayout, layout_for
-from offbeat.replay.making import check_replay, check_suits
-from offbeat.replay.mixture import make_mixture
+from offbeat.replay.make import check_mixture, check_replay, make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.inference import inbox_arrays
 from offbeat.runtime.params import SharedParams
@@ -139,7 +137,7 @@ def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent, name: str = "") 
     extras, learner = agent.row_extras(), config.learner
     try:
         items = trains_on(agent)
-        check_suits(items, config.replay, name or config.agent_name, holds_writers(config))
+        check_replay(items, config.replay, name or config.agent_name, holds_writers(config))
         layout = layout_for(
             spec,
             extras,
@@ -149,9 +147,7 @@ def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent, name: str = "") 
             unroll_length=learner.unroll_length,
             items=items,
         )
-        check_replay(
-            layout, config.replay, learner.batch_size, learner.unroll_length, agent.wants_last, holds_writers(config)
-        )
+        check_mixture(layout, config.replay, learner.batch_size, agent.wants_last, holds_writers(config))
     except ValueError as error:
         raise UserError(str(error)) from error
     return layout
@@ -181,11 +177,7 @@ def make_world(
         **own,
     )
     # Fifos and rate control write down how far writers may go; writers may ask before the learner has made its own.
-    size, holds = config.learner.batch_size, holds_writers(config)
-    if layout.items.kind != "unroll":
-        make_limiter(world.store, layout.items, config.replay, size, holds)
-    else:
-        make_mixture(world.store, config.replay, size, config.learner.unroll_length, False, 0, holds)
+    make_mixture(world.store, config.replay, config.learner.batch_size, False, 0, hold_writers=holds_writers(config))
     return world
 
 

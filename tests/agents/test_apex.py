@@ -40,8 +40,7 @@ def test_the_loss_is_dqns() -> None:
     batch = make_transition(agents[0])
     ours, known = (agent.loss(batch, 0.0) for agent in agents)
     assert torch.equal(ours.loss, known.loss)
-    assert ours.priorities is not None and known.priorities is not None
-    assert torch.equal(ours.priorities, known.priorities)
+    assert torch.equal(ours.feedback["priority"], known.feedback["priority"])
 
 
 def test_environments_keep_their_epsilon() -> None:

@@ -60,8 +60,8 @@ def test_the_loss_is_the_slow_loops(options: dict[str, Any], weighted: bool, mas
     output = agent.loss(batch, 0.0)
     slow, errors = slow_loss(agent, batch)
     torch.testing.assert_close(output.loss, slow)
-    assert output.priorities is not None and not output.priorities.requires_grad
-    torch.testing.assert_close(output.priorities, torch.tensor(errors))
+    assert not output.feedback["priority"].requires_grad
+    torch.testing.assert_close(output.feedback["priority"], torch.tensor(errors))
     assert min(errors) < 1 < max(errors), "both sides of Huber's threshold"
     known = gradients(agent, slow)
     for name, gradient in gradients(agent, agent.loss(batch, 0.0).loss).items():
@@ -86,8 +86,7 @@ def test_the_loss_of_the_worked_example(terminated: bool) -> None:
     agent._target = Injected(target)
     output = agent.loss(batch, 0.0)
     delta = 2.98 - 0.25 if terminated else 0.9342588
-    assert output.priorities is not None
-    assert output.priorities.item() == pytest.approx(delta, abs=1e-9)
+    assert output.feedback["priority"].item() == pytest.approx(delta, abs=1e-9)
     assert output.loss.item() == pytest.approx(2.73 - 0.5 if terminated else 0.4364197527, abs=1e-9)
 
 
@@ -97,11 +96,11 @@ def test_truncation_bootstraps_and_termination_does_not() -> None:
     with torch.no_grad():
         for value in batch.next_inputs.observation.values():
             value += 1.0
-    before = agent.loss(batch, 0.0).priorities
+    before = agent.loss(batch, 0.0).feedback["priority"]
     with torch.no_grad():
         for weight in agent.target.parameters():
             weight += 0.5
-    after = agent.loss(batch, 0.0).priorities
+    after = agent.loss(batch, 0.0).feedback["priority"]
     assert before is not None and after is not None
     terminated = torch.arange(9) % 3 == 1
     assert torch.equal(before[terminated], after[terminated])
@@ -115,7 +114,7 @@ def test_no_gradient_comes_from_the_target() -> None:
     output = agent.loss(batch, 0.0)
     assert output.loss == 0
     assert all((gradient == 0).all() for gradient in gradients(agent, output.loss).values())
-    assert output.priorities is not None and (output.priorities > 0).all()
+    assert (output.feedback["priority"] > 0).all()
     agent.loss(make_transition(agent), 0.0).loss.backward()
     assert all(weight.grad is None for weight in agent.target.parameters())
 

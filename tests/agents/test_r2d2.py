@@ -124,8 +124,8 @@ def test_the_loss_is_the_slow_loops(options: dict[str, Any]) -> None:
     output = agent.loss(batch, 0.0)
     slow, priorities = slow_loss(agent, batch, COLUMNS)
     torch.testing.assert_close(output.loss, slow, rtol=1e-4, atol=1e-5)
-    assert output.priorities is not None and not output.priorities.requires_grad
-    torch.testing.assert_close(output.priorities, torch.tensor(priorities), rtol=1e-4, atol=1e-5)
+    assert not output.feedback["priority"].requires_grad
+    torch.testing.assert_close(output.feedback["priority"], torch.tensor(priorities), rtol=1e-4, atol=1e-5)
     known = gradients(agent, slow)
     for name, gradient in gradients(agent, agent.loss(batch, 0.0).loss).items():
         torch.testing.assert_close(gradient, known[name], rtol=1e-3, atol=1e-5)
@@ -157,8 +157,7 @@ def test_the_loss_of_the_worked_example(terminated: bool) -> None:
     agent.network, agent._target = Injected(online), Injected(target)
     output = agent.loss(batch, 0.0)
     delta = 6.8507498017 - 7.9 if terminated else 2.7725390148
-    assert output.priorities is not None
-    assert output.priorities.item() == pytest.approx(abs(delta), abs=1e-9)
+    assert output.feedback["priority"].item() == pytest.approx(abs(delta), abs=1e-9)
     assert output.loss.item() == pytest.approx(delta**2 / 2, abs=1e-8)
     if not terminated:
         assert output.loss.item() == pytest.approx(3.8434862942, abs=1e-8)

@@ -75,8 +75,8 @@ def test_the_loss_is_the_slow_loops(options: dict[str, Any], weighted: bool, mas
     output = agent.loss(batch, 0.0)
     slow, divergences = slow_loss(agent, batch)
     torch.testing.assert_close(output.loss, slow)
-    assert output.priorities is not None and not output.priorities.requires_grad
-    torch.testing.assert_close(output.priorities, torch.tensor(divergences), rtol=1e-4, atol=1e-5)
+    assert not output.feedback["priority"].requires_grad
+    torch.testing.assert_close(output.feedback["priority"], torch.tensor(divergences), rtol=1e-4, atol=1e-5)
     known = gradients(agent, slow)
     for name, gradient in gradients(agent, agent.loss(batch, 0.0).loss).items():
         torch.testing.assert_close(gradient, known[name], rtol=1e-4, atol=1e-6)
@@ -93,8 +93,7 @@ def test_a_terminal_reward_on_an_atom_is_all_the_mass() -> None:
     output = agent.loss(batch, 0.0)
     expected = -logits[0, 0, batch.action[0]].log_softmax(-1)[4]
     torch.testing.assert_close(output.loss, expected)
-    assert output.priorities is not None
-    torch.testing.assert_close(output.priorities[0], expected)
+    torch.testing.assert_close(output.feedback["priority"][0], expected)
 
 
 def test_a_perfect_prediction_has_no_priority() -> None:
@@ -103,17 +102,16 @@ def test_a_perfect_prediction_has_no_priority() -> None:
     logits = torch.randn(1, 1, 1, ATOMS).expand(1, 1, 3, ATOMS)
     agent.network, agent._target = Injected(logits), Injected(logits)
     output = agent.loss(batch, 0.0)
-    assert output.priorities is not None
-    torch.testing.assert_close(output.priorities, torch.zeros(1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(output.feedback["priority"], torch.zeros(1), rtol=0, atol=1e-6)
     torch.testing.assert_close(output.loss, output.metrics["target_entropy"])
 
 
 def test_truncation_bootstraps_and_termination_does_not() -> None:
     agent = make_agent()
     batch = make_transition(agent, 9)
-    before = agent.loss(batch, 0.0).priorities
+    before = agent.loss(batch, 0.0).feedback["priority"]
     unlike(agent, 7)
-    after = agent.loss(batch, 0.0).priorities
+    after = agent.loss(batch, 0.0).feedback["priority"]
     assert before is not None and after is not None
     terminated = torch.arange(9) % 3 == 1
     torch.testing.assert_close(before[terminated], after[terminated])

@@ -15,7 +15,7 @@ from offbeat.bench.batches import make_batch, make_inputs
 from offbeat.config import RunConfig, load_preset
 from offbeat.envs.registry import env_spec, make_env
 from offbeat.networks.flat import flat_size
-from offbeat.replay.item_replay import make_item_replay
+from offbeat.replay.make import make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.policy import LocalPolicy
@@ -45,12 +45,10 @@ def replayed(config: RunConfig, spec: EnvSpec, agent: Agent) -> Transition | Seq
     envs = make_env(config.env, len(streams))
     for _ in run_actor(envs, policy, StoreWriter(store, None), Metrics(), StopAfter(60), work):
         pass
-    assert layout.items is not None
-    replay = make_item_replay(
-        store, layout.items, config.replay, config.learner.batch_size, agent.wants_last, seed=0, hold_writers=False
-    )
-    batch = replay.sample()
-    assert batch is not None
+    batch = make_mixture(
+        store, config.replay, config.learner.batch_size, agent.wants_last, seed=0, hold_writers=False
+    ).sample()
+    assert isinstance(batch, Transition | Sequence)
     return batch
 
 
@@ -81,7 +79,7 @@ def test_losses_read_made_items_and_give_priorities(name: str) -> None:
     output = agent.loss(batch, 0.0)
     output.loss.backward()
     assert torch.isfinite(output.loss)
-    assert output.priorities is not None and output.priorities.shape == (3,)
+    assert output.feedback["priority"].shape == (3,)
     assert any(bool(weight.grad.any()) for weight in agent.network.parameters() if weight.grad is not None)
     assert batch.rows == 3 * agent.items.trained
 

@@ -21,7 +21,7 @@ from offbeat.config import apply_overrides, load_preset, validate
 from offbeat.envs.registry import env_spec
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.world import plan_layout
-from offbeat.types import LEGAL, ActionSpec, ArraySpec, EnvSpec, EnvStep, ItemSpec
+from offbeat.types import LEGAL, UNROLL, ActionSpec, ArraySpec, EnvSpec, EnvStep, ItemSpec
 from tests.runtime.parts import ITEM_AGENTS, item_config
 
 
@@ -126,8 +126,8 @@ def test_environments_are_stepped_with_legal_actions(quick, monkeypatch):
 
 
 def test_training_is_timed_at_the_own_batch_and_around_it():
-    assert train_widths(32, 20, None) == [32, 6, 16]
-    assert train_widths(16, 5, None) == [16, 26, 64, 128]
+    assert train_widths(32, 20, UNROLL) == [32, 6, 16]
+    assert train_widths(16, 5, UNROLL) == [16, 26, 64, 128]
     assert train_widths(4, 1, ItemSpec("transition")) == [4, 128, 512, 2048]
     assert train_widths(512, 1, ItemSpec("transition")) == [512, 2048]
     assert train_widths(32, 24, ItemSpec("sequence", length=24)) == [32, 85]

@@ -21,9 +21,10 @@ import torch
 from offbeat.agents.base import Agent
 from offbeat.config import RunConfig
 from offbeat.envs.base import VectorEnv
-from offbeat.replay.columns import unroll_columns, unroll_from_columns
+from offbeat.replay.columns import columns_of, from_columns
 from offbeat.replay.layout import StreamBlock, StreamLayout
-from offbeat.replay.mixture import Mixture, make_mixture
+from offbeat.replay.make import make_mixture
+from offbeat.replay.mixture import Mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.learner import LearnerWork, run_learner
@@ -149,7 +150,7 @@ class WireBatches:
     def next(self, timeout_s: float) -> Unroll | None:
         """The next batch, made of nothing but what arrived."""
         data = self._wires.batches.get()
-        return unroll_from_columns({name: torch.from_numpy(value) for name, value in unpack(data).items()})
+        return from_columns(Unroll, {name: torch.from_numpy(value) for name, value in unpack(data).items()})
 
     def done(self, batch: Unroll) -> None:
         """Send the batch's names back."""
@@ -235,9 +236,7 @@ class ReplayNode:
         self._wires = wires
         self.store = StreamStore.allocate(layout)
         learner = config.learner
-        self.mixture: Mixture = make_mixture(
-            self.store, config.replay, learner.batch_size, learner.unroll_length, True, config.seed
-        )
+        self.mixture: Mixture = make_mixture(self.store, config.replay, learner.batch_size, True, config.seed)
         self._held: list[ArrayDict] = []  # blocks that wait for room
 
     def run(self) -> None:
@@ -246,7 +245,7 @@ class ReplayNode:
             self._take(unpack(self._wires.to_replay.get()))
             self._store_what_fits()
             while (batch := self.mixture.sample()) is not None:
-                self._wires.batches.put(pack({n: v.numpy() for n, v in unroll_columns(batch).items()}))
+                self._wires.batches.put(pack({n: v.numpy() for n, v in columns_of(batch).items()}))
                 self._store_what_fits()
 
     def drain(self) -> None:

@@ -21,7 +21,8 @@ from offbeat.envs.atari import action_ids, ale_module, atari_spec, rom_path
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import make_env
 from offbeat.replay.layout import layout_for
-from offbeat.replay.mixture import ReplayConfig, SamplerConfig
+from offbeat.replay.mixture import ReplayConfig
+from offbeat.replay.samplers import sampler_config
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.writer import StoreWriter
@@ -159,7 +160,7 @@ class Scripted:
 def acted(config: EnvConfig, count: int, batch: int | None, actions: np.ndarray) -> tuple[StreamStore, Metrics]:
     """The streams that an actor fills with these actions."""
     env = make_env(config, count, batch_size=batch)
-    replay = ReplayConfig(capacity=1000 * count, samplers=(SamplerConfig(kind="uniform"),))
+    replay = ReplayConfig(capacity=1000 * count, samplers=(sampler_config("uniform"),))
     layout = layout_for(env.spec, {}, {}, num_streams=count, replay=replay, unroll_length=LENGTH)
     store, metrics = StreamStore.allocate(layout), Metrics()
     work = ActorWork(layout, np.arange(count), block=LENGTH, discount=GAMMA, wants_last=False, seed=3, frame_skip=4)

@@ -62,8 +62,9 @@ class Agent:
         with torch.no_grad():
             target = batch.reward + batch.discount * self._values(batch.next_inputs).amax(-1)
         taken = self._values(batch.inputs).gather(-1, batch.action.long()[:, None]).squeeze(-1)
-        td = target - taken
-        return LossOutput((0.5 * td.square()).mean(), {"td_error": td.detach().abs().mean()}, td.detach().abs())
+        error = (target - taken).detach().abs()
+        loss = 0.5 * (target - taken).square().mean()
+        return LossOutput(loss, {"td_error": error.mean()}, {"priority": error})
 
     def _values(self, inputs: Inputs) -> torch.Tensor:
         values: torch.Tensor = self.network(inputs.observation[self._key][0].flatten(1).float())

@@ -10,6 +10,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ENTRY_POINTS = """[offbeat.agents]
 linear_q = outside.linear_q
+[offbeat.samplers]
+reservoir = outside.reservoir
 """
 
 
@@ -18,7 +20,7 @@ def install(folder: Path) -> Path:
     wheel, info, target = folder / "outside-1.0-py3-none-any.whl", "outside-1.0.dist-info", folder / "installed"
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr("outside/__init__.py", "")
-        for name in ("linear_q",):
+        for name in ("linear_q", "reservoir"):
             file.write(HERE / f"{name}.py", f"outside/{name}.py")
         file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
         file.writestr(

@@ -1,32 +1,26 @@
-"""Agents from somebody else's package, brought in by entry points: served like offbeat's own by every engine."""
+"""Agents and samplers of somebody else's package, brought in by entry points: every engine serves them like our own."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import json
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from offbeat.config import from_dict
+from offbeat.errors import UserError
+from offbeat.train import RunResult, resume, train
 from tests.outside.package import install
 
-PRESET = """
-total_frames = 3000
+COMMON = """
 device = "cpu"
 [env]
 id = "toy/catch"
 length = 6
-[agent]
-name = "linear_q"
 [actor]
-envs_per_worker = 8
-[learner]
-batch_size = 8
-unroll_length = 4
-optimizer = "adam"
-learning_rate = 3e-3
-epsilon = 1e-6
+envs_per_worker = 4
 [evaluation]
 every_frames = 0
 episodes = 100
@@ -34,7 +28,18 @@ episodes = 100
 tensorboard = false
 dashboard = false
 """
-SAMPLER = """
+LINEAR_Q = """
+total_frames = 3000
+[agent]
+name = "linear_q"
+[learner]
+batch_size = 8
+unroll_length = 4
+optimizer = "adam"
+learning_rate = 3e-3
+epsilon = 1e-6
+"""
+DRAWN = """
 [replay]
 capacity = 2000
 samples_per_insert = 4
@@ -42,6 +47,32 @@ samples_per_insert = 4
 kind = "{kind}"
 min_rows = 100
 """
+MIXED = """
+total_frames = 6000
+[agent]
+name = "impala"
+hidden_size = [16]
+core = "lstm"
+core_size = 8
+[learner]
+batch_size = 8
+unroll_length = 5
+[replay]
+capacity = 400
+[[replay.samplers]]
+kind = "fifo"
+share = 0.25
+[[replay.samplers]]
+kind = "reservoir"
+share = 0.5
+slots = 30
+[[replay.samplers]]
+kind = "uniform"
+share = 0.25
+"""
+ENGINES: dict[str, dict[str, Any]] = {
+    "inline": {"engine": "inline"}, "lockstep": {"deterministic": True}, "free": {},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -50,36 +81,55 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(tmp_path_factory.mktemp("package"))
 
 
-def offbeat(installed: Path, folder: Path, preset: str, *options: str) -> tuple[int, str]:
-    """Train; exit code and what was said."""
-    file = folder / "preset.toml"
-    file.write_text(preset)
-    command = [sys.executable, "-m", "offbeat", "train", str(file), "--out", str(folder / "run"), *options]
-    environment = os.environ | {"PYTHONPATH": str(installed)}
-    done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100
+@pytest.fixture(autouse=True)
+def found(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on the path of this process, and of those that this one spawns."""
+    monkeypatch.syspath_prepend(str(installed))
+
+
+def run(folder: Path, text: str, **top: Any) -> RunResult:
+    """Train in ``folder``/run."""
+    data = tomllib.loads(COMMON)
+    for key, value in tomllib.loads(text).items():
+        data[key] = {**data[key], **value} if key in data and isinstance(value, dict) else value
+    return train(from_dict(data | {"out": str(folder / "run")} | top))
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"), [("inline", "uniform"), ("inline", "prioritised"), ("lockstep", "uniform"), ("free", "uniform")]
+)
+def test_an_agent_that_trains_on_transitions(engine: str, kind: str, tmp_path: Path) -> None:
+    result = run(tmp_path, LINEAR_Q + DRAWN.format(kind=kind), **ENGINES[engine])
+    assert result.finished
+    assert result.updates > 1000
+    assert result.evaluation_mean is not None
+    assert result.evaluation_mean > -0.4, "chance: -0.7"
+
+
+@pytest.mark.parametrize("engine", ["inline", "free"])
+def test_samplers_that_do_not_suit_an_agent_are_refused(engine: str, tmp_path: Path) -> None:
+    text = (
+        r"replay.samplers.0.kind=fifo draws unrolls, but agent 'linear_q' trains on transitions; allowed: uniform, pr"
     )
-    return done.returncode, done.stdout
-
-
-@pytest.mark.parametrize("kind", ["uniform", "prioritised"])
-@pytest.mark.parametrize("options", [("--engine", "inline"), ("--deterministic", "true"), ()], ids=" ".join)
-def test_an_agent_that_trains_on_transitions(
-    options: tuple[str, ...], kind: str, installed: Path, tmp_path: Path
-) -> None:
-    code, said = offbeat(installed, tmp_path, PRESET + SAMPLER.format(kind=kind), *options)
-    assert code == 0, said
-    score = float(said.split("eval=")[-1].split()[0]) if "eval=" in said else -1.0
-    assert "finished: " in said, said
-    assert score > -0.5, said
-
-
-@pytest.mark.parametrize("options", [("--engine", "inline"), ()], ids=" ".join)
-def test_samplers_that_do_not_suit_an_agent_are_refused(
-    options: tuple[str, ...], installed: Path, tmp_path: Path
-) -> None:
-    code, said = offbeat(installed, tmp_path, PRESET, *options)
-    assert code == 2, said
-    assert "replay.samplers.0.kind=fifo draws unrolls, but agent 'linear_q' trains on transitions" in said
-    assert "allowed: prioritised, uniform" in said
+    with pytest.raises(UserError, match=text):
+        run(tmp_path, LINEAR_Q, **ENGINES[engine])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_a_sampler_with_slots_of_its_own_beside_others(engine: str, tmp_path: Path) -> None:
+    result = run(tmp_path, MIXED, **ENGINES[engine])
+    assert result.finished
+    records = [json.loads(line) for line in (result.run / "metrics.jsonl").read_text().splitlines()]
+    last = [record for record in records if record["kind"] == "learner"][-1]
+    assert last["reservoir"] == 30
+    assert last["offered"] > 500
+    assert last["pending_unrolls_0"] >= 0
+    assert resume(result.run, total_frames=7000).frames >= 7000
+
+
+def test_options_of_such_a_sampler_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown option 'replay\.samplers\.1\.slot'; did you mean 'slots'\?"):
+        run(tmp_path, MIXED.replace("slots = 30", "slot = 30"))
+    with pytest.raises(UserError, match=r"unknown sampler 'reservoire'; did you mean 'reservoir'\?"):
+        run(tmp_path, MIXED.replace('"reservoir"', '"reservoire"'))

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import numpy as np
 import pytest
 
 from offbeat.replay.fifo import Fifo
-from offbeat.replay.item_replay import ItemReplay
 from offbeat.replay.items import ItemSpec
 from offbeat.replay.layout import StreamBlock, StreamLayout
+from offbeat.replay.mixture import Mixture
 from offbeat.replay.prioritised import Prioritised
 from offbeat.replay.rate_limiter import RateLimiter
 from offbeat.replay.streams import StreamStore
@@ -221,7 +222,7 @@ def test_a_fifo_across_processes_loses_and_doubles_nothing(tmp_path: Path) -> No
             unroll, ok = store.read_unrolls(selection.stream, selection.row, length, last=True)
             assert ok.all()
             check_unroll(unroll, ok, length)
-            fifo.release(selection)
+            fifo.copied(selection)
             fifo.done(selection)
             expected[selection.stream] += length
     assert store.dropped == 0
@@ -328,11 +329,14 @@ def test_prioritised_replay_beside_four_writers(tmp_path: Path) -> None:
     )
     path, rng = tmp_path / "streams", np.random.default_rng(0)
     store = mapped(layout, path)
-    samplers = [Prioritised(store, items, rng, alpha=0.6, last=True) for items in ITEMS]
-    replays = [
-        ItemReplay(store, sampler, RateLimiter(store, 0.0, 0, 1, 1), 8, lambda: 0.4, True) for sampler in samplers
+    stores = [StreamStore(replace(layout, items=items), store.arrays) for items in ITEMS]
+    samplers = [
+        Prioritised(one, one.layout.items, rng, alpha=0.6, beta=lambda: 0.4, last=True, source=0) for one in stores
     ]
-    late: list[tuple[ItemReplay, Any]] = []
+    replays = [
+        Mixture(one, [sampler], [8], True, RateLimiter(one, 0.0, 0, 1, 1)) for one, sampler in zip(stores, samplers)
+    ]
+    late: list[tuple[Mixture, Any]] = []
     with writers(layout, path, [[0, 1], [2, 3], [4, 5], [6, 7]]):
         wait_for(store, 2 * layout.capacity)
         start, deadline, batches = store.head.copy(), time.monotonic() + 40, 0
@@ -343,7 +347,7 @@ def test_prioritised_replay_beside_four_writers(tmp_path: Path) -> None:
                 if batch is None:
                     continue
                 if isinstance(batch, Sequence):
-                    check_sequences(batch, replay.sampler.items)
+                    check_sequences(batch, replay.items)
                 else:
                     assert isinstance(batch, Transition)
                     check_transitions(batch, 3)
@@ -351,7 +355,8 @@ def test_prioritised_replay_beside_four_writers(tmp_path: Path) -> None:
                 late.append((replay, batch))
                 if len(late) > 20:
                     which, old = late.pop(0)
-                    which.update(old.stream.numpy(), old.row.numpy(), rng.exponential(1, 8))
+                    names = (old.source.numpy(), old.stream.numpy(), old.row.numpy())
+                    which.feedback(*names, {"priority": rng.exponential(1, 8)})
         assert (store.head > start).all()
         # and writers in other processes stop where rate control says, and go on when it lets them
         limiter, before, deadline = RateLimiter(store, 1.0, 0, 1, 16), start, time.monotonic() + 20

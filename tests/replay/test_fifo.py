@@ -39,7 +39,7 @@ def test_each_row_once_and_in_order(length: int, max_pending: int, block: int, s
         elif rng.random() < 0.7:
             wanted = int(rng.integers(1, 4))
             ready = [s for s in range(3) if int(store.head[s]) >= len(seen[s]) + length]
-            assert fifo.ready() == len(ready)
+            assert [fifo.ready(n) for n in range(len(ready) + 2)] == [True] * (len(ready) + 1) + [False]
             selection = fifo.select(wanted)
             assert (selection is None) == (len(ready) < wanted)
             if selection is not None:
@@ -52,7 +52,7 @@ def test_each_row_once_and_in_order(length: int, max_pending: int, block: int, s
                     assert want is not None
                     assert unroll.action[:, b].tolist() == [twin_row["action"] for twin_row in want[:-1]]
                     seen[int(stream)] += range(int(row), int(row) + length)
-                fifo.release(selection)
+                fifo.copied(selection)
                 waiting.append(selection)
         elif waiting:
             (fifo.done if rng.random() < 0.8 else fifo.skip)(waiting.pop(0))
@@ -81,7 +81,7 @@ def test_writers_wait_at_exactly_max_pending_unrolls() -> None:
     selection = fifo.select(1)
     assert selection is not None
     assert store.room(one).tolist() == [0]
-    fifo.release(selection)
+    fifo.copied(selection)
     assert store.room(one).tolist() == [5]
 
 
@@ -96,7 +96,7 @@ def test_room_also_protects_the_history_of_rows_not_yet_handed_out() -> None:
         selection = fifo.select(3)
         assert selection is not None
         assert store.read_unrolls(selection.stream, selection.row, 5, last=True)[1].all()
-        fifo.release(selection)
+        fifo.copied(selection)
         fifo.done(selection)
 
 
@@ -113,7 +113,7 @@ def test_two_cursors_each_see_every_row_and_the_slower_one_holds_writers() -> No
         grow(store, twin, 0, 5)
         selection = fast.select(1)
         assert selection is not None
-        fast.release(selection)
+        fast.copied(selection)
         fast.done(selection)
     assert store.room(np.array([0])).tolist() == [5]
     assert (fast.pending(), slow.pending()) == (0, 2 / 3)
@@ -130,7 +130,7 @@ def test_mistakes_are_refused() -> None:
     assert one is not None
     assert two is not None
     with pytest.raises(RuntimeError, match="out of order"):
-        fifo.release(two)
+        fifo.copied(two)
     fifo.done(one)
     fifo.done(two)
     with pytest.raises(RuntimeError, match="fewer unrolls out"):

@@ -7,8 +7,9 @@ import pytest
 
 from offbeat.replay.items import ItemSpec, read_items
 from offbeat.replay.layout import layout_for
-from offbeat.replay.mixture import ReplayConfig, SamplerConfig
+from offbeat.replay.mixture import ReplayConfig
 from offbeat.replay.prioritised import Prioritised
+from offbeat.replay.samplers import sampler_config
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec, Sequence, Transition
 from tests.replay.episodes import Episodes, item_layout, write
@@ -160,7 +161,7 @@ def test_transitions_are_every_valid_row_whose_steps_are_there() -> None:
 
 def test_a_layout_keeps_what_items_need() -> None:
     spec = EnvSpec("toy", {"observation": ArraySpec((1, 2, 2))}, ActionSpec("discrete", 3), 4, ("observation",))
-    replay = ReplayConfig(samplers=(SamplerConfig("prioritised"),))
+    replay = ReplayConfig(samplers=(sampler_config("prioritised"),))
     for items in (SMALL, PAPER, ItemSpec(n=3)):
         core = {"h": ArraySpec((1,))} if items.kind == "sequence" else {}
         layout = layout_for(spec, {}, core, num_streams=3, replay=replay, unroll_length=7, block=5, items=items)

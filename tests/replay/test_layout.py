@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from offbeat.replay.layout import layout_for
-from offbeat.replay.mixture import ReplayConfig, SamplerConfig
+from offbeat.replay.mixture import ReplayConfig
+from offbeat.replay.sampler import SamplerConfig
+from offbeat.replay.samplers import sampler_config
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec
 from tests.replay.twin import image_layout, vector_layout
@@ -15,7 +17,7 @@ PONG = EnvSpec("Pong", {"observation": ArraySpec((1, 84, 84), "uint8")}, ActionS
 
 
 def fifo(max_pending: int = 2) -> SamplerConfig:
-    return SamplerConfig("fifo", 1.0, max_pending=max_pending)
+    return sampler_config("fifo", share=1.0, max_pending=max_pending)
 
 
 def test_nbytes_is_what_is_allocated() -> None:

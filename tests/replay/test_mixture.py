@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from offbeat.replay.columns import unroll_columns
+from offbeat.replay.columns import columns_of
 from offbeat.replay.layout import layout_for
-from offbeat.replay.mixture import Mixture, ReplayConfig, SamplerConfig, make_mixture, split_batch
+from offbeat.replay.make import make_mixture, split_batch
+from offbeat.replay.mixture import Mixture, ReplayConfig
+from offbeat.replay.samplers import sampler_config
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec, Unroll
 from tests.replay.test_fifo import grow
 from tests.replay.twin import Twin, TwinReader
 
 SPEC = EnvSpec("toy", {"observation": ArraySpec((1, 2, 2), "uint8")}, ActionSpec("discrete", 3), 4, ("observation",))
-HALF = ReplayConfig(90, (SamplerConfig("fifo", 0.5), SamplerConfig("uniform", 0.5, min_rows=15)))
+HALF = ReplayConfig(90, (sampler_config("fifo", share=0.5), sampler_config("uniform", share=0.5, min_rows=15)))
 
 
 def build(config: ReplayConfig = HALF, seed: int = 0, batch_size: int = 4) -> tuple[StreamStore, Twin, Mixture]:
@@ -26,7 +28,7 @@ def build(config: ReplayConfig = HALF, seed: int = 0, batch_size: int = 4) -> tu
         SPEC, {"q": ArraySpec(())}, {"h": ArraySpec((2,))}, num_streams=3, replay=config, unroll_length=5
     )
     store = StreamStore.allocate(layout)
-    return store, Twin(layout, np.random.default_rng(seed)), make_mixture(store, config, batch_size, 5, True, seed)
+    return store, Twin(layout, np.random.default_rng(seed)), make_mixture(store, config, batch_size, True, seed)
 
 
 def write(store: StreamStore, twin: Twin, blocks: int = 1) -> None:
@@ -44,7 +46,7 @@ def fill(store: StreamStore, twin: Twin) -> None:
 
 
 def equal(one: Unroll, other: Unroll) -> bool:
-    mine, theirs = unroll_columns(one), unroll_columns(other)
+    mine, theirs = columns_of(one), columns_of(other)
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
@@ -58,6 +60,9 @@ def test_batches_have_their_shares_and_the_twins_contents() -> None:
         batch = mixture.sample()
         assert batch is not None
         assert batch.source.tolist() == [0, 0, 1, 1]
+        assert batch.replayed is not None
+        assert batch.replayed.tolist() == [False, False, True, True]
+        assert batch.weight is None
         for b in range(4):
             want = TwinReader(twin, True).unroll(int(batch.stream[b]), int(batch.row[b]), 5)
             assert want is not None
@@ -74,7 +79,7 @@ def test_batches_have_their_shares_and_the_twins_contents() -> None:
 
 
 def test_overwritten_unrolls_are_drawn_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = ReplayConfig(90, (SamplerConfig("uniform", 1.0),))
+    config = ReplayConfig(90, (sampler_config("uniform", share=1.0),))
     store, twin, mixture = build(config)
     for _ in range(12):
         for s in range(3):
@@ -99,21 +104,29 @@ def test_overwritten_unrolls_are_drawn_again_and_counted(monkeypatch: pytest.Mon
     assert mixture.stats()["dropped_unrolls"] == mixture.dropped == sum(spoiled)
     clean, ok = true_read(batch.stream.numpy(), batch.row.numpy(), 5, last=True, source=batch.source.numpy())
     assert ok.all()
+    clean.replayed = torch.ones(4, dtype=torch.bool)
     assert equal(batch, clean)
 
 
-def test_a_fifo_unroll_that_is_gone_is_an_error_not_a_gap() -> None:
-    store, twin, mixture = build()
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (ReplayConfig(), r"^fifo: unrolls \(stream, row\) \[\(0, 0\), \(1, 0\), \(2, 0\)\] were overwritten"),
+        (HALF, r"^uniform sampler found no 2 readable unrolls of 5 rows"),
+    ],
+)
+def test_an_unroll_that_is_gone_is_an_error_not_a_gap(config: ReplayConfig, text: str) -> None:
+    store, twin, mixture = build(config, batch_size=4 if config is HALF else 3)
     fill(store, twin)
     store.arrays["core_row"][:] = -1
     store.arrays["first"][:] = False
     store.arrays["valid"][:] = True
-    with pytest.raises(RuntimeError, match=r"fifo|no 2 readable"):
+    with pytest.raises(RuntimeError, match=text):
         mixture.sample()
 
 
 def test_old_unrolls_are_skipped() -> None:
-    store, twin, mixture = build(ReplayConfig(0, (SamplerConfig("fifo", 1.0, max_pending=2),)), batch_size=3)
+    store, twin, mixture = build(ReplayConfig(0, (sampler_config("fifo", share=1.0, max_pending=2),)), batch_size=3)
     fill(store, twin)
     store.arrays["param_version"][:] = 7
     store.arrays["param_version"][1, 4] = 6  # the newest row of stream 1's first unroll
@@ -128,7 +141,7 @@ def test_old_unrolls_are_skipped() -> None:
 
 
 def test_a_fifo_does_not_hold_writers_back_before_min_rows_are_stored() -> None:
-    config = ReplayConfig(90, (SamplerConfig("fifo", 0.5), SamplerConfig("uniform", 0.5, min_rows=62)))
+    config = ReplayConfig(90, (sampler_config("fifo", share=0.5), sampler_config("uniform", share=0.5, min_rows=62)))
     store, twin, mixture = build(config)
     batch = None
     for _ in range(10):
@@ -177,7 +190,7 @@ def test_a_saved_mixture_goes_on_exactly(config: ReplayConfig) -> None:
 
 def uniform(min_rows: int = 0, **changes: float) -> ReplayConfig:
     """Unrolls of one uniform sampler."""
-    return ReplayConfig(90, (SamplerConfig("uniform", 1.0, min_rows=min_rows),), **changes)  # type: ignore[arg-type]
+    return ReplayConfig(90, (sampler_config("uniform", share=1.0, min_rows=min_rows),), **changes)  # type: ignore[arg-type]
 
 
 def drawn(mixture: Mixture) -> int:
@@ -192,7 +205,7 @@ def drawn(mixture: Mixture) -> int:
 
 def test_without_a_fifo_a_fixed_schedule_trains_on_as_many_rows_as_came() -> None:
     store, twin, _ = build(uniform())
-    mixture = make_mixture(store, uniform(), 6, 5, True, 0, hold_writers=False)
+    mixture = make_mixture(store, uniform(), 6, True, 0, hold_writers=False)
     for round_ in range(1, 30):
         write(store, twin)
         assert drawn(mixture) == (round_ % 2 == 0)  # 15 rows a round, 30 in a batch
@@ -226,29 +239,27 @@ def test_with_a_fifo_there_is_no_rate_control() -> None:
     assert mixture.limiter is None
 
 
-def test_the_rate_is_saved_and_a_mixture_saved_without_it_goes_on_from_here() -> None:
+def test_the_rate_is_saved() -> None:
     config = uniform(samples_per_insert=2.0)
     store, twin, mixture = build(config)
     fill(store, twin)
     assert drawn(mixture) > 1
     write(store, twin)
-    for_old = mixture.state()
-    del for_old["limiter/sampled"]
-    other = make_mixture(store, config, 4, 5, True, 3)
+    other = make_mixture(store, config, 4, True, 3)
     assert other.ready()
     assert other.limiter is not None
     other.load_state(mixture.state())
     assert (drawn(other), drawn(mixture)) == (2, 2)
-    other.load_state(for_old)
-    assert not other.ready()
-    write(store, twin, 2)
-    assert drawn(other) == 3
+    old = mixture.state()
+    del old["limiter/sampled"]
+    with pytest.raises(KeyError, match="sampled"):
+        other.load_state(old)
 
 
 def test_a_mixture_says_what_it_waits_for() -> None:
     store, twin, mixture = build(uniform(min_rows=45))
     write(store, twin)
-    assert mixture.missing() == "min_rows=45 rows stored; 15 are, and no more than 90 can be"
+    assert mixture.missing() == "45 rows before the first batch; 15 have come"
     write(store, twin, 2)
     assert mixture.missing() == "nothing: a batch is ready"
     store, twin, mixture = build(uniform())
@@ -265,7 +276,7 @@ def test_a_mixture_says_what_it_waits_for() -> None:
 
 
 def test_a_mixture_that_skips_everything_says_so() -> None:
-    store, twin, mixture = build(ReplayConfig(0, (SamplerConfig("fifo", 1.0),)), batch_size=3)
+    store, twin, mixture = build(ReplayConfig(0, (sampler_config("fifo", share=1.0),)), batch_size=3)
     write(store, twin, 2)
     store.arrays["param_version"][:] = 80
     assert mixture.sample(min_version=100) is None
@@ -297,18 +308,22 @@ def test_unrolls_that_stay_unreadable_are_an_error(monkeypatch: pytest.MonkeyPat
     ("shares", "batch_size", "text"),
     [
         ((0.25, 0.75), 10, r"batch_size=10 cannot be split 0.25/0.75 between samplers; use a multiple of 4"),
-        ((0.5, 0.4), 10, r"shares 0.5/0.4 of replay.samplers must be at least 0 and sum to 1"),
-        ((1.5, -0.5), 10, r"shares 1.5/-0.5 of replay.samplers"),
-        ((), 10, r"shares of no sampler"),
+        (
+            (0.5, 0.4),
+            10,
+            r"the shares of replay.samplers are 0.5/0.4 and sum to 0.9; they must be at least 0",
+        ),
+        ((1.5, -0.5), 10, r"the shares of replay.samplers are 1.5/-0.5"),
+        ((), 10, r"replay.samplers is empty"),
     ],
 )
 def test_shares_that_cannot_work_are_refused(shares: tuple[float, ...], batch_size: int, text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        split_batch(ReplayConfig(0, tuple(SamplerConfig(share=share) for share in shares)), batch_size)
+        split_batch(ReplayConfig(0, tuple(sampler_config("fifo", share=share) for share in shares)), batch_size)
 
 
 def test_thirds_split() -> None:
-    config = ReplayConfig(0, (SamplerConfig(share=1 / 3), SamplerConfig("uniform", share=2 / 3)))
+    config = ReplayConfig(0, (sampler_config("fifo", share=1 / 3), sampler_config("uniform", share=2 / 3)))
     assert split_batch(config, 6) == [2, 4]
     with pytest.raises(ValueError, match="use a multiple of 3"):
         split_batch(config, 8)
@@ -317,4 +332,4 @@ def test_thirds_split() -> None:
 def test_a_batch_larger_than_the_number_of_streams_is_refused() -> None:
     store, _, _ = build()
     with pytest.raises(ValueError, match=r"a batch takes 8 unrolls from the fifo, .* there are 3 environments"):
-        make_mixture(store, HALF, 16, 5, True, 0)
+        make_mixture(store, HALF, 16, True, 0)

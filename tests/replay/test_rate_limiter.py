@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from offbeat.replay.item_replay import ItemReplay, make_item_replay
 from offbeat.replay.items import ItemSpec
 from offbeat.replay.layout import layout_for
-from offbeat.replay.mixture import ReplayConfig, SamplerConfig
+from offbeat.replay.make import make_mixture
+from offbeat.replay.mixture import Mixture, ReplayConfig
 from offbeat.replay.rate_limiter import RateLimiter, ratio_of
+from offbeat.replay.samplers import sampler_config
 from offbeat.replay.streams import NO_LIMIT, StreamStore
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec
 from tests.replay.episodes import Episodes, item_layout
@@ -143,18 +147,6 @@ def test_it_says_what_is_missing() -> None:
     assert free.missing() == ""
 
 
-@pytest.mark.parametrize(("rows", "sampled"), [(0, 0), (4, 0), (5, 0), (20, 60)])
-def test_it_starts_where_the_streams_are_as_if_the_ratio_had_been_kept(rows: int, sampled: int) -> None:
-    store = bare(2, 5)
-    limiter = RateLimiter(store, 2.0, 60, 10, 8)
-    store.head[:] = rows
-    limiter.sampled = 12345
-    limiter.start_here()
-    assert limiter.sampled == sampled
-    assert not limiter.may_sample()
-    assert (room(store) >= 5).all()
-
-
 def test_where_no_clock_decides_each_row_is_trained_on_once() -> None:
     assert [ratio_of(ratio, hold) for ratio in (0.0, 3.0) for hold in (True, False)] == [0.0, 1.0, 3.0, 3.0]
 
@@ -174,7 +166,7 @@ def test_counters_come_back() -> None:
     assert other.may_sample() == limiter.may_sample()
 
 
-def build(seed: int) -> tuple[StreamStore, Episodes, ItemReplay, str]:
+def build(seed: int) -> tuple[StreamStore, Episodes, Mixture, str]:
     """Random sizes; the capacity is the least that is allowed, or more."""
     rng = np.random.default_rng([7, seed])
     if seed % 2:
@@ -183,16 +175,19 @@ def build(seed: int) -> tuple[StreamStore, Episodes, ItemReplay, str]:
     else:
         items = ItemSpec(n=int(rng.integers(1, 9)))
     kind = str(rng.choice(["prioritised", "uniform"]))
-    sampler = SamplerConfig(kind, min_rows=int(rng.choice([0, 1, 30])), alpha=0.7)  # type: ignore[arg-type]
+    alpha = {"alpha": 0.7} if kind == "prioritised" else {}
+    sampler: Any = sampler_config(kind, min_rows=int(rng.choice([0, 1, 30])), **alpha)
     streams, block = int(rng.integers(1, 6)), int(rng.integers(1, 7))
     config = ReplayConfig(0, (sampler,), samples_per_insert=float(rng.choice(RATIOS)))
     core = {"h": ArraySpec((1,))} if items.kind == "sequence" else {}
     numbers = {"num_streams": streams, "unroll_length": 1, "block": block}
     layout = layout_for(SPEC, {}, core, replay=config, items=items, **numbers)  # type: ignore[arg-type]
+    kept = layout.capacity * streams
+    config = replace(config, samplers=(replace(sampler, min_rows=min(sampler.min_rows, kept)),))
     store = StreamStore.allocate(layout)
     longest = int(rng.choice([2, 5, 40, 400]))
     episodes = Episodes(store, lambda: int(rng.integers(1, longest)))
-    replay = make_item_replay(store, items, config, int(rng.integers(1, 9)), bool(seed % 3), seed)
+    replay = make_mixture(store, config, int(rng.integers(1, 9)), bool(seed % 3), seed)
     return store, episodes, replay, f"{items} {config} streams={streams} block={block} episodes up to {longest}"
 
 

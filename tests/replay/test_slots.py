@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from offbeat.replay.columns import unroll_columns, unroll_from_columns
+from offbeat.replay.columns import columns_of, from_columns
 from offbeat.replay.slots import SlotStore
 from offbeat.replay.streams import StreamStore
+from offbeat.types import Unroll
 from tests.replay.twin import Twin, image_layout
 
 
@@ -82,12 +83,12 @@ def test_unrolls_survive_the_way_through_slots() -> None:
     assert ok.all()
     slots = SlotStore(8)
     where = np.array([5, 0, 3])
-    stamp = slots.put(where, unroll_columns(batch))
+    stamp = slots.put(where, columns_of(batch))
     got, fine = slots.get(where[::-1].copy(), stamp[::-1].copy())
     assert fine.all()
-    again = unroll_from_columns(got)
+    again = from_columns(Unroll, got)
     assert again.stream.tolist() == [2, 1, 0]
     assert again.inputs.observation["observation"].is_contiguous()
     flip = torch.tensor([2, 1, 0])
-    for name, value in unroll_columns(batch).items():
-        assert torch.equal(unroll_columns(again)[name], value[flip]), name
+    for name, value in columns_of(batch).items():
+        assert torch.equal(columns_of(again)[name], value[flip]), name

@@ -52,22 +52,23 @@ def test_every_readable_start_is_equally_likely_and_no_other_is_drawn(recurrent:
 def test_nothing_is_drawn_before_min_rows_are_stored() -> None:
     store, twin = filled(vector_layout(core_state={}), (10, 0, 0))
     sampler = Uniform(store, 4, 0, 12, np.random.default_rng(0))
-    assert sampler.ready() == 0
+    assert not sampler.ready(1)
     assert sampler.select(1) is None
     grow(store, twin, 1, 2)
-    assert sampler.ready() > 0
+    assert sampler.ready(1)
     selection = sampler.select(8)
     assert selection is not None
     assert set(selection.stream.tolist()) == {0}  # stream 1 has no whole unroll
 
 
-def test_only_starts_without_a_state_give_none() -> None:
+def test_only_starts_without_a_state_are_an_error() -> None:
     layout = vector_layout(state_period=15, num_streams=1)
     store, twin = StreamStore.allocate(layout), Twin(layout, np.random.default_rng(0), end=0.0)
     for _ in range(8):
         grow(store, twin, 0, 5)
     store.arrays["core_row"][:] = -1
-    assert Uniform(store, 4, 0, 0, np.random.default_rng(0)).select(2) is None
+    with pytest.raises(RuntimeError, match=r"no 2 readable unrolls of 4 rows; use a larger replay\.capacity or window"):
+        Uniform(store, 4, 0, 0, np.random.default_rng(0)).select(2)
 
 
 def test_draws_repeat_from_a_saved_state() -> None:
@@ -90,5 +91,5 @@ def test_sizes_that_cannot_work_are_refused() -> None:
         ValueError, match="a window of 12 rows is 4 rows per stream, an unroll with its history and state needs 10"
     ):
         Uniform(store, 5, 12, 0, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="min_rows=70 is more than the 69 rows kept"):
-        Uniform(store, 5, 0, 70, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="window=70 is more than the 69 rows kept"):
+        Uniform(store, 5, 70, 0, np.random.default_rng(0))

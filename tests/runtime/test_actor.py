@@ -11,7 +11,8 @@ import torch
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.counting import counting_reward
 from offbeat.replay.layout import StreamLayout, layout_for
-from offbeat.replay.mixture import ReplayConfig, SamplerConfig
+from offbeat.replay.mixture import ReplayConfig
+from offbeat.replay.samplers import sampler_config
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.writer import StoreWriter
@@ -58,7 +59,7 @@ def rule(row: Any, env: Any) -> Any:
 
 def make_layout(streams: int = COUNT) -> StreamLayout:
     """Nothing holds writers back; states every five rows."""
-    replay = ReplayConfig(capacity=1000 * streams, samplers=(SamplerConfig(kind="uniform"),))
+    replay = ReplayConfig(capacity=1000 * streams, samplers=(sampler_config("uniform"),))
     spec, core = CountingFrames(COUNTING, 1).spec, {"acted": ArraySpec((1,))}
     return layout_for(spec, EXTRAS, core, num_streams=streams, replay=replay, unroll_length=LENGTH)
 

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from offbeat.replay.item_replay import ItemReplay
-from offbeat.replay.mixture import Mixture, ReplayConfig, SamplerConfig, make_mixture
+from offbeat.replay.make import make_mixture
+from offbeat.replay.mixture import Mixture, ReplayConfig
+from offbeat.replay.samplers import sampler_config
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.shm import Bell, Wait
 from offbeat.types import ItemSpec
 from tests.replay.twin import Twin, vector_layout
-from tests.runtime.parts import item_config, small_world
 
 LENGTH = 5
 CPU = torch.device("cpu")
-FIFO = ReplayConfig(samplers=(SamplerConfig(max_pending=4),))
-UNIFORM = ReplayConfig(samplers=(SamplerConfig(kind="uniform"),))
-MIXED = ReplayConfig(samplers=(SamplerConfig(share=0.5, max_pending=4), SamplerConfig(kind="uniform", share=0.5)))
+FIFO = ReplayConfig(samplers=(sampler_config("fifo", max_pending=4),))
+UNIFORM = ReplayConfig(samplers=(sampler_config("uniform"),))
+MIXED = ReplayConfig(samplers=(sampler_config("fifo", share=0.5, max_pending=4), sampler_config("uniform", share=0.5)))
 
 
 class Streams:
     """Two streams that hold random rows, and mixtures over them."""
 
     def __init__(self, replay: ReplayConfig = FIFO, seed: int = 0) -> None:
-        fifos = sum(sampler.kind == "fifo" for sampler in replay.samplers)
-        layout = vector_layout(num_streams=2, capacity=60, num_cursors=fifos, state_grid=LENGTH, state_period=0)
+        fifos = sum(sampler.paces for sampler in replay.samplers)
+        unrolls = ItemSpec("unroll", length=LENGTH)
+        layout = vector_layout(
+            num_streams=2, capacity=60, num_cursors=fifos, state_grid=LENGTH, state_period=0, items=unrolls
+        )
         self.store = StreamStore.allocate(layout)
-        self.mixture: Mixture = make_mixture(self.store, replay, 2, LENGTH, True, 0)
+        self.mixture: Mixture = make_mixture(self.store, replay, 2, True, 0)
         self.twin = Twin(layout, np.random.default_rng(seed))
 
     def grow(self, blocks: int = 1) -> None:
@@ -232,23 +234,17 @@ def test_closing_ends_the_thread() -> None:
     assert not started.is_alive()
 
 
-def test_priorities_go_to_the_replay_of_items_and_nowhere_else(tmp_path: Path) -> None:
-    Streams().batches().update(np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones(1))
-    world = small_world(tmp_path, item_config("apex"))
-    replay = ItemReplay(world.store, Given(), limiter=None, batch_size=1, beta=lambda: 0.0, last=False)  # type: ignore
-    batches = StreamBatches(replay, world.store, CPU)
-    batches.update(np.array([1]), np.array([7]), np.array([0.5]))
-    assert replay.sampler.got == [([1], [7], [0.5])]
-
-
-class Given:
-    """A sampler that keeps the priorities that it is given."""
-
-    items, alpha = ItemSpec("transition"), 0.6
-
-    def __init__(self) -> None:
-        self.got: list[Any] = []
-
-    def update(self, stream: np.ndarray, row: np.ndarray, priority: np.ndarray) -> None:
-        """Remember."""
-        self.got.append((stream.tolist(), row.tolist(), priority.tolist()))
+def test_feedback_goes_to_the_samplers_that_chose_the_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = Streams(MIXED)
+    batches = streams.batches()
+    streams.grow(4)
+    batch = batches.next(1.0)
+    assert batch is not None
+    got: list[Any] = []
+    for number, sampler in enumerate(streams.mixture.samplers):
+        monkeypatch.setattr(sampler, "feedback", lambda *told, number=number: got.append((number, *told)))
+    batches.feedback(batch, {"priority": torch.tensor([0.5, 0.25])})
+    assert [number for number, *_ in got] == batch.source.tolist() == [0, 1]
+    for (_, stream, row, found), b in zip(got, range(2)):
+        assert (stream.tolist(), row.tolist()) == ([int(batch.stream[b])], [int(batch.row[b])])
+        assert found["priority"].tolist() == [[0.5, 0.25][b]]

@@ -13,7 +13,8 @@ import torch
 from offbeat.agents.base import HasTarget
 from offbeat.checkpoint import begin, load, newest
 from offbeat.config import RunConfig
-from offbeat.replay.mixture import ReplayConfig, SamplerConfig
+from offbeat.replay.mixture import ReplayConfig
+from offbeat.replay.samplers import sampler_config
 from offbeat.runtime import hosts
 from offbeat.runtime.building import build_agent, exploration, seeds
 from offbeat.runtime.host import Stop
@@ -83,7 +84,7 @@ class Run:
 
 
 HALF_REPLAYED = ReplayConfig(
-    capacity=400, samplers=(SamplerConfig(share=0.5), SamplerConfig(kind="uniform", share=0.5, min_rows=20))
+    capacity=400, samplers=(sampler_config("fifo", share=0.5), sampler_config("uniform", share=0.5, min_rows=20))
 )
 TWO_ACTORS = small_config(actor__workers=2, actor__envs_per_worker=2)
 CONFIGS = {"plain": small_config(), "replay": replace(small_config(), replay=HALF_REPLAYED), "two": TWO_ACTORS}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from offbeat.agents.base import HasTarget
 from offbeat.runtime.learner import LearnerConfig, LearnerWork, NonFinite, run_learner
-from offbeat.types import LossOutput, Unroll
+from offbeat.types import Batch, LossOutput, TensorDict, Unroll
 from tests.agents.unrolls import make_spec, with_episode_ends
 from tests.runtime.parts import Metrics, StopAfter, private_params
 
@@ -33,7 +32,7 @@ class Slope:
         """Mean reward times weight."""
         self.progress.append(progress)
         slope = batch.reward.mean()
-        fresh: Tensor | None = batch.reward.sum(0) if self.priorities else None
+        fresh = {"priority": batch.reward.sum(0)} if self.priorities else {}
         return LossOutput(self.network.get_parameter("w").sum() * slope, {"slope": slope}, fresh)
 
 
@@ -75,11 +74,11 @@ class Priorities:
     """Keeps what it is sent."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.sent: list[tuple[Batch, TensorDict]] = []
 
-    def update(self, stream: np.ndarray, row: np.ndarray, priority: np.ndarray) -> None:
+    def feedback(self, batch: Batch, found: TensorDict) -> None:
         """Remember."""
-        self.sent.append((stream, row, priority))
+        self.sent.append((batch, found))
 
 
 def batch(reward: float = 1.0, version: int = 0) -> Unroll:
@@ -242,8 +241,9 @@ def test_averages_of_a_vanished_gradient_become_zero_not_subnormal() -> None:
 def test_priorities_go_to_the_items_that_they_belong_to() -> None:
     agent, priorities = Slope(priorities=True), Priorities()
     learn(agent, Listed([batch(2.0)]), make_work(agent), 1, priorities)
-    ((stream, row, priority),) = priorities.sent
-    assert (stream.tolist(), row.tolist(), priority.tolist()) == ([0, 1, 2], [0, 10, 20], [8.0, 8.0, 8.0])
+    ((named, found),) = priorities.sent
+    assert (named.stream.tolist(), named.row.tolist()) == ([0, 1, 2], [0, 10, 20])
+    assert found["priority"].tolist() == [8.0, 8.0, 8.0]
 
 
 def test_reports_are_means_since_the_last_one() -> None:

@@ -57,6 +57,10 @@ def test_sizes_that_can_never_give_a_batch_are_a_users_error_before_memory_is_ta
         (replayed(sampler={"window": 20}), "a window of 20 rows is 5 rows per stream"),
         (replayed(replay__samples_per_insert=1.0, replay__tolerance=10), "tolerance=10 of the rate control"),
         (small_config(replay__capacity=20), "replay.capacity=20 gives 5 rows"),
+        (
+            small_config(learner__batch_size=8),
+            "8 unrolls from the fifo, .* there are 4 environments",
+        ),
         (item_config("apex", replay__samplers=[{"kind": "fifo"}]), "agent 'apex' trains on transitions; allowed"),
         (
             small_config(replay__samplers=[{"kind": "prioritised"}], replay__capacity=400),

@@ -32,7 +32,9 @@ class Saving:
     """A learner that can save, and a writer of two of its four streams, whose rows are known."""
 
     def __init__(self, folder: Path, guarded: bool = False) -> None:
-        config = item_config("r2d2", replay__samples_per_insert=0, learner__prefetch=0, replay__capacity=80)
+        config = item_config(
+            "r2d2", engine="local", replay__samples_per_insert=0, learner__prefetch=0, replay__capacity=80
+        )
         self.folder = folder
         self.world: World = small_world(folder, config)
         self.world.guard = make_guard(force=True) if guarded else None

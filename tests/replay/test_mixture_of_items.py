@@ -1,4 +1,4 @@
-"""Batches of items: weights, what is drawn again, going on from a saved state."""
+"""Batches of transitions and sequences: weights, what is drawn again, going on from a saved state."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from offbeat.algorithms.priorities import importance_weights
-from offbeat.replay.item_replay import MOST_TRIES, ItemReplay, make_item_replay
 from offbeat.replay.items import ItemSpec, read_items
-from offbeat.replay.mixture import ReplayConfig, SamplerConfig
+from offbeat.replay.make import make_mixture
+from offbeat.replay.mixture import MOST_TRIES, Mixture, ReplayConfig
+from offbeat.replay.prioritised import Prioritised
+from offbeat.replay.samplers import sampler_config
 from offbeat.replay.streams import StreamStore
 from offbeat.types import Batch, Sequence, Transition
 from tests.replay.episodes import Episodes, item_layout, write
@@ -27,12 +29,23 @@ def replay_of(
     progress: Callable[[], float] = lambda: 0.0,
     replay: dict[str, Any] | None = None,
     **sampler: Any,
-) -> ItemReplay:
+) -> Mixture:
     """Prioritised replay of the items that ``store`` was made for."""
     options: dict[str, Any] = {"kind": "prioritised"} | sampler
-    config = ReplayConfig(samplers=(SamplerConfig(**options),), **(replay or {}))
-    assert store.layout.items is not None
-    return make_item_replay(store, store.layout.items, config, batch_size, True, 0, progress)
+    config = ReplayConfig(samplers=(sampler_config(**options),), **(replay or {}))
+    return make_mixture(store, config, batch_size, True, 0, progress=progress)
+
+
+def only(replay: Mixture) -> Prioritised:
+    """Its one sampler."""
+    (sampler,) = replay.samplers
+    assert isinstance(sampler, Prioritised)
+    return sampler
+
+
+def told(replay: Mixture, batch: Batch, priority: np.ndarray) -> None:
+    """Tell the samplers the priorities of a batch."""
+    replay.feedback(batch.source.numpy(), batch.stream.numpy(), batch.row.numpy(), {"priority": priority})
 
 
 def filled(items: ItemSpec, rounds: int = 30) -> tuple[StreamStore, Episodes]:
@@ -75,9 +88,10 @@ def test_weights_worked_out_by_hand(batch: list[int], want: list[float], monkeyp
     """Priorities .1, .5, 1, 2, 4; alpha = .6, beta = .4."""
     replay = replay_of(write(ONE, 5), len(batch), alpha=0.6, beta=0.4, final_beta=0.4)
     assert replay.sample() is not None
-    replay.update(np.zeros(5, np.int64), np.arange(5), np.array([0.1, 0.5, 1, 2, 4]))
-    assert replay.sampler.tree.total == pytest.approx(5.7240558750, rel=1e-10)
-    monkeypatch.setattr(replay.sampler.tree, "draw", lambda n, rng: np.array(batch))
+    five = np.zeros(5, np.int64)
+    replay.feedback(five, five, np.arange(5), {"priority": np.array([0.1, 0.5, 1, 2, 4])})
+    assert only(replay).tree.total == pytest.approx(5.7240558750, rel=1e-10)
+    monkeypatch.setattr(only(replay).tree, "draw", lambda n, rng: np.array(batch))
     drawn = replay.sample()
     assert drawn is not None
     assert drawn.weight is not None
@@ -99,25 +113,25 @@ def test_weights_are_those_of_the_probabilities_and_beta_follows_progress(items:
         batch = replay.sample()
         assert batch is not None
         assert batch.weight is not None
-        leaves = replay.sampler.tree.leaves
+        leaves = only(replay).tree.leaves
         probability = leaves[store.locate(batch.stream.numpy(), batch.row.numpy())] / leaves.sum()
         want = importance_weights(torch.from_numpy(probability), np.count_nonzero(leaves), 0.4 + 0.6 * share[0])
         np.testing.assert_allclose(batch.weight, want, rtol=1e-6)
         different += int(batch.weight.min() < 0.9)
-        replay.update(batch.stream.numpy(), batch.row.numpy(), rng.exponential(1, 16))
+        told(replay, batch, rng.exponential(1, 16))
     assert different > 20
 
 
 def test_uniform_replay_weighs_nothing_and_ignores_priorities() -> None:
     store, _ = filled(ONE)
-    replay = replay_of(store, 8, kind="uniform", alpha=0.6, beta=0.4)
+    replay = replay_of(store, 8, kind="uniform")
     for _ in range(5):
         batch = replay.sample()
         assert batch is not None
         assert batch.weight is not None
         assert batch.weight.tolist() == [1.0] * 8
-        replay.update(batch.stream.numpy(), batch.row.numpy(), np.arange(8.0))
-    used = replay.sampler.tree.leaves[replay.sampler.tree.leaves > 0]
+        told(replay, batch, np.arange(8.0))
+    used = only(replay).tree.leaves[only(replay).tree.leaves > 0]
     assert set(used.tolist()) == {1.0}
 
 
@@ -143,15 +157,15 @@ def test_overwritten_items_are_drawn_again_and_counted(
     batch = replay.sample()
     assert batch is not None
     assert len(spoiled) == 3
-    assert replay.stats()["dropped_items"] == replay.dropped == sum(spoiled) == 9
+    assert replay.stats()["dropped_items"] == replay.dropped == sum(spoiled) == 5
     monkeypatch.undo()
     clean, ok = read_items(
         store, items, batch.stream.numpy(), batch.row.numpy(), last=True, source=batch.source.numpy()
     )
     assert ok.all()
-    clean.weight = batch.weight
+    clean.weight, clean.replayed = batch.weight, torch.ones(6, dtype=torch.bool)
     assert equal(batch, clean)
-    assert replay.limiter.sampled == 6 * items.trained  # a batch counts once
+    assert replay.sampled == 6 * items.trained  # a batch counts once
 
 
 def test_items_that_writers_overwrite_meanwhile_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +187,7 @@ def test_items_that_writers_overwrite_meanwhile_are_drawn_again(monkeypatch: pyt
     assert batch.weight is not None
     assert (len(calls), replay.dropped) == (2, 6)
     assert (batch.row.numpy() >= store.head[batch.stream.numpy()] - store.layout.capacity).all()
-    leaves = replay.sampler.tree.leaves
+    leaves = only(replay).tree.leaves
     probability = leaves[store.locate(batch.stream.numpy(), batch.row.numpy())] / leaves.sum()
     want = importance_weights(torch.from_numpy(probability), np.count_nonzero(leaves), 0.4)
     np.testing.assert_allclose(batch.weight, want, rtol=1e-6)
@@ -192,7 +206,7 @@ def test_a_batch_that_stays_unreadable_is_an_error(monkeypatch: pytest.MonkeyPat
     with pytest.raises(RuntimeError, match=r"no 5 items stayed readable .* use a larger replay\.capacity"):
         replay.sample()
     assert replay.dropped == 5 * MOST_TRIES
-    assert replay.limiter.sampled == 0
+    assert replay.sampled == 0
 
 
 def test_there_is_no_batch_where_all_items_went_while_they_were_copied(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,13 +216,13 @@ def test_there_is_no_batch_where_all_items_went_while_they_were_copied(monkeypat
 
     def gone(*args: Any, **options: Any) -> Any:
         batch, ok = true_read(*args, **options)
-        replay.sampler.tree.load(np.zeros(replay.sampler.tree.size))
+        only(replay).tree.load(np.zeros(only(replay).tree.size))
         return batch, np.zeros_like(ok)
 
     monkeypatch.setattr(store, "read_transitions", gone)
     assert replay.sample() is None
     assert replay.dropped == 5
-    assert replay.limiter.sampled == 0
+    assert replay.sampled == 0
 
 
 @pytest.mark.parametrize("items", [ONE, MANY], ids=["one", "many"])
@@ -253,7 +267,7 @@ def test_a_batch_counts_the_rows_it_may_train_on() -> None:
         stats = replay.stats()
         assert stats["sampled_rows"] == drawn * rows
         assert stats["samples_per_insert"] == drawn * rows / 300
-        assert stats["items"] == replay.sampler.size > 0
+        assert stats["items"] == only(replay).size > 0
         assert stats["stored_rows"] == 160
 
 
@@ -265,7 +279,7 @@ def test_a_saved_replay_goes_on_exactly(items: ItemSpec, initial: str) -> None:
     replay = replay_of(store, 6, **options)
     rng = np.random.default_rng(3)
 
-    def go_on(pairs: list[tuple[ItemReplay, Episodes]]) -> list[Batch | None]:
+    def go_on(pairs: list[tuple[Mixture, Episodes]]) -> list[Batch | None]:
         made = []
         for step in range(20):
             priority = rng.exponential(1, 6)
@@ -274,7 +288,7 @@ def test_a_saved_replay_goes_on_exactly(items: ItemSpec, initial: str) -> None:
                 batch = one.sample()
                 made.append(batch)
                 if batch is not None:
-                    one.update(batch.stream.numpy(), batch.row.numpy(), priority)
+                    told(one, batch, priority)
         return made
 
     assert any(batch is not None for batch in go_on([(replay, episodes)]))

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.replay.item_replay import ItemReplay
 from offbeat.replay.layout import StreamLayout, layout_for
-from offbeat.replay.making import check_replay, check_suits, make_replay
-from offbeat.replay.mixture import Mixture, ReplayConfig, SamplerConfig
+from offbeat.replay.make import check_mixture, check_replay, make_mixture
+from offbeat.replay.mixture import ReplayConfig
+from offbeat.replay.prioritised import Prioritised
+from offbeat.replay.sampler import SamplerConfig
+from offbeat.replay.samplers import sampler_config
 from offbeat.replay.streams import StreamStore
+from offbeat.replay.uniform import Uniform
 from offbeat.types import UNROLL, ActionSpec, ArraySpec, EnvSpec, ItemSpec
 
 SPEC = EnvSpec("toy", {"observation": ArraySpec((1, 84, 84), "uint8")}, ActionSpec("discrete", 3), 4, ("observation",))
@@ -27,7 +30,7 @@ def plan(config: ReplayConfig, items: ItemSpec = UNROLL) -> StreamLayout:
 
 def sampler(kind: str = "uniform", **fields: Any) -> SamplerConfig:
     """One sampler."""
-    return SamplerConfig(kind, **fields)  # type: ignore[arg-type]
+    return sampler_config(kind, **fields)
 
 
 UNIFORM = ReplayConfig(4_000, (sampler(),))
@@ -35,25 +38,20 @@ ITEMS = ItemSpec(n=3)
 
 
 def test_an_agent_of_items_gets_items_and_another_unrolls() -> None:
-    assert isinstance(make_replay(StreamStore.allocate(plan(UNIFORM)), UNIFORM, 4, LENGTH, True, 0), Mixture)
-    made = make_replay(StreamStore.allocate(plan(UNIFORM, ITEMS)), UNIFORM, 4, LENGTH, True, 0)
-    assert isinstance(made, ItemReplay)
-    assert made.batch_size == 4
+    for items, kind in ((UNROLL, Uniform), (ITEMS, Prioritised)):
+        made = make_mixture(StreamStore.allocate(plan(UNIFORM, items)), UNIFORM, 4, True, 0)
+        assert [type(one) for one in made.samplers] == [kind]
+        assert (made.counts, made.items.kind) == ((4,), items.kind)
 
 
 @pytest.mark.parametrize(
     ("samplers", "items", "changes", "text"),
     [
-        (
-            (sampler(share=0.5), sampler("prioritised", share=0.5)),
-            UNROLL,
-            {},
-            r"samplers\.1\.kind=prioritised .* unrolls",
-        ),
         ((sampler("fifo", share=0.0), sampler()), UNROLL, {}, "a fifo with share 0 .* hold actors back for ever"),
         ((sampler("fifo", share=0.75), sampler("fifo", share=0.25)), UNROLL, {}, "take 3/1 unrolls .* run dry"),
-        ((sampler("fifo"),), ITEMS, {}, "trains on transitions and draws from one sampler .* got fifo"),
-        ((sampler(share=0.5), sampler(share=0.5)), ITEMS, {}, "got uniform, uniform"),
+        ((sampler("fifo", max_pending=1, share=0.75), sampler(share=0.25)), UNROLL, {}, "of 3 leave 2 of them over"),
+        ((sampler(window=4_001),), UNROLL, {}, r"samplers\.0: window=4001 is more than the 4000 rows kept"),
+        ((sampler(share=0.5), sampler(share=0.5, min_rows=4_001)), ITEMS, {}, r"samplers\.1: min_rows=4001 is more"),
         ((sampler(window=40),), UNROLL, {}, "a window of 40 rows is 5 rows per stream, .* needs 8; keep 64 or more"),
         ((sampler(window=40),), ITEMS, {}, "a window of 40 rows is 5 rows per stream"),
         ((sampler(min_rows=4_001),), UNROLL, {}, "min_rows=4001 is more than the 4000 rows kept"),
@@ -67,7 +65,7 @@ def test_what_can_never_give_a_batch_is_refused(
 ) -> None:
     config = replace(ReplayConfig(4_000, samplers), **changes)
     with pytest.raises(ValueError, match=text):
-        check_replay(plan(config, items), config, 4, LENGTH, True)
+        check_mixture(plan(config, items), config, 4, True)
 
 
 def test_samplers_and_options_must_suit_what_the_agent_trains_on() -> None:
@@ -76,24 +74,24 @@ def test_samplers_and_options_must_suit_what_the_agent_trains_on() -> None:
     with pytest.raises(
         ValueError, match=r"samplers\.1\.kind=prioritised .* 'mine' trains on unrolls; allowed: fifo, uni"
     ):
-        check_suits(UNROLL, both, "mine")
+        check_replay(UNROLL, both, "mine")
     with pytest.raises(
-        ValueError, match=r"samplers\.0\.kind=fifo draws unrolls, .* transitions; allowed: prioritised, uni"
+        ValueError, match=r"samplers\.0\.kind=fifo draws unrolls, .* transitions; allowed: uniform, pri"
     ):
-        check_suits(ITEMS, both, "mine")
+        check_replay(ITEMS, both, "mine")
     for name in ("samples_per_insert", "tolerance"):
         with pytest.raises(ValueError, match=rf"replay\.{name}=2 has no effect beside a fifo"):
-            check_suits(UNROLL, replace(ReplayConfig(), **{name: 2}), "mine")
-    check_suits(UNROLL, replace(UNIFORM, samples_per_insert=2.0), "mine", holds_writers=False)
-    check_suits(UNROLL, UNIFORM, "mine", holds_writers=False)
-    check_suits(ITEMS, UNIFORM, "mine")
+            check_replay(UNROLL, replace(ReplayConfig(), **{name: 2}), "mine")
+    check_replay(UNROLL, replace(UNIFORM, samples_per_insert=2.0), "mine", hold_writers=False)
+    check_replay(UNROLL, UNIFORM, "mine", hold_writers=False)
+    check_replay(ITEMS, UNIFORM, "mine")
     with pytest.raises(ValueError, match=r"a deterministic run needs replay\.samples_per_insert above 0"):
-        check_suits(ITEMS, UNIFORM, "mine", holds_writers=False)
+        check_replay(ITEMS, UNIFORM, "mine", hold_writers=False)
 
 
 def test_two_fifos_that_take_the_same_share_are_fine() -> None:
     config = ReplayConfig(0, (sampler("fifo", share=0.5), sampler("fifo", share=0.5)))
-    check_replay(plan(config), config, 4, LENGTH, True)
+    check_mixture(plan(config), config, 4, True)
 
 
 def test_the_check_takes_no_memory_for_rows() -> None:
@@ -106,4 +104,4 @@ def test_the_check_takes_no_memory_for_rows() -> None:
     tracemalloc.stop()
     assert rows < 1e6
     assert store.room(np.arange(8)).min() > 0
-    check_replay(layout, large, 4, LENGTH, True)
+    check_mixture(layout, large, 4, True)

@@ -1,0 +1,122 @@
+"""The mixture of a run: made as its configuration says; and whether it could be, before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+from offbeat.replay.layout import StreamLayout
+from offbeat.replay.mixture import Mixture, ReplayConfig
+from offbeat.replay.rate_limiter import RateLimiter, ratio_of
+from offbeat.replay.sampler import Place, Sampler
+from offbeat.replay.samplers import check_suits, make_sampler
+from offbeat.replay.streams import StreamStore
+from offbeat.types import ItemSpec
+
+
+def make_mixture(
+    store: StreamStore,
+    config: ReplayConfig,
+    batch_size: int,
+    last: bool,
+    seed: int,
+    *,
+    progress: Callable[[], float] = lambda: 0.0,
+    hold_writers: bool = True,
+) -> Mixture:
+    """The mixture that ``config`` describes. Raises ValueError where its shares or sizes cannot work.
+
+    Args:
+        store: the streams.
+        config: samplers, shares, rate control.
+        batch_size: items per batch, all samplers together.
+        last: items are read with last actions and rewards.
+        seed: of all draws.
+        progress: share of the run that is done, in [0, 1].
+        hold_writers: rate control may make them wait; False in runs with a fixed schedule.
+    """
+    counts = split_batch(config, batch_size)
+    _check_pacing(config, counts)
+    seeds = np.random.SeedSequence(seed).spawn(len(config.samplers))
+    samplers: list[Sampler] = []
+    for index, (sampler, count) in enumerate(zip(config.samplers, counts)):
+        # Items were drawn by one sampler alone at first, from the seed itself.
+        own = seed if store.layout.items.kind != "unroll" and index == 0 else seeds[index]
+        cursor = sum(one.paces for one in config.samplers[:index])
+        place = Place(store, index, count, last, np.random.default_rng(own), cursor, progress)
+        try:
+            samplers.append(make_sampler(sampler, place))
+        except ValueError as error:
+            raise ValueError(f"replay.samplers.{index}: {error}") from error
+    limiter = None if config.paced else _make_limiter(store, config, batch_size, hold_writers)
+    return Mixture(store, samplers, counts, last, limiter)
+
+
+def check_mixture(
+    layout: StreamLayout, config: ReplayConfig, batch_size: int, last: bool, hold_writers: bool = True
+) -> None:
+    """Raise ValueError where samplers and sizes do not fit, so that there could never be a batch. Takes no memory."""
+    make_mixture(StreamStore.imagine(layout), config, batch_size, last, 0, hold_writers=hold_writers)
+
+
+def check_replay(items: ItemSpec, config: ReplayConfig, agent: str, hold_writers: bool = True) -> None:
+    """Raise ValueError where a sampler does not draw what ``agent`` trains on, or an option has no effect on it."""
+    check_suits(items, config.samplers, agent)
+    if items.kind != "unroll" and not hold_writers and not config.samples_per_insert:
+        raise ValueError(
+            "a deterministic run needs replay.samples_per_insert above 0: with 0 the clock decides how often the "
+            "learner trains"
+        )
+    for name in ("samples_per_insert", "tolerance"):
+        if config.paced and getattr(config, name):
+            raise ValueError(
+                f"replay.{name}={getattr(config, name):g} has no effect beside a fifo, which hands out each row "
+                "once and holds actors back; leave it at 0"
+            )
+
+
+def _check_pacing(config: ReplayConfig, counts: list[int]) -> None:
+    """Refuse samplers of which one would hold back the writers that others wait for."""
+    paced = [count for sampler, count in zip(config.samplers, counts) if sampler.paces]
+    if 0 in paced:
+        raise ValueError(
+            "a fifo with share 0 in replay.samplers would hold actors back for ever, since nothing is taken from it; "
+            "leave it out, or give it a share"
+        )
+    if len(set(paced)) > 1:
+        taken = "/".join(map(str, paced))
+        raise ValueError(
+            f"the fifos of replay.samplers take {taken} unrolls of a batch, but actors wait for the slowest, so that "
+            "the others run dry; use one fifo, or equal shares"
+        )
+
+
+def _make_limiter(store: StreamStore, config: ReplayConfig, batch_size: int, hold_writers: bool) -> RateLimiter:
+    """The rate control of a mixture that no sampler paces."""
+    items, block = store.layout.items, store.layout.block
+    # Writers must reach each stream's first complete item, or they would wait for a learner that has nothing to draw.
+    # They may always go one block beyond the first rows.
+    each = (-(-items.length // block) - 1) * block if items.kind == "unroll" else items.span + 1
+    first = max(store.layout.num_streams * each, config.min_rows)
+    ratio = ratio_of(config.samples_per_insert, hold_writers)
+    return RateLimiter(store, ratio, config.tolerance, first, batch_size * items.trained, hold_writers)
+
+
+def split_batch(config: ReplayConfig, batch_size: int) -> list[int]:
+    """Items of each sampler in a batch. Raises ValueError where the shares do not split it."""
+    shares = [sampler.share for sampler in config.samplers]
+    text = "/".join(f"{share:g}" for share in shares)
+    if not shares:
+        raise ValueError('replay.samplers is empty; name at least one, e.g. kind = "fifo"')
+    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(
+            f"the shares of replay.samplers are {text} and sum to {sum(shares):g}; they must be at least 0 and sum to 1"
+        )
+    counts = [round(share * batch_size) for share in shares]
+    if any(abs(count - share * batch_size) > 1e-6 for count, share in zip(counts, shares)):
+        whole = math.lcm(*(Fraction(share).limit_denominator(1000).denominator for share in shares))
+        raise ValueError(f"batch_size={batch_size} cannot be split {text} between samplers; use a multiple of {whole}")
+    return counts
