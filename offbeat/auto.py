@@ -24,12 +24,12 @@ def decide(config: RunConfig) -> RunConfig:
     learner = replace(config.learner, device=choose_device(config.learner.device, device))
     if learner.precision == "auto":
         learner = replace(learner, precision="bf16" if computes_bf16(learner.device) else "fp32")
-    inference = replace(config.inference, device=choose_device(config.inference.device, device))
+    inference = replace(config.inference, device=tuple(choose_device(one, device) for one in config.inference.device))
     on_gpu = learner.device.startswith("cuda")
     learner = replace(learner, threads=learner.threads or learner_threads(usable_cores(), on_gpu))
     actor = config.actor
     if actor.inference == "auto":
-        server = inference.device.startswith("cuda")
+        server = any(one.startswith("cuda") for one in inference.device)
         actor = replace(actor, inference="server" if server else "actor")
     workers = actor.workers or actor_workers(usable_cores(), learner.threads)
     threads = actor.env_threads or env_threads(usable_cores(), learner.threads, workers)

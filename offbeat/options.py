@@ -148,7 +148,8 @@ def _readable(annotation: str) -> str:
     """A type as users know it."""
     inner = annotation.replace("| None", "or none").strip()
     if inner.startswith("tuple["):
-        return "list of " + inner[6:-1].split(",")[0].replace("SamplerConfig", "[[replay.samplers]]")
+        item = inner[6:-1].split(",")[0].replace("SamplerConfig", "[[replay.samplers]]")
+        return "list of " + ("text" if item == "str" else item)
     return {"bool": "true, false", "str": "text"}.get(inner, inner)
 
 
@@ -161,7 +162,7 @@ def _toml(node: ast.expr) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(str(item) for item in value) + "]"
+        return "[" + ", ".join(f'"{item}"' if isinstance(item, str) else str(item) for item in value) + "]"
     if isinstance(value, str):
         return f'"{value}"'
     return "none" if value is None else f"{value:_}" if isinstance(value, int) and value >= 10_000 else f"{value}"

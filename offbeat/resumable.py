@@ -36,6 +36,7 @@ from offbeat.replay.layout import COUNTERS, CURSOR_COUNTERS, StreamLayout
 from offbeat.replay.make import make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.optimiser import slot_names
+from offbeat.runtime.topology import Topology
 from offbeat.types import ArrayDict
 
 DTYPES = {
@@ -105,7 +106,13 @@ def _is_number(value: Any) -> bool:
 
 
 def check_fits(
-    config: RunConfig, agent: Agent, layout: StreamLayout, *, checkpoint: Path | None, init_from: Path | None
+    config: RunConfig,
+    agent: Agent,
+    layout: StreamLayout,
+    roles: Topology,
+    *,
+    checkpoint: Path | None,
+    init_from: Path | None,
 ) -> None:
     """Raise ``UserError``, naming the option, where a run of ``config`` cannot start from what it is to start from.
 
@@ -113,6 +120,7 @@ def check_fits(
         config: of the run that is about to start.
         agent: its agent, on any device.
         layout: of its streams.
+        roles: that it starts.
         checkpoint: folder of the checkpoint that it goes on from, or of its run.
         init_from: another run, whose newest weights it starts from.
     """
@@ -126,7 +134,7 @@ def check_fits(
             _check_streams(found, layout, config)
             _check_samplers(found, agent, layout, config)
             if config.deterministic or config.engine == "inline":
-                _check_actors(found, layout, config)
+                _check_actors(found, layout, roles, config)
 
 
 def check_weights(checkpoint: Checkpoint, network: nn.Module, config: RunConfig) -> None:
@@ -251,10 +259,10 @@ def _check_samplers(checkpoint: Checkpoint, agent: Agent, layout: StreamLayout, 
         raise _misfit(checkpoint, config, ("replay", "agent"), f"the samplers differ: {wrong}")
 
 
-def _check_actors(checkpoint: Checkpoint, layout: StreamLayout, config: RunConfig) -> None:
+def _check_actors(checkpoint: Checkpoint, layout: StreamLayout, roles: Topology, config: RunConfig) -> None:
     """What deterministic runs save of each actor; a run that was not one has saved nothing, and actors start anew."""
-    saved = sorted(part for part in parts_of(checkpoint) if part.startswith("actor-"))
-    needed = sorted(f"actor-{index}" for index in range(config.actor.workers))
+    needed = sorted(roles.that("owns_streams"))
+    saved = sorted(set(parts_of(checkpoint)) - {"streams", *roles.that("owns_streams", False)})
     options = ("actor.workers", "actor.envs_per_worker")
     if saved and saved != needed:
         raise _misfit(checkpoint, config, options, f"{len(saved)} actors are saved, {len(needed)} are needed")

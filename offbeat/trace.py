@@ -41,6 +41,8 @@ class Lane:
     """The recorded spans of one thread of one role."""
 
     role: str
+    order: int
+    """Place of the role among those of the run."""
     thread: str
     begin: int
     """Since when it was recorded. Unit: ns of the machine's monotonic clock, as all times here."""
@@ -110,13 +112,7 @@ def read_lanes(run: Path) -> list[Lane]:
             f"{run} has no recorded time line; record one with 'offbeat train PRESET --trace.seconds 2' "
             "(it begins trace.start_s=1 seconds after the first update: the run must last longer than that)"
         )
-    first = ("learner", "evaluator", "inference")
-
-    def place(lane: Lane) -> tuple[int, int, bool, str]:
-        kind, _, number = lane.role.partition("-")
-        return first.index(kind) if kind in first else len(first), int(number or 0), lane.thread != "main", lane.thread
-
-    return sorted(lanes, key=place)
+    return sorted(lanes, key=lambda lane: (lane.order, lane.thread != "main", lane.thread))
 
 
 def segments(lane: Lane, begin: int, end: int) -> np.ndarray:

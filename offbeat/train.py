@@ -34,12 +34,10 @@ from offbeat.runtime.engines import inline, local
 from offbeat.runtime.interrupts import Interrupts, signals
 from offbeat.runtime.process import remove_stacks
 from offbeat.runtime.supervisor import RoleFailed
+from offbeat.runtime.topology import topology
 from offbeat.runtime.world import World, make_world, plan_layout
 from offbeat.terminal import guarded, troubles_told
 from offbeat.validation import check_resources, check_run_folder, validate
-
-PROCESS_BYTES = 350 * 2**20
-"""Memory of one role process before it does anything: Python, torch, an emulator. Measured on Linux."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +115,10 @@ def _run(
     agent = maker(config.agent, spec, "cpu") if maker else make_agent(config.agent_name, config.agent, spec, "cpu")
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if maker else "")
     weights = flat_size(agent.network)
-    processes = 1 if config.engine == "inline" else 3 + config.actor.workers
-    check_resources(config, layout.nbytes() + 16 * weights * 4, run, roles_bytes=processes * PROCESS_BYTES)
-    check_fits(config, agent, layout, checkpoint=checkpoint, init_from=init_from)
+    roles = topology(config, layout.items)
+    needed, taken = layout.nbytes() + 16 * weights * 4, roles.nbytes(inline=config.engine == "inline")
+    check_resources(config, needed, run, roles_bytes=taken)
+    check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=init_from)
     home = run.absolute()  # an environment may change the working directory
     home.mkdir(parents=True, exist_ok=True)
     with (
@@ -134,7 +133,7 @@ def _run(
         log.write(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
         _write_config(home, config, log.write)
         write_environment(home, seed=config.seed, say=log.write)
-        world = make_world(config, spec, layout, weights, home / "run.log", **own)
+        world = make_world(config, spec, layout, roles, weights, home / "run.log", **own)
         try:
             _tell_of_streams(world, log.write)
             meta = _load_shared(world, checkpoint, init_from, log.write)

@@ -60,7 +60,8 @@ def validate(config: RunConfig, *, new_run: bool = True, env_factory: Callable[.
     check_ranges(config)
     check_device("device", config.device)
     check_device("learner.device", config.learner.device)
-    check_device("inference.device", config.inference.device)
+    for index, device in enumerate(config.inference.device):
+        check_device(f"inference.device.{index}", device)
     config = decide(config)  # what is auto must fit too
     check_shares(config)
     check_policy_lag(config)
@@ -128,6 +129,8 @@ def check_roles(config: RunConfig) -> None:
     actor = config.actor
     if actor.batch > actor.envs_per_worker:
         raise UserError(f"actor.batch={actor.batch} is more than actor.envs_per_worker={actor.envs_per_worker}")
+    if not config.inference.device:
+        raise UserError('inference.device is empty; name at least one, e.g. "auto"')
     if config.inference.min_batch > config.inference.max_batch:
         raise UserError(
             f"inference.min_batch={config.inference.min_batch} is more than "

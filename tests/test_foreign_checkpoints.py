@@ -189,6 +189,7 @@ def test_any_change_of_any_file_ends_in_an_older_one_or_in_one_line(trained: Pat
     from offbeat.agents.make import make_agent
     from offbeat.config import read_config
     from offbeat.envs.registry import env_spec
+    from offbeat.runtime.topology import topology
     from offbeat.runtime.world import plan_layout
 
     source = newest_of(trained)
@@ -211,7 +212,8 @@ def test_any_change_of_any_file_ends_in_an_older_one_or_in_one_line(trained: Pat
         config = read_config(trained / "config.toml")
         spec = env_spec(config.env)
         agent = make_agent(config.agent_name, config.agent, spec, "cpu")
-        check_fits(config, agent, plan_layout(config, spec, agent), checkpoint=copy, init_from=None)
+        layout = plan_layout(config, spec, agent)
+        check_fits(config, agent, layout, topology(config, layout.items), checkpoint=copy, init_from=None)
         agent.network.load_state_dict(weights)
     except (CheckpointError, UserError) as refused:
         text = str(refused)

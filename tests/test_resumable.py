@@ -17,6 +17,7 @@ from offbeat.config import RunConfig, apply_overrides, load_preset, read_config,
 from offbeat.envs.registry import env_spec
 from offbeat.errors import UserError
 from offbeat.resumable import check_fits
+from offbeat.runtime.topology import topology
 from offbeat.runtime.world import plan_layout
 from offbeat.train import train
 from offbeat.validation import validate
@@ -62,7 +63,8 @@ def check(config: RunConfig, run: Path) -> None:
     validate(config, new_run=False)
     spec = env_spec(config.env)
     agent = make_agent(config.agent_name, config.agent, spec, "cpu")
-    check_fits(config, agent, plan_layout(config, spec, agent), checkpoint=run, init_from=None)
+    layout = plan_layout(config, spec, agent)
+    check_fits(config, agent, layout, topology(config, layout.items), checkpoint=run, init_from=None)
 
 
 REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {

@@ -13,17 +13,20 @@ from rich.console import Console
 
 from offbeat.cli import main
 from offbeat.config import apply_overrides, load_preset
-from offbeat.runtime.spans import CALLS, SPAN
+from offbeat.runtime.spans import SPAN
+from offbeat.runtime.topology import topology
 from offbeat.trace import OTHER, SPAN_COLOURS, Lane, events, read_lanes, segments, shares, table
 from offbeat.train import train
+from offbeat.types import UNROLL
+from tests.runtime.parts import small_config
 
 
 def lane(*spans: tuple[str, int, int], begin: int = 0, end: int = 100, **said: Any) -> Lane:
     """A lane with these spans (name, start, end), in the order of their ends as they are recorded."""
     names = tuple(dict.fromkeys(name for name, _, _ in spans))
     rows = np.array([(names.index(name), start, stop) for name, start, stop in spans], SPAN)
-    return Lane(**({"role": "learner", "thread": "main", "dropped": 0} | said), begin=begin, end=end, names=names,
-                spans=rows)  # fmt: skip
+    usual = {"role": "learner", "order": 0, "thread": "main", "dropped": 0}
+    return Lane(**(usual | said), begin=begin, end=end, names=names, spans=rows)
 
 
 def cut(one: Lane, begin: int, end: int) -> list[tuple[str, int, int]]:
@@ -101,7 +104,8 @@ def test_events_are_what_trace_viewers_read() -> None:
 
 
 def test_every_span_that_is_no_wait_has_a_colour_of_its_own() -> None:
-    names = {name for calls in CALLS.values() for name in calls.values() if not name.startswith("wait")}
+    roles = topology(small_config(engine="local", actor__inference="server"), UNROLL).roles
+    names = {name for role in roles for name in role.calls.values() if not name.startswith("wait")}
     assert names == set(SPAN_COLOURS)
     assert len(set(SPAN_COLOURS.values())) == len(SPAN_COLOURS)
 

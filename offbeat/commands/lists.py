@@ -45,10 +45,14 @@ def graph(arguments: list[str]) -> int:
         return 0
     scanned = scan(arguments)
     config = scanned.config(one_preset(scanned, "graph"))
+    from offbeat.agents.base import trains_on
+    from offbeat.agents.make import make_agent
     from offbeat.auto import decide
+    from offbeat.envs.registry import env_spec
     from offbeat.runtime.topology import describe
 
-    print(describe(decide(config)))
+    agent = make_agent(config.agent_name, config.agent, env_spec(config.env))
+    print(describe(decide(config), trains_on(agent)))
     return 0
 
 

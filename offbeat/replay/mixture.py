@@ -69,6 +69,7 @@ class Mixture:
         self.store, self.items = store, store.layout.items
         self.samplers, self.counts = tuple(samplers), tuple(counts)
         self.last, self.limiter = last, limiter
+        self._size, self._trained = sum(counts), self.items.trained
         self.dropped = 0
         """Items that were drawn again because a writer had overwritten them."""
         self.sampled = 0
@@ -79,22 +80,16 @@ class Mixture:
         self._others = [(sampler, n) for sampler, n in zip(self.samplers, self.counts) if not sampler.paces]
         replayed = [torch.full((n,), not sampler.paces) for sampler, n in zip(self.samplers, self.counts)]
         self._replayed = torch.cat(replayed)
-        self._too_old: tuple[int, int] | None = None  # version asked for and newest skipped one, since the last batch
-
-    @property
-    def paced(self) -> bool:
+        self.paced = bool(self._pacing)
         """Whether a sampler hands out each row once and holds writers back."""
-        return bool(self._pacing)
+        self._copies = any(type(sampler).read is not Sampler.read for sampler in self.samplers)
+        self._noun = "unrolls" if self.items.kind == "unroll" else "items"
+        self._too_old: tuple[int, int] | None = None  # version asked for and newest skipped one, since the last batch
 
     def ready(self) -> bool:
         """Whether ``sample`` would give a batch."""
-        return self._may_sample() and all(sampler.ready(n) for sampler, n in self._pacing)
-
-    def _may_sample(self) -> bool:
-        """Whether nothing but a pacing sampler is waited for."""
-        if self.limiter is not None and not self.limiter.may_sample():
-            return False
-        return all(sampler.ready(n) for sampler, n in self._others)
+        limited = self.limiter is not None and not self.limiter.may_sample()
+        return not limited and _ready(self._others) and _ready(self._pacing)
 
     def missing(self) -> str:
         """What the next batch waits for, in one line. It only looks, and may be asked beside a thread that draws."""
@@ -115,12 +110,13 @@ class Mixture:
         Pacing samplers leave out unrolls whose newest row was acted with weights older than ``min_version``, and all
         while another sampler waits for its ``min_rows``, which writers that are held back would never reach.
         """
-        if not self._may_sample():
-            self._skip_older(None)
+        if self.limiter is not None and not self.limiter.may_sample():
             return None
-        self._skip_older(min_version)
-        if not all(sampler.ready(n) for sampler, n in self._pacing):
-            return None
+        if self.paced:
+            others = _ready(self._others)
+            self._skip_older(min_version if others else None)
+            if not (others and _ready(self._pacing)):
+                return None
         parts = self._select()
         if parts is None:
             return None
@@ -132,7 +128,7 @@ class Mixture:
                 return None
         else:
             raise RuntimeError(
-                f"no {sum(self.counts)} {self._noun} stayed readable while they were copied, in {MOST_TRIES} tries; "
+                f"no {self._size} {self._noun} stayed readable while they were copied, in {MOST_TRIES} tries; "
                 "use a larger replay.capacity"
             )
         self._finish(batch, parts)
@@ -156,20 +152,17 @@ class Mixture:
 
     def _read(self, parts: list[tuple[Sampler, Selection]]) -> tuple[Batch, np.ndarray]:
         """Copy what was selected, and whether each column may be used [B]."""
-        own = [sampler.read(part) for sampler, part in parts]
-        if not any(read is not None for read in own):  # all lie in the streams: one pass
-            return self._read_streams([part for _, part in parts])
-        read = [made or self._read_streams([part]) for made, (_, part) in zip(own, parts)]
-        return join_columns([batch for batch, _ in read]), np.concatenate([ok for _, ok in read])
+        if self._copies:
+            read = [sampler.read(part) or self._read_streams(part) for sampler, part in parts]
+            return join_columns([batch for batch, _ in read]), np.concatenate([ok for _, ok in read])
+        part = parts[0][1]
+        if len(parts) > 1:  # one pass for all
+            named = [[getattr(part, name) for _, part in parts] for name in ("stream", "row", "source")]
+            part = Selection(*map(np.concatenate, named))
+        return read_items(self.store, self.items, part.stream, part.row, last=self.last, source=part.source)
 
-    def _read_streams(self, parts: list[Selection]) -> tuple[Batch, np.ndarray]:
-        if len(parts) == 1:
-            stream, row, source = parts[0].stream, parts[0].row, parts[0].source
-        else:
-            stream, row, source = (
-                np.concatenate([getattr(part, name) for part in parts]) for name in ("stream", "row", "source")
-            )
-        return read_items(self.store, self.items, stream, row, last=self.last, source=source)
+    def _read_streams(self, part: Selection) -> tuple[Batch, np.ndarray]:
+        return read_items(self.store, self.items, part.stream, part.row, last=self.last, source=part.source)
 
     def _redraw(self, batch: Batch, parts: list[tuple[Sampler, Selection]], ok: np.ndarray) -> bool:
         """Replace the columns that are not ``ok`` [B] by new draws of the same samplers, and update ``ok``; False if
@@ -195,18 +188,19 @@ class Mixture:
 
     def _finish(self, batch: Batch, parts: list[tuple[Sampler, Selection]]) -> None:
         """Mark the columns, count, and let writers go on."""
-        weights = [sampler.weights(part) for sampler, part in parts]
-        if any(weight is not None for weight in weights):
-            ones = [np.ones(len(part), np.float32) for _, part in parts]
-            given = [one if weight is None else weight for weight, one in zip(weights, ones)]
-            batch.weight = torch.from_numpy(np.concatenate(given))
-        batch.replayed = self._replayed
-        taken = [part for sampler, part in parts if sampler.paces]
-        if taken and isinstance(batch, Unroll):
-            batch.fresh = self._transitions(taken[0])  # another fifo hands out the same rows once more
+        at = 0
         for sampler, part in parts:
-            sampler.copied(part)
-        rows = sum(self.counts) * self.items.trained
+            weight, end = sampler.weights(part), at + len(part.row)
+            if weight is not None:
+                batch.weight = torch.ones(self._size) if batch.weight is None else batch.weight
+                batch.weight[at:end] = torch.from_numpy(weight)
+            if sampler.paces:
+                if isinstance(batch, Unroll) and batch.fresh == (0, 0):
+                    batch.fresh = self._transitions(part)  # another fifo hands out the same rows once more
+                sampler.copied(part)
+            at = end
+        batch.replayed = self._replayed
+        rows = self._size * self._trained
         self.sampled += rows
         self._too_old = None
         if self.limiter is not None:
@@ -238,8 +232,6 @@ class Mixture:
 
     def _paced_columns(self, batch: Batch) -> Iterator[tuple[Sampler, Selection]]:
         """The part of a batch that each pacing sampler chose."""
-        if not self._pacing:
-            return
         source, stream, row = (values.cpu().numpy() for values in (batch.source, batch.stream, batch.row))
         chosen = Selection(stream, row, source)
         for index, sampler in enumerate(self.samplers):
@@ -250,6 +242,9 @@ class Mixture:
         self, source: np.ndarray, stream: np.ndarray, row: np.ndarray, found: Mapping[str, np.ndarray]
     ) -> None:
         """What the loss found out about the columns of a batch, for the samplers that chose them: all [B]."""
+        if len(self.samplers) == 1:
+            self.samplers[0].feedback(stream, row, found)
+            return
         for index, sampler in enumerate(self.samplers):
             own = source == index
             if own.any():
@@ -270,10 +265,6 @@ class Mixture:
             numbers |= sampler.stats()
         return numbers
 
-    @property
-    def _noun(self) -> str:
-        return "unrolls" if self.items.kind == "unroll" else "items"
-
     def state(self) -> ArrayDict:
         """Random generators, priorities and counters (cursors are part of the store's state)."""
         saved = {"counts": np.array([self.dropped, self.sampled, self.skipped])}
@@ -292,3 +283,8 @@ class Mixture:
         yield from ((str(index), sampler) for index, sampler in enumerate(self.samplers))
         if self.limiter is not None:
             yield "limiter", self.limiter
+
+
+def _ready(samplers: Sequence[tuple[Sampler, int]]) -> bool:
+    """Whether each has so many items."""
+    return all(sampler.ready(count) for sampler, count in samplers)

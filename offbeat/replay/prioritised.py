@@ -169,7 +169,7 @@ class Prioritised(Sampler):
     def select(self, n: int) -> Draw | None:
         """``n`` items, with replacement, stratified; None if there are none."""
         self.sync()
-        if not self.size:
+        if not self.tree.count:
             return None
         leaf = self.tree.draw(n, self._rng)
         ring = self._store.layout.ring
@@ -177,7 +177,7 @@ class Prioritised(Sampler):
         newest = self._head[stream] - 1
         row = newest - (newest - leaf) % ring
         probability = self.tree.leaves[leaf] / self.tree.total
-        return Draw(stream, row, np.full(n, self.source, np.int64), probability, self.size)
+        return Draw(stream, row, np.full(n, self.source, np.int64), probability, self.tree.count)
 
     def weights(self, selection: Draw) -> np.ndarray | None:
         """Importance weights of what was drawn, the largest of them 1 (Schaul et al. 2016, section 3.4)."""
@@ -212,12 +212,12 @@ class Prioritised(Sampler):
 
     def stats(self) -> dict[str, float]:
         """Items, and priorities that came to nothing."""
-        numbers = {
-            "dropped_priorities": float(self.dropped_updates),
-            "rejected_priorities": float(self.rejected),
-            "items": float(self.size),
+        tail = f"_{self.source}" if self.source else ""
+        return {
+            f"dropped_priorities{tail}": float(self.dropped_updates),
+            f"rejected_priorities{tail}": float(self.rejected),
+            f"items{tail}": float(self.tree.count),
         }
-        return {f"{name}_{self.source}" if self.source else name: value for name, value in numbers.items()}
 
     def state(self) -> ArrayDict:
         """Weights, what was seen, counters and the generator's state."""

@@ -75,7 +75,8 @@ class RateLimiter:
     def count(self, rows: int) -> None:
         """A batch of so many rows was drawn."""
         self.sampled += rows
-        self.release()
+        if self._hold:
+            self.release()
 
     def release(self) -> None:
         """Tell writers how far they may go."""

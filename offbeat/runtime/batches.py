@@ -51,7 +51,7 @@ class StreamBatches:
         self._wait, self._writers = wait, writers or []
         self._oldest = oldest
         self._skip, self._counted = frame_skip, (0, 0)
-        appended = (0, 0) if mixture.paced else self._appended()
+        appended = self._counts()
         self._counted = before[0] - appended[0], before[1] - appended[1]
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=max(1, prefetch))
         self._lock = threading.Lock()
@@ -111,23 +111,26 @@ class StreamBatches:
 
     def done(self, batch: Batch) -> None:
         """The batch was trained on."""
-        with self._lock:
-            self.mixture.done(batch)
-        if isinstance(batch, Unroll):
+        if self.mixture.paced and isinstance(batch, Unroll):
+            with self._lock:
+                self.mixture.done(batch)
             steps, frames = self._counted
             self._counted = steps + batch.fresh[0], frames + batch.fresh[1] * self._skip
 
     def skip(self, batch: Batch) -> None:
         """The batch was not trained on after all."""
-        with self._lock:
-            self.mixture.skip(batch)
+        if self.mixture.paced:
+            with self._lock:
+                self.mixture.skip(batch)
 
     def feedback(self, batch: Batch, found: TensorDict) -> None:
         """What the loss found out about each column of ``batch``: name -> [B]; waits for the device."""
-        values = {name: value.cpu().numpy() for name, value in found.items()}
-        source, stream, row = (names.cpu().numpy() for names in (batch.source, batch.stream, batch.row))
+        values = {}
+        for name, value in found.items():
+            values[name] = value.cpu().numpy()
+        stream, row = batch.stream.cpu().numpy(), batch.row.cpu().numpy()
         with self._lock:
-            self.mixture.feedback(source, stream, row, values)
+            self.mixture.feedback(batch.source.cpu().numpy(), stream, row, values)
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
@@ -146,13 +149,8 @@ class StreamBatches:
     def _counts(self) -> tuple[int, int]:
         if self.mixture.paced:
             return self._counted
-        steps, frames = self._appended()
-        return self._counted[0] + steps, self._counted[1] + frames
-
-    def _appended(self) -> tuple[int, int]:
-        """Transitions that were appended to the streams, and the frames that they took."""
-        transitions, env_steps = self._store.counted()
-        return int(transitions.sum()), int(env_steps.sum()) * self._skip
+        transitions, env_steps = self._store.counted()  # those that were appended to the streams
+        return self._counted[0] + int(transitions.sum()), self._counted[1] + int(env_steps.sum()) * self._skip
 
     def stats(self) -> dict[str, float]:
         """Numbers of the samplers."""

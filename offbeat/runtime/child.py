@@ -82,19 +82,19 @@ def serve(world: World, role: str, link: Link, lockstep: bool, incarnation: int,
     """Build the host, run its loop, answer commands; True if it failed. A learner that fails can still be told to
     save.
     """
-    from offbeat.runtime.making import make_host  # imports torch: after the thread counts are set
-
-    host = make_host(world, role, link, free=not lockstep, incarnation=incarnation, checkpoint=checkpoint)
+    row = world.topology.row(role)
+    build = row.builder()  # imports torch: after the thread counts are set
+    host = build(world, role, link, free=not lockstep, incarnation=incarnation, checkpoint=checkpoint)
     server = _Server(world, role, link, host)
     spans = record(world, role, host)
     with server.closing():
         try:
-            if lockstep or not hasattr(host, "steps") or server.run_freely():
+            if lockstep or row.turn == "asked" or server.run_freely():
                 server.take_orders()
         except (Stopped, ParentGone):
             raise
         except BaseException:
-            if role != "learner":
+            if not row.keeper:
                 raise
             link.error(traceback.format_exc())
             server.take_orders()
@@ -112,8 +112,7 @@ class _Server:
         self._world, self._link, self._host = world, link, host
         self._heart = world.heart(role)
         self._heart.beat()  # it has started
-        # Compiling takes minutes, all of them within the first update.
-        self._compiles = role == "learner" and world.config.learner.compile
+        self._starts_long = world.topology.row(role).long_start  # all of it within the first step
 
     def run_freely(self) -> bool:
         """Run the role's loop to its end, carrying out commands between its steps; False if it was told to stop."""
@@ -163,8 +162,8 @@ class _Server:
         return True
 
     def _starting(self) -> Any:
-        """Signs of life of their own while a learner compiles."""
-        if self._compiles and not self._host.work.updates:
+        """Signs of life of their own in a first step that takes minutes."""
+        if self._starts_long and not self._host.warm:
             return self._heart.beating()
         return nullcontext()
 

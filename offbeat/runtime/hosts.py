@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from offbeat.checkpoint import write_part
+from offbeat.checkpoint import find, load, write_part
 from offbeat.envs.base import StateUnsupported, VectorEnv
 from offbeat.runtime.actor import ActorWork, run_actor
 from offbeat.runtime.building import build_agent, build_envs, device_of, exploration, seeds
@@ -27,6 +27,29 @@ from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, Policy
 from offbeat.runtime.world import World
 from offbeat.runtime.writer import StoreWriter
+
+
+def build_actor(
+    world: World, name: str, metrics: MetricSink, *, free: bool, incarnation: int, checkpoint: Path | None
+) -> ActorHost:
+    """An actor's host. ``checkpoint``: folder of the one that is loaded, or of a run, for its newest."""
+    loaded = None if checkpoint is None else load(find(checkpoint, only=(name,)))[0]  # the parent verified the rest
+    index = world.topology.index(name)
+    return ActorHost(world, index, metrics, incarnation=incarnation, loaded=loaded, free=free)
+
+
+def build_evaluator(
+    world: World, name: str, metrics: MetricSink, *, free: bool, incarnation: int, checkpoint: Path | None
+) -> EvaluatorHost:
+    """The evaluator's host; it needs nothing of a checkpoint."""
+    return EvaluatorHost(world, metrics)
+
+
+def build_inference(
+    world: World, name: str, metrics: MetricSink, *, free: bool, incarnation: int, checkpoint: Path | None
+) -> InferenceHost:
+    """The host of an inference server; it needs nothing of a checkpoint."""
+    return InferenceHost(world, name, metrics)
 
 
 class ActorHost:
@@ -56,7 +79,8 @@ class ActorHost:
         self.policy: LocalPolicy | RemotePolicy
         agent = build_agent(world, "cpu")
         if world.inbox is not None and wait is not None:
-            server = world.bells["inference"]
+            servers = world.topology.of("inference")  # workers are dealt to them in turn
+            server = world.bells[servers[index % len(servers)]]
             self.policy = RemotePolicy(world.inbox, index, wait, server, agent.wants_last, world.guard)
         else:
             self.policy = LocalPolicy(
@@ -163,25 +187,26 @@ class EvaluatorHost:
 
 
 class InferenceHost:
-    """The inference server."""
+    """An inference server: one of several serves every so-many-th worker."""
 
-    name = "inference"
-
-    def __init__(self, world: World, metrics: MetricSink) -> None:
-        torch.set_num_threads(world.config.inference.threads)
+    def __init__(self, world: World, name: str, metrics: MetricSink) -> None:
+        self.name, row, index = name, world.topology.row(name), world.topology.index(name)
+        torch.set_num_threads(row.threads)
         assert world.inbox is not None, "the world of a run with a server has an inbox"
-        self._agent = build_agent(world, device_of(world, world.config.inference.device))
+        self._agent = build_agent(world, device_of(world, row.device(index)))
         self._wait = world.wait(self.name)
+        workers = world.topology.of("actor")
+        own = range(index, len(workers), row.count)
         self._loop = run_inference(
             self._agent,
             world.inbox,
             world.params.store,
-            [bell for role, bell in world.bells.items() if role.startswith("actor")],
+            {worker: world.bells[workers[worker]] for worker in own},
             metrics,
             Stop(world, world.heart(self.name)),
             self._wait,
             world.config.inference,
-            seeds(world, 4)[1],
+            seeds(world, 4, index)[1],
             world.guard,
         )
 

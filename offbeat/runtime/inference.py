@@ -28,10 +28,10 @@ REPORT_S = 1.0
 class InferenceConfig:
     """The inference server; unused with ``actor.inference = "actor"``."""
 
-    device: str = "auto"
-    """Torch device of the server; ``auto``: the run's device."""
+    device: tuple[str, ...] = ("auto",)
+    """Torch devices: one server for each, workers dealt to them in turn; ``auto``: the run's device."""
     threads: int = 1
-    """Torch threads of the server."""
+    """Torch threads of each server."""
     max_batch: int = 512
     """Most environments in one forward."""
     min_batch: int = 1
@@ -131,7 +131,7 @@ def run_inference(
     agent: Agent,
     inbox: SharedArrays,
     params: ParamReader,
-    actors: list[Bell],
+    actors: dict[int, Bell],
     metrics: MetricSink,
     stop: StopSignal,
     wait: Wait,
@@ -141,7 +141,8 @@ def run_inference(
 ) -> Iterator[None]:
     """Answer requests for ever: take all that wait (up to ``max_batch`` environments), one forward, answer, ring.
 
-    Yields after each forward. ``guard``: the lock that the actors take as well, see ``RemotePolicy``.
+    Yields after each forward. ``actors``: the workers that this server answers, each with its bell. ``guard``: the lock
+    that the actors take as well, see ``RemotePolicy``.
     """
     guard = guard if guard is not None else nullcontext()
     flat = flatten_parameters(agent.network)
@@ -151,9 +152,12 @@ def run_inference(
     batches = rows = 0
     reported = time.perf_counter()
 
+    own = np.array(sorted(actors))
+
     def waiting() -> np.ndarray:
         with guard:
-            return np.flatnonzero(inbox["asked"] != inbox["answered"])
+            asking: np.ndarray = own[inbox["asked"][own] != inbox["answered"][own]]
+            return asking
 
     def enough() -> bool:
         asking = waiting()

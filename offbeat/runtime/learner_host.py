@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from offbeat.agents.base import HasTarget
-from offbeat.checkpoint import CheckpointError, load_weights, write_part
+from offbeat.checkpoint import CheckpointError, find, load, load_weights, write_part
 from offbeat.replay.make import make_mixture
 from offbeat.replay.mixture import Mixture
 from offbeat.runtime.batches import StreamBatches
@@ -21,6 +21,16 @@ from offbeat.runtime.learner import LearnerWork, run_learner
 from offbeat.runtime.ports import MetricSink, Point
 from offbeat.runtime.world import World, holds_writers
 from offbeat.runtime.writer import writers_held
+
+
+def build_learner(
+    world: World, name: str, metrics: MetricSink, *, free: bool, incarnation: int, checkpoint: Path | None
+) -> LearnerHost:
+    """The learner's host. ``checkpoint``: folder of the one that is loaded, or of a run, for its newest."""
+    if checkpoint is None:
+        return LearnerHost(world, metrics, free=free)
+    loaded, meta = load(find(checkpoint, only=(name,)))  # the parent has verified the rest
+    return LearnerHost(world, metrics, loaded=loaded, counters=meta["counters"], free=free)
 
 
 class LearnerHost:
@@ -56,7 +66,7 @@ class LearnerHost:
                 self._load(loaded, counters or {})
         elif world.init_from is not None:
             self.work.optimiser.load_weights(load_weights(world.init_from)[0])
-        writers = [bell for role, bell in world.bells.items() if role.startswith("actor")]
+        writers = [world.bells[name] for name in world.topology.that("owns_streams")]
         self.batches = StreamBatches(
             self.mixture,
             world.store,
@@ -68,11 +78,17 @@ class LearnerHost:
             before=self._before,
             frame_skip=world.spec.frame_skip,
         )
+        self._loaded = self.work.updates
         self.post()
         self._publish_first()
         world.ring()  # actors wait for the first weights
         stop = Stop(world, world.heart(self.name))
         self._loop = run_learner(self.agent, self.batches, world.params.store, self.batches, metrics, stop, self.work)
+
+    @property
+    def warm(self) -> bool:
+        """Whether this process has made an update."""
+        return self.work.updates > self._loaded
 
     def _publish_first(self) -> None:
         """Publish what actors had when the run was saved; the final weights if nothing is left to do but score them."""

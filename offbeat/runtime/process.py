@@ -21,9 +21,6 @@ from offbeat.runtime.link import Inbox
 from offbeat.runtime.spawning import native_threads, signals_held, tied_to_this_thread
 from offbeat.runtime.world import World
 
-EVALUATOR_NICE = 5
-"""Scores can wait, training and its start cannot."""
-
 
 class RoleProcess:
     """The parent's end of one role."""
@@ -32,7 +29,7 @@ class RoleProcess:
         self, world: World, role: str, *, lockstep: bool, incarnation: int = 0, checkpoint: Path | None = None
     ) -> None:
         context = multiprocessing.get_context("spawn")
-        self.role, self.incarnation = role, incarnation
+        self.role, self.row, self.incarnation = role, world.topology.row(role), incarnation
         pipe, child = context.Pipe()
         self._listen(pipe)
         self.heart = world.heart(role)
@@ -41,11 +38,11 @@ class RoleProcess:
         arguments = (world, role, child, lockstep, incarnation, checkpoint, self._stack_path)
         self.process = context.Process(target=role_main, args=arguments, name=f"offbeat-{role}", daemon=True)
         resource_tracker.ensure_running()  # it would end the hold of the next line
-        with native_threads(_thread_count(world, role)), signals_held(), tied_to_this_thread():
+        with native_threads(self.row.threads), signals_held(), tied_to_this_thread():
             self.process.start()
-        if role == "evaluator" and self.process.pid is not None:
+        if self.row.nice and self.process.pid is not None:
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self.process.pid, EVALUATOR_NICE)
+                os.setpriority(os.PRIO_PROCESS, self.process.pid, self.row.nice)
         child.close()
 
     def _listen(self, pipe: Any) -> None:
@@ -169,13 +166,3 @@ def remove_stacks(run: Path) -> None:
     """Remove the stack files of processes of an earlier run in this folder that was killed."""
     for path in run.glob(".stack-*"):
         path.unlink(missing_ok=True)
-
-
-def _thread_count(world: World, role: str) -> int:
-    config = world.config
-    counts = {
-        "learner": config.learner.threads,
-        "evaluator": config.evaluation.threads,
-        "inference": config.inference.threads,
-    }
-    return counts.get(role, config.actor.threads)

@@ -1,6 +1,8 @@
 """Spans: what each thread of each role was doing when, recorded for ``offbeat trace``.
 
-A role that is recorded gets its ports wrapped once, before its loop starts (``CALLS``): each call becomes a span. The
+A role that is recorded gets its ports wrapped once, before its loop starts (``calls`` of the role table): each call
+becomes a span; one within another counts as its own (``forward, backward`` is what ``train_step`` does beside the
+optimiser's step, ``append`` what it does beside waiting for room). The
 loops of the roles know nothing of it, and a run that records nothing runs the very same code as before.
 """
 
@@ -12,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -31,36 +33,6 @@ SPAN = np.dtype([("name", "<i8"), ("start", "<i8"), ("end", "<i8")])
 
 CAPACITY = 200_000
 """Spans that are kept per thread; what comes after them is dropped and counted. 5 MB."""
-
-CALLS: Mapping[str, Mapping[str, str]] = {
-    "actor": {
-        "envs.send": "environment",
-        "envs.recv": "environment",
-        "work.observe": "observe",
-        "policy.act": "act",
-        "policy.refresh": "take weights",
-        "_writer.append": "append",
-        "_wait.until": "wait for {}",
-    },
-    "learner": {
-        "batches.next": "wait for batch",
-        "work.train_step": "forward, backward",
-        "work.optimiser.step": "optimiser",
-        "_world.params.store.publish": "publish",
-        "work.report": "report",
-        "batches._assemble": "assemble",
-        "batches._ready.put": "wait for learner",
-        "mixture.sample": "sample",
-        "_wait.until": "wait for {}",
-    },
-    "inference": {"_agent.act": "forward", "_wait.until": "wait for {}"},
-    "evaluator": {"evaluate": "evaluate"},
-}
-"""Kind of role -> method, as its host reaches it -> name of the span; {} stands for the call's first argument.
-
-A span within another one counts as its own: ``forward, backward`` is what ``train_step`` does beside the optimiser's
-step, ``append`` what it does beside waiting for room.
-"""
 
 
 @dataclass(frozen=True)
@@ -109,6 +81,8 @@ class Spans:
         folder: where the files go.
         config: the window.
         board: the run's notice board.
+        leads: it sets when the window begins, and removes what an earlier start has recorded.
+        order: place among the run's roles.
         clock: gives ns on the monotonic clock.
         capacity: spans kept per thread.
     """
@@ -120,10 +94,12 @@ class Spans:
         config: TraceConfig,
         board: Any,
         *,
+        leads: bool = False,
+        order: int = 0,
         clock: Callable[[], int] = time.monotonic_ns,
         capacity: int = CAPACITY,
     ) -> None:
-        self._role, self._folder, self._board = role, folder, board
+        self._role, self._folder, self._board, self._leads, self._order = role, folder, board, leads, order
         self._clock, self._capacity = clock, capacity
         self._start_ns, self._length_ns = int(config.start_s * 1e9), int(config.seconds * 1e9)
         self._begin = 0
@@ -131,7 +107,7 @@ class Spans:
         self._main = threading.current_thread()
         self._own = threading.local()
         self._lanes: list[Lane] = []
-        if role == "learner" and folder.is_dir():
+        if leads and folder.is_dir():
             for old in [*folder.glob("*.npy"), *folder.glob("*.json")]:  # of the run before it was resumed
                 old.unlink()
 
@@ -179,7 +155,7 @@ class Spans:
 
     def _look(self, now: int) -> int:
         """When the window begins, 0 if that is not known yet. The learner decides."""
-        if self._role == "learner" and self._board["updates"][0] and not self._board["trace_ns"][0]:
+        if self._leads and self._board["updates"][0] and not self._board["trace_ns"][0]:
             self._board["trace_ns"][0] = now + self._start_ns
         self._begin = int(self._board["trace_ns"][0])
         return self._begin
@@ -193,7 +169,8 @@ class Spans:
             end = min(end, int(spans["end"][-1]))
         if begin >= end:
             return  # a role that was started after the window
-        said = {"role": self._role, "thread": lane.thread, "begin": begin, "end": end, "dropped": lane.dropped}
+        said = {"role": self._role, "order": self._order, "thread": lane.thread}
+        said |= {"begin": begin, "end": end, "dropped": lane.dropped}
         name = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in lane.thread)
         base = self._folder / f"{self._role}.{name}"
         draft = base.with_name(f".{base.name}.npy")
@@ -211,11 +188,12 @@ def record(world: World, role: str, host: Any) -> Spans | None:
 
     Whoever gets the ``Spans`` closes them when the role ends.
     """
-    config = world.config.trace
+    config, row = world.config.trace, world.topology.row(role)
     if not config.seconds:
         return None
-    spans = Spans(role, world.log_path.parent / FOLDER, config, world.board)
-    for path, name in CALLS[role.partition("-")[0]].items():
+    order = world.topology.names().index(role)
+    spans = Spans(role, world.log_path.parent / FOLDER, config, world.board, leads=row.keeper, order=order)
+    for path, name in row.calls.items():
         owner, _, method = path.rpartition(".")
         target = attrgetter(owner)(host) if owner else host
         if target is not None:  # roles in lock-step never wait

@@ -5,6 +5,7 @@ run.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from multiprocessing import connection
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.process import RoleProcess
-from offbeat.runtime.world import World, hang_limit_s, roles_of
+from offbeat.runtime.world import World
 
 PUMP_S = 0.25
 """Longest sleep between two looks at the processes. Unit: seconds."""
@@ -59,27 +60,27 @@ class Supervisor:
 
     def __init__(self, world: World, conductor: Conductor, *, lockstep: bool, checkpoint: Path | None) -> None:
         self.world, self.conductor, self._lockstep, self._checkpoint = world, conductor, lockstep, checkpoint
-        self.restarts = 0
+        self.restarts = Counter[str]()
+        """Replacements so far, by kind of role."""
         self._looked = time.monotonic()
         self.failed: str | None = None
         self.roles: dict[str, RoleProcess] = {}
 
     def start(self) -> None:
         """Start every role."""
-        for role in roles_of(self.world.config):
+        for role in self.world.topology.names():
             self._start(role, self.conductor.resumes * INCARNATIONS)
 
     def _start(self, role: str, incarnation: int) -> None:
-        needs_state = role == "learner" or self._lockstep
-        checkpoint = self._checkpoint if needs_state else None
+        row = self.world.topology.row(role)
+        checkpoint = self._checkpoint if row.keeper or (row.saved and self._lockstep) else None
         self.roles[role] = RoleProcess(
             self.world, role, lockstep=self._lockstep, incarnation=incarnation, checkpoint=checkpoint
         )
 
-    @property
-    def actors(self) -> list[RoleProcess]:
-        """The actors' processes."""
-        return [process for role, process in self.roles.items() if role.startswith("actor")]
+    def that(self, column: str, value: Any = True) -> list[RoleProcess]:
+        """The processes of roles that have this value in a column of the table."""
+        return [process for process in self.roles.values() if getattr(process.row, column) == value]
 
     def pump(self, timeout_s: float = PUMP_S) -> None:
         """Take in what has been reported and look after the processes; sleeps until something happens.
@@ -124,17 +125,17 @@ class Supervisor:
 
     def _hangs(self, process: RoleProcess) -> bool:
         """Whether a role that should be at work gives no sign of life."""
-        free = not self._lockstep and process.role != "evaluator" and not process.finished
+        free = not self._lockstep and process.row.turn != "asked" and not process.finished
         return (process.busy or free) and process.silent_s() > self._limit_s(process)
 
     def _limit_s(self, process: RoleProcess) -> float:
         """How long a role may be silent."""
-        limit = hang_limit_s(self.world.config, process.role)
+        limit = process.row.hang_timeout_s
         return limit if process.started() else max(limit, START_S)
 
     def _fail(self, role: str, text: str) -> None:
         """End the run; or just tell, where it ends already and is being saved."""
-        if self.failed is not None and role != "learner":
+        if self.failed is not None and not self.world.topology.row(role).keeper:
             self.conductor.say(text)
             self.set_aside(role)
             return
@@ -142,21 +143,21 @@ class Supervisor:
         raise RoleFailed(text)
 
     def _replace(self, process: RoleProcess, how: str) -> None:
-        role, limit = process.role, self.world.config.actor.max_restarts
-        if not role.startswith("actor") or self._lockstep or self.failed is not None:
+        role, row = process.role, process.row
+        if not row.replaced or self._lockstep or self.failed is not None:
             self._fail(role, f"{role} {how}")
             return
         if self.conductor.stop_reason is not None:
             self.conductor.say(f"{role} {how}; not replaced, since the run ends")
             self.set_aside(role)
             return
-        self.restarts += 1
-        if self.restarts > limit:
-            self._fail(role, f"{role} {how}; it was not replaced again because actor.max_restarts={limit} is used up")
-        self.conductor.say(f"{role} {how}; replaced ({self.restarts} of at most {limit} times)")
-        self.conductor.logger.record(
-            "supervisor", "restart", {"actor": int(role.split("-")[1]), "restarts": self.restarts}
-        )
+        self.restarts[row.kind] += 1
+        count, limit = self.restarts[row.kind], row.replaced
+        if count > limit:
+            self._fail(role, f"{role} {how}; it was not replaced again because {row.limit}={limit} is used up")
+        self.conductor.say(f"{role} {how}; replaced ({count} of at most {limit} times)")
+        which = {row.kind: self.world.topology.index(role), "restarts": self.restarts.total()}
+        self.conductor.logger.record("supervisor", "restart", which)
         process.kill()
         process.free()
         self._start(role, process.incarnation + 1)
@@ -235,7 +236,7 @@ class Supervisor:
         self.world.stop()
         for process in self.roles.values():
             silent = process.lost_at is not None and process.lost_at == process.heart.last()
-            if silent or (process.role == "evaluator" and not process.started()):
+            if silent or (process.row.turn == "asked" and not process.started()):
                 process.kill()  # it hangs; or it has not played yet, so there is nothing to close
             elif process.alive():
                 process.command("stop")

@@ -1,28 +1,81 @@
-"""Roles, counts and wiring of a run as data; ``offbeat graph PRESET`` prints it."""
+"""The roles of a run as a table: engines, supervisor, memory check, tracing and ``offbeat graph`` go by it alone.
+
+A new role is one file, with its loop and what builds it, and one row here.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from offbeat.types import ItemSpec
 
 if TYPE_CHECKING:
     from offbeat.config import RunConfig
 
+PROCESS_BYTES = 350 * 2**20
+"""Memory of one role's process before it does anything: Python, torch, an emulator. Measured on Linux."""
+
 
 @dataclass(frozen=True)
 class Role:
-    """One kind of role: how many there are, how many threads each has, the function that it runs."""
+    """One kind of role."""
 
-    name: str
-    count: int
-    threads: int
-    function: str
+    kind: str
+    """What its instances are called: ``learner``; ``actor-0``, ``actor-1``, ... where they are ``numbered``."""
+    build: str
+    """``module:function`` that makes an instance's host, in its own process: see ``offbeat.runtime.host.Host``."""
+    loop: str
+    """The function that reads as what the role does."""
+    count: int = 1
+    numbered: bool = False
+    threads: int = 1
+    """Torch threads of each instance."""
+    devices: tuple[str, ...] = ("cpu",)
+    """Instance i computes on entry i, counted round."""
+    turn: Literal["act", "learn", "after", "serve", "asked"] = "after"
+    """When it is its turn in a round: it acts, it learns, it comes after the learner; or it has none, because it serves
+    others while they run freely, or works only when it is asked. Where roles run freely, all but the last do."""
+    owns_streams: bool = False
+    """Each instance appends to streams of its own."""
+    keeper: bool = False
+    """It holds what the run has learnt: always goes on from a checkpoint, can be asked to save after it has failed."""
+    saved: bool = False
+    """It writes a part of checkpoints in runs with a fixed schedule, and goes on from it."""
+    hang_timeout_s: float = 60.0
+    """It may show no life for so long while it should be at work. Unit: seconds."""
+    long_start: bool = False
+    """Its first step may take minutes (compiling), and is taken for a sign of life until its host is ``warm``."""
+    replaced: int = 0
+    """How often, all instances together, a dead or hung one is replaced; 0: it ends the run."""
+    limit: str = ""
+    """The option that says so."""
+    nice: int = 0
+    """Lower priority of its processes; scores can wait, for instance."""
+    calls: Mapping[str, str] = field(default_factory=dict)
+    """Method, as its host reaches it -> name of its span in a recorded time line; {} stands for the first argument."""
     detail: str = ""
+    """For readers."""
+
+    def names(self) -> list[str]:
+        """The instances."""
+        return [f"{self.kind}-{index}" for index in range(self.count)] if self.numbered else [self.kind]
+
+    def device(self, index: int) -> str:
+        """Where instance ``index`` computes."""
+        return self.devices[index % len(self.devices)]
+
+    def builder(self) -> Any:
+        """The function that ``build`` names."""
+        module, _, name = self.build.partition(":")
+        return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)
 class Wire:
-    """A port from one role to another."""
+    """A port from one role to another, for readers."""
 
     source: str
     target: str
@@ -35,65 +88,162 @@ class Topology:
     """All roles and wires of a run."""
 
     roles: tuple[Role, ...]
-    wires: tuple[Wire, ...]
+    wires: tuple[Wire, ...] = ()
+
+    def names(self) -> list[str]:
+        """Every instance of every role, in the order in which they are started."""
+        return [name for role in self.roles for name in role.names()]
+
+    def row(self, name: str) -> Role:
+        """The row of an instance. KeyError if there is none of that name."""
+        return self._place(name)[0]
+
+    def index(self, name: str) -> int:
+        """Which instance of its row this is."""
+        return self._place(name)[1]
+
+    def _place(self, name: str) -> tuple[Role, int]:
+        for role in self.roles:
+            if name in role.names():
+                return role, role.names().index(name)
+        raise KeyError(f"there is no role {name!r}; there are {', '.join(self.names())}")
+
+    def of(self, kind: str) -> list[str]:
+        """The instances of one kind; none where the run has no such role."""
+        return [name for role in self.roles if role.kind == kind for name in role.names()]
+
+    def that(self, column: str, value: Any = True) -> list[str]:
+        """The instances of the rows that have this value in a column."""
+        return [name for role in self.roles if getattr(role, column) == value for name in role.names()]
+
+    def nbytes(self, inline: bool) -> int:
+        """Memory of all processes before they do anything, the main one included."""
+        return PROCESS_BYTES * (1 if inline else 1 + len(self.names()))
 
 
-def topology(config: RunConfig) -> Topology:
-    """What a configuration would start."""
-    actor, learner = config.actor, config.learner
-    envs = f"{actor.envs_per_worker} environments ({actor.env_threads} native threads)"
+def topology(config: RunConfig, items: ItemSpec) -> Topology:
+    """What a configuration starts for an agent that trains on ``items``."""
+    fixed = config.engine == "inline" or config.deterministic  # in rounds every actor acts by itself
+    serves = config.actor.inference == "server" and not fixed
+    roles = [_learner(config, items), _evaluator(config), *([_inference(config)] if serves else []), _actor(config)]
+    return Topology(tuple(roles), tuple(_wires(config, serves)))
+
+
+def _learner(config: RunConfig, items: ItemSpec) -> Role:
+    learner = config.learner
     samplers = " + ".join(f"{sampler.kind} {sampler.share:g}" for sampler in config.replay.samplers)
-    roles = [
-        Role("actor", actor.workers, actor.threads, "runtime.actor.run_actor", envs),
-        Role(
-            "learner",
-            1,
-            learner.threads,
-            "runtime.learner.run_learner",
-            f"batches of {learner.batch_size} unrolls x {learner.unroll_length} rows from {samplers}",
-        ),
-        Role(
-            "evaluator",
-            1,
-            config.evaluation.threads,
-            "runtime.evaluator.run_evaluator",
-            f"{config.evaluation.envs} environments",
-        ),
-    ]
+    drawn = f"{items.kind}s x {items.trained} rows" if items.kind != "transition" else f"{items.n}-step transitions"
+    return Role(
+        "learner",
+        "offbeat.runtime.learner_host:build_learner",
+        "runtime.learner.run_learner",
+        threads=learner.threads,
+        devices=(learner.device,),
+        turn="learn",
+        keeper=True,
+        saved=True,
+        hang_timeout_s=learner.hang_timeout_s,
+        long_start=learner.compile,
+        calls={
+            "batches.next": "wait for batch",
+            "work.train_step": "forward, backward",
+            "work.optimiser.step": "optimiser",
+            "_world.params.store.publish": "publish",
+            "work.report": "report",
+            "batches._assemble": "assemble",
+            "batches._ready.put": "wait for learner",
+            "mixture.sample": "sample",
+            "_wait.until": "wait for {}",
+        },
+        detail=f"batches of {learner.batch_size} {drawn} from {samplers}",
+    )
+
+
+def _evaluator(config: RunConfig) -> Role:
+    return Role(
+        "evaluator",
+        "offbeat.runtime.hosts:build_evaluator",
+        "runtime.evaluator.run_evaluator",
+        threads=config.evaluation.threads,
+        devices=(config.learner.device,),
+        turn="asked",
+        hang_timeout_s=config.evaluation.hang_timeout_s,
+        nice=5,
+        calls={"evaluate": "evaluate"},
+        detail=f"{config.evaluation.envs} environments",
+    )
+
+
+def _inference(config: RunConfig) -> Role:
+    servers = min(len(config.inference.device), config.actor.workers)
+    return Role(
+        "inference",
+        "offbeat.runtime.hosts:build_inference",
+        "runtime.inference.run_inference",
+        count=servers,
+        numbered=servers > 1,
+        threads=config.inference.threads,
+        devices=config.inference.device,
+        turn="serve",
+        hang_timeout_s=config.inference.hang_timeout_s,
+        calls={"_agent.act": "forward", "_wait.until": "wait for {}"},
+        detail="batches requests" + (f", every {servers} workers' first, second, ..." if servers > 1 else ""),
+    )
+
+
+def _actor(config: RunConfig) -> Role:
+    actor = config.actor
+    return Role(
+        "actor",
+        "offbeat.runtime.hosts:build_actor",
+        "runtime.actor.run_actor",
+        count=actor.workers,
+        numbered=True,
+        threads=actor.threads,
+        turn="act",
+        owns_streams=True,
+        saved=True,
+        hang_timeout_s=actor.hang_timeout_s,
+        replaced=actor.max_restarts,
+        limit="actor.max_restarts",
+        calls={
+            "envs.send": "environment",
+            "envs.recv": "environment",
+            "work.observe": "observe",
+            "policy.act": "act",
+            "policy.refresh": "take weights",
+            "_writer.append": "append",
+            "_wait.until": "wait for {}",
+        },
+        detail=f"{actor.envs_per_worker} environments ({actor.env_threads} native threads)",
+    )
+
+
+def _wires(config: RunConfig, serves: bool) -> list[Wire]:
+    learner = config.learner
+    weights = f"weights, published every {learner.publish_every} updates"
+    blocks = f"blocks of {learner.unroll_length} rows, through the streams"
     wires = [
-        Wire(
-            "actor",
-            "learner",
-            "StreamWriter -> BatchSource",
-            f"blocks of {learner.unroll_length} rows, through the streams",
-        ),
+        Wire("actor", "learner", "StreamWriter -> BatchSource", blocks),
         Wire("learner", "evaluator", "ParamStore", "weights, pulled for each evaluation"),
     ]
-    if actor.inference == "server":
-        roles.append(
-            Role("inference", 1, config.inference.threads, "runtime.inference.run_inference", "batches requests")
-        )
-        wires += [
-            Wire("actor", "inference", "Policy", "observations; actions come back"),
-            Wire("learner", "inference", "ParamStore", f"weights, published every {learner.publish_every} updates"),
-        ]
-    else:
-        wires.append(
-            Wire("learner", "actor", "ParamStore", f"weights, published every {learner.publish_every} updates")
-        )
-    wires.append(Wire("every role", "main", "MetricSink", "records; errors; signs of life"))
-    return Topology(tuple(roles), tuple(wires))
+    if serves:
+        wires.append(Wire("actor", "inference", "Policy", "observations; actions come back"))
+    wires.append(Wire("learner", "inference" if serves else "actor", "ParamStore", weights))
+    return [*wires, Wire("every role", "main", "MetricSink", "records; errors; signs of life")]
 
 
-def describe(config: RunConfig) -> str:
+def describe(config: RunConfig, items: ItemSpec) -> str:
     """The topology as text."""
-    graph = topology(config)
+    graph = topology(config, items)
     mode = "lock-step" if config.deterministic else "free-running"
     engine = "inline, one thread, fixed rounds" if config.engine == "inline" else f"local processes, {mode}"
     lines = [f"engine     {engine}", "", "roles"]
     for role in graph.roles:
+        where = ", ".join(dict.fromkeys(role.devices))
         lines.append(
-            f"  {role.count:>3} x {role.name:<10} {role.threads} torch thread(s)  {role.function:<34} {role.detail}"
+            f"  {role.count:>3} x {role.kind:<10} {role.threads} torch thread(s) on {where:<10} {role.loop:<34} "
+            f"{role.detail}"
         )
     lines += ["", "ports"]
     lines += [f"  {wire.source:>10} --> {wire.target:<10} {wire.port:<28} {wire.carries}" for wire in graph.wires]

@@ -18,6 +18,7 @@ from offbeat.replay.streams import StreamStore
 from offbeat.runtime.inference import inbox_arrays
 from offbeat.runtime.params import SharedParams
 from offbeat.runtime.shm import Bell, Heart, SharedArrays, Wait, make_guard
+from offbeat.runtime.topology import Topology
 from offbeat.types import ArraySpec, EnvSpec
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class World:
     params: SharedParams
     board: SharedArrays
     beats: SharedArrays
+    topology: Topology
     bells: dict[str, Bell]
     log_path: Path
     env_factory: Any = None
@@ -112,22 +114,6 @@ class World:
         return np.arange(worker * each, (worker + 1) * each)
 
 
-def roles_of(config: RunConfig) -> list[str]:
-    """Names of all roles of a run, the learner first."""
-    server = ["inference"] if config.actor.inference == "server" else []
-    return ["learner", "evaluator", *server, *(f"actor-{index}" for index in range(config.actor.workers))]
-
-
-def hang_limit_s(config: RunConfig, role: str) -> float:
-    """How long this role may show no life before it counts as hung. Unit: seconds."""
-    limits = {
-        "learner": config.learner.hang_timeout_s,
-        "evaluator": config.evaluation.hang_timeout_s,
-        "inference": config.inference.hang_timeout_s,
-    }
-    return limits.get(role, config.actor.hang_timeout_s)
-
-
 def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent, name: str = "") -> StreamLayout:
     """The layout of a run's streams: what is stored per row, how much of it, from whom. ``name``: the agent's.
 
@@ -154,14 +140,12 @@ def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent, name: str = "") 
 
 
 def make_world(
-    config: RunConfig, spec: EnvSpec, layout: StreamLayout, weights: int, log_path: Path, **own: Any
+    config: RunConfig, spec: EnvSpec, layout: StreamLayout, roles: Topology, weights: int, log_path: Path, **own: Any
 ) -> World:
-    """Allocate everything. ``weights``: length of the flat weight vector."""
-    roles = roles_of(config)
+    """Allocate everything. ``roles``: of the run; ``weights``: length of the flat weight vector."""
     inbox = None
-    if "inference" in roles:
-        workers = config.actor.workers
-        inbox = SharedArrays(inbox_arrays(spec, layout, workers, config.actor.envs_per_worker))
+    if roles.of("inference"):
+        inbox = SharedArrays(inbox_arrays(spec, layout, config.actor.workers, config.actor.envs_per_worker))
     world = World(
         config=config,
         spec=spec,
@@ -169,8 +153,9 @@ def make_world(
         memory=SharedArrays(layout.arrays()),
         params=SharedParams(weights, make_guard()),
         board=SharedArrays(BOARD),
-        beats=SharedArrays({"beat": ArraySpec((len(roles),), "float64")}),
-        bells={role: Bell() for role in roles},
+        beats=SharedArrays({"beat": ArraySpec((len(roles.names()),), "float64")}),
+        topology=roles,
+        bells={name: Bell() for name in roles.names()},
         log_path=log_path,
         guard=make_guard(),
         inbox=inbox,

@@ -18,6 +18,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "free": {},
     "free-one-worker": {"actor__workers": 1, "actor__envs_per_worker": 8},
     "free-server": {"actor__inference": "server"},
+    "free-two-servers": {"actor__inference": "server", "actor__workers": 3, "inference__device": "cpu,cpu"},
     "free-partial": {"actor__workers": 1, "actor__batch": 3},
 }
 EXACT = Allowed(updates_per_round=2)

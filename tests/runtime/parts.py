@@ -12,6 +12,7 @@ from offbeat.config import RunConfig, apply_overrides, from_dict
 from offbeat.envs.registry import env_spec
 from offbeat.networks.flat import flat_size
 from offbeat.runtime.params import ParamStore, param_arrays
+from offbeat.runtime.topology import topology
 from offbeat.runtime.world import World, make_world, plan_layout
 
 
@@ -101,7 +102,17 @@ def small_world(folder: Path, config: RunConfig | None = None) -> World:
     config = config or small_config()
     spec = env_spec(config.env)
     agent = make_agent(config.agent_name, config.agent, spec, "cpu")
-    return make_world(config, spec, plan_layout(config, spec, agent), flat_size(agent.network), folder / "run.log")
+    layout = plan_layout(config, spec, agent)
+    roles = topology(config, layout.items)
+    return make_world(config, spec, layout, roles, flat_size(agent.network), folder / "run.log")
+
+
+def make_host(
+    world: World, role: str, metrics: Any, *, free: bool, incarnation: int = 0, checkpoint: Path | None = None
+) -> Any:
+    """The host of a role, as engines make it."""
+    build = world.topology.row(role).builder()
+    return build(world, role, metrics, free=free, incarnation=incarnation, checkpoint=checkpoint)
 
 
 def same_arrays(one: dict[str, Any], other: dict[str, Any]) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from offbeat.checkpoint import CheckpointError
-from offbeat.runtime import making
 from offbeat.runtime.child import serve
 from offbeat.runtime.link import Link, ParentGone
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.process import RoleProcess
 from offbeat.runtime.spans import TraceConfig
+from offbeat.runtime.topology import Role, topology
+from offbeat.types import UNROLL
+from tests.runtime.parts import small_config
 
 
 class Host:
@@ -27,7 +29,7 @@ class Host:
         self.rounds, self.fails_at, self.error = rounds, fails_at, error
         self.closing: type[BaseException] | None = None
         self.posted = 0
-        self.closed = False
+        self.closed = self.warm = False
 
     def steps(self) -> Iterator[None]:
         for number in range(self.rounds):
@@ -67,10 +69,13 @@ class Ends:
         self.parent = RoleProcess.__new__(RoleProcess)  # only the talking half: nothing is spawned
         self.parent.role = "learner"
         self.parent._listen(here)
-        config = SimpleNamespace(trace=TraceConfig(), learner=SimpleNamespace(compile=False))
+        config = SimpleNamespace(trace=TraceConfig())
+        graph = topology(small_config(engine="local"), UNROLL)
         heart = SimpleNamespace(beating=nullcontext, beat=lambda: None)
-        self.world: Any = SimpleNamespace(stopped=lambda: False, config=config, heart=lambda role: heart)
-        monkeypatch.setattr(making, "make_host", lambda *arguments, **options: host)
+        self.world: Any = SimpleNamespace(
+            stopped=lambda: False, config=config, topology=graph, heart=lambda role: heart
+        )
+        monkeypatch.setattr(Role, "builder", lambda row: lambda *arguments, **options: host)
 
     def serve(self, role: str = "learner", lockstep: bool = False) -> bool:
         """The child's part; whether it failed."""
@@ -199,19 +204,18 @@ def test_answers_to_earlier_commands_are_not_taken_for_later_ones(monkeypatch: p
 def test_loading_saving_and_compiling_are_signs_of_life(lockstep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A learner that compiles beats by itself until its first update, and whoever saves while it saves."""
     host = Host(rounds=2)
-    host.work = SimpleNamespace(updates=0)  # type: ignore[attr-defined]
     ends, beating = Ends(monkeypatch, host), []
 
     @contextmanager
     def beats() -> Iterator[None]:
-        beating.append(host.work.updates)  # type: ignore[attr-defined]
+        beating.append(host.warm)
         yield
-        host.work.updates += 1  # type: ignore[attr-defined]
+        host.warm = True
 
     ends.world.heart = lambda role: SimpleNamespace(beat=lambda: None, beating=beats)
-    ends.world.config.learner.compile = True
+    ends.world.topology = topology(small_config(engine="local", learner__compile=True), UNROLL)
     for name in ("advance", "advance", "save"):
         ends.parent.pipe.send_bytes(f'{{"command": "{name}", "folder": "/x"}}'.encode())
     ends.parent.pipe.send_bytes(b'{"command": "stop"}')
     ends.serve(lockstep=lockstep)
-    assert beating == [0, 1], "the first update, and the save"
+    assert beating == [False, True], "the first update, and the save"

@@ -20,10 +20,9 @@ from offbeat.runtime.building import build_agent, exploration, seeds
 from offbeat.runtime.host import Stop
 from offbeat.runtime.hosts import ActorHost
 from offbeat.runtime.learner_host import LearnerHost
-from offbeat.runtime.making import make_host
 from offbeat.runtime.shm import make_guard
 from offbeat.runtime.world import World
-from tests.runtime.parts import ITEM_AGENTS, Metrics, item_config, same_arrays, small_config, small_world
+from tests.runtime.parts import ITEM_AGENTS, Metrics, item_config, make_host, same_arrays, small_config, small_world
 
 
 @dataclass

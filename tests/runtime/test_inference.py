@@ -72,7 +72,17 @@ class Server:
     def _serve(self) -> None:
         wait = Wait(self.bell, self.ended.is_set)
         stop = type("Stop", (), {"is_set": lambda _: self.ended.is_set()})()
-        arguments = (self.agent, self.inbox, self.params, self.bells, self.metrics, stop, wait, self.config, SEED)
+        arguments = (
+            self.agent,
+            self.inbox,
+            self.params,
+            dict(enumerate(self.bells)),
+            self.metrics,
+            stop,
+            wait,
+            self.config,
+            SEED,
+        )
         arguments = (*arguments, self.guard)
         try:
             for _ in run_inference(*arguments):

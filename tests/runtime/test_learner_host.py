@@ -12,9 +12,8 @@ import torch
 
 from offbeat.checkpoint import CheckpointError, load, newest
 from offbeat.runtime import learner_host
-from offbeat.runtime.making import make_host
 from offbeat.runtime.world import World
-from tests.runtime.parts import Metrics, item_config, same_arrays, small_config, small_world
+from tests.runtime.parts import Metrics, item_config, make_host, same_arrays, small_config, small_world
 from tests.runtime.test_hosts import Run
 
 RARELY = small_config(learner__publish_every=3, learner__schedule="constant", total_frames=10_000)

@@ -11,8 +11,7 @@ import pytest
 from offbeat.config import RunConfig
 from offbeat.errors import UserError
 from offbeat.replay.mixture import ReplayConfig
-from offbeat.runtime.making import make_host
-from tests.runtime.parts import Metrics, item_config, small_config, small_world
+from tests.runtime.parts import Metrics, item_config, make_host, small_config, small_world
 from tests.runtime.test_hosts import Run
 
 

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from offbeat.config import RunConfig, apply_overrides
-from offbeat.runtime.making import make_host
 from offbeat.train import RunResult, resume, train
 from offbeat.types import Unroll
 from tests.conformance.counting_agent import Allowed, CountingAgent
 from tests.conformance.counting_env import make_counting
 from tests.conformance.runs import counting_config
-from tests.runtime.parts import ITEM_AGENTS, Metrics, item_config, small_config, small_world
+from tests.runtime.parts import ITEM_AGENTS, Metrics, item_config, make_host, small_config, small_world
 from tests.runtime.test_hosts import Run
 
 START = "the checkpoint holds no streams: actors start new episodes and replay starts empty, so the run does not go on"

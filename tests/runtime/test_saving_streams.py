@@ -16,12 +16,11 @@ from offbeat.replay import snapshot
 from offbeat.replay.layout import StreamBlock
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime import writer as writing
-from offbeat.runtime.making import make_host
 from offbeat.runtime.shm import make_guard
 from offbeat.runtime.world import World
 from offbeat.runtime.writer import StoreWriter
 from tests.replay.twin import Twin, TwinReader
-from tests.runtime.parts import Metrics, item_config, small_world
+from tests.runtime.parts import Metrics, item_config, make_host, small_world
 from tests.runtime.test_conductor import make_conductor, writes
 
 BLOCK = 5

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from offbeat.runtime.hosts import LearnerHost
-from offbeat.runtime.making import make_host
-from offbeat.runtime.spans import CALLS, SPAN, Lane, Spans, TraceConfig, record
+from offbeat.runtime.spans import SPAN, Lane, Spans, TraceConfig, record
 from offbeat.train import train
 from offbeat.verify import compare_checkpoints
-from tests.runtime.parts import Metrics, small_config, small_world
+from tests.runtime.parts import Metrics, make_host, small_config, small_world
 
 S = 10**9
 
@@ -63,7 +62,9 @@ def recorded(
     """A recorder of a port, and the board that it looks at; the learner has done one update."""
     board, clock = {"updates": np.ones(1, np.int64), "trace_ns": np.zeros(1, np.int64)}, Clock()
     port = Port(clock)
-    spans = Spans(role, folder, TraceConfig(seconds, start_s), board, clock=clock, capacity=capacity)
+    spans = Spans(
+        role, folder, TraceConfig(seconds, start_s), board, leads=role == "learner", clock=clock, capacity=capacity
+    )
     for method in ("work", "outer", "fails"):
         spans.wrap(port, method, method)
     spans.wrap(port, "until", "wait for {}")
@@ -205,7 +206,9 @@ def test_without_a_time_line_no_port_is_touched(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", ["learner", "evaluator", "inference", "actor-0"])
 def test_every_call_that_is_named_exists(role: str, tmp_path: Path) -> None:
-    world = small_world(tmp_path, small_config(trace__seconds=1.0, actor__inference="server", learner__prefetch=1))
+    world = small_world(
+        tmp_path, small_config(engine="local", trace__seconds=1.0, actor__inference="server", learner__prefetch=1)
+    )
     if role != "learner":
         LearnerHost(world, Metrics(), free=False)  # publishes the first weights, which others wait for
     wrapped: list[str] = []
@@ -220,7 +223,7 @@ def test_every_call_that_is_named_exists(role: str, tmp_path: Path) -> None:
         host = make_host(world, role, Metrics(), free=role != "learner")
         assert record(world, role, host) is not None
         host.close()
-    named = [path.rpartition(".")[2] for path in CALLS[role.partition("-")[0]]]
+    named = [path.rpartition(".")[2] for path in world.topology.row(role).calls]
     assert wrapped == ([name for name in named if name != "until"] if role == "learner" else named)
 
 

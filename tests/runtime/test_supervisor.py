@@ -13,6 +13,8 @@ import pytest
 from offbeat.checkpoint import CheckpointError
 from offbeat.runtime import supervisor as module
 from offbeat.runtime.supervisor import INCARNATIONS, START_S, RoleFailed, Supervisor
+from offbeat.runtime.topology import topology
+from offbeat.types import UNROLL
 from tests.conformance.runs import counting_config
 
 
@@ -23,6 +25,7 @@ class FakeProcess:
         self, world: Any, role: str, *, lockstep: bool, incarnation: int, checkpoint: Path | None = None
     ) -> None:
         self.role, self.incarnation, self.checkpoint = role, incarnation, checkpoint
+        self.row = world.topology.row(role)
         self.pipe, self.other = multiprocessing.Pipe()
         self.process = SimpleNamespace(sentinel=self.other)
         self.heart = SimpleNamespace(last=lambda: self.beat)
@@ -107,7 +110,8 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lockstep: bool = False
     monkeypatch.setattr(module, "RoleProcess", FakeProcess)
     config = counting_config(tmp_path)
     config = replace(config, actor=replace(config.actor, **actor))
-    world = SimpleNamespace(config=config, stop=lambda: None, ring=lambda: None)
+    graph = topology(config, UNROLL)
+    world = SimpleNamespace(config=config, topology=graph, stop=lambda: None, ring=lambda: None)
     notes = Notes()
     supervisor = Supervisor(world, notes, lockstep=lockstep, checkpoint=tmp_path)  # type: ignore[arg-type]
     supervisor.start()
@@ -120,7 +124,7 @@ def test_every_role_is_started_with_what_it_needs(monkeypatch: pytest.MonkeyPatc
         assert list(supervisor.roles) == ["learner", "evaluator", "actor-0", "actor-1"]
         assert {process.incarnation for process in supervisor.roles.values()} == {2 * INCARNATIONS}
         loads = {role for role, process in supervisor.roles.items() if process.checkpoint}
-        assert loads == (set(supervisor.roles) if lockstep else {"learner"})
+        assert loads == ({"learner", "actor-0", "actor-1"} if lockstep else {"learner"})
 
 
 def test_records_are_passed_on_also_those_of_the_dead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -170,7 +174,7 @@ def test_further_failures_while_a_run_is_saved_are_told(monkeypatch: pytest.Monk
     """Two environments that break at the same step, for instance."""
     for lockstep in (False, True):
         supervisor, notes = make(monkeypatch, tmp_path, lockstep)
-        first, second = supervisor.actors
+        first, second = supervisor.that("owns_streams")
         first.error = second.error = "Traceback: no luck"
         with pytest.raises(RoleFailed, match="actor-0 failed:\nTraceback: no luck"):
             supervisor.pump(0)
@@ -257,17 +261,17 @@ def test_once_a_stop_is_asked_the_silent_are_given_up(monkeypatch: pytest.Monkey
 def test_late_answers_are_not_waited_for_after_a_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     supervisor, notes = make(monkeypatch, tmp_path, lockstep=True)
     notes.stop_reason, notes.stopping = "SIGINT", 3.0
-    supervisor.actors[0].result = {}
+    supervisor.that("owns_streams")[0].result = {}
     with pytest.raises(module.Unanswered, match="no answer from actor-1"):
-        supervisor.answers(supervisor.actors, give_up=supervisor.late(2.0))
-    supervisor.actors[1].beat = 2.0  # it lives
+        supervisor.answers(supervisor.that("owns_streams"), give_up=supervisor.late(2.0))
+    supervisor.that("owns_streams")[1].beat = 2.0  # it lives
     ticks = []
 
     def answer() -> None:
         ticks.append(True)
-        supervisor.actors[1].result = {"n": 1}
+        supervisor.that("owns_streams")[1].result = {"n": 1}
 
-    assert supervisor.answers(supervisor.actors, answer, supervisor.late(4.0)) == [{}, {"n": 1}]
+    assert supervisor.answers(supervisor.that("owns_streams"), answer, supervisor.late(4.0)) == [{}, {"n": 1}]
     assert ticks == [True]
 
 
@@ -313,18 +317,18 @@ def test_after_a_pause_of_its_own_it_blames_nobody(monkeypatch: pytest.MonkeyPat
 
 def test_answers_are_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     supervisor, _ = make(monkeypatch, tmp_path)
-    for process in supervisor.actors:
+    for process in supervisor.that("owns_streams"):
         process.command("advance")
     ticks = []
 
     def tick() -> None:
-        supervisor.actors[len(ticks)].result = {"n": len(ticks)}
+        supervisor.that("owns_streams")[len(ticks)].result = {"n": len(ticks)}
         ticks.append(True)
 
-    assert supervisor.answers(supervisor.actors, tick) == [{"n": 0}, {"n": 1}]
-    supervisor.actors[0].result = {"error": "the disk is full"}
+    assert supervisor.answers(supervisor.that("owns_streams"), tick) == [{"n": 0}, {"n": 1}]
+    supervisor.that("owns_streams")[0].result = {"error": "the disk is full"}
     with pytest.raises(CheckpointError, match="the disk is full"):
-        supervisor.answers(supervisor.actors)
+        supervisor.answers(supervisor.that("owns_streams"))
 
 
 def test_the_end_waits_and_then_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

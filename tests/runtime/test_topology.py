@@ -1,48 +1,109 @@
-"""The topology names every role that a run starts, and its wires join roles that there are."""
+"""The table of roles: what a run starts is what it says, and its wires join roles that there are."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
+import pickle
 
 import pytest
 
-from offbeat.runtime.topology import describe, topology
-from offbeat.runtime.world import roles_of
+from offbeat.cli import main
+from offbeat.runtime.topology import Role, Topology, describe, topology
+from offbeat.types import UNROLL, ItemSpec
 from tests.runtime.parts import small_config
 
 PLACES = ("actor", "server")
 
 
-@pytest.mark.parametrize("inference", PLACES)
-def test_all_roles_are_described_with_their_counts(inference: str) -> None:
-    config = small_config(actor__workers=3, actor__inference=inference, actor__threads=2)
-    graph, text = topology(config), describe(config)
-    started = [role.split("-")[0] for role in roles_of(config)]
-    assert {role.name: role.count for role in graph.roles} == {name: started.count(name) for name in started}
-    for role in graph.roles:
-        assert f"{role.count} x {role.name}" in text
-        assert role.function in text
-    assert "3 x actor      2 torch thread(s)" in text
-    assert ("inference" in text) == (inference == "server")
+def free(**options: object) -> Topology:
+    """The roles of a free-running run."""
+    return topology(small_config(engine="local", **options), UNROLL)
+
+
+def test_roles_are_the_learner_the_evaluator_and_every_actor() -> None:
+    assert free(actor__workers=2).names() == ["learner", "evaluator", "actor-0", "actor-1"]
+    assert free(actor__inference="server").names() == ["learner", "evaluator", "inference", "actor-0"]
+
+
+@pytest.mark.parametrize("fixed", [{"engine": "inline"}, {"engine": "local", "deterministic": True}])
+def test_rounds_have_no_inference_server(fixed: dict[str, object]) -> None:
+    assert "inference" not in topology(small_config(actor__inference="server", **fixed), UNROLL).names()
+
+
+def test_there_is_one_server_for_each_device_but_none_without_workers() -> None:
+    devices = {"actor__inference": "server", "inference__device": "cuda:1,cuda:2"}
+    graph = free(actor__workers=5, **devices)
+    assert graph.of("inference") == ["inference-0", "inference-1"]
+    row = graph.row("inference-1")
+    assert [row.device(index) for index in range(2)] == ["cuda:1", "cuda:2"]
+    assert free(actor__workers=1, **devices).of("inference") == ["inference"]
+
+
+def test_a_name_leads_to_its_row() -> None:
+    graph = free(actor__workers=3)
+    assert [graph.index(name) for name in graph.of("actor")] == [0, 1, 2]
+    assert graph.row("actor-2").kind == "actor"
+    assert graph.that("keeper") == ["learner"]
+    assert graph.that("turn", "asked") == ["evaluator"]
+    assert graph.that("owns_streams") == graph.of("actor")
+    with pytest.raises(KeyError, match="there is no role 'janitor'; there are learner, evaluator, actor-0"):
+        graph.row("janitor")
+    assert pickle.loads(pickle.dumps(graph)) == graph
+
+
+def test_options_are_columns() -> None:
+    options = {"learner__hang_timeout_s": 7.0, "learner__compile": True, "actor__max_restarts": 9, "actor__threads": 3}
+    graph = free(actor__hang_timeout_s=8.0, evaluation__threads=2, **options)
+    learner, actor = graph.row("learner"), graph.row("actor-0")
+    assert (learner.hang_timeout_s, learner.long_start, learner.replaced) == (7.0, True, 0)
+    assert (actor.hang_timeout_s, actor.threads, actor.replaced, actor.limit) == (8.0, 3, 9, "actor.max_restarts")
+    assert graph.row("evaluator").threads == 2
+
+
+def test_memory_counts_every_process() -> None:
+    graph = free(actor__workers=2, actor__inference="server")
+    assert graph.nbytes(inline=False) == 6 * graph.nbytes(inline=True)
 
 
 @pytest.mark.parametrize("inference", PLACES)
 def test_wires_join_roles_that_are_there(inference: str) -> None:
-    graph = topology(small_config(actor__inference=inference))
-    names = {role.name for role in graph.roles} | {"main", "every role"}
+    graph = free(actor__inference=inference)
+    names = {role.kind for role in graph.roles} | {"main", "every role"}
     assert {end for wire in graph.wires for end in (wire.source, wire.target)} <= names
     readers = {wire.target for wire in graph.wires if "ParamStore" in wire.port}
     assert readers == {"evaluator", "inference" if inference == "server" else "actor"}
 
 
 def test_functions_of_roles_exist() -> None:
-    for role in topology(small_config(actor__inference="server")).roles:
-        module, name = role.function.rsplit(".", 1)
+    for role in free(actor__inference="server").roles:
+        module, name = role.loop.rsplit(".", 1)
         assert callable(getattr(importlib.import_module(f"offbeat.{module}"), name))
+        assert {"world", "name", "metrics", "free"} <= inspect.signature(role.builder()).parameters.keys()
 
 
-def test_the_text_says_how_the_run_is_scheduled() -> None:
-    assert "one thread, fixed rounds" in describe(small_config())
-    assert "lock-step" in describe(small_config(engine="local", deterministic="true"))
-    assert "free-running" in describe(small_config(engine="local"))
-    assert "batches of 2 unrolls x 5 rows from fifo 1" in describe(small_config())
+@pytest.mark.parametrize("inference", PLACES)
+def test_all_roles_are_described_with_their_counts(inference: str) -> None:
+    config = small_config(engine="local", actor__workers=3, actor__inference=inference, actor__threads=2)
+    graph, text = topology(config, UNROLL), describe(config, UNROLL)
+    for role in graph.roles:
+        assert f"{role.count} x {role.kind}" in text
+        assert role.loop in text
+    assert "3 x actor      2 torch thread(s)" in text
+    assert ("inference" in text) == (inference == "server")
+
+
+def test_the_text_says_how_the_run_is_scheduled_and_what_is_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "one thread, fixed rounds" in describe(small_config(), UNROLL)
+    assert "lock-step" in describe(small_config(engine="local", deterministic="true"), UNROLL)
+    assert "free-running" in describe(small_config(engine="local"), UNROLL)
+    assert "batches of 2 unrolls x 1 rows from fifo 1" in describe(small_config(), UNROLL)
+    assert "2 sequences x 24 rows" in describe(small_config(), ItemSpec("sequence", length=24))
+    assert main(["graph", "apex-catch"]) == 0
+    assert "batches of 64 3-step transitions from prioritised 1" in capsys.readouterr().out
+
+
+def test_a_row_of_somebody_elses_is_found_by_its_name() -> None:
+    row = Role("janitor", "tests.runtime.parts:small_config", "nowhere")
+    assert row.builder() is small_config
+    assert row.names() == ["janitor"]

@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 
 from offbeat.runtime.ports import Stopped
-from offbeat.runtime.world import roles_of
 from tests.runtime.parts import small_config, small_world
-
-
-def test_roles_are_the_learner_the_evaluator_and_every_actor() -> None:
-    assert roles_of(small_config(actor__workers=2)) == ["learner", "evaluator", "actor-0", "actor-1"]
-    server = small_config(actor__inference="server")
-    assert roles_of(server) == ["learner", "evaluator", "inference", "actor-0"]
 
 
 def test_every_stream_has_one_actor(tmp_path: Path) -> None:
@@ -29,7 +22,7 @@ def test_the_layout_is_what_agent_and_configuration_need(tmp_path: Path) -> None
     world = small_world(tmp_path, small_config(learner__unroll_length=7))
     layout = world.layout
     assert layout.block == layout.state_grid == 7
-    assert {spec.shape for spec in layout.core_state.values()} == {(4,)} or layout.core_state
+    assert {name: spec.shape for name, spec in layout.core_state.items()} == {"h": (1, 4), "c": (1, 4)}
     assert "behaviour_logits" in layout.extras
     assert layout.num_cursors == 1
     assert world.memory.nbytes >= layout.nbytes()
@@ -56,7 +49,7 @@ def test_a_stop_wakes_everybody(tmp_path: Path) -> None:
     assert world.wait("actor-0").until("nothing", lambda: False, 0.01) is False
     world.stop()
     assert world.stopped()
-    for role in roles_of(world.config):
+    for role in world.topology.names():
         assert world.bells[role].wait(0), role
         with pytest.raises(Stopped, match="rows"):
             world.wait(role).until("rows", lambda: False)
@@ -74,7 +67,7 @@ def test_every_role_has_a_heart_of_its_own(tmp_path: Path) -> None:
     world = small_world(tmp_path, small_config(actor__workers=2))
     world.heart("actor-1").beat()
     assert world.heart("actor-1").last() > 0
-    others = [role for role in roles_of(world.config) if role != "actor-1"]
+    others = [role for role in world.topology.names() if role != "actor-1"]
     assert [world.heart(role).last() for role in others] == [0.0] * 3
     world.heart("actor-1").clear()
     assert world.heart("actor-1").last() == 0
@@ -82,7 +75,7 @@ def test_every_role_has_a_heart_of_its_own(tmp_path: Path) -> None:
 
 def test_only_runs_with_a_server_have_an_inbox(tmp_path: Path) -> None:
     assert small_world(tmp_path).inbox is None
-    inbox = small_world(tmp_path, small_config(actor__inference="server", actor__workers=2)).inbox
+    inbox = small_world(tmp_path, small_config(engine="local", actor__inference="server", actor__workers=2)).inbox
     assert inbox is not None
     assert inbox["action"].shape == (2, 4)
     assert inbox["asked"].shape == (2,)

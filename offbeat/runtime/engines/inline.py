@@ -13,13 +13,12 @@ from typing import Any
 from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.conductor import Conductor, EndNow, Overdue
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
-from offbeat.runtime.hosts import ActorHost, EvaluatorHost
+from offbeat.runtime.hosts import EvaluatorHost
 from offbeat.runtime.learner_host import LearnerHost
-from offbeat.runtime.making import make_host
 from offbeat.runtime.progress import NoProgress, ProgressWatch
 from offbeat.runtime.spans import Spans, record
 from offbeat.runtime.supervisor import RoleFailed
-from offbeat.runtime.world import World, roles_of
+from offbeat.runtime.world import World
 
 
 class InlineRoles:
@@ -38,11 +37,10 @@ class InlineRoles:
     def build(self) -> None:
         """Build every role."""
         world, incarnation = self._world, self._conductor.resumes
-        for role in roles_of(world.config):
-            if role == "inference":  # one thread has nobody to serve: every actor acts by itself
-                continue
+        for role in world.topology.names():
+            build = world.topology.row(role).builder()
             with self._at_work(role):
-                self.hosts[role] = make_host(
+                self.hosts[role] = build(
                     world,
                     role,
                     _Sink(self._conductor, role),
@@ -52,7 +50,10 @@ class InlineRoles:
                 )
             if (spans := record(world, role, self.hosts[role])) is not None:
                 self.spans.append(spans)
-        self.actors: list[ActorHost] = [host for role, host in self.hosts.items() if role.startswith("actor")]
+        table = world.topology
+        self._turns = {
+            turn: [(role, self.hosts[role]) for role in table.that("turn", turn)] for turn in ("act", "after")
+        }
         self.learner: LearnerHost = self.hosts["learner"]
         self.evaluator: EvaluatorHost = self.hosts["evaluator"]
         self.built = True
@@ -71,14 +72,19 @@ class InlineRoles:
 
     def act(self) -> None:
         """One block of every stream."""
-        for actor in self.actors:
-            with self._at_work(actor.name):
-                actor.advance()
+        self._advance("act")
 
     def learn(self) -> dict[str, Any]:
         """Every batch that is ready."""
         with self._at_work("learner"):
-            return self.learner.advance()
+            learnt = self.learner.advance()
+        self._advance("after")
+        return learnt
+
+    def _advance(self, turn: str) -> None:
+        for role, host in self._turns[turn]:
+            with self._at_work(role):
+                host.advance()
 
     def evaluate(self, number: int) -> None:
         """One evaluation; broken off by a stop."""
@@ -93,15 +99,16 @@ class InlineRoles:
         if "learner" in self._cut:
             raise CheckpointError("the part of learner is missing: it was in the middle of an update")
         answer = self.learner.save(folder)
-        whole = [actor for actor in self.actors if actor.name not in self._cut]
-        for actor in whole:
-            actor.save(folder)
-        if missing := [actor.name for actor in self.actors if actor.name in self._cut]:
+        others = [role for role in self._world.topology.that("saved") if self.hosts[role] is not self.learner]
+        whole = [role for role in others if role not in self._cut]
+        for role in whole:
+            self.hosts[role].save(folder)
+        if missing := [role for role in others if role in self._cut]:
             self._conductor.say(
                 f"the checkpoint has no part of {', '.join(missing)}: a run resumed from it starts new episodes there "
                 "and will not be bit-identical"
             )
-        return answer | {"parts": [*answer["parts"], *(actor.name for actor in whole)]}
+        return answer | {"parts": [*answer["parts"], *whole]}
 
     def missing(self) -> str:
         """What the learner waits for."""

@@ -60,7 +60,7 @@ def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
         if conductor.checkpoint_due():
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
         tries = conductor.updates + int(world.board["skipped"][0])
-        if watch.stuck_freely(tries, all(actor.silent_s() < SILENT_S for actor in supervisor.actors)):
+        if watch.stuck_freely(tries, all(actor.silent_s() < SILENT_S for actor in supervisor.that("owns_streams"))):
             missing = supervisor.ask(learner, "missing")["text"]
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
             raise NoProgress(missing)
@@ -114,7 +114,7 @@ def _save_after_failure(supervisor: Supervisor, conductor: Conductor, failed: st
 
 def _end_round(supervisor: Supervisor) -> list[str]:
     """Wait for actors in the middle of a round, but not for long; the names of those that were given up and ended."""
-    busy = [actor for actor in supervisor.actors if actor.busy]
+    busy = [role for role in supervisor.roles.values() if role.row.turn in ("act", "after") and role.busy]
     late: list[RoleProcess] = []
     try:
         supervisor.answers(busy, give_up=supervisor.late(ROUND_S))
@@ -137,7 +137,7 @@ class LockstepRoles:
 
     def act(self) -> None:
         """One block of every stream; the actors work at the same time."""
-        actors = self._supervisor.actors
+        actors = self._supervisor.that("turn", "act")
         for actor in actors:
             actor.command("advance")
         self._wait_for(actors, ROUND_S)
@@ -146,7 +146,12 @@ class LockstepRoles:
         """Every batch that is ready."""
         self._learner.command("advance")
         self._wait_for([self._learner])
-        return self._learner.result or {}
+        learnt = self._learner.result or {}
+        after = self._supervisor.that("turn", "after")
+        for role in after:
+            role.command("advance")
+        self._wait_for(after, ROUND_S)
+        return learnt
 
     def _wait_for(self, roles: list[RoleProcess], seconds: float | None = None) -> None:
         """Until all have answered; ``RoundCut`` once a stop was asked and some do not, ``seconds`` after it."""
@@ -169,9 +174,9 @@ class LockstepRoles:
         supervisor = self._supervisor
         missing = _end_round(supervisor)
         answer = supervisor.save_part(self._learner, folder)
-        for actor in supervisor.actors:
-            actor.command("save", folder=str(folder))
-        while waiting := [actor for actor in supervisor.actors if actor.result is None]:
+        for role in self._others():
+            role.command("save", folder=str(folder))
+        while waiting := [role for role in self._others() if role.result is None]:
             try:
                 supervisor.answers(waiting)
             except Unanswered as error:
@@ -180,7 +185,11 @@ class LockstepRoles:
                     if not actor.aside:
                         supervisor.set_aside(actor.role)
         self._leave_out(missing, folder)
-        return answer | {"parts": [*answer["parts"], *(actor.role for actor in supervisor.actors)]}
+        return answer | {"parts": [*answer["parts"], *(role.role for role in self._others())]}
+
+    def _others(self) -> list[RoleProcess]:
+        """The roles that save a part of their own beside the learner's."""
+        return [role for role in self._supervisor.that("saved") if not role.row.keeper]
 
     def _leave_out(self, missing: list[str], folder: Path) -> None:
         if not missing:

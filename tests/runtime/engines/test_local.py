@@ -12,6 +12,9 @@ import pytest
 from offbeat.runtime.engines import local
 from offbeat.runtime.progress import NoProgress
 from offbeat.runtime.supervisor import RoleFailed
+from offbeat.runtime.topology import topology
+from offbeat.types import UNROLL
+from tests.runtime.parts import small_config
 
 
 class Roles:
@@ -19,8 +22,8 @@ class Roles:
 
     def __init__(self, updates: int = 3, fails: str | None = None, at_end: bool = True) -> None:
         self.events: list[str] = []
-        self.roles = {name: self._role(name) for name in ("learner", "evaluator", "actor-0")}
-        self.actors = [self.roles["actor-0"]]
+        self.topology = topology(small_config(engine="local"), UNROLL)
+        self.roles = {name: self._role(name) for name in self.topology.names()}
         self.board = {
             name: np.zeros(1, np.int64) for name in ("updates", "agent_steps", "frames", "pause", "idle", "skipped")
         }
@@ -36,7 +39,7 @@ class Roles:
 
     def _role(self, name: str) -> Any:
         role = SimpleNamespace(role=name, finished=False, busy=False, result=None, living=True, silent_s=lambda: 0.0)
-        role.alive = lambda: role.living
+        role.alive, role.row = lambda: role.living, self.topology.row(name)
 
         def command(what: str, **arguments: Any) -> None:
             self.events.append(f"{name} {what} {arguments.get('number', '')}".strip())
@@ -44,6 +47,9 @@ class Roles:
 
         role.command = command
         return role
+
+    def that(self, column: str, value: Any = True) -> list[Any]:
+        return [self.roles[name] for name in self.topology.that(column, value)]
 
     def start(self) -> None:
         self.events.append("start")
