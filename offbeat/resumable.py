@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from offbeat.agents.base import Agent, HasTarget
+from offbeat.agents.base import Agent, learner_states
 from offbeat.checkpoint import (
     WEIGHTS,
     ArrayInfo,
@@ -146,7 +146,7 @@ def check_weights(checkpoint: Checkpoint, network: nn.Module, config: RunConfig)
 
 
 def _check_learner(checkpoint: Checkpoint, agent: Agent, config: RunConfig) -> None:
-    """The optimiser's statistics, the target network, the generator."""
+    """The optimiser's statistics, what the agent keeps, the generator."""
     found, size = contents(checkpoint, "learner"), flat_size(agent.network)
     needed = {name: ArrayInfo("F32", (size,)) for name in slot_names(config.learner)} | {"step": ArrayInfo("F32", ())}
     statistics = _group(found, "optimiser/")
@@ -155,11 +155,10 @@ def _check_learner(checkpoint: Checkpoint, agent: Agent, config: RunConfig) -> N
         options = ("learner.optimizer", "learner.rmsprop_momentum")
         kept = ", ".join(sorted(statistics.keys() - {"step"}))
         raise _misfit(checkpoint, config, options, f"the optimiser's statistics there are {kept}: {wrong}")
-    if isinstance(agent, HasTarget):
-        target = {name: _info(value) for name, value in agent.target_state().items()}
-        wrong = _differences(target, _group(found, "target/"))
+    for kept, state in learner_states(agent).items():
+        wrong = _differences({n: _info(value) for n, value in state.state().items()}, _group(found, f"{kept}/"))
         if wrong:
-            raise _misfit(checkpoint, config, NETWORK, f"there is another target network: {wrong}")
+            raise _misfit(checkpoint, config, NETWORK, f"what the agent keeps as {kept!r} differs: {wrong}")
     generator = {name: info for name, info in found.items() if name == "generator"}
     wrong = _differences({"generator": _info(torch.get_rng_state())}, generator)
     if generator and wrong:

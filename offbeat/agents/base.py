@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -79,15 +80,40 @@ def policy_name(agent: Agent, greedy: bool) -> str:
     return "greedy" if greedy else "sampled"
 
 
+class LearnerState(Protocol):
+    """What an agent keeps in the learner beside its network: a target network, statistics, sensitivities."""
+
+    exact: bool  # it reads the network's own parameters, which must then not be rounded to bfloat16
+
+    def trained(self, batch: Any, updates: int) -> None:
+        """The learner has made its ``updates``-th update, with ``batch``."""
+
+    def state(self) -> TensorDict:
+        """All of it on the CPU, for checkpoints: name -> tensor."""
+
+    def load_state(self, state: TensorDict) -> None:
+        """Back to a saved ``state``."""
+
+
 @runtime_checkable
-class HasTarget(Protocol):
-    """An agent with a target network, which learners keep and checkpoints hold."""
+class KeepsState(Protocol):
+    """An agent that keeps something in the learner. Other roles never ask for it, so it costs them nothing."""
 
-    def updated(self, updates: int) -> None:
-        """The learner has made its ``updates``-th update."""
+    def learner_states(self) -> Mapping[str, LearnerState]:
+        """What it keeps, by its name in checkpoints; the same objects each time."""
 
-    def target_state(self) -> TensorDict:
-        """The target network's weights on the CPU: name -> tensor."""
 
-    def load_target_state(self, state: TensorDict) -> None:
-        """Back to saved target weights."""
+TAKEN = ("weights", "optimiser", "published", "generator")
+"""Names in the learner's part of a checkpoint that are something else."""
+
+
+def learner_states(agent: Any) -> dict[str, LearnerState]:
+    """What ``agent`` keeps in the learner, by name; {} where it keeps nothing. ValueError for names that are taken."""
+    states = dict(agent.learner_states()) if isinstance(agent, KeepsState) else {}
+    for name in states:
+        if name in TAKEN or "/" in name:
+            raise ValueError(
+                f"learner_states: the name {name!r} is not allowed; choose one without a slash that is none of "
+                f"{', '.join(TAKEN)}"
+            )
+    return states

@@ -18,7 +18,7 @@ from offbeat.agents.base import Agent
 from offbeat.types import EnvSpec
 
 ENTRY_POINT_GROUP = "offbeat.agents"
-_NOT_AGENTS = {"base", "make", "q_agent"}
+_NOT_AGENTS = {"base", "make", "q_agent", "target"}
 
 
 def list_agents() -> list[str]:

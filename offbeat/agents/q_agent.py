@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offbeat.agents.target import TargetNetwork
 from offbeat.algorithms.legal import draw_legal, mask_illegal
 from offbeat.algorithms.priorities import epsilon_ladder
 from offbeat.networks import heads
 from offbeat.networks.q_network import QNetwork, QOutput
-from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec, TensorDict
+from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec
 
 
 @dataclass(frozen=True)
@@ -112,16 +112,16 @@ class QAgent:
         self.network: QNetwork = network.to(self.device)
         self.discount = config.discount
         self.wants_last = network.last_action or network.last_reward
-        self._target: QNetwork | None = None
+        self._target = TargetNetwork(self.network, config.target_period, config.target_rate)
 
     @property
     def target(self) -> QNetwork:
         """The target network; a copy of the online one at first."""
-        if self._target is None:
-            self._target = copy.deepcopy(self.network).requires_grad_(False)
-        if self._target.channels_last != self.network.channels_last:
-            self._target.channels_last = self.network.channels_last
-        return self._target
+        return self._target.network
+
+    def learner_states(self) -> dict[str, TargetNetwork]:
+        """The target network."""
+        return {"target": self._target}
 
     def initial_state(self, batch: int) -> CoreState:
         """Zeros for ``batch`` episodes' starts; {} without a core."""
@@ -172,22 +172,6 @@ class QAgent:
     def cast(self, inputs: Inputs) -> Inputs:
         """``inputs`` with images cast once, for the online and the target network to read."""
         return replace(inputs, observation=self.network.cast(inputs.observation))
-
-    @torch.no_grad()
-    def updated(self, updates: int) -> None:
-        """The learner has made its ``updates``-th update: renew the target network if that is due."""
-        if updates % self.config.target_period:
-            return
-        for old, new in zip(self.target.state_dict().values(), self.network.state_dict().values(), strict=True):
-            old.lerp_(new, self.config.target_rate) if self.config.target_rate < 1 else old.copy_(new)
-
-    def target_state(self) -> TensorDict:
-        """The target network's weights, for checkpoints."""
-        return {name: value.detach().cpu() for name, value in self.target.state_dict().items()}
-
-    def load_target_state(self, state: TensorDict) -> None:
-        """Back to saved target weights."""
-        self.target.load_state_dict(state)
 
 
 def explore(action: Tensor, masked: Tensor, epsilon: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from offbeat.agents.base import Agent, Explores, HasTarget, trains_on
+from offbeat.agents.base import Agent, Explores, trains_on
 from offbeat.agents.make import make_agent
 from offbeat.bench.batches import make_batch, make_inputs, random_action
 from offbeat.config import RunConfig
@@ -161,8 +161,8 @@ def time_train(config: RunConfig, spec: EnvSpec, width: int, seconds: float) -> 
         output = work.train_step(agent, batch)
         if output is None:
             return  # counted by ``work``, which raises if it goes on
-        if isinstance(agent, HasTarget):
-            agent.updated(work.updates)
+        for state in work.states.values():
+            state.trained(batch, work.updates)
         for found in output.feedback.values():
             found.cpu().numpy()
 

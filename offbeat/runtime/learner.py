@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from offbeat.agents.base import Agent, HasTarget
+from offbeat.agents.base import Agent, learner_states
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import BatchSource, FeedbackSink, MetricSink, ParamPublisher, Point, StopSignal
 from offbeat.types import Batch, LossOutput
@@ -106,8 +106,8 @@ def run_learner(
             batches.skip(batch)
         else:
             batches.done(batch)
-            if isinstance(agent, HasTarget):
-                agent.updated(work.updates)
+            for state in work.states.values():
+                state.trained(batch, work.updates)
             if feedback is not None and output.feedback:
                 feedback.feedback(batch, output.feedback)
         work.count(batch, batches, trained=output is not None)
@@ -136,6 +136,7 @@ class LearnerWork:
             then goes on as one that was never that short.
 
     Attributes:
+        states: what the agent keeps beside the network, by name.
         scheduled: what was published last by ``publish_every``, and where it is from, once the final weights, which
             that schedule has not reached, were published for the last evaluation; None before.
     """
@@ -143,8 +144,8 @@ class LearnerWork:
     def __init__(self, agent: Agent, config: LearnerConfig, *, total_frames: int, whole_rounds: bool = False) -> None:
         self.config, self.total_frames, self.whole_rounds = config, total_frames, whole_rounds
         agent.network.train()
-        # A target network is copied from the network's own parameters, which must then be the exact ones.
-        rounded = config.precision == "bf16" and not isinstance(agent, HasTarget)
+        self.states = learner_states(agent)
+        rounded = config.precision == "bf16" and not any(state.exact for state in self.states.values())
         self.optimiser = FlatOptimiser(agent.network, config, rounded=rounded)
         self.device = self.optimiser.flat.device
         self.updates = self.agent_steps = self.frames = self.samples = self.skipped = self.bad_in_a_row = 0

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from offbeat.agents.base import HasTarget
 from offbeat.checkpoint import CheckpointError, find, load, load_weights, write_part
 from offbeat.replay.make import make_mixture
 from offbeat.replay.mixture import Mixture
@@ -165,8 +164,8 @@ class LearnerHost:
         weights = self.work.optimiser.weights()
         arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in weights.items()}
         arrays |= {f"optimiser/{name}": value.cpu() for name, value in self.work.optimiser.state().items()}
-        if isinstance(self.agent, HasTarget):
-            arrays |= {f"target/{name}": value for name, value in self.agent.target_state().items()}
+        for kept, state in self.work.states.items():
+            arrays |= {f"{kept}/{name}": value for name, value in state.state().items()}
         flat, point = self.work.scheduled or self._world.params.store.newest()
         arrays["published/point"] = np.array(point)
         if point.updates < self.work.updates:
@@ -183,9 +182,10 @@ class LearnerHost:
             name.removeprefix("optimiser/"): value for name, value in part.items() if name.startswith("optimiser/")
         }
         self.work.load_state(optimiser, counters)
-        target = {name.removeprefix("target/"): value for name, value in part.items() if name.startswith("target/")}
-        if target and isinstance(self.agent, HasTarget):
-            self.agent.load_target_state(target)
+        for kept, state in self.work.states.items():
+            own = {name.removeprefix(f"{kept}/"): value for name, value in part.items() if name.startswith(f"{kept}/")}
+            if own:
+                state.load_state(own)
         load_generator_state(part, self.work.device)
         self._published = self._published_in(part)
         self._before = self.work.agent_steps, self.work.frames

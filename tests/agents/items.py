@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from offbeat.agents.q_agent import QAgent
+from offbeat.agents.target import TargetNetwork
 from offbeat.networks.q_network import QOutput
 from offbeat.types import LEGAL, ArraySpec, EnvSpec, Inputs, Sequence, TensorDict, Transition
 from tests.agents.unrolls import make_inputs, make_spec
@@ -137,6 +138,14 @@ class Injected(nn.Module):
         """The next values."""
         value = self.values.pop(0) if len(self.values) > 1 else self.values[0]
         return QOutput(value, {})
+
+
+def injected_target(*values: Tensor) -> TargetNetwork:
+    """A target network that returns given values."""
+    network: Any = Injected(*values)
+    kept = TargetNetwork(network, 1, 1.0)
+    kept._copy = network
+    return kept
 
 
 def gradients(agent: QAgent, loss: Tensor) -> dict[str, Tensor]:

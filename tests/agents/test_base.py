@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from offbeat.agents.base import trains_on
+from offbeat.agents.base import learner_states, trains_on
 from offbeat.agents.make import list_agents, make_agent
 from offbeat.config import agent_config
 from offbeat.envs.base import EnvConfig
@@ -30,3 +30,12 @@ def test_one_that_does_not_is_refused_with_what_is_allowed() -> None:
     with pytest.raises(ValueError, match=r"kind='episode' is not allowed; choose one of: unroll, transition, sequence"):
         ItemSpec("episode")  # type: ignore[arg-type]
     assert (UNROLL.kind, UNROLL.state_period) == ("unroll", 0)
+
+
+def test_what_is_kept_in_the_learner_has_names_of_its_own() -> None:
+    assert learner_states(SimpleNamespace()) == {}
+    mine = SimpleNamespace(learner_states=lambda: {"sensitivities": "S"})
+    assert learner_states(mine) == {"sensitivities": "S"}
+    for name in ("weights", "generator", "a/b"):
+        with pytest.raises(ValueError, match=f"name '{name}' is not allowed; .* weights, optimiser, published, gen"):
+            learner_states(SimpleNamespace(learner_states=lambda name=name: {name: 0}))

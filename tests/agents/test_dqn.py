@@ -11,7 +11,7 @@ from torch import Tensor
 
 from offbeat.agents.dqn import Agent, Config, td_loss
 from offbeat.types import LEGAL
-from tests.agents.items import Injected, gradients, make_transition, masked_spec, unlike
+from tests.agents.items import Injected, gradients, injected_target, make_transition, masked_spec, unlike
 from tests.agents.unrolls import make_spec
 
 
@@ -83,7 +83,7 @@ def test_the_loss_of_the_worked_example(terminated: bool) -> None:
         weight=None,
     )
     agent.network = Injected(online, torch.tensor([[[9, 0.25, 9]]], dtype=d))
-    agent._target = Injected(target)
+    agent._target = injected_target(target)
     output = agent.loss(batch, 0.0)
     delta = 2.98 - 0.25 if terminated else 0.9342588
     assert output.feedback["priority"].item() == pytest.approx(delta, abs=1e-9)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from offbeat.agents import apex, dqn, r2d2, rainbow
-from offbeat.agents.base import Explores, HasTarget
+from offbeat.agents.base import Explores, learner_states
 from offbeat.agents.q_agent import QAgent, explore
+from offbeat.agents.target import TargetNetwork
 from offbeat.algorithms.priorities import epsilon_ladder
 from offbeat.types import LEGAL
 from tests.agents.items import any_inputs, make_transition, masked_spec, unlike
@@ -26,11 +27,16 @@ def make_agent(module: Any = dqn, spec: Any = None, **options: Any) -> QAgent:
     return module.Agent(module.Config(**(small | options)), spec or make_spec())
 
 
+def kept(agent: QAgent) -> TargetNetwork:
+    """What the learner keeps of it."""
+    return agent.learner_states()["target"]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_agent_explores_and_has_a_target(module: Any) -> None:
     agent = make_agent(module)
     assert isinstance(agent, Explores)
-    assert isinstance(agent, HasTarget)
+    assert list(learner_states(agent)) == ["target"]
     assert set(agent.row_extras()) == {"q", "q_max"}
     assert agent.wants_last == (module is r2d2)
     assert agent.items.kind == ("sequence" if module is r2d2 else "transition")
@@ -117,18 +123,18 @@ def test_the_target_is_made_when_it_is_first_needed_and_then_renewed_whole() -> 
     agent = make_agent(target_period=3)
     inputs = row(any_inputs(agent.spec, 1, 4), 0)
     agent.act(inputs, {}, None)
-    assert agent._target is None, "actors need none"
+    assert kept(agent)._copy is None, "actors need none"
     names = dict(agent.network.named_parameters())
     initial = {name: weight.detach().clone() for name, weight in names.items()}
-    assert all(torch.equal(value, initial[name]) for name, value in agent.target_state().items())
+    assert all(torch.equal(value, initial[name]) for name, value in kept(agent).state().items())
     assert not any(weight.requires_grad for weight in agent.target.parameters())
     for updates in range(1, 7):
         with torch.no_grad():
             for weight in names.values():
                 weight += 1.0
-        agent.updated(updates)
+        kept(agent).trained(None, updates)
         renewed = updates - updates % 3
-        for name, value in agent.target_state().items():
+        for name, value in kept(agent).state().items():
             torch.testing.assert_close(value, initial[name] + renewed)
 
 
@@ -137,13 +143,13 @@ def test_the_target_can_follow_slowly() -> None:
     agent = make_agent(target_period=2, target_rate=0.25)
     unlike(agent)
     online = {name: weight.detach().clone() for name, weight in agent.network.named_parameters()}
-    expected = agent.target_state()
+    expected = kept(agent).state()
     expected = {name: value.clone() for name, value in expected.items()}
     for updates in range(1, 6):
-        agent.updated(updates)
+        kept(agent).trained(None, updates)
         if updates % 2 == 0:
             expected = {name: 0.75 * value + 0.25 * online[name] for name, value in expected.items()}
-        for name, value in agent.target_state().items():
+        for name, value in kept(agent).state().items():
             torch.testing.assert_close(value, expected[name])
     assert all(torch.equal(weight, online[name]) for name, weight in agent.network.named_parameters())
 
@@ -153,7 +159,7 @@ def test_target_weights_are_saved_and_loaded() -> None:
     unlike(agent)
     batch = make_transition(agent)
     assert not torch.equal(agent.loss(batch, 0.0).loss, other.loss(batch, 0.0).loss)
-    other.load_target_state(agent.target_state())
+    kept(other).load_state(kept(agent).state())
     assert torch.equal(agent.loss(batch, 0.0).loss, other.loss(batch, 0.0).loss)
 
 

@@ -16,7 +16,7 @@ from offbeat.agents.r2d2 import Agent, Config
 from offbeat.config import from_dict
 from offbeat.train import train
 from offbeat.types import LEGAL, Inputs, Sequence
-from tests.agents.items import Injected, gradients, make_sequence, masked_spec, unlike
+from tests.agents.items import Injected, gradients, injected_target, make_sequence, masked_spec, unlike
 from tests.agents.unrolls import make_spec, row
 
 COLUMNS: list[tuple[int, int | None, str]] = [
@@ -154,7 +154,7 @@ def test_the_loss_of_the_worked_example(terminated: bool) -> None:
     online, target = torch.full((7, 1, 3), 1e3, dtype=d), torch.full((7, 1, 3), -1e3, dtype=d)
     online[5, 0], target[5, 0] = torch.tensor([7.1, 8.3, 8.2], dtype=d), torch.tensor([8.5, 8.0, 9.0], dtype=d)
     online[0, 0, 0] = 7.9
-    agent.network, agent._target = Injected(online), Injected(target)
+    agent.network, agent._target = Injected(online), injected_target(target)
     output = agent.loss(batch, 0.0)
     delta = 6.8507498017 - 7.9 if terminated else 2.7725390148
     assert output.feedback["priority"].item() == pytest.approx(abs(delta), abs=1e-9)

@@ -13,7 +13,7 @@ from torch import Tensor
 from offbeat.agents.rainbow import Agent, Config
 from offbeat.networks.noisy import NoisyLinear
 from offbeat.types import LEGAL
-from tests.agents.items import Injected, any_inputs, gradients, make_transition, masked_spec, unlike
+from tests.agents.items import Injected, any_inputs, gradients, injected_target, make_transition, masked_spec, unlike
 from tests.agents.unrolls import make_spec
 
 ATOMS = 7
@@ -89,7 +89,7 @@ def test_a_terminal_reward_on_an_atom_is_all_the_mass() -> None:
     batch = make_transition(agent, 1)
     batch = replace(batch, reward=torch.ones(1), discount=torch.zeros(1), weight=None)
     logits = torch.randn(1, 1, 3, ATOMS)
-    agent.network, agent._target = Injected(logits), Injected(torch.randn(1, 1, 3, ATOMS))
+    agent.network, agent._target = Injected(logits), injected_target(torch.randn(1, 1, 3, ATOMS))
     output = agent.loss(batch, 0.0)
     expected = -logits[0, 0, batch.action[0]].log_softmax(-1)[4]
     torch.testing.assert_close(output.loss, expected)
@@ -100,7 +100,7 @@ def test_a_perfect_prediction_has_no_priority() -> None:
     agent = make_agent()
     batch = replace(make_transition(agent, 1), reward=torch.zeros(1), discount=torch.ones(1), weight=None)
     logits = torch.randn(1, 1, 1, ATOMS).expand(1, 1, 3, ATOMS)
-    agent.network, agent._target = Injected(logits), Injected(logits)
+    agent.network, agent._target = Injected(logits), injected_target(logits)
     output = agent.loss(batch, 0.0)
     torch.testing.assert_close(output.feedback["priority"], torch.zeros(1), rtol=0, atol=1e-6)
     torch.testing.assert_close(output.loss, output.metrics["target_entropy"])

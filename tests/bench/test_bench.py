@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from offbeat.agents import dqn
+from offbeat.agents.target import TargetNetwork
 from offbeat.bench import parts as parts_module
 from offbeat.bench.live import Point, endless, memory_of, process_family, processor_s_of, rows_before_training
 from offbeat.bench.parts import Parts, _measure, per_call_s, time_env, time_forward, time_train, train_widths
@@ -85,7 +86,7 @@ def test_exploration_is_asked_for_in_every_forward(quick, monkeypatch):
 
 def test_target_networks_are_renewed_while_training_is_timed(quick, monkeypatch):
     updates = []
-    monkeypatch.setattr(dqn.Agent, "updated", lambda self, number: updates.append(number))
+    monkeypatch.setattr(TargetNetwork, "trained", lambda self, batch, number: updates.append(number))
     config = item_config("dqn")
     time_train(config, env_spec(config.env), 3, 0.0)
     assert updates == list(range(1, len(updates) + 1)) and len(updates) >= 5

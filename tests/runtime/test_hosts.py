@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from offbeat.agents.base import HasTarget
 from offbeat.checkpoint import begin, load, newest
 from offbeat.config import RunConfig
 from offbeat.replay.mixture import ReplayConfig
@@ -72,8 +71,8 @@ class Run:
         state = {f"streams/{name}": value for name, value in self.world.store.state().items()}
         state |= {f"mixture/{name}": value for name, value in self.learner.mixture.state().items()}
         state |= {f"optimiser/{name}": value for name, value in self.learner.work.optimiser.state().items()}
-        if isinstance(self.learner.agent, HasTarget):
-            state |= {f"target/{n}": value.clone() for n, value in self.learner.agent.target_state().items()}
+        for kept, part in self.learner.work.states.items():
+            state |= {f"{kept}/{name}": value.clone() for name, value in part.state().items()}
         state |= {"flat": self.learner.work.optimiser.flat.detach().clone()}
         state |= {"counters": np.array(list(self.learner.work.counters().values()))}
         for actor in self.actors:

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from offbeat.agents.base import HasTarget
 from offbeat.runtime.learner import LearnerConfig, LearnerWork, NonFinite, run_learner
 from offbeat.types import Batch, LossOutput, TensorDict, Unroll
 from tests.agents.unrolls import make_spec, with_episode_ends
@@ -136,30 +135,37 @@ def test_weights_carry_the_counters_that_they_are_from_and_final_ones_do_not_hid
 
 
 class Followed(Slope):
-    """Has a target network, which notes after which updates it could have been renewed."""
+    """Keeps something in the learner, which notes with which updates and batches it was told of."""
+
+    exact = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[tuple[int, float]] = []
+        self.seen: list[tuple[int, float, float]] = []
 
-    def updated(self, updates: int) -> None:
-        """Note the update and the weight after it."""
-        self.seen.append((updates, float(self.network.get_parameter("w").detach())))
+    def learner_states(self) -> dict[str, Followed]:
+        """Itself."""
+        return {"followed": self}
 
-    def target_state(self) -> dict[str, Tensor]:
+    def trained(self, batch: Unroll, updates: int) -> None:
+        """Note the update, the batch and the weight after it."""
+        weight = float(self.network.get_parameter("w").detach())
+        self.seen.append((updates, float(batch.reward.mean()), weight))
+
+    def state(self) -> TensorDict:
         """Nothing."""
         return {}
 
-    def load_target_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: TensorDict) -> None:
         """Nothing."""
 
 
-def test_agents_with_a_target_are_told_of_each_update_after_it_was_made() -> None:
+def test_what_an_agent_keeps_is_told_of_each_update_after_it_was_made() -> None:
     agent = Followed()
-    assert isinstance(agent, HasTarget)
-    learn(agent, Listed([batch(), batch(float("nan")), None, batch()]), make_work(agent), 4)
-    assert [updates for updates, _ in agent.seen] == [1, 2], "not of those that were skipped"
-    assert [weight for _, weight in agent.seen] == pytest.approx([0.9, 0.8])
+    learn(agent, Listed([batch(), batch(float("nan")), None, batch(2.0)]), make_work(agent), 4)
+    assert [updates for updates, *_ in agent.seen] == [1, 2], "not of those that were skipped"
+    assert [reward for _, reward, _ in agent.seen] == [1.0, 2.0]
+    assert [weight for *_, weight in agent.seen] == pytest.approx([0.9, 0.8])
 
 
 def test_weights_are_published_every_so_many_updates_and_at_the_end() -> None:
