@@ -18,6 +18,7 @@ from offbeat.algorithms import actor_critic
 from offbeat.algorithms.legal import mask_illegal
 from offbeat.algorithms.vtrace import VTrace, vtrace
 from offbeat.networks.base import TorsoNetwork
+from offbeat.networks.exact import exact
 from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead, legal_actions
 from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.lstm import LSTMCore, check_memory
@@ -160,7 +161,7 @@ class Network(TorsoNetwork):
             bootstrap: row T - 1 only gives a value to bootstrap from; no gradient flows back into its observation's
                 features, which saves the backward pass of those rows.
         """
-        parts = [self.torso(observation, len(first) - 1 if bootstrap else None).float()]
+        parts = [exact(self.torso(observation, len(first) - 1 if bootstrap else None))]
         if self.last_action:
             if last_action is None:
                 raise ValueError("last_action: expected a tensor [T, B, ...], got None; the configuration asks for it")

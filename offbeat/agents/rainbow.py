@@ -16,6 +16,7 @@ from torch.nn import functional
 from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
 from offbeat.algorithms.legal import mask_illegal
 from offbeat.algorithms.q_learning import categorical_projection, expected_value
+from offbeat.networks.exact import exact
 from offbeat.networks.noisy import set_noise
 from offbeat.types import ActOutput, CoreState, EnvSpec, Inputs, ItemSpec, LossOutput, Transition
 
@@ -94,7 +95,7 @@ class Agent(QAgent):
         Priorities are the Kullback-Leibler divergences. ``progress`` is not used.
         """
         target = self._target_distribution(batch)
-        logits = self.forward(self.network, batch.inputs, {}).value[0].float()
+        logits = exact(self.forward(self.network, batch.inputs, {}).value[0])
         index = batch.action.long()[:, None, None].expand(-1, 1, logits.shape[-1])
         log_probs = functional.log_softmax(logits.gather(1, index).squeeze(1), -1)
         cross = -(target * log_probs).sum(-1)
@@ -112,10 +113,10 @@ class Agent(QAgent):
         legal = legal_actions(batch.next_inputs)
         legal = None if legal is None else legal[0]
         inputs = self.cast(batch.next_inputs)
-        probs = self.forward(self.target, inputs, {}).value[0].float().softmax(-1)
+        probs = exact(self.forward(self.target, inputs, {}).value[0]).softmax(-1)
         chooser = probs
         if self.config.double:
-            chooser = self.forward(self.network, inputs, {}).value[0].float().softmax(-1)
+            chooser = exact(self.forward(self.network, inputs, {}).value[0]).softmax(-1)
         best = mask_illegal(expected_value(self.support, chooser), legal).argmax(-1)
         index = best[:, None, None].expand(-1, 1, probs.shape[-1])
         return categorical_projection(self.support, probs.gather(1, index).squeeze(1), batch.reward, batch.discount)

@@ -51,26 +51,29 @@ def flatten_parameters(network: nn.Module) -> Tensor:
     deep copy, which undo it. Integer buffers stay where they are. Padding between tensors is zero.
 
     Args:
-        network: all parameters float32, on one device.
+        network: all parameters float32, or all float64, on one device.
 
     Returns:
-        [P] float32 on the network's device, sharing memory with the network.
+        [P] of that dtype on the network's device, sharing memory with the network.
 
     Raises:
-        ValueError: a parameter or float buffer is not float32, or they are on several devices.
+        ValueError: a parameter or float buffer has another dtype, or they are on several devices.
     """
     tensors = flat_tensors(network)
     spec, size = flat_spec(network), flat_size(network)
     device = tensors[0][1].device if tensors else torch.device("cpu")
+    dtype = tensors[0][1].dtype if tensors else torch.float32
     for name, tensor in tensors:
-        if tensor.dtype != torch.float32:
+        if tensor.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name}: expected float32 weights, got {tensor.dtype}; convert with network.float()")
+        if tensor.dtype != dtype:
+            raise ValueError(f"{name}: expected {dtype} weights as the others, got {tensor.dtype}")
         if tensor.device != device:
             raise ValueError(f"{name}: expected all weights on {device}, got {tensor.device}; move the network first")
     existing = _existing(tensors, spec, size)
     if existing is not None:
         return existing
-    flat = torch.zeros(size, dtype=torch.float32, device=device)
+    flat = torch.zeros(size, dtype=dtype, device=device)
     for (_, tensor), entry in zip(tensors, spec, strict=True):
         view = flat[entry.offset : entry.offset + entry.size].view(entry.shape)
         view.copy_(tensor)
@@ -88,12 +91,12 @@ def _existing(tensors: list[tuple[str, Tensor]], spec: list[FlatEntry], size: in
     """The vector that all tensors are views of already, laid out as ``spec`` says; None if there is none."""
     if not tensors:
         return None
-    storage = tensors[0][1].untyped_storage()
+    storage, dtype, width = tensors[0][1].untyped_storage(), tensors[0][1].dtype, tensors[0][1].element_size()
     base = storage.data_ptr()
-    if storage.nbytes() != 4 * size:
+    if storage.nbytes() != width * size:
         return None
     for (_, tensor), entry in zip(tensors, spec, strict=True):
-        in_place = tensor.data_ptr() == base + 4 * entry.offset and tensor.is_contiguous()
+        in_place = tensor.data_ptr() == base + width * entry.offset and tensor.is_contiguous()
         if not in_place or tensor.untyped_storage().data_ptr() != base:
             return None
-    return torch.empty(0, dtype=torch.float32, device=storage.device).set_(storage, 0, (size,), (1,))
+    return torch.empty(0, dtype=dtype, device=storage.device).set_(storage, 0, (size,), (1,))

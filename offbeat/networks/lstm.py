@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offbeat.networks.exact import exact
 from offbeat.types import CoreState
 
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -79,7 +80,8 @@ class LSTMCore(nn.Module):
             Outputs [T, B, N] float32, and the state after row T - 1.
         """
         with torch.autocast(x.device.type, enabled=False):
-            x, h, c = x.float(), state["h"].float().transpose(0, 1), state["c"].float().transpose(0, 1)
+            x = exact(x)
+            h, c = state["h"].to(x.dtype).transpose(0, 1), state["c"].to(x.dtype).transpose(0, 1)
             keep = (~first).to(x.dtype).unsqueeze(-1)  # [T, B, 1]
             # A compiler cannot follow where episodes start, and it fuses the plain loop well.
             run = self._rows if torch.compiler.is_compiling() else self._segments

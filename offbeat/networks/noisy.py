@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offbeat.networks.exact import exact
+
 
 class NoisyLinear(nn.Module):
     """A linear layer with factorised Gaussian noise (Fortunato et al. 2018, eq. 10 and 11), drawn anew in each forward.
@@ -42,10 +44,10 @@ class NoisyLinear(nn.Module):
         if not self.exact:
             return functional.linear(x, weight, bias)
         with torch.autocast(x.device.type, enabled=False):
-            return functional.linear(x.float(), weight, bias)
+            return functional.linear(exact(x), weight, bias)
 
     def _noise(self, size: int) -> Tensor:
-        drawn = torch.randn(size, device=self.weight.device, generator=self.generator)
+        drawn = torch.randn(size, dtype=self.weight.dtype, device=self.weight.device, generator=self.generator)
         return drawn.sign() * drawn.abs().sqrt()
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from offbeat.algorithms.q_learning import dueling
 from offbeat.networks.base import TorsoNetwork
+from offbeat.networks.exact import exact
 from offbeat.networks.heads import Float32Linear, legal_actions
 from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.lstm import LSTMCore
@@ -125,7 +126,7 @@ class QNetwork(TorsoNetwork):
             last_action: [T, B] int64, needed if the network was built for it.
             last_reward: [T, B] float32, likewise.
         """
-        parts = [self.torso(observation).float()]
+        parts = [exact(self.torso(observation))]
         if self.last_action:
             if last_action is None:
                 raise ValueError("last_action: expected a tensor [T, B], got None; the network was built for it")

@@ -81,6 +81,13 @@ class Torso(nn.Module):
                 size = width
         self.mlp = nn.Sequential(*layers)
         self.output_size = size
+        self._double = False
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Torso:
+        """What ``double``, ``to`` and the like do; vectors are then cast to the dtype of the weights."""
+        super()._apply(fn, recurse)
+        self._double = any(parameter.dtype == torch.float64 for parameter in self.parameters())
+        return self
 
     @property
     def channels_last(self) -> bool:
@@ -115,7 +122,7 @@ class Torso(nn.Module):
         parts = [self._images(observation, trained)] if self.image_keys else []
         parts += [_encode_vector(observation[key], self.specs[key]) for key in self.vector_keys]
         features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-        return self.mlp(features)
+        return self.mlp(features.double() if self._double else features)
 
     def _one_step(self, observation: TensorDict) -> bool:
         """Whether all layers are one step of autograd."""

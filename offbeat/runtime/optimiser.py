@@ -31,36 +31,40 @@ class FlatOptimiser:
     """RMSProp or Adam over all parameters of ``network`` at once, with the equations of ``torch.optim``.
 
     On a processor gradients stay where ``backward`` makes them: one compiled pass over each reads it once, and nothing
-    is added up or zeroed. On a GPU they are views into one vector too, and each operation is one kernel.
+    is added up or zeroed. On a GPU they are views into one vector too, and each operation is one kernel; so are they
+    where the parameters are float64.
 
     Args:
         network: the parameters' owner.
         config: which optimiser, and its constants.
-        one_gradient: gradients in one vector; None: on a GPU.
+        one_gradient: gradients in one vector; None: on a GPU, and in float64.
         rounded: on a processor, have ``network`` train on weights rounded to bfloat16, which each step renews (see
             ``RoundedWeights``). Save ``weights`` then, and load with ``load_weights``.
 
     Attributes:
-        flat: the weights [P] float32, buffers included (they are never stepped).
+        flat: the weights [P] in the parameters' dtype, buffers included (they are never stepped).
     """
 
     def __init__(
         self, network: nn.Module, config: LearnerConfig, one_gradient: bool | None = None, rounded: bool = False
     ) -> None:
         self.flat = flatten_parameters(network)
+        if one_gradient is None:
+            one_gradient = self.flat.device.type != "cpu" or self.flat.dtype == torch.float64
         self._config = config
         self._exact: TensorDict = dict(network.state_dict())
         self._rounded: RoundedWeights | None = None
-        if rounded and self.flat.device.type == "cpu" and not one_gradient:
+        if rounded and not one_gradient:
             self._rounded = RoundedWeights(network, train=True)
         exact = self._rounded.exact if self._rounded is not None else {}
         self.steps = 0
         self._slots = {name: torch.zeros_like(self.flat) for name in slot_names(config)}
         places = ((parameter, _place(exact.get(parameter, parameter), self.flat)) for parameter in network.parameters())
         self._parts = [_Part(parameter, at, self.flat, self._slots) for parameter, at in places]
-        self._load_loops()
         self._grad: Tensor | None = None
-        if self.flat.device.type != "cpu" if one_gradient is None else one_gradient:
+        if not one_gradient:
+            self._load_loops()
+        else:
             self._grad = torch.zeros_like(self.flat)
             for part in self._parts:
                 part.parameter.grad = self._grad[part.at].view_as(part.parameter)
@@ -68,8 +72,6 @@ class FlatOptimiser:
 
     def _load_loops(self) -> None:
         """Steps over empty vectors: their compiled loops are then there when the first gradient is."""
-        if self.flat.device.type != "cpu":
-            return
         for part in self._parts:
             nothing, rounded = part.weights[:0], part.rounded[:0]
             grad = _as_array(part.parameter.detach())[:0]
@@ -213,7 +215,7 @@ class FlatOptimiser:
         step = vector / square.sqrt().add_(config.epsilon)
         if "momentum_buffer" in slots:
             step = slots["momentum_buffer"].mul_(momentum).add_(step)
-        self.flat.add_(step, alpha=-_as_float32(rate))
+        self.flat.add_(step, alpha=-self._representable(rate))
 
     def _adam(self, scale: float, rate: float) -> None:
         config, slots = self._config, self._slots
@@ -231,7 +233,13 @@ class FlatOptimiser:
         vector, means, squares = self._grad.mul_(scale), slots["exp_avg"], slots["exp_avg_sq"]
         means.mul_(beta1).add_(vector, alpha=1 - beta1)
         squares.mul_(beta2).addcmul_(vector, vector, value=1 - beta2)
-        self.flat.addcdiv_(means, squares.sqrt().div_(correction).add_(config.epsilon), value=-_as_float32(rate))
+        self.flat.addcdiv_(
+            means, squares.sqrt().div_(correction).add_(config.epsilon), value=-self._representable(rate)
+        )
+
+    def _representable(self, value: float) -> float:
+        """``value``, or infinity where it is too large for the weights' dtype, which torch refuses instead."""
+        return math.copysign(math.inf, value) if abs(value) > torch.finfo(self.flat.dtype).max else value
 
     def state(self) -> dict[str, Tensor]:
         """Statistics by name, each [P], and ``step`` [], the steps taken."""
@@ -273,11 +281,6 @@ def _as_array(tensor: Tensor) -> np.ndarray:
     """``tensor`` as an array [n] over the same memory: float32, or for bfloat16 its bits as uint16."""
     flat = tensor.view(-1)
     return flat.numpy() if flat.dtype == torch.float32 else flat.view(torch.uint16).numpy()
-
-
-def _as_float32(value: float) -> float:
-    """``value``, or infinity where it is too large for float32, which torch refuses instead."""
-    return math.copysign(math.inf, value) if abs(value) > torch.finfo(torch.float32).max else value
 
 
 def _place(parameter: Tensor, flat: Tensor) -> slice:

@@ -86,5 +86,16 @@ def test_loading_a_state_dict_writes_into_the_vector():
 
 
 def test_rejects_other_dtypes():
-    with pytest.raises(ValueError, match=r"weight: expected float32 weights, got torch.float64"):
-        flatten_parameters(nn.Linear(2, 2).double())
+    with pytest.raises(ValueError, match=r"weight: expected float32 weights, got torch.float16"):
+        flatten_parameters(nn.Linear(2, 2).half())
+    mixed = nn.Sequential(nn.Linear(2, 2).double(), nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"1.weight: expected torch.float64 weights as the others, got torch.float32"):
+        flatten_parameters(mixed)
+
+
+def test_float64_stays_float64():
+    network = make_network(0).double()
+    flat = flatten_parameters(network)
+    assert flat.dtype == torch.float64
+    assert flatten_parameters(network).data_ptr() == flat.data_ptr(), "flat already"
+    torch.testing.assert_close(flat.float(), flatten_parameters(make_network(0)))
