@@ -317,11 +317,20 @@ class ActOutput:
 
 @dataclass
 class LossOutput:
-    """What ``Agent.loss`` returns: a scalar to minimise, detached scalars to log, and what samplers are told."""
+    """What ``Agent.loss`` returns: a sum to minimise, detached scalars to log, and what samplers are told.
 
-    loss: Tensor  # []
+    Sums and counts of several shards of a batch add up to those of the whole: the learner divides once.
+    """
+
+    total: Tensor  # [] with gradients, summed over the batch
     metrics: TensorDict  # name -> [] detached; never read on the training thread
     feedback: TensorDict = field(default_factory=dict)  # name -> [B] detached, e.g. "priority": for the samplers
+    count: Tensor | float | None = None  # what ``total`` is divided by, above 0; None: a plain sum, never divided
+
+    @property
+    def loss(self) -> Tensor:
+        """What is minimised: ``total`` / ``count``, or ``total`` itself."""
+        return self.total if self.count is None else self.total / self.count
 
 
 def move(value, device: torch.device):  # type: ignore[no-untyped-def]

@@ -45,12 +45,12 @@ class Agent(QAgent):
         q = self.forward(self.network, batch.inputs, {}).value[0]
         taken = q.gather(-1, batch.action.long().unsqueeze(-1)).squeeze(-1)
         error = td_loss(taken, target, self.config.loss)
-        loss = (error if batch.weight is None else error * batch.weight).mean()
+        total = (error if batch.weight is None else error * batch.weight).sum()
         td = (target - taken).detach().abs()
         legal = legal_actions(batch.inputs)
         best = mask_illegal(q.detach(), None if legal is None else legal[0]).amax(-1)
         metrics = {"q_mean": taken.detach().mean(), "q_max": best.mean(), "td_error": td.mean()}
-        return LossOutput(loss, metrics, {"priority": td})
+        return LossOutput(total, metrics, {"priority": td}, len(td))
 
     @torch.no_grad()
     def _next_value(self, batch: Transition) -> Tensor:

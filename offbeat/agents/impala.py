@@ -255,17 +255,19 @@ class Agent:
             config.lambda_,
             keep=valid,
         )
-        policy_loss = actor_critic.policy_gradient_loss(log_prob, targets.advantage, valid, config.reduction)
-        baseline_loss = actor_critic.baseline_loss(value, targets.target, valid, config.reduction)
-        entropy_loss = actor_critic.entropy_loss(entropy, valid, config.reduction)
-        loss = policy_loss + config.baseline_cost * baseline_loss + config.entropy_cost * entropy_loss
+        policy_loss = actor_critic.policy_gradient_loss(log_prob, targets.advantage, valid)
+        baseline_loss = actor_critic.baseline_loss(value, targets.target, valid)
+        entropy_loss = actor_critic.entropy_loss(entropy, valid)
+        total = policy_loss + config.baseline_cost * baseline_loss + config.entropy_cost * entropy_loss
+        count = valid.sum().clamp(min=1) if config.reduction == "mean" else None
+        divisor = 1 if count is None else count
         metrics = {
-            "policy_loss": policy_loss.detach(),
-            "baseline_loss": baseline_loss.detach(),
-            "entropy_loss": entropy_loss.detach(),
+            "policy_loss": policy_loss.detach() / divisor,
+            "baseline_loss": baseline_loss.detach() / divisor,
+            "entropy_loss": entropy_loss.detach() / divisor,
             **_statistics(log_ratio, value.detach(), entropy.detach(), targets, valid, config.rho_bar),
         }
-        return LossOutput(loss, metrics)
+        return LossOutput(total, metrics, count=count)
 
     def _forward(self, inputs: Inputs, state: CoreState, bootstrap: bool = False) -> NetworkOutput:
         output: NetworkOutput = self.network(

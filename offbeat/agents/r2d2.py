@@ -122,8 +122,8 @@ class Agent(QAgent):
         error = td_loss(taken, target, config.loss) * mask
         if config.loss_rows == "mean":
             error = error / mask.sum(0).clamp(min=1)
-        total = error.sum(0)
-        loss = (total if batch.weight is None else total * batch.weight).mean()
+        each = error.sum(0)
+        total = (each if batch.weight is None else each * batch.weight).sum()
         td = (target - taken).detach()
         priority = max_mean(td, mask, config.eta)
         rows = mask.sum().clamp(min=1)
@@ -133,7 +133,7 @@ class Agent(QAgent):
             "trained_share": mask.float().mean(),
             **self._staleness(batch, q.detach(), taken.detach(), mask),
         }
-        return LossOutput(loss, metrics, {"priority": priority})
+        return LossOutput(total, metrics, {"priority": priority}, len(priority))
 
     def _online(self, batch: Sequence) -> tuple[Tensor, CoreState]:
         """The online network's values from the first trained row on, and the state that the sequence starts from."""

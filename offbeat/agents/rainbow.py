@@ -99,13 +99,13 @@ class Agent(QAgent):
         index = batch.action.long()[:, None, None].expand(-1, 1, logits.shape[-1])
         log_probs = functional.log_softmax(logits.gather(1, index).squeeze(1), -1)
         cross = -(target * log_probs).sum(-1)
-        loss = (cross if batch.weight is None else cross * batch.weight).mean()
+        total = (cross if batch.weight is None else cross * batch.weight).sum()
         entropy = -(target * target.clamp(min=1e-12).log()).sum(-1)
         divergence = (cross.detach() - entropy).clamp(min=0)
         with torch.no_grad():
             q_mean = expected_value(self.support, log_probs.exp()).mean()
         metrics = {"q_mean": q_mean, "divergence": divergence.mean(), "target_entropy": entropy.mean()}
-        return LossOutput(loss, metrics, {"priority": divergence})
+        return LossOutput(total, metrics, {"priority": divergence}, len(divergence))
 
     @torch.no_grad()
     def _target_distribution(self, batch: Transition) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -121,6 +121,10 @@ def run_learner(
         params.publish(work.optimiser.flat, *work.point())
 
 
+Reduce = Callable[[FlatOptimiser, torch.Tensor, Any], tuple[torch.Tensor, Any]]
+"""Takes a learner's gradients (in its optimiser), total [] and count, and gives it those of all shards together."""
+
+
 class NonFinite(RuntimeError):
     """Too many updates in a row were not finite; the text says what was seen."""
 
@@ -137,6 +141,7 @@ class LearnerWork:
 
     Attributes:
         states: what the agent keeps beside the network, by name.
+        reduce: adds up what several learners have collected; None: there is one.
         scheduled: what was published last by ``publish_every``, and where it is from, once the final weights, which
             that schedule has not reached, were published for the last evaluation; None before.
     """
@@ -152,6 +157,7 @@ class LearnerWork:
         self.scheduled: tuple[torch.Tensor, Point] | None = None
         self.wait_s = self.train_s = 0.0
         self._loss = torch.compile(agent.loss) if config.compile else agent.loss
+        self.reduce: Reduce | None = None
         self._sums: dict[str, torch.Tensor] = {}
         self._summed = 0
         self._lags: list[float] = []
@@ -173,6 +179,14 @@ class LearnerWork:
 
     def train_step(self, agent: Agent, batch: Batch) -> LossOutput | None:
         """One update; None if it was skipped because the loss, a gradient or a new weight was not finite."""
+        output = self.collect(batch)
+        loss, count = output.total.detach(), output.count
+        if self.reduce is not None:
+            loss, count = self.reduce(self.optimiser, loss, count)
+        return output if self.apply(batch, output, loss, count) else None
+
+    def collect(self, batch: Batch) -> LossOutput:
+        """The gradients of the sum over ``batch``, which may be a shard of a larger one: they lie in the optimiser."""
         # The optimiser's averages of a gradient that has become zero shrink for ever. As subnormal numbers they would
         # slow it down twentyfold, so processors take them as zero; a setting of this thread.
         torch.set_flush_denormal(True)
@@ -180,24 +194,33 @@ class LearnerWork:
         self.optimiser.zero()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output: LossOutput = self._loss(batch, self.progress)
-        output.loss.backward()  # type: ignore[no-untyped-call]
-        norm, finite = self.optimiser.step(self.progress, output.loss.detach())
-        if not finite:
-            self._skip(batch, output, norm)
-            return None
-        self.bad_in_a_row = 0
-        self.updates += 1
-        for name, value in (*output.metrics.items(), ("loss", output.loss.detach()), ("gradient_norm", norm)):
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-        self._summed += 1
+        output.total.backward()  # type: ignore[no-untyped-call]
         return output
 
-    def _skip(self, batch: Batch, output: LossOutput, norm: torch.Tensor) -> None:
+    def apply(self, batch: Batch, output: LossOutput, total: torch.Tensor, count: torch.Tensor | float | None) -> bool:
+        """Step with the gradients that are there, divided by ``count``; whether the step stands.
+
+        ``total``, ``count``: of the whole batch, of which ``batch`` may be a shard. ``output``: for the log.
+        """
+        divisor = 1.0 if count is None else float(count)
+        loss = total if count is None else total / divisor
+        norm, finite = self.optimiser.step(self.progress, loss, divisor)
+        if not finite:
+            self._skip(batch, loss, norm)
+            return False
+        self.bad_in_a_row = 0
+        self.updates += 1
+        for name, value in (*output.metrics.items(), ("loss", loss), ("gradient_norm", norm)):
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        self._summed += 1
+        return True
+
+    def _skip(self, batch: Batch, loss: torch.Tensor, norm: torch.Tensor) -> None:
         self.skipped += 1
         self.bad_in_a_row += 1
         if self.bad_in_a_row < self.config.nonfinite_limit:
             return
-        reward, loss = batch.reward, output.loss.detach()
+        reward = batch.reward
         led_to = ", but the weights that they led to were not" if bool(torch.isfinite(norm + loss)) else ""
         raise NonFinite(
             f"{self.bad_in_a_row} updates in a row were skipped because they were not finite "

@@ -123,20 +123,38 @@ class FlatOptimiser:
         left = 1.0 - min(max(progress, 0.0), 1.0)
         return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * left
 
-    def step(self, progress: float, loss: Tensor) -> tuple[Tensor, bool]:
-        """Clip and step, unless the gradient, ``loss`` [] or what the step leads to is not finite: then nothing is
-        changed.
+    def gradient(self) -> Tensor:
+        """A copy of the gradient [P], zeros where a parameter has none."""
+        if self._grad is not None:
+            return self._grad.clone()
+        whole = torch.zeros_like(self.flat)
+        for part in self._parts:
+            if part.parameter.grad is not None:
+                whole[part.at] = part.parameter.grad.reshape(-1)
+        return whole
+
+    def set_gradient(self, whole: Tensor) -> None:
+        """Step with this gradient [P] next, e.g. the sum of several learners' ones."""
+        if self._grad is not None:
+            self._grad.copy_(whole)
+            return
+        for part in self._parts:
+            part.parameter.grad = whole[part.at].view_as(part.parameter).to(part.parameter.dtype, copy=True)
+
+    def step(self, progress: float, loss: Tensor, divisor: float = 1.0) -> tuple[Tensor, bool]:
+        """Divide the gradient by ``divisor``, clip and step, unless it, ``loss`` [] or what the step leads to is not
+        finite: then nothing is changed.
 
         Parameters without a gradient stay as they are. Returns the norm before clipping [] and whether all were
         finite.
         """
-        norm = self._norm()
+        norm = self._norm() if divisor == 1.0 else self._norm() / divisor
         if not bool(torch.isfinite(norm + loss)):
             return norm, False
         limit = self._config.clip_norm
-        scale = min(1.0, limit / (float(norm) + 1e-6)) if limit > 0 else 1.0
-        rate = self.learning_rate(progress)
-        if self._stays_finite(float(norm) * scale, rate):
+        clip = min(1.0, limit / (float(norm) + 1e-6)) if limit > 0 else 1.0
+        rate, scale = self.learning_rate(progress), clip / divisor
+        if self._stays_finite(float(norm) * clip, rate):
             self._step(scale, rate)
             return norm, True
         return norm, self._try_step(scale, rate)

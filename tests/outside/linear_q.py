@@ -63,8 +63,8 @@ class Agent:
             target = batch.reward + batch.discount * self._values(batch.next_inputs).amax(-1)
         taken = self._values(batch.inputs).gather(-1, batch.action.long()[:, None]).squeeze(-1)
         error = (target - taken).detach().abs()
-        loss = 0.5 * (target - taken).square().mean()
-        return LossOutput(loss, {"td_error": error.mean()}, {"priority": error})
+        total = 0.5 * (target - taken).square().sum()
+        return LossOutput(total, {"td_error": error.mean()}, {"priority": error}, count=len(error))
 
     def _values(self, inputs: Inputs) -> torch.Tensor:
         values: torch.Tensor = self.network(inputs.observation[self._key][0].flatten(1).float())

