@@ -43,7 +43,8 @@ def test_nothing_stays_undecided_and_a_decision_stands(monkeypatch: pytest.Monke
     assert (chosen.learner.threads, chosen.actor.workers, chosen.actor.env_threads) == (3, 2, 2)
     assert chosen.actor.inference == "actor"
     assert chosen.learner.precision in ("fp32", "bf16")
-    assert chosen.device == chosen.learner.device == chosen.inference.device == "cpu"
+    assert chosen.device == chosen.learner.device == "cpu"
+    assert chosen.inference.device == ("cpu",)
     monkeypatch.setattr(auto, "usable_cores", lambda: 64)
     assert auto.decide(chosen) == chosen
 

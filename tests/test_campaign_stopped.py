@@ -58,10 +58,8 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-@pytest.mark.parametrize(
-    ("engine", "number"),
-    [pytest.param("local", signal.SIGINT, marks=pytest.mark.slow), ("inline", signal.SIGTERM)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "number"), [("local", signal.SIGINT), ("inline", signal.SIGTERM)])
 def test_a_run_stopped_in_its_final_evaluation_is_finished_later(
     engine: str, number: signal.Signals, tmp_path: Path
 ) -> None:

@@ -81,7 +81,7 @@ def test_a_batch_that_cannot_be_split(capsys: pytest.CaptureFixture[str]) -> Non
     line = refused(
         capsys, "train", "debug", "--replay.samplers", shares, "--replay.capacity=1000", "--learner.batch-size=10"
     )
-    assert "batch_size=10 cannot be split 0.25/0.75 between replays; use a multiple of 4" in line
+    assert "batch_size=10 cannot be split 0.25/0.75 between samplers; use a multiple of 4" in line
 
 
 def test_a_missing_extra_names_its_install_command(

@@ -243,7 +243,9 @@ def test_autocast_is_close_to_float32(observation, options):
 
 
 @pytest.mark.parametrize("options", [{}, {"core": "lstm", "core_size": 8, "last_action": True, "last_reward": True}])
-@pytest.mark.parametrize(("observation", "action"), [("vector", BOX), ("image", DISCRETE)])
+@pytest.mark.parametrize(
+    ("observation", "action"), [("vector", BOX), pytest.param("image", DISCRETE, marks=pytest.mark.slow)]
+)
 def test_compiles_into_one_graph(observation, action, options):
     agent = make_agent(observation, action, **options)
     inputs, valid = with_episode_ends(agent.spec)

@@ -47,7 +47,7 @@ def of(run: Path, kind: str) -> list[dict[str, Any]]:
         return []
 
 
-@pytest.mark.parametrize("engine", list(ENGINES))
+@pytest.mark.parametrize("engine", ["inline", pytest.param("lockstep", marks=pytest.mark.slow), "free"])
 def test_it_runs_on_every_engine(engine: str, tmp_path: Path) -> None:
     result = train(small_config(out=str(tmp_path / "run"), total_frames=2000, **ENGINES[engine]))
     assert result.finished

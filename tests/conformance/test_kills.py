@@ -80,7 +80,7 @@ class Killer(threading.Thread):
             time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("inference", "kills"), [("actor", 3), ("server", 2)])
+@pytest.mark.parametrize(("inference", "kills"), [("actor", 3), pytest.param("server", 2, marks=pytest.mark.slow)])
 def test_streams_go_on_after_their_actor_was_killed(inference: str, kills: int, tmp_path: Path) -> None:
     out = tmp_path / "run"
     config = counting_config(out, total_frames=10**9, actor__inference=inference)

@@ -17,6 +17,7 @@ resource = pytest.importorskip("resource")
 FAILED = "checkpoint failed, the run goes on and earlier ones are kept"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prlimit is Linux's")
 def test_a_file_that_cannot_grow_costs_one_checkpoint_only(tmp_path: Path) -> None:
     with training(tmp_path, "--checkpoint.every-updates", "20", "--checkpoint.keep", "30") as command:

@@ -12,7 +12,7 @@ from tests.faults.command import intact, resumes, saved, training
 ENGINES = {"local": (), "inline": ("--engine", "inline"), "lockstep": ("--deterministic", "true")}
 
 
-@pytest.mark.parametrize("engine", list(ENGINES))
+@pytest.mark.parametrize("engine", ["inline", "local", pytest.param("lockstep", marks=pytest.mark.slow)])
 def test_an_environment_that_raises_ends_the_run_with_its_traceback(engine: str, tmp_path: Path) -> None:
     with training(tmp_path, "--env", "toy/raise@60", *ENGINES[engine]) as command:
         assert command.wait() == 1
@@ -45,6 +45,7 @@ def test_its_exceptions_are_its_own_whatever_their_class(engine: str, fault: str
     assert intact(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_that_raise_in_the_same_round_leave_a_checkpoint(tmp_path: Path) -> None:
     with training(tmp_path, "--env", "toy/raise@60", "--actor.workers", "2", *ENGINES["lockstep"]) as command:
         assert command.wait() == 1

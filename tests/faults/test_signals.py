@@ -92,7 +92,14 @@ def test_ctrl_c_breaks_off_an_evaluation(tmp_path: Path) -> None:
 def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path: Path) -> None:
     options = ("--env", "toy/hang@60", "--deterministic", "true", "--actor.hang-timeout-s", "10000")
     with training(tmp_path, *options, "--checkpoint.every-updates", "1") as command:
-        command.until(lambda: int((saved(tmp_path) or ["0"])[-1]) >= 150, "it hangs")
+        seen: list[tuple[float, str]] = []
+
+        def stands_still() -> bool:
+            """Nothing new was saved for two seconds."""
+            seen.append((time.monotonic(), (saved(tmp_path) or ["0"])[-1]))
+            return int(seen[-1][1]) >= 150 and seen[-1][0] - next(t for t, n in seen if n == seen[-1][1]) > 2
+
+        command.until(stands_still, "it hangs")
         children = command.children()
         command.press_ctrl_c()
         command.until_said("SIGINT: saving, then stopping; once more ends the run at once")

@@ -96,7 +96,13 @@ def run(folder: Path, text: str, **top: Any) -> RunResult:
 
 
 @pytest.mark.parametrize(
-    ("engine", "kind"), [("inline", "uniform"), ("inline", "prioritised"), ("lockstep", "uniform"), ("free", "uniform")]
+    ("engine", "kind"),
+    [
+        ("inline", "uniform"),
+        ("inline", "prioritised"),
+        pytest.param("lockstep", "uniform", marks=pytest.mark.slow),
+        ("free", "uniform"),
+    ],
 )
 def test_an_agent_that_trains_on_transitions(engine: str, kind: str, tmp_path: Path) -> None:
     result = run(tmp_path, LINEAR_Q + DRAWN.format(kind=kind), **ENGINES[engine])
@@ -117,7 +123,7 @@ def test_samplers_that_do_not_suit_an_agent_are_refused(engine: str, tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("engine", list(ENGINES))
+@pytest.mark.parametrize("engine", ["inline", pytest.param("lockstep", marks=pytest.mark.slow), "free"])
 def test_a_sampler_with_slots_of_its_own_beside_others(engine: str, tmp_path: Path) -> None:
     result = run(tmp_path, MIXED, **ENGINES[engine])
     assert result.finished

@@ -96,7 +96,7 @@ def test_every_agent_goes_on_and_says_how(agent: str, tmp_path: Path, capfd: pyt
     assert TOO_LARGE not in said
 
 
-@pytest.mark.parametrize("engine", ["inline", "local"])
+@pytest.mark.parametrize("engine", ["inline", pytest.param("local", marks=pytest.mark.slow)])
 def test_stacks_are_those_acted_on(engine: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The counting agent refuses a batch whose stacks, states or records are not those of its rows."""
     run = tmp_path / "run"
