@@ -193,16 +193,24 @@ def test_items_that_writers_overwrite_meanwhile_are_drawn_again(monkeypatch: pyt
     np.testing.assert_allclose(batch.weight, want, rtol=1e-6)
 
 
+def spoil_all(
+    store: StreamStore, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    """No transition stays readable while it is copied, and ``meanwhile`` happens."""
+    true_read = store.read_transitions
+
+    def read(*args: Any, **options: Any) -> Any:
+        batch, ok = true_read(*args, **options)
+        meanwhile()
+        return batch, np.zeros_like(ok)
+
+    monkeypatch.setattr(store, "read_transitions", read)
+
+
 def test_a_batch_that_stays_unreadable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     store, _ = filled(ONE)
     replay = replay_of(store, 5)
-    true_read = store.read_transitions
-
-    def never(*args: Any, **options: Any) -> Any:
-        batch, ok = true_read(*args, **options)
-        return batch, np.zeros_like(ok)
-
-    monkeypatch.setattr(store, "read_transitions", never)
+    spoil_all(store, monkeypatch)
     with pytest.raises(RuntimeError, match=r"no 5 items stayed readable .* use a larger replay\.capacity"):
         replay.sample()
     assert replay.dropped == 5 * MOST_TRIES
@@ -212,14 +220,8 @@ def test_a_batch_that_stays_unreadable_is_an_error(monkeypatch: pytest.MonkeyPat
 def test_there_is_no_batch_where_all_items_went_while_they_were_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     store, _ = filled(ONE)
     replay = replay_of(store, 5)
-    true_read = store.read_transitions
-
-    def gone(*args: Any, **options: Any) -> Any:
-        batch, ok = true_read(*args, **options)
-        only(replay).tree.load(np.zeros(only(replay).tree.size))
-        return batch, np.zeros_like(ok)
-
-    monkeypatch.setattr(store, "read_transitions", gone)
+    tree = only(replay).tree
+    spoil_all(store, monkeypatch, lambda: tree.load(np.zeros(tree.size)))
     assert replay.sample() is None
     assert replay.dropped == 5
     assert replay.sampled == 0

@@ -65,6 +65,29 @@ def test_a_reduction_takes_the_place_of_what_was_collected() -> None:
     assert float(work._sums["loss"]) == pytest.approx(float(output.loss.detach()) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+@pytest.mark.parametrize("one_gradient", [False, True])
+def test_a_sum_steps_as_the_mean_does(optimizer: Any, clip: float, one_gradient: bool) -> None:
+    """A gradient that is divided afterwards, and one of a loss that was divided before."""
+    config = LearnerConfig(optimizer=optimizer, learning_rate=0.1, schedule="constant", epsilon=0.3, clip_norm=clip)
+    torch.manual_seed(0)
+    summed = torch.nn.Linear(3, 2)
+    averaged = torch.nn.Linear(3, 2)
+    averaged.load_state_dict(summed.state_dict())
+    one, other = FlatOptimiser(summed, config, one_gradient), FlatOptimiser(averaged, config, one_gradient)
+    for _ in range(3):
+        x = torch.randn(24, 3)
+        one.zero()
+        other.zero()
+        summed(x).square().sum().backward()
+        averaged(x).square().sum().div(24).backward()
+        (norm, fine), (expected, also) = one.step(0.0, torch.zeros(()), 24.0), other.step(0.0, torch.zeros(()))
+        assert fine and also
+        torch.testing.assert_close(norm, expected)
+    torch.testing.assert_close(one.flat, other.flat, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("one_gradient", [False, True])
 def test_a_gradient_comes_back_as_it_was(one_gradient: bool) -> None:
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 1))
