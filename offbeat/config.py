@@ -25,7 +25,7 @@ from offbeat.replay.samplers import config_class
 from offbeat.runtime.actor import ActorConfig
 from offbeat.runtime.evaluator import EvaluationConfig
 from offbeat.runtime.inference import InferenceConfig
-from offbeat.runtime.learner import LearnerConfig
+from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.spans import TraceConfig
 from offbeat.validation import check_resources, check_run_folder, validate
 

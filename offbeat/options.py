@@ -24,7 +24,7 @@ SOURCES = (
     ("eval_env", "envs/base.py", "EnvConfig"),
     ("actor", "runtime/actor.py", "ActorConfig"),
     ("inference", "runtime/inference.py", "InferenceConfig"),
-    ("learner", "runtime/learner.py", "LearnerConfig"),
+    ("learner", "runtime/learner_config.py", "LearnerConfig"),
     ("replay", "replay/mixture.py", "ReplayConfig"),
     ("evaluation", "runtime/evaluator.py", "EvaluationConfig"),
     ("checkpoint", "checkpoint.py", "CheckpointConfig"),

@@ -28,14 +28,13 @@ from offbeat.networks.flat import flat_size
 from offbeat.provenance import write_environment
 from offbeat.resumable import check_fits, describe, needs_state
 from offbeat.runlog import RunLog, open_log
-from offbeat.runtime.building import is_deterministic
 from offbeat.runtime.conductor import Conductor, EndNow
 from offbeat.runtime.engines import inline, local
 from offbeat.runtime.interrupts import Interrupts, signals
 from offbeat.runtime.process import remove_stacks
 from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.topology import topology
-from offbeat.runtime.world import World, make_world, plan_layout
+from offbeat.runtime.world import World, is_deterministic, make_world, plan_layout
 from offbeat.terminal import guarded, troubles_told
 from offbeat.validation import check_resources, check_run_folder, validate
 
@@ -251,7 +250,7 @@ def _load_shared(
         state = {name[len(prefix) :]: np.asarray(v) for name, v in streams.items() if name.startswith(prefix)}
         world.store.load_state(state)
     else:
-        exact = ", so the run does not go on bit for bit" if is_deterministic(world) else ""
+        exact = ", so the run does not go on bit for bit" if is_deterministic(world.config) else ""
         say(f"the checkpoint holds no streams: actors start new episodes and replay starts empty{exact}")
     return meta
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from offbeat.envs.base import VectorEnv
+from offbeat.agents.base import Agent, Explores
+from offbeat.envs.base import StateUnsupported, VectorEnv
 from offbeat.replay.layout import StreamBlock, StreamLayout
 from offbeat.replay.stacking import FrameStacker
+from offbeat.runtime.host import Host
+from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, Policy, StopSignal, StreamWriter
+from offbeat.runtime.services import Services, Write
 from offbeat.runtime.staging import Staging
 from offbeat.types import ArrayDict, EnvStep, Inputs
 
@@ -88,6 +92,103 @@ def run_actor(
         streams.produced(staging.streams[rows.env_ids])
         work.rows = envs.recv()
         work.account(metrics, acted - started, time.perf_counter() - acted)
+
+
+def build_actor(services: Services) -> Actor:
+    """An actor from what its engine offers."""
+    return Actor(services)
+
+
+class Actor(Host):
+    """An actor with its environments and policy."""
+
+    def __init__(self, services: Services) -> None:
+        config: ActorConfig = services.config
+        self._threads = config.threads
+        torch.set_num_threads(self._threads)
+        env_seed, act_seed = services.seeds(services.index, services.incarnation)
+        streams = services.streams()
+        self.envs = services.envs(len(streams), batch=config.batch, threads=config.env_threads)
+        self.wait, weights = services.wait, services.weights()
+        agent = services.agent("cpu")
+        self.policy = services.policy(agent.wants_last) or LocalPolicy(
+            agent, weights, len(streams), seed=act_seed, precision=services.precision
+        )
+        self.work = ActorWork(
+            services.layout,
+            streams,
+            block=services.layout.block,
+            discount=agent.discount,
+            wants_last=agent.wants_last,
+            seed=env_seed,
+            frame_skip=services.spec.frame_skip,
+            players=services.spec.players,
+            explore=exploration(services, agent, streams),
+        )
+        if not services.free and (loaded := services.loaded()) is not None:
+            with services.heart.beating():  # games are played again from their snapshots
+                self._load(loaded.part, anew=not loaded.with_streams)
+        self.writer = services.writer()
+        super().__init__(
+            services, run_actor(self.envs, self.policy, self.writer, services.metrics, services.stop(), self.work)
+        )
+
+    def advance(self) -> dict[str, Any]:
+        """One block of every stream."""
+        torch.set_num_threads(self._threads)
+        return {"finished": next(self.steps(), "ended") == "ended"}
+
+    def save(self, write: Write) -> dict[str, Any]:
+        """Environments, policy and work; only between rounds."""
+        assert isinstance(self.policy, LocalPolicy), "runs whose actors are saved have no servers"
+        try:
+            envs = self.envs.state()
+        except StateUnsupported as error:
+            raise StateUnsupported(
+                f"{error}; a deterministic run needs environments that can be saved exactly"
+            ) from error
+        arrays = {f"envs/{name}": value for name, value in envs.items()}
+        arrays |= {f"work/{name}": value for name, value in self.work.state().items()}
+        arrays |= {f"policy/{name}": value for name, value in self.policy.state().items()}
+        write(self.name, arrays)
+        return {}
+
+    def _load(self, part: dict[str, Any], anew: bool) -> None:
+        """Go on with saved games. ``anew``: their earlier rows are gone, so only the count of steps goes on."""
+        if anew:
+            self.work.steps = int(np.asarray(part["work/steps"])[0])
+            return
+        groups: dict[str, dict[str, np.ndarray]] = {"envs": {}, "work": {}, "policy": {}}
+        for name, value in part.items():
+            group, rest = name.split("/", 1)
+            groups[group][rest] = np.asarray(value)
+        assert isinstance(self.policy, LocalPolicy), "runs whose actors are saved have no servers"
+        self.work.load_state(groups["work"])
+        self.policy.load_state(groups["policy"])
+        self.envs.load_state(groups["envs"])
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.envs.close()
+
+
+def exploration(services: Services, agent: Agent, streams: np.ndarray) -> Callable[[int], np.ndarray] | None:
+    """Gives the epsilon of an actor's environments [K] from the actions that it took; None if the agent needs none.
+
+    A free-running actor of a resumed run starts to count anew: there the learner's counter says how far the run is.
+    """
+    if not isinstance(agent, Explores):
+        return None
+    everybody, posted = services.layout.num_streams, services.notices.posted
+    share, free = everybody / len(streams), services.free
+
+    def epsilon(made: int) -> np.ndarray:
+        steps = round(made * share)
+        if free:
+            steps = max(steps, posted("agent_steps"))
+        return agent.exploration(streams, everybody, steps)
+
+    return epsilon
 
 
 class ActorWork:

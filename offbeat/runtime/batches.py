@@ -5,10 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from offbeat.replay.mixture import Mixture
@@ -16,7 +17,7 @@ from offbeat.replay.readers import prepare
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.shm import Bell, Wait
-from offbeat.types import Batch, TensorDict, Unroll
+from offbeat.types import ArrayDict, Batch, TensorDict, Unroll
 
 
 class StreamBatches:
@@ -32,6 +33,8 @@ class StreamBatches:
         oldest: gives the lowest version of weights that fifo unrolls may have been acted with.
         before: agent steps and environment frames of the run so far (a resumed run).
         frame_skip: frames per environment step.
+        hold: lets no writer begin a block while the streams are saved; gives a line to say, or "".
+        saved: whether checkpoints hold the streams.
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class StreamBatches:
         oldest: Callable[[], int] = lambda: 0,
         before: tuple[int, int] = (0, 0),
         frame_skip: int = 1,
+        hold: Callable[[], AbstractContextManager[str]] = lambda: nullcontext(""),
+        saved: bool = True,
     ) -> None:
         self.mixture, self._store, self._device = mixture, store, device
-        self._wait, self._writers = wait, writers or []
-        self._oldest = oldest
+        self.wait, self._writers = wait, writers or []
+        self._oldest, self._hold, self._saved = oldest, hold, saved
         self._skip, self._counted = frame_skip, (0, 0)
         appended = self._counts()
         self._counted = before[0] - appended[0], before[1] - appended[1]
@@ -82,7 +87,7 @@ class StreamBatches:
                 found.append(batch)
             return batch is not None
 
-        ready = sample() if self._wait is None else self._wait.until("batch", sample, timeout_s)
+        ready = sample() if self.wait is None else self.wait.until("batch", sample, timeout_s)
         if not ready:
             return None
         for bell in self._writers:
@@ -131,6 +136,21 @@ class StreamBatches:
         stream, row = batch.stream.cpu().numpy(), batch.row.cpu().numpy()
         with self._lock:
             self.mixture.feedback(batch.source.cpu().numpy(), stream, row, values)
+
+    def missing(self) -> str:
+        """What the next batch waits for, in one line."""
+        return self.mixture.missing()
+
+    def state(self) -> tuple[ArrayDict | None, str]:
+        """The streams and the books of the samplers over them, and a line to say; None where they are not saved."""
+        if not self._saved:
+            return None, ""
+        with self.at_rest(), self._hold() as note:
+            state = {f"streams/{name}": value for name, value in self._store.state().items()}
+            state |= {f"mixture/{name}": value for name, value in self.mixture.state().items()}
+            state["steps"] = np.array([self.steps()])  # counters have those of the last update
+            state["frames"] = np.array([self.frames()])
+        return state, note
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:

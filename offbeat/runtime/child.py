@@ -11,32 +11,26 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TextIO
 
 from offbeat.checkpoint import CheckpointError
+from offbeat.runtime.host import Host
 from offbeat.runtime.link import Link, ParentGone
 from offbeat.runtime.ports import Stopped
-from offbeat.runtime.spans import record
+from offbeat.runtime.services import Offer, Services
 from offbeat.runtime.spawning import HELD
-from offbeat.runtime.world import World
+from offbeat.runtime.topology import Role
 from offbeat.terminal import guarded
 
 ORDERS_S = 0.5
 """Longest sleep of a role that waits for commands, before it looks whether the run ends. Unit: seconds."""
 
 
-def role_main(
-    world: World,
-    role: str,
-    pipe: Connection,
-    lockstep: bool,
-    incarnation: int,
-    checkpoint: Path | None,
-    stack_path: Path,
-) -> None:
-    """What a child process runs: build the role's host, then serve commands or run freely, until the run ends."""
+def role_main(offer: Offer, row: Role, pipe: Connection, lockstep: bool, stack_path: Path) -> None:
+    """What a child process runs: build the role, then serve commands or run freely, until the run ends."""
     for number in HELD:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
@@ -45,7 +39,7 @@ def role_main(
     with guarded(), _stack_file(stack_path) as stack:
         faulthandler.register(signal.SIGUSR1, file=stack, all_threads=True)
         try:
-            failed = serve(world, role, link, lockstep, incarnation, checkpoint)
+            failed = serve(offer(link), row, link, lockstep)
         except (Stopped, ParentGone):
             failed = False
         except BaseException:  # of the environments or the agent: theirs may be of any class, SystemExit too
@@ -78,16 +72,13 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def serve(world: World, role: str, link: Link, lockstep: bool, incarnation: int, checkpoint: Path | None) -> bool:
-    """Build the host, run its loop, answer commands; True if it failed. A learner that fails can still be told to
+def serve(services: Services, row: Role, link: Link, lockstep: bool) -> bool:
+    """Build the role, run its loop, answer commands; True if it failed. A learner that fails can still be told to
     save.
     """
-    row = world.topology.row(role)
-    build = row.builder()  # imports torch: after the thread counts are set
-    host = build(world, role, link, free=not lockstep, incarnation=incarnation, checkpoint=checkpoint)
-    server = _Server(world, role, link, host)
-    spans = record(world, role, host)
-    with server.closing():
+    host = row.builder()(services)
+    server = _Server(services, row, link, host)
+    with server.closing(), services.record(host):
         try:
             if lockstep or row.turn == "asked" or server.run_freely():
                 server.take_orders()
@@ -99,20 +90,17 @@ def serve(world: World, role: str, link: Link, lockstep: bool, incarnation: int,
             link.error(traceback.format_exc())
             server.take_orders()
             return True
-        finally:
-            if spans is not None:
-                spans.close()
     return False
 
 
 class _Server:
-    """One host, and the link over which it is told what to do."""
+    """One role, and the link over which it is told what to do."""
 
-    def __init__(self, world: World, role: str, link: Link, host: Any) -> None:
-        self._world, self._link, self._host = world, link, host
-        self._heart = world.heart(role)
+    def __init__(self, services: Services, row: Role, link: Link, host: Host) -> None:
+        self._services, self._link, self._host = services, link, host
+        self._heart = services.heart
         self._heart.beat()  # it has started
-        self._starts_long = world.topology.row(role).long_start  # all of it within the first step
+        self._starts_long = row.long_start  # all of it within the first step
 
     def run_freely(self) -> bool:
         """Run the role's loop to its end, carrying out commands between its steps; False if it was told to stop."""
@@ -122,8 +110,7 @@ class _Server:
                 event = next(steps, self)
             if event is self:
                 break
-            if hasattr(self._host, "post"):
-                self._host.post(event)
+            self._host.post(event)
             command = self._link.command(0)
             if command is not None and not self._obey(command):
                 return False
@@ -132,7 +119,7 @@ class _Server:
 
     def take_orders(self) -> None:
         """Carry out commands until the last one, or until the run ends."""
-        while not self._world.stopped():
+        while not self._services.stopped():
             command = self._link.command(ORDERS_S)
             if command is not None and not self._obey(command):
                 return
@@ -153,7 +140,7 @@ class _Server:
             case "save":
                 try:
                     with self._heart.beating():
-                        answer = host.save(Path(command["folder"]))
+                        answer = host.save(partial(self._services.write_part, command["folder"]))
                 except (CheckpointError, OSError) as error:  # a full disk ends no run
                     answer = {"error": str(error)}
                 link.result(answer)

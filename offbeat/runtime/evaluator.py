@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import torch
 
 from offbeat.envs.base import VectorEnv
 from offbeat.episodes import play_episodes
+from offbeat.runtime.host import Host
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, StopSignal
+from offbeat.runtime.services import Services
 from offbeat.scores import Evaluation
 
 
@@ -61,3 +65,35 @@ def run_evaluator(
     if result.complete:
         metrics.write("evaluation", result.record() | policy.point._asdict())
     return result
+
+
+def build_evaluator(services: Services) -> Evaluator:
+    """The evaluator from what its engine offers."""
+    return Evaluator(services)
+
+
+class Evaluator(Host):
+    """The evaluator with environments of its own, made at the first evaluation. It needs nothing of a checkpoint."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self._services = services
+        self._envs: VectorEnv | None = None
+        self._policy: LocalPolicy | None = None
+
+    def evaluate(self, number: int) -> dict[str, Any]:
+        """Score the newest published weights. ``number`` seeds the games."""
+        services = self._services
+        config: EvaluationConfig = services.config
+        torch.set_num_threads(config.threads)
+        if self._envs is None or self._policy is None:
+            self._envs = services.envs(config.envs, threads=config.threads, scored=True)
+            self._policy = LocalPolicy(services.agent(services.device), services.weights(), config.envs, seed=0)
+        stop, seed = services.stop(early=True), services.seeds(number)[0]
+        result = run_evaluator(self._envs, self._policy, services.metrics, stop, config, seed=seed)
+        return {"mean": result.mean, "complete": result.complete}
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._envs is not None:
+            self._envs.close()

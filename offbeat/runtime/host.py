@@ -1,37 +1,53 @@
-"""What every host has in common: its commands, what it is loaded from, how it sees the end of the run."""
+"""What an engine may ask of a role that was built, whichever it is."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
-from offbeat.runtime.shm import Heart
-from offbeat.runtime.world import World
-
-Parts = dict[str, dict[str, Any]]
-"""A loaded checkpoint: part -> name -> tensor or array."""
+from offbeat.runtime.services import Services, Write
 
 
-class Host(Protocol):
-    """One role in steps."""
+class Host:
+    """One role in steps. Each role's own, beside its loop, says what differs from this.
+
+    Args:
+        services: of the engine.
+        loop: the role's generator; None: it works only when it is asked.
+    """
+
+    def __init__(self, services: Services, loop: Iterator[Any] | None = None) -> None:
+        self.name, self.loop = services.name, loop
+
+    @property
+    def warm(self) -> bool:
+        """Whether its first step, which may take long, is done."""
+        return True
+
+    def steps(self) -> Iterator[Any]:
+        """The role's own loop, for engines that let it run."""
+        if self.loop is None:
+            raise RuntimeError(f"{self.name} has no loop: it works only when it is asked")
+        return self.loop
 
     def advance(self) -> dict[str, Any]:
         """Do one round's work; {"finished": bool, ...}."""
+        return {"finished": self.loop is not None and next(self.loop, "ended") == "ended"}
 
-    def save(self, folder: Path) -> dict[str, Any]:
-        """Write this role's part of a checkpoint into ``folder``; returns what belongs into its meta data."""
+    def post(self, event: Any) -> None:
+        """What others should see after a step that gave ``event``."""
+
+    def save(self, write: Write) -> dict[str, Any]:
+        """Write its part of a checkpoint; returns what belongs into the checkpoint's meta data."""
+        return {}
+
+    def evaluate(self, number: int) -> dict[str, Any]:
+        """Play an evaluation, if that is what it does."""
+        raise RuntimeError(f"{self.name} plays no evaluations")
+
+    def missing(self) -> str:
+        """What it waits for, in one line."""
+        return ""
 
     def close(self) -> None:
-        """Free the role's resources."""
-
-
-class Stop:
-    """A stop signal that also counts as a sign of life: roles look at it in every step."""
-
-    def __init__(self, world: World, heart: Heart, early: bool = False) -> None:
-        self._world, self._heart, self._early = world, heart, early
-
-    def is_set(self) -> bool:
-        """True once the role should end, or (``early``) once the run is about to."""
-        self._heart.beat()
-        return self._world.stopped() or (self._early and bool(self._world.board["leaving"][0]))
+        """Free its resources."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 
 from offbeat.agents.base import Agent, learner_states
+from offbeat.checkpoint import CheckpointError
+from offbeat.runtime.generators import choose_deterministic_kernels, generator_state, load_generator_state
+from offbeat.runtime.host import Host
+from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import BatchSource, FeedbackSink, MetricSink, ParamPublisher, Point, StopSignal
+from offbeat.runtime.services import Loaded, Services, Write
 from offbeat.types import Batch, LossOutput
 
 IDLE_S = 0.5
@@ -20,59 +25,6 @@ REPORT_S = 0.5
 """The learner reports about so often. Unit: seconds."""
 COUNTERS = ("updates", "agent_steps", "frames", "samples", "skipped", "bad_in_a_row")
 """Counters of ``LearnerWork`` that a checkpoint holds."""
-
-
-@dataclass(frozen=True)
-class LearnerConfig:
-    """Batches, optimiser and precision."""
-
-    batch_size: int = 32
-    """Unrolls per update, all samplers together. Source: Espeholt et al. 2018, table D.3."""
-    unroll_length: int = 20
-    """Rows per unroll. Unit: agent steps. Source: Espeholt et al. 2018, table D.3."""
-    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
-    """Optimiser. IMPALA uses RMSProp."""
-    learning_rate: float = 6e-4
-    """Initial learning rate. Source: Espeholt et al. 2018, table D.3."""
-    schedule: Literal["linear", "constant"] = "linear"
-    """Learning rate over the run: straight down to ``final_learning_rate`` at ``total_frames``, or constant."""
-    final_learning_rate: float = 0.0
-    """Learning rate at the end of a linear schedule."""
-    rmsprop_decay: float = 0.99
-    """RMSProp's smoothing constant."""
-    rmsprop_momentum: float = 0.0
-    """RMSProp's momentum."""
-    epsilon: float = 0.01
-    """Added to the root of the squared gradients' mean (RMSProp, Adam). IMPALA: 0.01 for RMSProp."""
-    adam_beta1: float = 0.9
-    """Adam's first decay."""
-    adam_beta2: float = 0.999
-    """Adam's second decay."""
-    clip_norm: float = 40.0
-    """Gradients are scaled down to this global norm; 0: not clipped. Source: Espeholt et al. 2018, table D.3."""
-    publish_every: int = 1
-    """Weights are published every so many updates."""
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """Arithmetic of forward and backward; weights and optimiser stay float32. ``auto``: bf16 where the device computes
-    with it, else fp32; what it chose is written to config.toml."""
-    compile: bool = False
-    """Compile forward and backward with torch.compile (needs a C++ compiler; slow first step)."""
-    channels_last: bool = True
-    """Keep images and convolution weights in channels-last layout (faster on most CPUs and GPUs)."""
-    device: str = "auto"
-    """Torch device of the learner; ``auto``: the run's device."""
-    threads: int = 1
-    """Torch threads of the learner; 0: chosen from the cores."""
-    prefetch: int = 2
-    """Batches assembled ahead, off the training thread; 0: none (always so in deterministic runs)."""
-    max_policy_lag: int = 0
-    """Unrolls whose newest row is older than so many updates are skipped and counted; 0: none are."""
-    nonfinite_limit: int = 20
-    """Consecutive updates that are skipped because the loss, a gradient or a new weight is not finite, before the run
-    stops with a diagnosis."""
-    hang_timeout_s: float = 300.0
-    """A learner that shows no life for so long, as between two updates, is reported with its stack, and the run ends.
-    Loading, saving and compiling are signs of life. Unit: seconds."""
 
 
 def run_learner(
@@ -269,3 +221,132 @@ class LearnerWork:
             self.optimiser.load_state(optimiser)
         for name, value in counters.items():
             setattr(self, name, value)
+
+
+def build_learner(services: Services) -> Learner:
+    """The learner from what its engine offers."""
+    return Learner(services)
+
+
+class Learner(Host):
+    """The learner with its sampler."""
+
+    def __init__(self, services: Services) -> None:
+        config: LearnerConfig = services.config
+        self.metrics, self._notices, self._threads = services.metrics, services.notices, config.threads
+        torch.set_num_threads(self._threads)
+        if not services.free:
+            choose_deterministic_kernels(services.device)
+        self.agent = services.agent(services.device)
+        torch.manual_seed(services.seeds()[1])  # of what a loss draws
+        whole_rounds = not services.free
+        self.work = LearnerWork(self.agent, config, total_frames=services.total_frames, whole_rounds=whole_rounds)
+        self._published: tuple[torch.Tensor, Point] | None = None
+        if (loaded := services.loaded()) is not None:
+            with services.heart.beating():
+                self._load(loaded, services.spec.frame_skip)
+        elif (weights := services.initial_weights()) is not None:
+            self.work.optimiser.load_weights(weights)
+        before = self.work.agent_steps, self.work.frames
+        self._loaded = self.work.updates
+        self.post()
+        self.batches = services.batches(last=self.agent.wants_last, device=self.work.device, before=before)
+        self.params = services.publisher()
+        self._publish_first()
+        loop = run_learner(
+            self.agent, self.batches, self.params, self.batches, self.metrics, services.stop(), self.work
+        )
+        super().__init__(services, loop)
+
+    @property
+    def warm(self) -> bool:
+        """Whether this process has made an update."""
+        return self.work.updates > self._loaded
+
+    def _publish_first(self) -> None:
+        """Publish what actors had when the run was saved; the final weights if nothing is left to do but score them."""
+        work = self.work
+        flat, point = self._published or (work.optimiser.flat, work.point())
+        if work.finished():
+            work.scheduled = self._published
+            flat, point = work.optimiser.flat, work.point()
+        self.params.publish(flat, *point)
+
+    def advance(self) -> dict[str, Any]:
+        """Train on every batch that is ready."""
+        torch.set_num_threads(self._threads)
+        for event in self.steps():
+            self.post(event)
+            if event == "idle":
+                break
+        counters = {"skipped": self.work.skipped} | self.work.point()._asdict()
+        return {"finished": self.work.finished()} | counters
+
+    def post(self, event: Any = "") -> None:
+        """Put the counters on the notice board, and how often in a row there was no batch."""
+        post, work = self._notices.post, self.work
+        post("idle", self._notices.posted("idle") + 1 if event == "idle" else 0)
+        post("skipped", work.skipped)
+        post("updates", work.updates)
+        post("agent_steps", work.agent_steps)
+        post("frames", work.frames)
+
+    def missing(self) -> str:
+        """What the next batch waits for, in one line."""
+        return self.batches.missing()
+
+    def save(self, write: Write) -> dict[str, Any]:
+        """Weights, optimiser, generators; and (if wanted) the streams with their samplers."""
+        if not self.work.optimiser.finite():
+            raise CheckpointError("the weights or the optimiser's statistics are not finite; such a state is not saved")
+        write(self.name, self._state())
+        parts = [self.name]
+        streams, note = self.batches.state()
+        if streams is not None:
+            write("streams", streams)
+            parts.append("streams")
+        self.work.report(self.metrics, force=True)
+        return {"counters": self.work.counters(), "parts": parts, "note": note}
+
+    def _state(self) -> dict[str, Any]:
+        """The learner's part: weights, statistics, generators, and the weights that others have."""
+        weights = self.work.optimiser.weights()
+        arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in weights.items()}
+        arrays |= {f"optimiser/{name}": value.cpu() for name, value in self.work.optimiser.state().items()}
+        for kept, state in self.work.states.items():
+            arrays |= {f"{kept}/{name}": value for name, value in state.state().items()}
+        flat, point = self.work.scheduled or self.params.newest()
+        arrays["published/point"] = np.array(point)
+        if point.updates < self.work.updates:
+            arrays["published/flat"] = flat
+        return arrays | generator_state(self.work.device)
+
+    def _load(self, loaded: Loaded, frame_skip: int) -> None:
+        part, counters = loaded.part, loaded.counters
+        if counters:  # those of before have no frames
+            counters = {"frames": counters["agent_steps"] * frame_skip} | counters
+
+        def own(prefix: str) -> dict[str, Any]:
+            return {name.removeprefix(prefix): value for name, value in part.items() if name.startswith(prefix)}
+
+        self.work.optimiser.load_weights(own("weights/"))
+        self.work.load_state(own("optimiser/"), counters)
+        for kept, state in self.work.states.items():
+            if saved := own(f"{kept}/"):
+                state.load_state(saved)
+        load_generator_state(part, self.work.device)
+        self._published = self._published_in(part)
+
+    def _published_in(self, part: dict[str, Any]) -> tuple[torch.Tensor, Point] | None:
+        """What others had when ``part`` was saved; None where it does not say (those of before) or does not fit."""
+        own, numbers = self.work.optimiser.flat, np.asarray(part.get("published/point", ()))
+        if numbers.shape != (len(Point._fields),):
+            return None
+        point = Point(*numbers.tolist())
+        flat = torch.as_tensor(part.get("published/flat", own))
+        fits = flat.shape == own.shape and 0 <= point.updates <= self.work.updates
+        return (flat, point) if fits else None
+
+    def close(self) -> None:
+        """End the assembly thread."""
+        self.batches.close()

@@ -18,7 +18,7 @@ from offbeat.runtime import fused
 from offbeat.types import TensorDict
 
 if TYPE_CHECKING:
-    from offbeat.runtime.learner import LearnerConfig
+    from offbeat.runtime.learner_config import LearnerConfig
 
 SAFE = 1e37
 """A step whose weights and statistics stay below this by its own bounds needs no look at them: float32 and bfloat16

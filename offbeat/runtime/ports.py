@@ -6,6 +6,7 @@ ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -69,6 +70,26 @@ class BatchSource(Protocol):
         """Numbers of the samplers: pending, dropped, ages."""
 
 
+class FeedbackSink(Protocol):
+    """The way back to the samplers."""
+
+    def feedback(self, batch: Batch, found: TensorDict) -> None:
+        """What the loss found out about each column of ``batch``, named by sampler, stream and row: name -> [B]."""
+
+
+class Batches(BatchSource, FeedbackSink, Protocol):
+    """The reading end of the streams: what a learner's engine offers it, the samplers' books included."""
+
+    def missing(self) -> str:
+        """What the next batch waits for, in one line."""
+
+    def state(self) -> tuple[ArrayDict | None, str]:
+        """What a checkpoint holds of the streams and their samplers, None where it holds none; and a line to say."""
+
+    def close(self) -> None:
+        """No batch is wanted any more."""
+
+
 class ParamPublisher(Protocol):
     """The learner's end of the weights."""
 
@@ -104,13 +125,6 @@ class ParamReader(Protocol):
         """
 
 
-class FeedbackSink(Protocol):
-    """The way back to the samplers."""
-
-    def feedback(self, batch: Batch, found: TensorDict) -> None:
-        """What the loss found out about each column of ``batch``, named by sampler, stream and row: name -> [B]."""
-
-
 class Policy(Protocol):
     """Who chooses actions for an actor: its own network, or an inference server."""
 
@@ -128,6 +142,37 @@ class Policy(Protocol):
         """Take newer weights if there are any; the version that acts from now on."""
 
 
+class Asked(NamedTuple):
+    """Requests of some actors that share one forward."""
+
+    workers: list[int]
+    """Whose they are."""
+    inputs: Inputs
+    """What the network reads, [1, n, ...]: the environments of one worker after the other."""
+    state: CoreState
+    """The states before: name -> [n, ...]."""
+
+    @property
+    def rows(self) -> int:
+        """n."""
+        return self.inputs.shape[1]
+
+
+class Requests(Protocol):
+    """The inference server's end of the policies that ask it. Recurrent states lie behind this port."""
+
+    def wait(self, rows: int, wait_s: float, idle_s: float) -> bool:
+        """Sleep until somebody asks, at most ``idle_s`` (False then), and on until ``rows`` environments or all actors
+        do, at most ``wait_s``.
+        """
+
+    def take(self, most: int) -> Iterable[Asked]:
+        """All that wait, in groups of at most ``most`` rows; more only where one actor alone has more."""
+
+    def answer(self, asked: Asked, output: ActOutput, version: int) -> None:
+        """Send back what the network gave for ``asked``, acting with the weights of ``version``."""
+
+
 class MetricSink(Protocol):
     """Where numbers go."""
 
@@ -136,7 +181,24 @@ class MetricSink(Protocol):
 
 
 class StopSignal(Protocol):
-    """Whether the run is over."""
+    """Whether the run is over. Looking at it is a sign of life."""
 
     def is_set(self) -> bool:
         """True once the run should end at the next boundary."""
+
+
+class Notices(Protocol):
+    """The notice board: counters of the learner that every role can look at, such as ``updates`` or ``frames``."""
+
+    def posted(self, name: str) -> int:
+        """What was posted last; 0 before."""
+
+    def post(self, name: str, value: int) -> None:
+        """Let everybody see it."""
+
+
+class Waiter(Protocol):
+    """How a role that runs freely sleeps. Waiting is a sign of life."""
+
+    def until(self, name: str, ready: Callable[[], bool], timeout_s: float = float("inf")) -> bool:
+        """Sleep until ``ready()``; False after ``timeout_s``. ``name``: of what is waited for."""

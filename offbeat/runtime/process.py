@@ -14,19 +14,34 @@ from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from offbeat.runtime.child import role_main
 from offbeat.runtime.link import Inbox
+from offbeat.runtime.services import Offer
 from offbeat.runtime.spawning import native_threads, signals_held, tied_to_this_thread
 from offbeat.runtime.world import World
+
+
+class MakeOffer(Protocol):
+    """Makes what is sent to the process of a role, so that it gets its services there."""
+
+    def __call__(self, world: World, role: str, *, free: bool, incarnation: int, checkpoint: Path | None) -> Offer:
+        """For one start of ``role``; ``checkpoint``: what it goes on from."""
 
 
 class RoleProcess:
     """The parent's end of one role."""
 
     def __init__(
-        self, world: World, role: str, *, lockstep: bool, incarnation: int = 0, checkpoint: Path | None = None
+        self,
+        world: World,
+        role: str,
+        *,
+        lockstep: bool,
+        incarnation: int = 0,
+        checkpoint: Path | None = None,
+        offer: MakeOffer,
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self.role, self.row, self.incarnation = role, world.topology.row(role), incarnation
@@ -35,7 +50,8 @@ class RoleProcess:
         self.heart = world.heart(role)
         self.heart.clear()
         self._stack_path = world.log_path.with_name(f".stack-{role}-{os.getpid()}")
-        arguments = (world, role, child, lockstep, incarnation, checkpoint, self._stack_path)
+        offered = offer(world, role, free=not lockstep, incarnation=incarnation, checkpoint=checkpoint)
+        arguments = (offered, self.row, child, lockstep, self._stack_path)
         self.process = context.Process(target=role_main, args=arguments, name=f"offbeat-{role}", daemon=True)
         resource_tracker.ensure_running()  # it would end the hold of the next line
         with native_threads(self.row.threads), signals_held(), tied_to_this_thread():

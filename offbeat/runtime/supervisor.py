@@ -13,7 +13,7 @@ from typing import Any
 
 from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.conductor import Conductor
-from offbeat.runtime.process import RoleProcess
+from offbeat.runtime.process import MakeOffer, RoleProcess
 from offbeat.runtime.world import World
 
 PUMP_S = 0.25
@@ -56,9 +56,13 @@ class Supervisor:
         conductor: schedules, log.
         lockstep: roles advance only when told to.
         checkpoint: run folder to load the newest checkpoint from, or None.
+        offer: what each role's process is sent.
     """
 
-    def __init__(self, world: World, conductor: Conductor, *, lockstep: bool, checkpoint: Path | None) -> None:
+    def __init__(
+        self, world: World, conductor: Conductor, *, lockstep: bool, checkpoint: Path | None, offer: MakeOffer
+    ) -> None:
+        self._offer = offer
         self.world, self.conductor, self._lockstep, self._checkpoint = world, conductor, lockstep, checkpoint
         self.restarts = Counter[str]()
         """Replacements so far, by kind of role."""
@@ -75,7 +79,12 @@ class Supervisor:
         row = self.world.topology.row(role)
         checkpoint = self._checkpoint if row.keeper or (row.saved and self._lockstep) else None
         self.roles[role] = RoleProcess(
-            self.world, role, lockstep=self._lockstep, incarnation=incarnation, checkpoint=checkpoint
+            self.world,
+            role,
+            lockstep=self._lockstep,
+            incarnation=incarnation,
+            checkpoint=checkpoint,
+            offer=self._offer,
         )
 
     def that(self, column: str, value: Any = True) -> list[RoleProcess]:

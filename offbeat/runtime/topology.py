@@ -6,6 +6,7 @@ A new role is one file, with its loop and what builds it, and one row here.
 from __future__ import annotations
 
 import importlib
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,9 +27,13 @@ class Role:
     kind: str
     """What its instances are called: ``learner``; ``actor-0``, ``actor-1``, ... where they are ``numbered``."""
     build: str
-    """``module:function`` that makes an instance's host, in its own process: see ``offbeat.runtime.host.Host``."""
+    """``module:function`` that makes an instance where it is to be, from its services: a ``Host``."""
     loop: str
     """The function that reads as what the role does."""
+    config: Any = None
+    """Its section of the configuration, which its services hand it."""
+    seed: int = 0
+    """Tells the seeds of this kind of role from those of others; 0: by its name."""
     count: int = 1
     numbered: bool = False
     threads: int = 1
@@ -58,6 +63,11 @@ class Role:
     """Method, as its host reaches it -> name of its span in a recorded time line; {} stands for the first argument."""
     detail: str = ""
     """For readers."""
+
+    def __post_init__(self) -> None:
+        """Draw a number from the name where none is given."""
+        if not self.seed:
+            object.__setattr__(self, "seed", zlib.crc32(self.kind.encode()))
 
     def names(self) -> list[str]:
         """The instances."""
@@ -135,8 +145,10 @@ def _learner(config: RunConfig, items: ItemSpec) -> Role:
     drawn = f"{items.kind}s x {items.trained} rows" if items.kind != "transition" else f"{items.n}-step transitions"
     return Role(
         "learner",
-        "offbeat.runtime.learner_host:build_learner",
+        "offbeat.runtime.learner:build_learner",
         "runtime.learner.run_learner",
+        config=learner,
+        seed=2,
         threads=learner.threads,
         devices=(learner.device,),
         turn="learn",
@@ -148,12 +160,12 @@ def _learner(config: RunConfig, items: ItemSpec) -> Role:
             "batches.next": "wait for batch",
             "work.train_step": "forward, backward",
             "work.optimiser.step": "optimiser",
-            "_world.params.store.publish": "publish",
+            "params.publish": "publish",
             "work.report": "report",
             "batches._assemble": "assemble",
             "batches._ready.put": "wait for learner",
-            "mixture.sample": "sample",
-            "_wait.until": "wait for {}",
+            "batches.mixture.sample": "sample",
+            "batches.wait.until": "wait for {}",
         },
         detail=f"batches of {learner.batch_size} {drawn} from {samplers}",
     )
@@ -162,8 +174,10 @@ def _learner(config: RunConfig, items: ItemSpec) -> Role:
 def _evaluator(config: RunConfig) -> Role:
     return Role(
         "evaluator",
-        "offbeat.runtime.hosts:build_evaluator",
+        "offbeat.runtime.evaluator:build_evaluator",
         "runtime.evaluator.run_evaluator",
+        config=config.evaluation,
+        seed=3,
         threads=config.evaluation.threads,
         devices=(config.learner.device,),
         turn="asked",
@@ -178,15 +192,17 @@ def _inference(config: RunConfig) -> Role:
     servers = min(len(config.inference.device), config.actor.workers)
     return Role(
         "inference",
-        "offbeat.runtime.hosts:build_inference",
+        "offbeat.runtime.inference:build_inference",
         "runtime.inference.run_inference",
+        config=config.inference,
+        seed=4,
         count=servers,
         numbered=servers > 1,
         threads=config.inference.threads,
         devices=config.inference.device,
         turn="serve",
         hang_timeout_s=config.inference.hang_timeout_s,
-        calls={"_agent.act": "forward", "_wait.until": "wait for {}"},
+        calls={"agent.act": "forward", "requests._wait.until": "wait for {}"},
         detail="batches requests" + (f", every {servers} workers' first, second, ..." if servers > 1 else ""),
     )
 
@@ -195,8 +211,10 @@ def _actor(config: RunConfig) -> Role:
     actor = config.actor
     return Role(
         "actor",
-        "offbeat.runtime.hosts:build_actor",
+        "offbeat.runtime.actor:build_actor",
         "runtime.actor.run_actor",
+        config=actor,
+        seed=1,
         count=actor.workers,
         numbered=True,
         threads=actor.threads,
@@ -212,8 +230,8 @@ def _actor(config: RunConfig) -> Role:
             "work.observe": "observe",
             "policy.act": "act",
             "policy.refresh": "take weights",
-            "_writer.append": "append",
-            "_wait.until": "wait for {}",
+            "writer.append": "append",
+            "wait.until": "wait for {}",
         },
         detail=f"{actor.envs_per_worker} environments ({actor.env_threads} native threads)",
     )

@@ -15,7 +15,7 @@ from offbeat.errors import UserError
 from offbeat.replay.layout import StreamLayout, layout_for
 from offbeat.replay.make import check_mixture, check_replay, make_mixture
 from offbeat.replay.streams import StreamStore
-from offbeat.runtime.inference import inbox_arrays
+from offbeat.runtime.inbox import inbox_arrays
 from offbeat.runtime.params import SharedParams
 from offbeat.runtime.shm import Bell, Heart, SharedArrays, Wait, make_guard
 from offbeat.runtime.topology import Topology
@@ -35,7 +35,7 @@ appending is paused, the learner's counters, how often in a row it had no batch,
 
 @dataclass
 class World:
-    """Everything that roles of one run have in common. Roles never hold it: hosts hand each role its ports.
+    """Everything that roles of one run have in common. Roles never hold it: their services hand each its ports.
 
     ``make_agent`` and ``make_envs`` are importable functions or user objects that can be sent to processes.
     """
@@ -166,6 +166,11 @@ def make_world(
     return world
 
 
+def is_deterministic(config: RunConfig) -> bool:
+    """Whether the run's schedule is fixed."""
+    return config.deterministic or config.engine == "inline"
+
+
 def holds_writers(config: RunConfig) -> bool:
     """Whether rate control may make actors wait: not where a fixed schedule has the learner keep up."""
-    return not (config.deterministic or config.engine == "inline")
+    return not is_deterministic(config)

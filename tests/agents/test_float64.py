@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from offbeat.agents import dqn, impala, r2d2, rainbow
-from offbeat.runtime.learner import LearnerConfig, LearnerWork
+from offbeat.runtime.learner import LearnerWork
+from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.types import Unroll
 from tests.agents.items import make_sequence, make_transition, unlike
 from tests.agents.unrolls import make_inputs, make_spec, make_unroll

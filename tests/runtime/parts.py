@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from offbeat.agents.make import make_agent
 from offbeat.config import RunConfig, apply_overrides, from_dict
 from offbeat.envs.registry import env_spec
 from offbeat.networks.flat import flat_size
+from offbeat.runtime.local_services import LocalServices
 from offbeat.runtime.params import ParamStore, param_arrays
 from offbeat.runtime.topology import topology
 from offbeat.runtime.world import World, make_world, plan_layout
@@ -111,8 +114,21 @@ def make_host(
     world: World, role: str, metrics: Any, *, free: bool, incarnation: int = 0, checkpoint: Path | None = None
 ) -> Any:
     """The host of a role, as engines make it."""
-    build = world.topology.row(role).builder()
-    return build(world, role, metrics, free=free, incarnation=incarnation, checkpoint=checkpoint)
+    services = LocalServices(world, role, metrics, free=free, incarnation=incarnation, checkpoint=checkpoint)
+    return world.topology.row(role).builder()(services)
+
+
+def same_face(fake: type, real: type, besides: set[str]) -> None:
+    """What ``fake`` has is what ``real`` has, with the same parameters; ``besides``: what only tests look at."""
+    kept = [set(re.findall(r"self\.([a-z]\w*)\b(?=.*[:=])", inspect.getsource(cls))) for cls in (fake, real)]
+    for name, method in vars(fake).items():
+        if inspect.isfunction(method) and name not in kept[1]:
+            ours, theirs = (inspect.signature(each).parameters.values() for each in (method, getattr(real, name)))
+            same = [(one.name, one.kind, one.default) for one in ours] == [
+                (one.name, one.kind, one.default) for one in theirs
+            ]
+            assert same or (name == "__init__" and len(ours) == 1), f"{fake.__name__}.{name}"
+    assert not (strange := kept[0] - kept[1] - besides - set(dir(real))), f"{real.__name__} has no {strange}"
 
 
 def same_arrays(one: dict[str, Any], other: dict[str, Any]) -> None:

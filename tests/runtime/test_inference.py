@@ -16,7 +16,8 @@ from offbeat.agents import dqn
 from offbeat.agents.impala import Agent, Config
 from offbeat.replay.layout import layout_for
 from offbeat.replay.mixture import ReplayConfig
-from offbeat.runtime.inference import InferenceConfig, RemotePolicy, _groups, inbox_arrays, run_inference
+from offbeat.runtime.inbox import RemotePolicy, SharedRequests, _groups, inbox_arrays
+from offbeat.runtime.inference import InferenceConfig, run_inference
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.shm import Bell, SharedArrays, Wait, make_guard
@@ -72,20 +73,10 @@ class Server:
     def _serve(self) -> None:
         wait = Wait(self.bell, self.ended.is_set)
         stop = type("Stop", (), {"is_set": lambda _: self.ended.is_set()})()
-        arguments = (
-            self.agent,
-            self.inbox,
-            self.params,
-            dict(enumerate(self.bells)),
-            self.metrics,
-            stop,
-            wait,
-            self.config,
-            SEED,
-        )
-        arguments = (*arguments, self.guard)
+        actors = dict(enumerate(self.bells))
+        requests = SharedRequests(self.inbox, actors, wait, self.agent.wants_last, self.guard)
         try:
-            for _ in run_inference(*arguments):
+            for _ in run_inference(self.agent, requests, self.params, self.metrics, stop, self.config, SEED):
                 pass
         except Stopped:
             pass

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from offbeat.runtime.learner import LearnerConfig, LearnerWork, NonFinite, run_learner
+from offbeat.runtime.learner import LearnerWork, NonFinite, run_learner
+from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.types import Batch, LossOutput, TensorDict, Unroll
 from tests.agents.unrolls import make_spec, with_episode_ends
 from tests.runtime.parts import Metrics, StopAfter, private_params

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from offbeat.runtime.learner import LearnerConfig
+from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.optimiser import FlatOptimiser
 
 OPTIMISERS: dict[str, dict[str, Any]] = {

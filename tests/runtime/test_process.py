@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from offbeat.runtime import child
+from offbeat.runtime.local_services import offer
 from offbeat.runtime.process import RoleProcess, remove_stacks
 from tests.runtime.parts import small_config, small_world
 
@@ -65,7 +66,7 @@ def test_stacks_of_killed_runs_are_removed(tmp_path: Path) -> None:
 
 def test_a_real_role_works_shows_its_stack_and_ends(tmp_path: Path) -> None:
     world = small_world(tmp_path, small_config(engine="local"))
-    role = RoleProcess(world, "learner", lockstep=True)
+    role = RoleProcess(world, "learner", lockstep=True, offer=offer)
     try:
         role.command("hello")
         while role.result is None and role.alive():

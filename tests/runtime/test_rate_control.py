@@ -12,7 +12,7 @@ from offbeat.config import RunConfig
 from offbeat.errors import UserError
 from offbeat.replay.mixture import ReplayConfig
 from tests.runtime.parts import Metrics, item_config, make_host, small_config, small_world
-from tests.runtime.test_hosts import Run
+from tests.runtime.test_roles import Run
 
 
 def replayed(**overrides: Any) -> RunConfig:

@@ -16,7 +16,7 @@ from tests.conformance.counting_agent import Allowed, CountingAgent
 from tests.conformance.counting_env import make_counting
 from tests.conformance.runs import counting_config
 from tests.runtime.parts import ITEM_AGENTS, Metrics, item_config, make_host, small_config, small_world
-from tests.runtime.test_hosts import Run
+from tests.runtime.test_roles import Run
 
 START = "the checkpoint holds no streams: actors start new episodes and replay starts empty, so the run does not go on"
 TOO_LARGE = "are more than checkpoint.max_replay_gb=0: checkpoints leave them out"
@@ -64,7 +64,7 @@ def test_counters_go_on_and_seeds_are_new(tmp_path: Path) -> None:
     assert before["updates"] > 0
     assert other.learner.work.counters() == before
     assert other.world.store.head.sum() == 0
-    assert other.learner.mixture.stats()["sampled_rows"] == 0
+    assert other.learner.batches.mixture.stats()["sampled_rows"] == 0
     steps = run.actors[0].work.steps
     assert other.actors[0].work.steps == steps > 0, "exploration goes on where it was"
     for done in range(1, 8):

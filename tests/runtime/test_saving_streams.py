@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from offbeat.checkpoint import write_part
 from offbeat.replay import snapshot
 from offbeat.replay.layout import StreamBlock
 from offbeat.replay.streams import StreamStore
@@ -60,7 +62,7 @@ class Saving:
 
     def save(self) -> dict[str, Any]:
         """A checkpoint's streams, by the learner."""
-        self.answer = self.learner.save(self.folder)
+        self.answer = self.learner.save(partial(write_part, self.folder))
         arrays = load_file(self.folder / "streams.safetensors")
         return {name.removeprefix("streams/"): v for name, v in arrays.items() if name.startswith("streams/")}
 

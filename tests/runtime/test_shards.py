@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from offbeat.replay.columns import columns_of, from_columns
-from offbeat.runtime.learner import LearnerConfig, LearnerWork
+from offbeat.runtime.learner import LearnerWork
+from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.optimiser import FlatOptimiser
 from tests.agents.test_float64 import CASES, made
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.runtime.hosts import LearnerHost
 from offbeat.runtime.spans import SPAN, Lane, Spans, TraceConfig, record
 from offbeat.train import train
 from offbeat.verify import compare_checkpoints
@@ -197,7 +196,7 @@ def test_the_learner_clears_what_an_earlier_start_of_the_run_left(tmp_path: Path
 def test_without_a_time_line_no_port_is_touched(tmp_path: Path) -> None:
     world = small_world(tmp_path)
     host = make_host(world, "actor-0", Metrics(), free=False)
-    before = {name: dict(vars(getattr(host, name))) for name in ("envs", "work", "policy", "_writer")}
+    before = {name: dict(vars(getattr(host, name))) for name in ("envs", "work", "policy", "writer")}
     assert record(world, "actor-0", host) is None
     for name, attributes in before.items():
         assert vars(getattr(host, name)).keys() == attributes.keys()
@@ -210,7 +209,7 @@ def test_every_call_that_is_named_exists(role: str, tmp_path: Path) -> None:
         tmp_path, small_config(engine="local", trace__seconds=1.0, actor__inference="server", learner__prefetch=1)
     )
     if role != "learner":
-        LearnerHost(world, Metrics(), free=False)  # publishes the first weights, which others wait for
+        make_host(world, "learner", Metrics(), free=False)  # publishes the first weights, which others wait for
     wrapped: list[str] = []
 
     class Noted(Spans):

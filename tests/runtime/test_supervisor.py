@@ -12,17 +12,28 @@ import pytest
 
 from offbeat.checkpoint import CheckpointError
 from offbeat.runtime import supervisor as module
+from offbeat.runtime.conductor import Conductor
+from offbeat.runtime.local_services import offer
+from offbeat.runtime.process import MakeOffer, RoleProcess
 from offbeat.runtime.supervisor import INCARNATIONS, START_S, RoleFailed, Supervisor
 from offbeat.runtime.topology import topology
 from offbeat.types import UNROLL
 from tests.conformance.runs import counting_config
+from tests.runtime.parts import same_face
 
 
 class FakeProcess:
     """Stands where a ``RoleProcess`` would."""
 
     def __init__(
-        self, world: Any, role: str, *, lockstep: bool, incarnation: int, checkpoint: Path | None = None
+        self,
+        world: Any,
+        role: str,
+        *,
+        lockstep: bool,
+        incarnation: int = 0,
+        checkpoint: Path | None = None,
+        offer: MakeOffer,
     ) -> None:
         self.role, self.incarnation, self.checkpoint = role, incarnation, checkpoint
         self.row = world.topology.row(role)
@@ -63,7 +74,7 @@ class FakeProcess:
     def silent_s(self) -> float:
         return self.silent
 
-    def stack(self) -> str:
+    def stack(self, wait_s: float = 1.0) -> str:
         return "File environment.py, line 7, in step"
 
     def excuse(self) -> None:
@@ -113,9 +124,15 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lockstep: bool = False
     graph = topology(config, UNROLL)
     world = SimpleNamespace(config=config, topology=graph, stop=lambda: None, ring=lambda: None)
     notes = Notes()
-    supervisor = Supervisor(world, notes, lockstep=lockstep, checkpoint=tmp_path)  # type: ignore[arg-type]
+    supervisor = Supervisor(world, notes, lockstep=lockstep, checkpoint=tmp_path, offer=offer)  # type: ignore[arg-type]
     supervisor.start()
     return supervisor, notes
+
+
+def test_the_stand_ins_have_the_faces_of_what_they_stand_for() -> None:
+    own = "other beat silent living ends records commands killed excused freed stopped checkpoint"
+    same_face(FakeProcess, RoleProcess, besides=set(own.split()))
+    same_face(Notes, Conductor, besides={"said", "records", "stopping"})
 
 
 def test_every_role_is_started_with_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

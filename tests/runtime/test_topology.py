@@ -79,7 +79,8 @@ def test_functions_of_roles_exist() -> None:
     for role in free(actor__inference="server").roles:
         module, name = role.loop.rsplit(".", 1)
         assert callable(getattr(importlib.import_module(f"offbeat.{module}"), name))
-        assert {"world", "name", "metrics", "free"} <= inspect.signature(role.builder()).parameters.keys()
+        assert list(inspect.signature(role.builder()).parameters) == ["services"]
+        assert role.builder().__module__ == f"offbeat.{module}", "what builds a role stands beside its loop"
 
 
 @pytest.mark.parametrize("inference", PLACES)

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from offbeat.checkpoint import CheckpointError
+from offbeat.checkpoint import CheckpointError, write_part
 from offbeat.runtime.conductor import Conductor, EndNow, Overdue
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
-from offbeat.runtime.hosts import EvaluatorHost
-from offbeat.runtime.learner_host import LearnerHost
+from offbeat.runtime.host import Host
+from offbeat.runtime.local_services import LocalServices
 from offbeat.runtime.progress import NoProgress, ProgressWatch
-from offbeat.runtime.spans import Spans, record
 from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.world import World
 
@@ -26,8 +26,8 @@ class InlineRoles:
 
     def __init__(self, world: World, conductor: Conductor, checkpoint: Path | None) -> None:
         self._conductor, self._world, self._checkpoint = conductor, world, checkpoint
-        self.hosts: dict[str, Any] = {}
-        self.spans: list[Spans] = []
+        self.hosts: dict[str, Host] = {}
+        self._recording = ExitStack()
         self.active = ""
         """The role that is at work, or was when an exception came."""
         self.built = False
@@ -39,23 +39,18 @@ class InlineRoles:
         world, incarnation = self._world, self._conductor.resumes
         for role in world.topology.names():
             build = world.topology.row(role).builder()
+            sink = _Sink(self._conductor, role)
+            services = LocalServices(
+                world, role, sink, free=False, incarnation=incarnation, checkpoint=self._checkpoint
+            )
             with self._at_work(role):
-                self.hosts[role] = build(
-                    world,
-                    role,
-                    _Sink(self._conductor, role),
-                    free=False,
-                    incarnation=incarnation,
-                    checkpoint=self._checkpoint,
-                )
-            if (spans := record(world, role, self.hosts[role])) is not None:
-                self.spans.append(spans)
+                self.hosts[role] = build(services)
+            self._recording.enter_context(services.record(self.hosts[role]))
         table = world.topology
         self._turns = {
             turn: [(role, self.hosts[role]) for role in table.that("turn", turn)] for turn in ("act", "after")
         }
-        self.learner: LearnerHost = self.hosts["learner"]
-        self.evaluator: EvaluatorHost = self.hosts["evaluator"]
+        self.learner, self.evaluator = self.hosts["learner"], self.hosts["evaluator"]
         self.built = True
 
     @contextmanager
@@ -98,11 +93,12 @@ class InlineRoles:
         """Every role's part of a checkpoint. Those of actors that were cut in their round are left out."""
         if "learner" in self._cut:
             raise CheckpointError("the part of learner is missing: it was in the middle of an update")
-        answer = self.learner.save(folder)
+        write = partial(write_part, folder)
+        answer = self.learner.save(write)
         others = [role for role in self._world.topology.that("saved") if self.hosts[role] is not self.learner]
         whole = [role for role in others if role not in self._cut]
         for role in whole:
-            self.hosts[role].save(folder)
+            self.hosts[role].save(write)
         if missing := [role for role in others if role in self._cut]:
             self._conductor.say(
                 f"the checkpoint has no part of {', '.join(missing)}: a run resumed from it starts new episodes there "
@@ -123,8 +119,7 @@ class InlineRoles:
 
     def close(self) -> None:
         """Close every role; what goes wrong then is said."""
-        for spans in self.spans:
-            spans.close()
+        self._recording.close()
         for role, host in self.hosts.items():
             try:
                 host.close()
@@ -173,6 +168,6 @@ def _save_after_failure(roles: InlineRoles, conductor: Conductor) -> None:
         return
     conductor.say(f"{roles.active} failed; saving before the run ends; a run resumed from it will not be bit-identical")
     try:
-        conductor.save(roles.learner.save)
+        conductor.save(lambda folder: roles.learner.save(partial(write_part, folder)))
     except Exception as error:
         conductor.say(f"saving failed too: {error}")

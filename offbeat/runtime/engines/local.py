@@ -12,7 +12,8 @@ from typing import Any
 
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
-from offbeat.runtime.process import RoleProcess
+from offbeat.runtime.local_services import offer
+from offbeat.runtime.process import MakeOffer, RoleProcess
 from offbeat.runtime.progress import NoProgress, ProgressWatch
 from offbeat.runtime.supervisor import SILENT_S, RoleFailed, Supervisor, Unanswered
 from offbeat.runtime.world import World
@@ -23,13 +24,13 @@ SCORE_S = 1.0
 """The same for an evaluation, which looks for a stop at each step. Unit: seconds."""
 
 
-def run(world: World, conductor: Conductor, checkpoint: Path | None) -> bool:
-    """Run to the end or to a stop; True if all frames were trained on.
+def run(world: World, conductor: Conductor, checkpoint: Path | None, offer: MakeOffer = offer) -> bool:
+    """Run to the end or to a stop; True if all frames were trained on. ``offer``: what each role's process is sent.
 
     When a role fails the run is saved if the learner still can, and ``RoleFailed`` is raised.
     """
     lockstep = world.config.deterministic
-    supervisor = Supervisor(world, conductor, lockstep=lockstep, checkpoint=checkpoint)
+    supervisor = Supervisor(world, conductor, lockstep=lockstep, checkpoint=checkpoint, offer=offer)
     try:
         supervisor.start()
         if lockstep:

@@ -9,7 +9,7 @@ import pytest
 from offbeat.checkpoint import newest
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.engines import inline
-from offbeat.runtime.hosts import LearnerHost
+from offbeat.runtime.learner import Learner
 from offbeat.runtime.world import World
 from tests.runtime.parts import small_config, small_world
 from tests.runtime.test_conductor import Logger
@@ -53,14 +53,14 @@ def test_a_run_ends_saved_and_scored(tmp_path: Path) -> None:
 
 def test_a_failed_role_leaves_what_was_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world, conductor, _, said = start(tmp_path)
-    advance = LearnerHost.advance
+    advance = Learner.advance
 
-    def fails_later(host: LearnerHost) -> dict[str, object]:
+    def fails_later(host: Learner) -> dict[str, object]:
         if host.work.updates >= 4:
             raise ZeroDivisionError("a role failed")
         return advance(host)
 
-    monkeypatch.setattr(LearnerHost, "advance", fails_later)
+    monkeypatch.setattr(Learner, "advance", fails_later)
     with pytest.raises(ZeroDivisionError):
         inline.run(world, conductor, None)
     found = newest(tmp_path)

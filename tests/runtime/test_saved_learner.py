@@ -1,4 +1,4 @@
-"""What the learner's host saves beside the weights: what others have of them, generators; and what it never saves."""
+"""What a learner saves beside the weights: what others have of them, generators; and what it never saves."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from offbeat.checkpoint import CheckpointError, load, newest
-from offbeat.runtime import learner_host
+from offbeat.runtime import learner as learner_module
+from offbeat.runtime.local_services import LocalServices
+from offbeat.runtime.services import Loaded
 from offbeat.runtime.world import World
 from tests.runtime.parts import Metrics, item_config, make_host, same_arrays, small_config, small_world
-from tests.runtime.test_hosts import Run
+from tests.runtime.test_roles import Run
 
 RARELY = small_config(learner__publish_every=3, learner__schedule="constant", total_frames=10_000)
 
@@ -31,6 +33,19 @@ def saved(folder: Path) -> dict[str, Any]:
     found = newest(folder)
     assert found is not None
     return load(found)[0]["learner"]
+
+
+def learner_of(world: World, loaded: Loaded, streams: dict[str, Any]) -> learner_module.Learner:
+    """A learner that goes on from what is given."""
+
+    class Given(LocalServices):
+        def loaded(self) -> Loaded:
+            return loaded
+
+        def _saved_streams(self) -> dict[str, Any]:
+            return streams
+
+    return learner_module.build_learner(Given(world, "learner", Metrics(), free=False))
 
 
 def test_a_resumed_run_shows_others_what_they_saw(tmp_path: Path) -> None:
@@ -90,12 +105,11 @@ def test_checkpoints_of_before_publish_the_newest_weights_and_count_frames_by_th
     found = newest(tmp_path)
     assert found is not None
     parts, meta = load(found)
-    learner = {name: value for name, value in parts["learner"].items() if not name.startswith("published/")}
+    part = {name: value for name, value in parts["learner"].items() if not name.startswith("published/")}
     streams = {name: value for name, value in parts["streams"].items() if name != "frames"}
     counters = {name: value for name, value in meta["counters"].items() if name not in ("frames", "bad_in_a_row")}
     world = small_world(tmp_path, RARELY)
-    loaded = {"learner": learner, "streams": streams}
-    host = learner_host.LearnerHost(world, Metrics(), loaded=loaded, counters=counters, free=False)
+    host = learner_of(world, Loaded(part, counters, True), streams)
     assert world.params.store.newest()[1] == run.learner.work.point()
     assert torch.equal(world.params.store.newest()[0], run.learner.work.optimiser.flat)
     assert (host.work.frames, host.batches.frames()) == (host.work.agent_steps, host.batches.steps())
@@ -120,7 +134,7 @@ def test_what_cannot_have_been_published_is_left_aside(change: dict[str, Any], t
     parts, meta = load(found)
     parts["learner"] |= change
     world = small_world(tmp_path, RARELY)
-    learner_host.LearnerHost(world, Metrics(), loaded=parts, counters=meta["counters"], free=False)
+    learner_of(world, Loaded(parts["learner"], meta["counters"], True), parts["streams"])
     assert world.params.store.version() == 4
 
 
@@ -131,8 +145,7 @@ def test_what_is_not_finite_is_never_saved(where: str, tmp_path: Path) -> None:
     vectors = optimiser.flat if where == "weights" else optimiser.state() and optimiser._slots["square_avg"]
     vectors[0] = torch.inf
     with pytest.raises(CheckpointError, match="not finite"):
-        run.learner.save(tmp_path)
-    assert not list(tmp_path.glob("learner*"))
+        run.learner.save(lambda part, arrays: pytest.fail(f"{part} was written"))
 
 
 def test_the_gpus_generator_is_saved_beside_the_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,15 +165,15 @@ def test_deterministic_kernels_are_chosen_before_the_network_is_made(
 ) -> None:
     config = small_config(engine="local", deterministic=deterministic, learner__device="cuda")
     world, order = small_world(tmp_path, config), []
-    build = learner_host.build_agent
+    build = LocalServices.agent
 
-    def built(world: World, device: torch.device) -> Any:
+    def built(services: LocalServices, device: torch.device) -> Any:
         order.append(f"network on {device}")
-        return build(world, "cpu")
+        return build(services, "cpu")
 
-    monkeypatch.setattr(learner_host, "build_agent", built)
+    monkeypatch.setattr(LocalServices, "agent", built)
     monkeypatch.setattr(
-        learner_host, "choose_deterministic_kernels", lambda device: order.append(f"kernels of {device}")
+        learner_module, "choose_deterministic_kernels", lambda device: order.append(f"kernels of {device}")
     )
     make_host(world, "learner", Metrics(), free=deterministic == "false")
     assert order == ["kernels of cuda", "network on cuda"][deterministic == "false" :]

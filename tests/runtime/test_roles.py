@@ -1,8 +1,9 @@
-"""Hosts in one thread on Catch: rounds train, a save and a load go on bit for bit."""
+"""Roles in one thread on Catch: rounds train, a save and a load go on bit for bit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from offbeat.checkpoint import begin, load, newest
+from offbeat.checkpoint import begin, load, newest, write_part
 from offbeat.config import RunConfig
 from offbeat.replay.mixture import ReplayConfig
 from offbeat.replay.samplers import sampler_config
-from offbeat.runtime import hosts
-from offbeat.runtime.building import build_agent, exploration, seeds
-from offbeat.runtime.host import Stop
-from offbeat.runtime.hosts import ActorHost
-from offbeat.runtime.learner_host import LearnerHost
+from offbeat.runtime import local_services
+from offbeat.runtime.actor import Actor, exploration
+from offbeat.runtime.learner import Learner
+from offbeat.runtime.local_services import LocalServices, Stop
 from offbeat.runtime.shm import make_guard
+from offbeat.runtime.topology import Role
 from offbeat.runtime.world import World
 from tests.runtime.parts import ITEM_AGENTS, Metrics, item_config, make_host, same_arrays, small_config, small_world
 
@@ -29,8 +30,8 @@ class Run:
     """A learner and its actors in one thread."""
 
     world: World
-    learner: LearnerHost
-    actors: list[ActorHost]
+    learner: Learner
+    actors: list[Actor]
     metrics: Metrics
 
     @classmethod
@@ -59,9 +60,10 @@ class Run:
     def save(self, run: Path) -> None:
         """A whole checkpoint."""
         draft = begin(run, self.learner.work.agent_steps)
-        answer = self.learner.save(draft.path)
+        write = partial(write_part, draft.path)
+        answer = self.learner.save(write)
         for actor in self.actors:
-            actor.save(draft.path)
+            actor.save(write)
         for part in [*answer["parts"], *(actor.name for actor in self.actors)]:
             draft.adopt(part)
         draft.commit({"counters": answer["counters"]}, keep=1)
@@ -69,7 +71,7 @@ class Run:
     def everything(self) -> dict[str, Any]:
         """All that decides how the run goes on."""
         state = {f"streams/{name}": value for name, value in self.world.store.state().items()}
-        state |= {f"mixture/{name}": value for name, value in self.learner.mixture.state().items()}
+        state |= {f"mixture/{name}": value for name, value in self.learner.batches.mixture.state().items()}
         state |= {f"optimiser/{name}": value for name, value in self.learner.work.optimiser.state().items()}
         for kept, part in self.learner.work.states.items():
             state |= {f"{kept}/{name}": value.clone() for name, value in part.state().items()}
@@ -161,19 +163,21 @@ def test_a_loaded_run_of_items_goes_on_bit_for_bit(agent: str, rounds: int, tmp_
 
 def test_how_much_an_actor_explores_follows_its_rows_and_a_resumed_one_the_learners_count(tmp_path: Path) -> None:
     world = small_world(tmp_path, item_config("dqn", actor__workers=2, actor__envs_per_worker=2))
-    agent = build_agent(world, "cpu")
-    strict, free = (exploration(world, agent, np.array([0, 1]), free) for free in (False, True))
+    services = [LocalServices(world, "actor-0", Metrics(), free=free) for free in (False, True)]
+    agent = services[0].agent("cpu")
+    strict, free = (exploration(each, agent, np.array([0, 1])) for each in services)
     assert strict is not None and free is not None
     world.board["agent_steps"][0] = 60
     assert strict(20).tolist() == pytest.approx([1 - 0.95 * 0.4] * 2), "two of four streams have made 20 of 40 rows"
     assert free(20).tolist() == pytest.approx([1 - 0.95 * 0.6] * 2)
     assert free(40).tolist() == pytest.approx([1 - 0.95 * 0.8] * 2)
     ladder = small_world(tmp_path, item_config("apex", actor__workers=2, actor__envs_per_worker=2))
-    own = exploration(ladder, build_agent(ladder, "cpu"), np.array([2, 3]), True)
+    second = LocalServices(ladder, "actor-1", Metrics(), free=True)
+    own = exploration(second, second.agent("cpu"), second.streams())
     assert own is not None
     assert own(0).tolist() == pytest.approx([0.4 ** (1 + 7 * 2 / 3), 0.4**8], rel=1e-5)
-    plain = small_world(tmp_path)
-    assert exploration(plain, build_agent(plain, "cpu"), np.array([0]), True) is None
+    plain = LocalServices(small_world(tmp_path), "actor-0", Metrics(), free=True)
+    assert exploration(plain, plain.agent("cpu"), np.array([0])) is None
 
 
 def test_actors_and_the_inference_server_share_the_guard_of_the_world(
@@ -182,8 +186,8 @@ def test_actors_and_the_inference_server_share_the_guard_of_the_world(
     world = small_world(tmp_path, small_config(engine="local", actor__inference="server"))
     world.guard = make_guard(force=True)
     taken: list[object] = []
-    monkeypatch.setattr(hosts, "RemotePolicy", lambda *parts: taken.append(parts[-1]))
-    monkeypatch.setattr(hosts, "run_inference", lambda *parts: taken.append(parts[-1]))
+    monkeypatch.setattr(local_services, "RemotePolicy", lambda *parts: taken.append(parts[-1]))
+    monkeypatch.setattr(local_services, "SharedRequests", lambda *parts: taken.append(parts[-1]))
     make_host(world, "learner", Metrics(), free=True).close()  # publishes the first weights
     for role in ("actor-0", "inference"):
         make_host(world, role, Metrics(), free=True)
@@ -215,31 +219,35 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path: Path) -
 def test_streams_that_are_too_large_are_left_out(tmp_path: Path) -> None:
     run = Run.start(tmp_path, small_config(checkpoint__max_replay_gb=0.0))
     run.round()
-    assert run.learner.save(tmp_path)["parts"] == ["learner"]
-    assert not (tmp_path / "streams.safetensors").exists()
+    written: dict[str, Any] = {}
+    assert run.learner.save(written.__setitem__)["parts"] == ["learner"]
+    assert list(written) == ["learner"]
     assert not run.world.paused()
 
 
 def test_every_role_and_incarnation_has_seeds_of_its_own(tmp_path: Path) -> None:
     world = small_world(tmp_path)
-    paths = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (2,), (3, 1), (3, 2), (4,)]
-    drawn = [seed for path in paths for seed in seeds(world, *path)]
+    paths = [("actor-0", 0, 0), ("actor-0", 0, 1), ("actor-0", 1, 0), ("learner",), ("evaluator", 1), ("evaluator", 2)]
+    services = {role: LocalServices(world, role, Metrics(), free=False) for role, *_ in paths}
+    drawn = [seed for role, *path in paths for seed in services[role].seeds(*path)]
     assert len(set(drawn)) == 2 * len(paths)
     assert all(0 <= seed < 2**63 for seed in drawn)
-    assert seeds(world, 1, 0, 0) == drawn[:2]
+    assert services["actor-0"].seeds(0, 0) == drawn[:2]
+    mine, other = (Role(kind, "", "").seed for kind in ("mine", "other"))
+    assert len({mine, other, *(row.seed for row in world.topology.roles)}) == 5, "a role of anybody's has its own too"
 
 
 def test_every_copy_of_the_network_starts_from_the_same_weights(tmp_path: Path) -> None:
     world = small_world(tmp_path)
-    one = build_agent(world, "cpu").network.state_dict()
+    one = LocalServices(world, "learner", Metrics(), free=False).agent("cpu").network.state_dict()
     torch.rand(3)
-    other = build_agent(world, "cpu").network.state_dict()
+    other = LocalServices(world, "actor-0", Metrics(), free=False).agent("cpu").network.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_looking_for_a_stop_is_a_sign_of_life(tmp_path: Path) -> None:
     world = small_world(tmp_path)
-    early, late = (Stop(world, world.heart("actor-0"), early=early) for early in (True, False))
+    early, late = (Stop(world.board.arrays, world.heart("actor-0"), early) for early in (True, False))
     assert not early.is_set()
     assert world.heart("actor-0").last() > 0
     world.board["leaving"][0] = 1

@@ -1,0 +1,59 @@
+"""The learner's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Batches, optimiser and precision."""
+
+    batch_size: int = 32
+    """Unrolls per update, all samplers together. Source: Espeholt et al. 2018, table D.3."""
+    unroll_length: int = 20
+    """Rows per unroll. Unit: agent steps. Source: Espeholt et al. 2018, table D.3."""
+    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
+    """Optimiser. IMPALA uses RMSProp."""
+    learning_rate: float = 6e-4
+    """Initial learning rate. Source: Espeholt et al. 2018, table D.3."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """Learning rate over the run: straight down to ``final_learning_rate`` at ``total_frames``, or constant."""
+    final_learning_rate: float = 0.0
+    """Learning rate at the end of a linear schedule."""
+    rmsprop_decay: float = 0.99
+    """RMSProp's smoothing constant."""
+    rmsprop_momentum: float = 0.0
+    """RMSProp's momentum."""
+    epsilon: float = 0.01
+    """Added to the root of the squared gradients' mean (RMSProp, Adam). IMPALA: 0.01 for RMSProp."""
+    adam_beta1: float = 0.9
+    """Adam's first decay."""
+    adam_beta2: float = 0.999
+    """Adam's second decay."""
+    clip_norm: float = 40.0
+    """Gradients are scaled down to this global norm; 0: not clipped. Source: Espeholt et al. 2018, table D.3."""
+    publish_every: int = 1
+    """Weights are published every so many updates."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """Arithmetic of forward and backward; weights and optimiser stay float32. ``auto``: bf16 where the device computes
+    with it, else fp32; what it chose is written to config.toml."""
+    compile: bool = False
+    """Compile forward and backward with torch.compile (needs a C++ compiler; slow first step)."""
+    channels_last: bool = True
+    """Keep images and convolution weights in channels-last layout (faster on most CPUs and GPUs)."""
+    device: str = "auto"
+    """Torch device of the learner; ``auto``: the run's device."""
+    threads: int = 1
+    """Torch threads of the learner; 0: chosen from the cores."""
+    prefetch: int = 2
+    """Batches assembled ahead, off the training thread; 0: none (always so in deterministic runs)."""
+    max_policy_lag: int = 0
+    """Unrolls whose newest row is older than so many updates are skipped and counted; 0: none are."""
+    nonfinite_limit: int = 20
+    """Consecutive updates that are skipped because the loss, a gradient or a new weight is not finite, before the run
+    stops with a diagnosis."""
+    hang_timeout_s: float = 300.0
+    """A learner that shows no life for so long, as between two updates, is reported with its stack, and the run ends.
+    Loading, saving and compiling are signs of life. Unit: seconds."""

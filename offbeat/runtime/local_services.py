@@ -1,0 +1,249 @@
+"""What a role is given on one machine: everything lies in the shared memory of a ``World``."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from offbeat.agents.base import Agent
+from offbeat.agents.make import make_agent
+from offbeat.checkpoint import find, load, load_weights, write_part
+from offbeat.envs.base import VectorEnv
+from offbeat.envs.registry import make_env
+from offbeat.replay.make import make_mixture
+from offbeat.runtime.batches import StreamBatches
+from offbeat.runtime.inbox import RemotePolicy, SharedRequests
+from offbeat.runtime.params import ParamStore
+from offbeat.runtime.ports import MetricSink
+from offbeat.runtime.services import Arrays, Loaded, Offer
+from offbeat.runtime.shm import Heart
+from offbeat.runtime.spans import record
+from offbeat.runtime.world import World, holds_writers
+from offbeat.runtime.writer import StoreWriter, writers_held
+
+
+def offer(world: World, role: str, *, free: bool, incarnation: int, checkpoint: Path | None) -> Offer:
+    """What to send to the process of a role. ``checkpoint``: the one that it goes on from, or a run, for its newest."""
+    return partial(LocalServices, world, role, free=free, incarnation=incarnation, checkpoint=checkpoint)
+
+
+class LocalServices:
+    """The services of one instance of a role; see ``offbeat.runtime.services.Services``."""
+
+    def __init__(
+        self,
+        world: World,
+        role: str,
+        metrics: MetricSink,
+        *,
+        free: bool,
+        incarnation: int = 0,
+        checkpoint: Path | None = None,
+    ) -> None:
+        config, row = world.config, world.topology.row(role)
+        self._world, self._row, self._checkpoint = world, row, checkpoint
+        self.name, self.index, self.incarnation, self.free = role, world.topology.index(role), incarnation, free
+        self.config, self.total_frames = row.config, config.total_frames
+        self.precision: str = config.learner.precision
+        self.spec, self.layout = world.spec, world.layout
+        device = row.device(self.index)
+        self.device = torch.device(device if device != "auto" else config.device)
+        self.metrics, self.notices, self.heart = metrics, BoardNotices(world.board.arrays), world.heart(role)
+        self.wait = world.wait(role) if free else None
+
+    def seeds(self, *path: int) -> list[int]:
+        """Two independent seeds of 63 bits, for environments and network."""
+        words = np.random.SeedSequence([self._world.config.seed, self._row.seed, *path]).generate_state(2, np.uint64)
+        return [int(word >> np.uint64(1)) for word in words]
+
+    def agent(self, device: torch.device | str) -> Agent:
+        """An agent of its own, with the weights of the run's seed."""
+        world, config = self._world, self._world.config
+        with torch.random.fork_rng(devices=[]):  # roles in one process must not disturb what the learner draws
+            torch.manual_seed(config.seed)
+            if world.agent_factory is not None:
+                made: Agent = world.agent_factory(config.agent, self.spec, device)
+            else:
+                made = make_agent(config.agent_name, config.agent, self.spec, device)
+        if hasattr(made.network, "channels_last"):
+            made.network.channels_last = config.learner.channels_last  # type: ignore[assignment]
+        return made
+
+    def envs(self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False) -> VectorEnv:
+        """Environments of its own."""
+        config = self._world.config
+        return make_env(
+            config.eval_env if scored else config.env,
+            count,
+            batch_size=batch or None,
+            threads=threads,
+            deterministic=not self.free,
+            factory=self._world.env_factory,
+        )
+
+    def stopped(self) -> bool:
+        """Whether the run is over."""
+        return self._world.stopped()
+
+    def stop(self, early: bool = False) -> Stop:
+        """Whether it should end."""
+        return Stop(self._world.board.arrays, self.heart, early)
+
+    def streams(self) -> np.ndarray:
+        """The streams that it writes."""
+        return self._world.streams_of(self.index)
+
+    def writer(self) -> StoreWriter:
+        """The writing end of those."""
+        world = self._world
+        (reader,) = world.topology.that("turn", "learn")
+        return StoreWriter(world.store, self.wait, world.paused, world.bells[reader], self.streams())
+
+    def batches(self, *, last: bool, device: torch.device, before: tuple[int, int]) -> StreamBatches:
+        """The reading end of all streams, with the run's mixture of samplers."""
+        world, config, posted = self._world, self._world.config, self.notices.posted
+        learner, total = config.learner, max(1, config.total_frames)
+        mixture = make_mixture(
+            world.store,
+            config.replay,
+            learner.batch_size,
+            last,
+            self.seeds()[0],
+            progress=lambda: min(1.0, posted("frames") / total),
+            hold_writers=holds_writers(config),
+        )
+        streams = self._saved_streams()
+        if streams is not None:
+            with self.heart.beating():
+                own = {name.removeprefix("mixture/"): v for name, v in streams.items() if name.startswith("mixture/")}
+                mixture.load_state({name: np.asarray(value) for name, value in own.items()})
+            if "steps" in streams:  # the learner's counters have those of the last update
+                steps = int(streams["steps"][0])
+                before = steps, int(streams["frames"][0]) if "frames" in streams else steps * self.spec.frame_skip
+        # A thread that assembles ahead waits for rows; it must not look like a sign of life of the training thread.
+        wait = world.wait(self.name, alive=not learner.prefetch) if self.free else None
+        lag = learner.max_policy_lag
+        return StreamBatches(
+            mixture,
+            world.store,
+            device,
+            wait=wait,
+            writers=[world.bells[name] for name in world.topology.that("owns_streams")] if self.free else [],
+            prefetch=learner.prefetch if self.free else 0,
+            oldest=(lambda: max(0, posted("updates") - lag)) if lag else (lambda: 0),
+            before=before,
+            frame_skip=self.spec.frame_skip,
+            hold=partial(writers_held, world.store, world.board["pause"], wait, world.ring),
+            saved=world.saves_streams(),
+        )
+
+    def _saved_streams(self) -> dict[str, Any] | None:
+        if self._checkpoint is None:
+            return None
+        return load(find(self._checkpoint, only=()))[0].get("streams")  # the main process has verified them
+
+    def publisher(self) -> Publisher:
+        """The learner's end of the weights."""
+        return Publisher(self._world)
+
+    def weights(self) -> ParamStore:
+        """The others' end of the weights."""
+        store = self._world.params.store
+        if self.wait is not None:
+            self.wait.until("first weights", lambda: store.version() >= 0)
+        return store
+
+    def policy(self, last: bool) -> RemotePolicy | None:
+        """The server that this actor is dealt to."""
+        world = self._world
+        if world.inbox is None or self.wait is None:
+            return None
+        servers = world.topology.of("inference")
+        server = world.bells[servers[self.index % len(servers)]]
+        return RemotePolicy(world.inbox, self.index, self.wait, server, last, world.guard)
+
+    def requests(self, last: bool) -> SharedRequests:
+        """The server's end, of every so-many-th actor."""
+        world = self._world
+        assert world.inbox is not None, "the world of a run with a server has an inbox"
+        assert self.wait is not None, "servers run freely"
+        workers = world.topology.of("actor")
+        own = {worker: world.bells[workers[worker]] for worker in range(self.index, len(workers), self._row.count)}
+        return SharedRequests(world.inbox, own, self.wait, last, world.guard)
+
+    def loaded(self) -> Loaded | None:
+        """Its part of the checkpoint."""
+        if self._checkpoint is None:
+            return None
+        parts, meta = load(find(self._checkpoint, only=(self.name,)))  # the main process has verified the rest
+        part = parts.get(self.name)
+        return None if part is None else Loaded(part, meta.get("counters", {}), "streams" in parts)
+
+    def initial_weights(self) -> dict[str, torch.Tensor] | None:
+        """Those of the run that this one starts from."""
+        source = self._world.init_from
+        return None if source is None else load_weights(source)[0]
+
+    def write_part(self, folder: str, part: str, arrays: Arrays) -> None:
+        """Straight into the folder."""
+        write_part(Path(folder), part, arrays)
+
+    def record(self, host: Any) -> AbstractContextManager[object]:
+        """Wrap the ports of the host, if the run records a time line."""
+        spans = record(self._world, self.name, host)
+        return nullcontext() if spans is None else closing(spans)
+
+
+class BoardNotices:
+    """The notice board in shared memory: name -> [1] int64."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self._arrays = arrays
+
+    def posted(self, name: str) -> int:
+        """What was posted last."""
+        return int(self._arrays[name][0])
+
+    def post(self, name: str, value: int) -> None:
+        """Let everybody see it."""
+        self._arrays[name][0] = value
+
+
+class Publisher:
+    """The learner's end of the weights, which wakes those who wait for the first ones."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._store, self._rung = world, world.params.store, False
+
+    def publish(self, flat: torch.Tensor, version: int, agent_steps: int = 0, frames: int = 0) -> bool:
+        """Copy the flat weights into a free slot."""
+        done = self._store.publish(flat, version, agent_steps, frames)
+        if not self._rung:
+            self._rung = True
+            self._world.ring()
+        return done
+
+    def version(self) -> int:
+        """The newest published version."""
+        return self._store.version()
+
+    def newest(self) -> Any:
+        """A copy of what was published last, and where it is from."""
+        return self._store.newest()
+
+
+class Stop:
+    """A stop signal that also counts as a sign of life: roles look at it in every step."""
+
+    def __init__(self, board: dict[str, np.ndarray], heart: Heart, early: bool = False) -> None:
+        self._stop, self._leaving, self._heart, self._early = board["stop"], board["leaving"], heart, early
+
+    def is_set(self) -> bool:
+        """True once the role should end, or (``early``) once the run is about to."""
+        self._heart.beat()
+        return bool(self._stop[0]) or (self._early and bool(self._leaving[0]))
