@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from offbeat.agents.base import Agent
-from offbeat.agents.make import make_agent
 from offbeat.checkpoint import find, load, load_weights, write_part
-from offbeat.envs.base import VectorEnv
-from offbeat.envs.registry import make_env
 from offbeat.replay.make import make_mixture
 from offbeat.runtime.batches import StreamBatches
+from offbeat.runtime.brief import Brief, brief_of
 from offbeat.runtime.inbox import RemotePolicy, SharedRequests
 from offbeat.runtime.params import ParamStore
 from offbeat.runtime.ports import MetricSink
@@ -32,7 +29,7 @@ def offer(world: World, role: str, *, free: bool, incarnation: int, checkpoint: 
     return partial(LocalServices, world, role, free=free, incarnation=incarnation, checkpoint=checkpoint)
 
 
-class LocalServices:
+class LocalServices(Brief):
     """The services of one instance of a role; see ``offbeat.runtime.services.Services``."""
 
     def __init__(
@@ -45,46 +42,10 @@ class LocalServices:
         incarnation: int = 0,
         checkpoint: Path | None = None,
     ) -> None:
-        config, row = world.config, world.topology.row(role)
-        self._world, self._row, self._checkpoint = world, row, checkpoint
-        self.name, self.index, self.incarnation, self.free = role, world.topology.index(role), incarnation, free
-        self.config, self.total_frames = row.config, config.total_frames
-        self.precision: str = config.learner.precision
-        self.spec, self.layout = world.spec, world.layout
-        device = row.device(self.index)
-        self.device = torch.device(device if device != "auto" else config.device)
+        super().__init__(**vars(brief_of(world, role, free=free, incarnation=incarnation)))
+        self._world, self._checkpoint = world, checkpoint
         self.metrics, self.notices, self.heart = metrics, BoardNotices(world.board.arrays), world.heart(role)
         self.wait = world.wait(role) if free else None
-
-    def seeds(self, *path: int) -> list[int]:
-        """Two independent seeds of 63 bits, for environments and network."""
-        words = np.random.SeedSequence([self._world.config.seed, self._row.seed, *path]).generate_state(2, np.uint64)
-        return [int(word >> np.uint64(1)) for word in words]
-
-    def agent(self, device: torch.device | str) -> Agent:
-        """An agent of its own, with the weights of the run's seed."""
-        world, config = self._world, self._world.config
-        with torch.random.fork_rng(devices=[]):  # roles in one process must not disturb what the learner draws
-            torch.manual_seed(config.seed)
-            if world.agent_factory is not None:
-                made: Agent = world.agent_factory(config.agent, self.spec, device)
-            else:
-                made = make_agent(config.agent_name, config.agent, self.spec, device)
-        if hasattr(made.network, "channels_last"):
-            made.network.channels_last = config.learner.channels_last  # type: ignore[assignment]
-        return made
-
-    def envs(self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False) -> VectorEnv:
-        """Environments of its own."""
-        config = self._world.config
-        return make_env(
-            config.eval_env if scored else config.env,
-            count,
-            batch_size=batch or None,
-            threads=threads,
-            deterministic=not self.free,
-            factory=self._world.env_factory,
-        )
 
     def stopped(self) -> bool:
         """Whether the run is over."""
@@ -172,8 +133,8 @@ class LocalServices:
         world = self._world
         assert world.inbox is not None, "the world of a run with a server has an inbox"
         assert self.wait is not None, "servers run freely"
-        workers = world.topology.of("actor")
-        own = {worker: world.bells[workers[worker]] for worker in range(self.index, len(workers), self._row.count)}
+        workers, servers = world.topology.of("actor"), world.topology.of("inference")
+        own = {worker: world.bells[workers[worker]] for worker in range(self.index, len(workers), len(servers))}
         return SharedRequests(world.inbox, own, self.wait, last, world.guard)
 
     def loaded(self) -> Loaded | None:

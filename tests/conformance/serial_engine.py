@@ -1,355 +1,352 @@
-"""An engine whose roles share nothing: every block, batch, weight vector and record crosses as bytes.
+"""An engine whose roles share nothing: every role is a process that holds one pipe, and all that crosses it is bytes.
 
-``run_actor`` and ``run_learner`` are hosted unchanged, each in a thread of its own that could as well be on another
-machine: the streams and the sampler live on a third *node*, and whatever passes between two of them is an ``.npz``
-(read with ``allow_pickle=False``) or JSON. What passes here, an engine on remote actors can host.
+It is the local engine (supervisor, schedule, saves, evaluations, replacements) with other services: in place of shared
+memory each role's process gets a ``Brief`` and a pipe, and every call of a port becomes a message of ``codec`` to its
+*desk*, a thread of the main process that holds the role's real services, and one back. The streams, samplers, weights
+and checkpoints lie with the desks. What passes here, an engine on remote actors can host.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import queue
+import multiprocessing
+import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from offbeat.agents.base import Agent
-from offbeat.config import RunConfig
-from offbeat.envs.base import VectorEnv
-from offbeat.replay.columns import columns_of, from_columns
-from offbeat.replay.layout import StreamBlock, StreamLayout
-from offbeat.replay.make import make_mixture
-from offbeat.replay.mixture import Mixture
-from offbeat.replay.streams import StreamStore
-from offbeat.runtime.actor import ActorWork, run_actor
-from offbeat.runtime.learner import LearnerWork, run_learner
-from offbeat.runtime.policy import LocalPolicy
-from offbeat.runtime.ports import Point, Stopped, WeightTarget
-from offbeat.runtime.world import plan_layout
-from offbeat.types import ArrayDict, Unroll
+from offbeat.checkpoint import CheckpointError
+from offbeat.runtime.batches import StreamBatches
+from offbeat.runtime.brief import Brief, brief_of
+from offbeat.runtime.codec import decode, encode
+from offbeat.runtime.engines import local
+from offbeat.runtime.local_services import LocalServices
+from offbeat.runtime.ports import MetricSink, Point, Stopped, WeightTarget
+from offbeat.runtime.services import Arrays, Loaded, Offer
+from offbeat.runtime.shm import Wait
+from offbeat.runtime.world import World
+from offbeat.types import Batch, Inputs, TensorDict, Transition
 
-PATIENCE_S = 60.0
-"""Longest wait for another node before the run counts as stuck."""
-
-
-def pack(arrays: ArrayDict) -> bytes:
-    """Named arrays as the bytes of an .npz file."""
-    file = io.BytesIO()
-    np.savez(file, **{name.replace("/", "|"): value for name, value in arrays.items()})
-    return file.getvalue()
+ERRORS = {kind.__name__: kind for kind in (Stopped, CheckpointError, RuntimeError, ValueError)}
+"""What a desk may raise at the role's end; anything else is a RuntimeError with its traceback."""
+BEAT_S = 0.2
+"""A role that does something long says so often that it is alive. Unit: seconds."""
 
 
-def unpack(data: bytes) -> ArrayDict:
-    """What ``pack`` packed; refuses pickles."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name.replace("|", "/"): file[name] for name in file.files}
+class Desk(threading.Thread):
+    """The main process's end for one start of one role: carries out what the role asks for, one call after the other.
 
+    It goes on until the role's process is gone, or is to be replaced.
+    """
 
-class Channel:
-    """A one-way wire for bytes."""
-
-    def __init__(self, stop: threading.Event, size: int = 0) -> None:
-        self._queue: queue.Queue[bytes] = queue.Queue(size)
-        self._stop = stop
+    def __init__(self, services: LocalServices) -> None:
+        super().__init__(name=f"desk of {services.name}", daemon=True)
+        self.services = services
+        self.here, self.there = multiprocessing.Pipe()
         self.carried = 0
-
-    def put(self, data: bytes) -> None:
-        """Send; waits while the wire is full."""
-        assert type(data) is bytes, f"{type(data).__name__} cannot leave its node"
-        self.carried += len(data)
-        self._again(lambda: self._queue.put(data, timeout=0.05), queue.Full)
-
-    def get(self) -> bytes:
-        """Wait for the next message."""
-        return self._again(lambda: self._queue.get(timeout=0.05), queue.Empty)
-
-    def poll(self) -> bytes | None:
-        """The next message if there is one."""
-        try:
-            return self._queue.get_nowait()
-        except queue.Empty:
-            return None
-
-    def _again(self, attempt: Callable[[], Any], missed: type[Exception]) -> Any:
-        for _ in range(int(PATIENCE_S / 0.05)):
-            if self._stop.is_set():
-                raise Stopped("the run ends")
-            try:
-                return attempt()
-            except missed:
-                continue
-        raise TimeoutError("the other node does not answer")
-
-
-@dataclass
-class Wires:
-    """All channels of a run; no node holds anything else of another one."""
-
-    stop: threading.Event
-    to_replay: Channel
-    attached: list[Channel]
-    room: list[Channel]
-    batches: Channel
-    weights: list[Channel]
-    records: list[bytes] = field(default_factory=list)
-
-
-class WireWriter:
-    """``StreamWriter``: blocks go out as bytes, and each append waits for the other node's word that it was stored."""
-
-    def __init__(self, wires: Wires, worker: int) -> None:
-        self._wires, self._worker = wires, worker
-
-    def _send(self, kind: str, arrays: ArrayDict) -> None:
-        head = {"kind": np.array(kind), "worker": np.array(self._worker)}
-        self._wires.to_replay.put(pack(head | arrays))
-
-    def append(self, block: StreamBlock) -> None:
-        """Send the block; wait until it is stored."""
-        arrays = {f"columns/{name}": value for name, value in block.columns.items()}
-        arrays |= {f"open/{name}": value for name, value in block.open_row.items()}
-        arrays |= {f"core/{name}": value for name, value in block.core_state.items()}
-        names = {"streams": block.streams, "core_stream": block.core_stream, "core_row": block.core_row}
-        self._send("append", arrays | names)
-        self._wires.room[self._worker].get()
-
-    def produced(self, streams: np.ndarray) -> None:
-        """Tell the ledger."""
-        self._send("produced", {"streams": streams})
-
-    def attach(self, streams: np.ndarray) -> ArrayDict | None:
-        """Ask for the streams' open rows."""
-        self._send("attach", {"streams": streams})
-        return unpack(self._wires.attached[self._worker].get()) or None
-
-
-def read_block(message: ArrayDict) -> StreamBlock:
-    """The block in an ``append`` message."""
-
-    def part(prefix: str) -> ArrayDict:
-        return {name.removeprefix(prefix): value for name, value in message.items() if name.startswith(prefix)}
-
-    names = ("streams", "core_stream", "core_row")
-    return StreamBlock(
-        columns=part("columns/"), open_row=part("open/"), core_state=part("core/"), **{n: message[n] for n in names}
-    )
-
-
-class WireBatches:
-    """``BatchSource``: batches come in as bytes; what was trained on goes back as bytes."""
-
-    def __init__(self, wires: Wires) -> None:
-        self._wires = wires
-        self._steps = 0
-
-    def next(self, timeout_s: float) -> Unroll | None:
-        """The next batch, made of nothing but what arrived."""
-        data = self._wires.batches.get()
-        return from_columns(Unroll, {name: torch.from_numpy(value) for name, value in unpack(data).items()})
-
-    def done(self, batch: Unroll) -> None:
-        """Send the batch's names back."""
-        names = {name: getattr(batch, name).numpy() for name in ("stream", "row", "source")}
-        self._wires.to_replay.put(pack({"kind": np.array("done"), **names}))
-        self._steps += batch.rows
-
-    def skip(self, batch: Unroll) -> None:
-        """Never: the losses of these runs are finite."""
-        raise AssertionError("an update was skipped")
-
-    def steps(self) -> int:
-        """Transitions trained on."""
-        return self._steps
-
-    def frames(self) -> int:
-        """One each."""
-        return self._steps
-
-    def stats(self) -> dict[str, float]:
-        """Those of the other node stay there."""
-        return {}
-
-
-class WirePublisher:
-    """``ParamPublisher``: each version goes to every actor as bytes."""
-
-    def __init__(self, wires: Wires) -> None:
-        self._wires, self._sent = wires, b""
-
-    def publish(self, flat: torch.Tensor, version: int, agent_steps: int = 0, frames: int = 0) -> bool:
-        """Send to all."""
-        self._sent = pack({"flat": flat.detach().numpy(), "point": np.array((version, agent_steps, frames))})
-        for channel in self._wires.weights:
-            channel.put(self._sent)
-        return True
-
-    def version(self) -> int:
-        """The newest that was sent."""
-        return self.newest()[1].updates if self._sent else -1
-
-    def newest(self) -> tuple[torch.Tensor, Point]:
-        """What was sent last."""
-        sent = unpack(self._sent)
-        return torch.from_numpy(sent["flat"]), Point(*sent["point"].tolist())
-
-
-class WireReader:
-    """``ParamReader``: holds the newest weights that have arrived."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._newest = unpack(channel.get())
-
-    def version(self) -> int:
-        """The newest version that has arrived."""
-        while (data := self._channel.poll()) is not None:
-            self._newest = unpack(data)
-        return int(self._newest["point"][0])
-
-    def pull(self, flat: WeightTarget) -> Point:
-        """Copy the newest."""
-        self.version()
-        flat.copy_(torch.from_numpy(self._newest["flat"]))
-        return Point(*self._newest["point"].tolist())
-
-
-class WireMetrics:
-    """``MetricSink``: records leave as JSON."""
-
-    def __init__(self, wires: Wires, role: str) -> None:
-        self._wires, self._role = wires, role
-
-    def write(self, kind: str, values: dict[str, float]) -> None:
-        """One record."""
-        self._wires.records.append(json.dumps({"role": self._role, "kind": kind} | values).encode())
-
-
-class ReplayNode:
-    """Owns the streams and the sampler; serves blocks, batches and the ledger."""
-
-    def __init__(self, wires: Wires, layout: StreamLayout, config: RunConfig) -> None:
-        self._wires = wires
-        self.store = StreamStore.allocate(layout)
-        learner = config.learner
-        self.mixture: Mixture = make_mixture(self.store, config.replay, learner.batch_size, True, config.seed)
-        self._held: list[ArrayDict] = []  # blocks that wait for room
+        """Bytes that came and went."""
+        self.replaced = False
+        self._ports: dict[str, Any] = {"services": services, "heart": services.heart, "notices": services.notices}
 
     def run(self) -> None:
-        """Serve until the run ends."""
-        while True:
-            self._take(unpack(self._wires.to_replay.get()))
-            self._store_what_fits()
-            while (batch := self.mixture.sample()) is not None:
-                self._wires.batches.put(pack({n: v.numpy() for n, v in columns_of(batch).items()}))
-                self._store_what_fits()
-
-    def drain(self) -> None:
-        """Count what arrived after the end."""
-        while (data := self._wires.to_replay.poll()) is not None:
-            self._take(unpack(data))
-
-    def _take(self, message: ArrayDict) -> None:
-        match str(message["kind"]):
-            case "append":
-                self._held.append(message)
-            case "produced":
-                self.store.add_produced(message["streams"])
-            case "attach":
-                left = self.store.attach(message["streams"])
-                self._wires.attached[int(message["worker"])].put(pack(left or {}))
-            case "done":
-                names = {name: torch.from_numpy(message[name]) for name in ("stream", "row", "source")}
-                self.mixture.done(_Named(**names))  # type: ignore[arg-type]
-
-    def _store_what_fits(self) -> None:
-        for message in list(self._held):
-            block = read_block(message)
-            if (self.store.room(block.streams) >= block.columns["reward"].shape[1]).all():
-                self.store.append(block)
-                self._held = [other for other in self._held if other is not message]
-                self._wires.room[int(message["worker"])].put(b"stored")
-
-
-@dataclass
-class _Named:
-    """The part of a batch that names its columns."""
-
-    stream: torch.Tensor
-    row: torch.Tensor
-    source: torch.Tensor
-
-
-def act(wires: Wires, worker: int, config: RunConfig, layout: StreamLayout, agent: Agent, envs: VectorEnv) -> None:
-    """The actor's node."""
-    count = config.actor.envs_per_worker
-    streams = np.arange(worker * count, (worker + 1) * count)
-    policy = LocalPolicy(agent, WireReader(wires.weights[worker]), count, seed=worker)
-    work = ActorWork(
-        layout,
-        streams,
-        block=config.learner.unroll_length,
-        discount=agent.discount,
-        wants_last=agent.wants_last,
-        seed=worker,
-    )
-    sink = WireMetrics(wires, f"actor-{worker}")
-    for _ in run_actor(envs, policy, WireWriter(wires, worker), sink, wires.stop, work):
-        pass
-
-
-def learn(wires: Wires, config: RunConfig, agent: Agent) -> LearnerWork:
-    """The learner's node."""
-    work = LearnerWork(agent, config.learner, total_frames=config.total_frames)
-    publisher = WirePublisher(wires)
-    sink = WireMetrics(wires, "learner")
-    for _ in run_learner(agent, WireBatches(wires), publisher, None, sink, wires.stop, work):
-        pass
-    return work
-
-
-def run(config: RunConfig, make_agent: Callable[[], Agent], make_envs: Callable[[int], VectorEnv]) -> tuple[Any, ...]:
-    """Run to the end: (the learner's work, the replay node's store, records). Raises what a node raised."""
-    stop = threading.Event()
-    workers = config.actor.workers
-    wires = Wires(
-        stop,
-        Channel(stop),
-        [Channel(stop) for _ in range(workers)],
-        [Channel(stop) for _ in range(workers)],
-        Channel(stop, size=2),
-        [Channel(stop) for _ in range(workers)],
-    )
-    all_envs = [make_envs(config.actor.envs_per_worker) for _ in range(workers)]
-    layout = plan_layout(config, all_envs[0].spec, make_agent())
-    replay = ReplayNode(wires, layout, config)
-    failures: list[BaseException] = []
-
-    def node(work: Callable[[], object]) -> None:
+        """Answer until nobody asks any more."""
         try:
-            work()
-        except Stopped:
-            return
+            while True:
+                message = self.here.recv_bytes()
+                self.there.close()  # the role has its own; without ours its end shows here
+                self.services.heart.beat()
+                answer = self._carry_out(*decode(message))
+                self.carried += len(message) + len(answer)
+                self.here.send_bytes(answer)
+        except (EOFError, OSError):
+            self.here.close()
+
+    def _carry_out(self, path: str, arguments: list[Any], options: dict[str, Any]) -> bytes:
+        """("", what the call gave), or the name of what it raised and its text; as bytes."""
+        name, _, method = path.partition(".")
+        try:
+            found = getattr(self._ports[name], method)
+            given = found(*arguments, **options) if callable(found) else found
+            if name == "services" and method in PORTS:  # it stays here: the role gets an end of its own
+                self._ports[method] = given
+                given = given is not None
+            return encode(("", list(given) if isinstance(given, Iterator) else given))
         except BaseException as error:
-            failures.append(error)
-            stop.set()
+            kind = type(error).__name__
+            return encode((kind, str(error)) if kind in ERRORS else ("RuntimeError", traceback.format_exc()))
 
-    def act_as(worker: int) -> Callable[[], None]:
-        return lambda: act(wires, worker, config, layout, make_agent(), all_envs[worker])
+    def end(self) -> None:
+        """The role is dead. A call that still waits is broken off; then nothing of it touches the streams any more."""
+        self.replaced = True
+        self.there.close()  # it may have died before it said anything
+        self.services._world.bells[self.services.name].ring()
+        self.join(30)
+        assert not self.is_alive()
 
-    threads = [threading.Thread(target=node, args=(work,)) for work in (replay.run, *map(act_as, range(workers)))]
-    for thread in threads:
+
+PORTS = ("writer", "batches", "publisher", "weights", "policy", "requests", "stop")
+"""Services that give a port."""
+
+
+class Wire:
+    """A role's only way out: calls go as bytes, and so do answers. Threads of the role take turns."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe, self._turn = pipe, threading.Lock()
+
+    def call(self, path: str, *arguments: Any, **options: Any) -> Any:
+        """Have the desk call ``port.method``; gives what that gave, and raises what it raised."""
+        with self._turn:
+            try:
+                self._pipe.send_bytes(encode((path, list(arguments), options)))
+                kind, value = decode(self._pipe.recv_bytes())
+            except (EOFError, OSError) as error:
+                raise Stopped("the engine is gone") from error
+        if kind:
+            raise ERRORS[kind](value)
+        return value
+
+
+class Port:
+    """One port of a role: whatever method is called, the desk's end does it."""
+
+    def __init__(self, wire: Wire, name: str) -> None:
+        self._wire, self._name = wire, name
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        return partial(self._wire.call, f"{self._name}.{method}")
+
+
+class Reader(Port):
+    """The weights: a copy is made at the desk, and crosses."""
+
+    def pull(self, flat: WeightTarget) -> Point:
+        """Copy the newest weights into ``flat``."""
+        newest, point = self._wire.call(f"{self._name}.newest")
+        flat.copy_(newest)
+        assert isinstance(point, Point)
+        return point
+
+
+class Policy(Port):
+    """A policy elsewhere; it says which weights acted last."""
+
+    @property
+    def version(self) -> int:
+        """Of the weights that acted last."""
+        return int(self._wire.call(f"{self._name}.version"))
+
+
+class Batches(Port):
+    """Batches arrive on the processor; they go back as the names of their columns, without observations."""
+
+    def __init__(self, wire: Wire, device: torch.device) -> None:
+        super().__init__(wire, "batches")
+        self._device = device
+
+    def next(self, timeout_s: float) -> Batch | None:
+        """The next one, on the learner's device."""
+        batch: Batch | None = self._wire.call("batches.next", timeout_s)
+        return batch if batch is None or self._device.type == "cpu" else batch.to(self._device)
+
+    def done(self, batch: Batch) -> None:
+        """It was trained on."""
+        self._wire.call("batches.done", names_of(batch))
+
+    def skip(self, batch: Batch) -> None:
+        """It was not."""
+        self._wire.call("batches.skip", names_of(batch))
+
+    def feedback(self, batch: Batch, found: TensorDict) -> None:
+        """What the loss found out."""
+        self._wire.call("batches.feedback", names_of(batch), found)
+
+
+def names_of(batch: Batch) -> Batch:
+    """The batch without what it was read for: only its columns' names have to go back."""
+    nothing: dict[str, Any] = {"inputs": Inputs({}, torch.zeros(0, 0, dtype=torch.bool)), "extras": {}}
+    other = {"next_inputs": nothing["inputs"]} if isinstance(batch, Transition) else {"core_state": {}}
+    return replace(batch, **nothing, **other)
+
+
+class Heart(Port):
+    """Signs of life."""
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """They go by themselves while something long is done."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(BEAT_S):
+                self.beat()
+
+        thread = threading.Thread(target=beat, daemon=True)
         thread.start()
-    result: list[LearnerWork] = []
-    node(lambda: result.append(learn(wires, config, make_agent())))
-    stop.set()
-    for thread in threads:
-        thread.join(PATIENCE_S)
-    if failures:
-        raise failures[0]
-    replay.drain()
-    return result[0], replay.store, [json.loads(record) for record in wires.records], wires
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+class Waiter:
+    """Sleeps a little at a time: conditions are looked at where the role is."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def until(self, name: str, ready: Callable[[], bool], timeout_s: float = float("inf")) -> bool:
+        """Sleep until ``ready()``; False after ``timeout_s``."""
+        while not ready():
+            if timeout_s <= 0:
+                return False
+            self._wire.call("services.nap", min(timeout_s, BEAT_S))
+            timeout_s -= BEAT_S
+        return True
+
+
+class SerialServices(Brief):
+    """The services of one role, of which nothing is here but the wire."""
+
+    def __init__(self, brief: Brief, pipe: Any, metrics: MetricSink) -> None:
+        super().__init__(**vars(brief))
+        self._wire, self.metrics = Wire(pipe), metrics
+        self.notices, self.heart = Port(self._wire, "notices"), Heart(self._wire, "heart")
+        self.wait = Waiter(self._wire) if self.free else None
+
+    def _open(self, name: str, *arguments: Any, **options: Any) -> bool:
+        """Have the desk make a port; whether there is one."""
+        return bool(self._wire.call(f"services.{name}", *arguments, **options))
+
+    def stopped(self) -> bool:
+        """Whether the run is over."""
+        return bool(self._wire.call("services.stopped"))
+
+    def stop(self, early: bool = False) -> Any:
+        """Whether it should end."""
+        self._open("stop", early)
+        return Port(self._wire, "stop")
+
+    def streams(self) -> np.ndarray:
+        """The streams that it writes."""
+        streams: np.ndarray = self._wire.call("services.streams")
+        return streams
+
+    def writer(self) -> Any:
+        """Their writing end."""
+        self._open("writer")
+        return Port(self._wire, "writer")
+
+    def batches(self, *, last: bool, device: torch.device, before: tuple[int, int]) -> Any:
+        """The reading end of all streams."""
+        self._open("batches", last=last, device="cpu", before=before)
+        return Batches(self._wire, device)
+
+    def publisher(self) -> Any:
+        """The learner's end of the weights."""
+        self._open("publisher")
+        return Port(self._wire, "publisher")
+
+    def weights(self) -> Any:
+        """The others' end."""
+        self._open("weights")
+        return Reader(self._wire, "weights")
+
+    def policy(self, last: bool) -> Any:
+        """The server that this actor is dealt to."""
+        return Policy(self._wire, "policy") if self._open("policy", last) else None
+
+    def requests(self, last: bool) -> Any:
+        """The server's end."""
+        self._open("requests", last)
+        return Port(self._wire, "requests")
+
+    def loaded(self) -> Loaded | None:
+        """Its part of the checkpoint."""
+        loaded: Loaded | None = self._wire.call("services.loaded")
+        return loaded
+
+    def initial_weights(self) -> dict[str, torch.Tensor] | None:
+        """Those of another run."""
+        weights: dict[str, torch.Tensor] | None = self._wire.call("services.initial_weights")
+        return weights
+
+    def write_part(self, folder: str, part: str, arrays: Arrays) -> None:
+        """Send it to where the checkpoint is made."""
+        self._wire.call("services.write_part", folder, part, dict(arrays))
+
+    def record(self, host: Any) -> Any:
+        """No time line."""
+        return nullcontext()
+
+
+class AtDesk(LocalServices):
+    """The real services of a role whose process is elsewhere."""
+
+    desk: Desk
+
+    def batches(self, *, last: bool, device: Any, before: tuple[int, int]) -> StreamBatches:
+        """They leave the processor's memory only where the role is."""
+        return super().batches(last=last, device=torch.device(device), before=before)
+
+    def nap(self, seconds: float) -> None:
+        """Sleep for so long, or until rung; ``Stopped`` once the run is over."""
+        assert isinstance(self.wait, Wait)
+        self.wait.until("nap", lambda: False, seconds)
+
+
+class SerialEngine:
+    """Makes what is sent to roles, and knows their desks."""
+
+    def __init__(self) -> None:
+        self.desks: list[Desk] = []
+
+    def offer(self, world: World, role: str, *, free: bool, incarnation: int, checkpoint: Path | None) -> Offer:
+        """A brief and one end of a pipe; a desk sits at the other. The desk of the one before is left first."""
+        for desk in self.desks:
+            if desk.services.name == role and desk.services._world is world and not desk.replaced:
+                desk.end()
+        services = AtDesk(world, role, None, free=free, incarnation=incarnation, checkpoint=checkpoint)  # type: ignore[arg-type]
+        desk = Desk(services)
+        if free:
+            stopped = lambda: world.stopped() or desk.replaced  # noqa: E731
+            services.wait = Wait(world.bells[role], stopped, world.heart(role))
+        self.desks.append(desk)
+        desk.start()
+        return partial(connect, brief_of(world, role, free=free, incarnation=incarnation), desk.there, os.getpid())
+
+    def run(self, world: World, conductor: Any, checkpoint: Path | None) -> bool:
+        """Where ``train`` would run the local engine."""
+        try:
+            return local_run(world, conductor, checkpoint, self.offer)
+        finally:
+            for desk in self.desks:
+                desk.there.close()
+                desk.join(30)  # its role's process has ended
+
+
+local_run = local.run
+
+
+@contextmanager
+def serialising() -> Iterator[SerialEngine]:
+    """Runs of the local engine become runs of this one."""
+    engine = SerialEngine()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "run", engine.run)
+        yield engine
+
+
+def connect(brief: Brief, pipe: Any, engine: int, metrics: MetricSink) -> SerialServices:
+    """What a role's process does first."""
+    assert os.getpid() != engine, "a role of this engine is another process"
+    return SerialServices(brief, pipe, metrics)

@@ -20,12 +20,8 @@ from offbeat.runtime.topology import Topology, topology
 from offbeat.train import resume, train
 from offbeat.types import ItemSpec
 from tests.conformance.counting_role import ROW
-from tests.conformance.runs import records
+from tests.conformance.runs import ENGINES, SERIAL, engine_of, records
 from tests.runtime.parts import small_config
-
-ENGINES: dict[str, dict[str, Any]] = {
-    "inline": {"engine": "inline"}, "lockstep": {"engine": "local", "deterministic": True}, "free": {"engine": "local"},
-}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -47,25 +43,32 @@ def of(run: Path, kind: str) -> list[dict[str, Any]]:
         return []
 
 
-@pytest.mark.parametrize("engine", ["inline", pytest.param("lockstep", marks=pytest.mark.slow), "free"])
+SELDOM = ("lockstep", "serial-lockstep", "serial-free")
+
+
+@pytest.mark.parametrize("engine", ["inline", "free", *(pytest.param(name, marks=pytest.mark.slow) for name in SELDOM)])
 def test_it_runs_on_every_engine(engine: str, tmp_path: Path) -> None:
-    result = train(small_config(out=str(tmp_path / "run"), total_frames=2000, **ENGINES[engine]))
+    options = {"engine": "local"} | (ENGINES | SERIAL)[engine]
+    with engine_of(engine):
+        result = train(small_config(out=str(tmp_path / "run"), total_frames=2000, **options))
     assert result.finished
     seen = [record["seen"] for record in of(result.run, "counter")]
     assert seen == sorted(set(seen))
-    if engine == "free":
+    if engine.endswith("free"):
         assert 0 < seen[-1] <= result.updates
         return
     assert seen[-1] == result.updates, "its turn comes after the learner's"
     part = load(find(result.run))[0]["counter"]
     assert part["counts"].tolist() == [result.updates, len(seen)]
-    again = resume(result.run, total_frames=2400)
+    with engine_of(engine):
+        again = resume(result.run, total_frames=2400)
     (first, *_), reports = of(again.run, "counter")[len(seen) :], of(again.run, "counter")
     assert first["reports"] == len(seen) + 1, "it goes on from its part of the checkpoint"
     assert reports[-1]["seen"] == again.updates
 
 
-def test_it_is_killed_and_replaced_and_then_ends_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["free", pytest.param("serial-free", marks=pytest.mark.slow)])
+def test_it_is_killed_and_replaced_and_then_ends_the_run(engine: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
 
     def kill() -> None:
@@ -86,7 +89,10 @@ def test_it_is_killed_and_replaced_and_then_ends_the_run(tmp_path: Path) -> None
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     options = {"log__every_s": 0.2, "total_frames": 10**9, "engine": "local"}
-    with pytest.raises(RuntimeError, match=r"counter was killed by SIGKILL; it was not replaced again .* nothing=2"):
+    with (
+        engine_of(engine),
+        pytest.raises(RuntimeError, match=r"counter was killed by SIGKILL; it was not replaced again .* nothing=2"),
+    ):
         train(small_config(out=str(out), **options))
     killer.join(10)
     assert not killer.is_alive()

@@ -10,25 +10,29 @@ import pytest
 from offbeat.config import apply_overrides, load_preset
 from offbeat.train import train
 from tests.conformance.counting_agent import Allowed
-from tests.conformance.runs import check_books, counting_run, ledger
+from tests.conformance.runs import ENGINES, SERIAL, check_books, counting_run, engine_of, ledger, replaying_run
 
-ENGINES: dict[str, dict[str, Any]] = {
-    "inline": {"engine": "inline"},
-    "lockstep": {"deterministic": True},
-    "free": {},
-    "free-one-worker": {"actor__workers": 1, "actor__envs_per_worker": 8},
-    "free-server": {"actor__inference": "server"},
-    "free-two-servers": {"actor__inference": "server", "actor__workers": 3, "inference__device": "cpu,cpu"},
-    "free-partial": {"actor__workers": 1, "actor__batch": 3},
-}
 EXACT = Allowed(updates_per_round=2)
 HALF_REPLAYED = [{"kind": "fifo", "share": 0.5}, {"kind": "uniform", "share": 0.5, "min_rows": 100}]
 
 
-@pytest.mark.parametrize("name", list(ENGINES))
+def placements(common: tuple[str, ...]) -> list[Any]:
+    """All of them; those that are not ``common`` among the slow tests."""
+    return [pytest.param(n, marks=() if n in common else pytest.mark.slow) for n in (*ENGINES, *SERIAL)]
+
+
+@pytest.mark.parametrize("name", placements((*ENGINES, "serial-free", "serial-free-server")))
 def test_every_row_arrives_once_in_order_as_it_was_acted_on(name: str, tmp_path: Path) -> None:
-    allowed = EXACT if name in ("inline", "lockstep") else Allowed()
-    counting_run(tmp_path / "run", allowed, **ENGINES[name])
+    allowed = EXACT if name.endswith(("inline", "lockstep")) else Allowed()
+    with engine_of(name):
+        counting_run(tmp_path / "run", allowed, **(ENGINES | SERIAL)[name])
+
+
+@pytest.mark.parametrize("name", placements(("inline", "free", "serial-free")))
+@pytest.mark.parametrize("kind", ["transition", "sequence"])
+def test_items_are_what_was_acted_on_and_drawn_by_what_was_fed_back(kind: str, name: str, tmp_path: Path) -> None:
+    with engine_of(name):
+        replaying_run(tmp_path / "run", kind, **(ENGINES | SERIAL)[name])
 
 
 def test_replayed_rows_are_those_that_were_acted_on(tmp_path: Path) -> None:

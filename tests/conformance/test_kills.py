@@ -15,12 +15,26 @@ from typing import Any
 
 import pytest
 
-from offbeat.train import train
+from offbeat.config import RunConfig
+from offbeat.train import RunResult, train
 from tests.conformance.counting_agent import Allowed, CountingAgent
 from tests.conformance.counting_env import make_counting
-from tests.conformance.runs import UNROLL, check_ledger, counting_config, ledger, records
+from tests.conformance.replay_agent import ReplayingAgent
+from tests.conformance.runs import (
+    ENGINES,
+    SERIAL,
+    UNROLL,
+    check_ledger,
+    counting_config,
+    engine_of,
+    ledger,
+    records,
+    replaying_config,
+)
 
 WORKERS, ENVS = 2, 4
+SERVERS = ("free-server", "serial-free-server")
+ITEMS_ELSEWHERE = (("free", "transition"), ("serial-free", "transition"), ("serial-free", "sequence"))
 
 
 def read(out: Path) -> list[dict[str, Any]]:
@@ -39,8 +53,9 @@ def learnt_restarts(out: Path) -> list[float]:
 class Killer(threading.Thread):
     """Kills actors of the run in ``out``, one after the other, each once it is at work; then asks the run to stop."""
 
-    def __init__(self, out: Path, kills: int, seed: int) -> None:
+    def __init__(self, out: Path, kills: int, seed: int, replays: bool) -> None:
         super().__init__(daemon=True)
+        self._replays = replays
         self._out, self._kills, self._random = out, kills, random.Random(seed)
         self.killed: list[str] = []
         self.error: BaseException | None = None
@@ -56,7 +71,10 @@ class Killer(threading.Thread):
                 os.kill(pid, signal.SIGKILL)
                 self.killed.append(name)
                 self._wait(lambda number=number: self._restarts() == number + 1)
-            self._wait(lambda: max(learnt_restarts(self._out), default=0) > (self._kills - 1) * ENVS)
+            if self._replays:
+                self._wait(lambda: self._at_work(name) and self._updates() > 100)
+            else:
+                self._wait(lambda: max(learnt_restarts(self._out), default=0) > (self._kills - 1) * ENVS)
         except BaseException as error:
             self.error = error
         os.kill(os.getpid(), signal.SIGTERM)
@@ -72,6 +90,13 @@ class Killer(threading.Thread):
     def _restarts(self) -> int:
         return sum(line["kind"] == "restart" for line in read(self._out))
 
+    def _updates(self) -> int:
+        """Made since the last restart."""
+        lines = read(self._out)
+        at = max((n for n, line in enumerate(lines) if line["kind"] == "restart"), default=0)
+        made = [[line["updates"] for line in part if line["kind"] == "learner"] for part in (lines[:at], lines[at:])]
+        return int(max(made[1], default=0) - max(made[0], default=0))
+
     def _wait(self, ready: Callable[[], object]) -> None:
         deadline = time.monotonic() + 120
         while not ready():
@@ -80,21 +105,44 @@ class Killer(threading.Thread):
             time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("inference", "kills"), [("actor", 3), pytest.param("server", 2, marks=pytest.mark.slow)])
-def test_streams_go_on_after_their_actor_was_killed(inference: str, kills: int, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    config = counting_config(out, total_frames=10**9, actor__inference=inference)
-    killer = Killer(out, kills, seed=kills)
+def killed_run(out: Path, config: RunConfig, agent: Any, kills: int) -> RunResult:
+    """A run whose actors are killed one after the other; it is stopped once it has learnt from what came of that."""
+    killer = Killer(out, kills, kills, replays=not config.replay.paced)
     killer.start()
-    agent = partial(CountingAgent, allowed=Allowed(cuts=True))
     result = train(config, env_factory=make_counting, agent_factory=agent)
     if killer.error is not None:
         raise killer.error
     assert len(killer.killed) == kills
     assert not result.finished
+    assert [line["actor"] for line in records(out) if line["kind"] == "restart"] == [n % WORKERS for n in range(kills)]
+    return result
+
+
+@pytest.mark.parametrize(
+    ("name", "kills"), [("free", 3), ("serial-free", 2), *(pytest.param(n, 2, marks=pytest.mark.slow) for n in SERVERS)]
+)
+def test_streams_go_on_after_their_actor_was_killed(name: str, kills: int, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    config = counting_config(out, total_frames=10**9, **(ENGINES | SERIAL)[name])
+    with engine_of(name):
+        result = killed_run(out, config, partial(CountingAgent, allowed=Allowed(cuts=True)), kills)
     rows = ledger(out)
     check_ledger(rows, trained=rows["fifo0/trained"])
     assert rows["fifo0/trained"] >= result.updates * config.learner.batch_size * UNROLL  # it learnt on while it saved
     assert 0 < rows["lost"] <= (kills + WORKERS) * ENVS * UNROLL
     assert max(learnt_restarts(out)) <= kills * ENVS
-    assert [line["actor"] for line in records(out) if line["kind"] == "restart"] == [n % WORKERS for n in range(kills)]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("free", "sequence"), *(pytest.param(*each, marks=pytest.mark.slow) for each in ITEMS_ELSEWHERE)],
+)
+def test_items_go_on_after_an_actor_was_killed(name: str, kind: str, tmp_path: Path) -> None:
+    out, kills = tmp_path / "run", 2
+    config = replaying_config(out, kind, total_frames=10**9, **(ENGINES | SERIAL)[name])
+    with engine_of(name):
+        killed_run(out, config, partial(ReplayingAgent, kind=kind), kills)
+    rows = ledger(out)
+    assert all(count >= 0 for count in rows.values()), rows
+    assert rows["produced"] == rows["stored"] + rows["expired"] + rows["lost"] + rows["in_hand"], rows
+    assert 0 < rows["lost"] <= (kills + WORKERS) * ENVS * UNROLL

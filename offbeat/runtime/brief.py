@@ -1,0 +1,100 @@
+"""What a role is told when it starts, wherever that is: who it is, and how it makes its agent and its environments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from offbeat.agents.base import Agent
+from offbeat.agents.make import make_agent
+from offbeat.envs.base import EnvConfig, VectorEnv
+from offbeat.envs.registry import make_env
+from offbeat.replay.layout import StreamLayout
+from offbeat.runtime.world import World
+from offbeat.types import EnvSpec
+
+
+@dataclass
+class Brief:
+    """The part of ``offbeat.runtime.services.Services`` that is plain data; an engine's services add the ports.
+
+    ``agent_factory`` and ``env_factory`` are a user's own, importable functions or objects that can be sent; else None.
+    """
+
+    name: str
+    index: int
+    incarnation: int
+    free: bool
+    config: Any
+    total_frames: int
+    precision: str
+    spec: EnvSpec
+    layout: StreamLayout
+    device: torch.device
+    run_seed: int
+    role_seed: int
+    agent_name: str
+    agent_config: Any
+    agent_factory: Any
+    channels_last: bool
+    env: EnvConfig
+    eval_env: EnvConfig
+    env_factory: Any
+
+    def seeds(self, *path: int) -> list[int]:
+        """Two independent seeds of 63 bits, for environments and network."""
+        words = np.random.SeedSequence([self.run_seed, self.role_seed, *path]).generate_state(2, np.uint64)
+        return [int(word >> np.uint64(1)) for word in words]
+
+    def agent(self, device: torch.device | str) -> Agent:
+        """An agent of its own, with the weights of the run's seed."""
+        with torch.random.fork_rng(devices=[]):  # roles in one process must not disturb what the learner draws
+            torch.manual_seed(self.run_seed)
+            if self.agent_factory is not None:
+                made: Agent = self.agent_factory(self.agent_config, self.spec, device)
+            else:
+                made = make_agent(self.agent_name, self.agent_config, self.spec, device)
+        if hasattr(made.network, "channels_last"):
+            made.network.channels_last = self.channels_last  # type: ignore[assignment]
+        return made
+
+    def envs(self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False) -> VectorEnv:
+        """Environments of its own."""
+        return make_env(
+            self.eval_env if scored else self.env,
+            count,
+            batch_size=batch or None,
+            threads=threads,
+            deterministic=not self.free,
+            factory=self.env_factory,
+        )
+
+
+def brief_of(world: World, role: str, *, free: bool, incarnation: int) -> Brief:
+    """What ``role`` is told in its ``incarnation``. ``free``: it runs at its own pace."""
+    config, row, index = world.config, world.topology.row(role), world.topology.index(role)
+    device = row.device(index)
+    return Brief(
+        name=role,
+        index=index,
+        incarnation=incarnation,
+        free=free,
+        config=row.config,
+        total_frames=config.total_frames,
+        precision=config.learner.precision,
+        spec=world.spec,
+        layout=world.layout,
+        device=torch.device(device if device != "auto" else config.device),
+        run_seed=config.seed,
+        role_seed=row.seed,
+        agent_name=config.agent_name,
+        agent_config=config.agent,
+        agent_factory=world.agent_factory,
+        channels_last=config.learner.channels_last,
+        env=config.env,
+        eval_env=config.eval_env,
+        env_factory=world.env_factory,
+    )
