@@ -21,9 +21,7 @@ total_frames = 1000000000
 [env]
 id = "toy/counting"
 length = 4
-[agent]
-name = "impala"
-hidden_size = [8]
+{agent}
 [actor]
 workers = 1
 envs_per_worker = 4
@@ -42,6 +40,48 @@ tensorboard = false
 dashboard = false
 every_s = 0.5
 """
+
+
+TRAINED = "impala"
+"""The agent of ``training``."""
+AGENTS = {
+    "impala": """
+[agent]
+name = "impala"
+hidden_size = [8]
+""",
+    "dqn": """
+[agent]
+name = "dqn"
+hidden_size = [8]
+explore = 1000
+[replay]
+capacity = 400
+samples_per_insert = 1.0
+[[replay.samplers]]
+kind = "uniform"
+min_rows = 20
+""",
+    "r2d2": """
+[agent]
+name = "r2d2"
+hidden_size = [8]
+core_size = 4
+head_size = 0
+length = 4
+burn_in = 2
+period = 2
+n_step = 2
+[replay]
+capacity = 400
+samples_per_insert = 4.0
+[[replay.samplers]]
+kind = "prioritised"
+min_rows = 20
+initial_priority = "actor"
+""",
+}
+"""Agents of each kind, and what they train on."""
 
 
 class Command:
@@ -118,9 +158,9 @@ def running(*arguments: str, folder: Path, shell: str = "", stdout: int | None =
 
 @contextlib.contextmanager
 def training(folder: Path, *options: str, shell: str = "", stdout: int | None = None) -> Iterator[Command]:
-    """``offbeat train`` of a tiny endless run in ``folder``/run."""
+    """``offbeat train`` of a tiny endless run in ``folder``/run, of the agent that ``TRAINED`` names."""
     preset = folder / "tiny.toml"
-    preset.write_text(PRESET)
+    preset.write_text(PRESET.replace("{agent}", AGENTS[TRAINED]))
     arguments = ("train", str(preset), "--out", str(folder / "run"), *options)
     with running(*arguments, folder=folder, shell=shell, stdout=stdout) as command:
         yield command
