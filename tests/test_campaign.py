@@ -43,6 +43,7 @@ def test_published_scores_go_with_every_seed(tmp_path: Path) -> None:
     assert [run.published for run in runs] == 2 * [((5.0, 10.0), (37.9, 2000.0))]
 
 
+@pytest.mark.slow
 def test_finished_runs_are_scored_in_further_ways_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Random play of Breakout: whole games, and one life each. Only what is missing is played."""
     pytest.importorskip("ale_py")

@@ -110,6 +110,7 @@ def test_a_killed_campaign_takes_its_run_along_which_saves(tmp_path: Path) -> No
 
 
 @linux
+@pytest.mark.slow
 def test_ctrl_z_stops_the_run_and_fg_continues_it(tmp_path: Path) -> None:
     path = campaign(tmp_path, 'total_frames = 1_000_000_000, "evaluation.every_frames" = 0, engine = "inline"')
     with running("campaign", str(path), folder=tmp_path) as command:

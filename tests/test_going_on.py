@@ -62,6 +62,7 @@ def test_a_run_that_can_never_train_is_ended_with_an_explanation(
     assert load(found)[1]["counters"]["updates"] > 0
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_is_resumed_is_where_it_was(tmp_path: Path) -> None:
     first = train(catch(tmp_path / "run", engine="local"))
     again = resume(first.run)
@@ -86,6 +87,7 @@ def test_a_finished_run_can_still_be_scored(tmp_path: Path) -> None:
     assert [(score["frames"], score["version"]) for score in scores] == [(first.frames, first.updates)]
 
 
+@pytest.mark.slow
 def test_roles_of_a_resumed_run_see_its_counters_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = train(catch(tmp_path / "run", engine="local"))
     seen = []

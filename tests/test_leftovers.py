@@ -61,7 +61,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
         train(small(tmp_path_factory.mktemp("warm") / str(number), **options))
 
 
-@pytest.mark.parametrize("how", list(ENDS))
+@pytest.mark.parametrize(
+    "how", [pytest.param(name, marks=pytest.mark.slow) if "lockstep" in name else name for name in ENDS]
+)
 def test_runs_leave_no_files_and_no_memory_behind(how: str, warm: None, tmp_path: Path) -> None:
     before = left_over()
     ends_well = "fails" not in how and "dies" not in how

@@ -44,7 +44,14 @@ LSTM = {"agent__core": "lstm", "agent__core_size": 8, "agent__last_action": True
 BF16 = {"learner__precision": "bf16"}
 
 
-@pytest.mark.parametrize("core", [{}, LSTM, BF16], ids=["feed-forward", "lstm", "bf16"])
+@pytest.mark.parametrize(
+    "core",
+    [
+        pytest.param({}, id="feed-forward", marks=pytest.mark.slow),
+        pytest.param(LSTM, id="lstm", marks=pytest.mark.slow),
+        pytest.param(BF16, id="bf16"),
+    ],
+)
 def test_inline_and_lockstep_give_the_same_weights_bit_for_bit(core: dict[str, Any], tmp_path: Path) -> None:
     inline = train(catch(tmp_path / "inline", UPDATES, **core))
     lockstep = train(catch(tmp_path / "lockstep", UPDATES, engine="local", deterministic=True, **core))
@@ -164,7 +171,7 @@ def test_updates_that_are_not_finite_change_nothing_and_are_counted(gradient: bo
     assert (moved != 0).all()
 
 
-@pytest.mark.parametrize("engine", ["inline", "local"])
+@pytest.mark.parametrize("engine", ["inline", pytest.param("local", marks=pytest.mark.slow)])
 def test_updates_to_weights_that_are_not_finite_end_the_run_and_are_never_saved(engine: str, tmp_path: Path) -> None:
     """A rate that is fine for some updates and then is not: the schedule goes up to infinity."""
     rates = {"learner__learning_rate": 1e-3, "learner__final_learning_rate": 1e308, "learner__schedule": "linear"}
@@ -229,7 +236,9 @@ def test_default_folders_are_never_taken_twice(tmp_path: Path, monkeypatch: pyte
     assert default_folder("toy/catch") == Path("results/toy_catch_1234_2")
 
 
-@pytest.mark.parametrize("agent", list(ITEM_AGENTS))
+@pytest.mark.parametrize(
+    "agent", [pytest.param(name, marks=() if name == "apex" else pytest.mark.slow) for name in ITEM_AGENTS]
+)
 def test_items_inline_and_in_lockstep_are_the_same_bit_for_bit(agent: str, tmp_path: Path) -> None:
     """Weights, target, optimiser, replay, priorities, environments and counters."""
     options = {"actor__workers": 2, "actor__envs_per_worker": 2, "evaluation__at_end": False, "total_frames": 800}

@@ -21,14 +21,16 @@ def placements(common: tuple[str, ...]) -> list[Any]:
     return [pytest.param(n, marks=() if n in common else pytest.mark.slow) for n in (*ENGINES, *SERIAL)]
 
 
-@pytest.mark.parametrize("name", placements((*ENGINES, "serial-free", "serial-free-server")))
+@pytest.mark.parametrize(
+    "name", placements(("inline", "lockstep", "free", "free-server", "free-partial", "serial-free-server"))
+)
 def test_every_row_arrives_once_in_order_as_it_was_acted_on(name: str, tmp_path: Path) -> None:
     allowed = EXACT if name.endswith(("inline", "lockstep")) else Allowed()
     with engine_of(name):
         counting_run(tmp_path / "run", allowed, **(ENGINES | SERIAL)[name])
 
 
-@pytest.mark.parametrize("name", placements(("inline", "free", "serial-free")))
+@pytest.mark.parametrize("name", placements(("inline", "serial-free")))
 @pytest.mark.parametrize("kind", ["transition", "sequence"])
 def test_items_are_what_was_acted_on_and_drawn_by_what_was_fed_back(kind: str, name: str, tmp_path: Path) -> None:
     with engine_of(name):

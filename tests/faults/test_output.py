@@ -156,6 +156,7 @@ def test_a_terminal_that_nobody_reads_or_that_is_closed(then: str, tmp_path: Pat
         os.close(master)
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_saves_and_stops_like_sigterm(tmp_path: Path) -> None:
     with training(tmp_path, "--checkpoint.every-updates", "20") as command:
         command.until(lambda: saved(tmp_path), "a checkpoint")
@@ -214,6 +215,7 @@ def break_disk(disk: Path) -> None:
     trigger.write_text("1")
 
 
+@pytest.mark.slow
 def test_a_disk_that_becomes_read_only_ends_no_run(tmp_path: Path) -> None:
     with failing_disk(tmp_path) as disk:
         options = (*OFTEN, "--engine", "local", "--out", str(disk / "run"), "--checkpoint.keep", "2")
