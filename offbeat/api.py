@@ -11,6 +11,7 @@ from offbeat.runs import find_run
 if TYPE_CHECKING:
     from offbeat.config import RunConfig
     from offbeat.load import LoadedAgent
+    from offbeat.networks.own_torso import TorsoFactory
     from offbeat.scores import Evaluation
     from offbeat.train import RunResult
 
@@ -21,6 +22,7 @@ def train(
     from_run: str | Path | None = None,
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
+    torso: TorsoFactory | None = None,
     **overrides: Any,
 ) -> RunResult:
     """Train a preset (name or .toml file) or a configuration, and return the run's result once it has ended.
@@ -30,6 +32,9 @@ def train(
         env_factory: an environment of your own: a class or function without arguments that gives a ``gymnasium.Env``,
             or one that takes (config, num_envs, ...) and gives a ``VectorEnv``. Processes import it by its name.
         agent_factory: an agent of your own, called with (agent config, EnvSpec, device).
+        torso: a torso of your own for offbeat's agents: a function of the observations' specs, key -> ``ArraySpec``,
+            that gives a ``torch.nn.Module`` with ``output_size``, from observations, key -> [T, B, ...], to features
+            [T, B, output_size]. Processes import it by its name.
         overrides: options as on the command line; ``learner__batch_size=16`` stands for ``learner.batch_size``,
             ``env="Breakout"`` for ``env.id``. A dict sets several of a section: ``learner={"batch_size": 16}``.
 
@@ -44,7 +49,8 @@ def train(
     if env_factory is not None:  # the run's files name it, not the preset's environment
         pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
     source = None if from_run is None else find_run(from_run)
-    return start(apply_overrides(config, pairs), init_from=source, env_factory=env_factory, agent_factory=agent_factory)
+    own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
+    return start(apply_overrides(config, pairs), init_from=source, **own)
 
 
 def resume(
@@ -53,46 +59,69 @@ def resume(
     *,
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
+    torso: TorsoFactory | None = None,
 ) -> RunResult:
     """Go on with a run (or the newest run in a folder of runs); ``total_frames`` gives it a new length.
 
-    A run of your own environment or agent needs the same ``env_factory`` or ``agent_factory`` again.
+    A run of your own environment, agent or torso needs the same ``env_factory``, ``agent_factory`` or ``torso`` again.
     """
     from offbeat.train import resume as go_on
 
-    return go_on(find_run(run), total_frames, env_factory=env_factory, agent_factory=agent_factory)
+    return go_on(find_run(run), total_frames, env_factory=env_factory, agent_factory=agent_factory, torso=torso)
 
 
-def load(run: str | Path, *, greedy: bool = True, seed: int = 0, device: str = "cpu") -> LoadedAgent:
+def load(
+    run: str | Path,
+    *,
+    greedy: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    torso: TorsoFactory | None = None,
+) -> LoadedAgent:
     """The agent of a run with its newest weights, ready to act: ``offbeat.load(run).act(observation)``.
 
     Args:
         run: run folder, or a folder of runs (the newest is taken).
         greedy: the most probable action, else one drawn with ``seed``.
+        torso: the one that the run was trained with, if it was your own.
 
     Raises:
         UserError: there is no run, or no complete checkpoint in it.
     """
     from offbeat.load import load as load_run
 
-    return load_run(run, greedy=greedy, seed=seed, device=device)
+    return load_run(run, greedy=greedy, seed=seed, device=device, torso=torso)
 
 
-def evaluate(run: str | Path, *, episodes: int = 10, policy: str | None = None, seed: int = 0) -> Evaluation:
+def evaluate(
+    run: str | Path,
+    *,
+    episodes: int = 10,
+    policy: str | None = None,
+    seed: int = 0,
+    torso: TorsoFactory | None = None,
+) -> Evaluation:
     """Play whole episodes with a run's newest weights and score them by raw reward.
 
-    ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations.
+    ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations. ``torso``: as of ``load``.
     """
     from offbeat.evaluate import evaluate_run
 
-    return evaluate_run(find_run(run), episodes, policy, seed)
+    return evaluate_run(find_run(run), episodes, policy, seed, torso=torso)
 
 
-def record(run: str | Path, out: Path | None = None, *, format: str = "mp4", episodes: int = 1) -> Path:
-    """Film whole episodes played with a run's newest weights; returns the file."""
+def record(
+    run: str | Path,
+    out: Path | None = None,
+    *,
+    format: str = "mp4",
+    episodes: int = 1,
+    torso: TorsoFactory | None = None,
+) -> Path:
+    """Film whole episodes played with a run's newest weights; returns the file. ``torso``: as of ``load``."""
     from offbeat.record import record_run
 
-    return record_run(find_run(run), out, format, episodes)
+    return record_run(find_run(run), out, format, episodes, torso=torso)
 
 
 def plot(*runs: str | Path, out: Path | None = None) -> Path:
@@ -102,11 +131,14 @@ def plot(*runs: str | Path, out: Path | None = None) -> Path:
     return plot_runs([find_run(run) for run in runs], out)
 
 
-def export(run: str | Path, out: Path | None = None) -> Path:
-    """Write a run's newest network to a file that torch loads without offbeat; returns the file."""
+def export(run: str | Path, out: Path | None = None, *, torso: TorsoFactory | None = None) -> Path:
+    """Write a run's newest network to a file that torch loads without offbeat; returns the file.
+
+    ``torso``: as of ``load``.
+    """
     from offbeat.export import export_run
 
-    return export_run(find_run(run), out)
+    return export_run(find_run(run), out, torso)
 
 
 def _flat(overrides: dict[str, Any]) -> list[tuple[str, Any]]:

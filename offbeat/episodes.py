@@ -12,15 +12,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from offbeat.acting.observer import Observer
 from offbeat.agents.base import Agent, policy_name
 from offbeat.envs.base import VectorEnv
-from offbeat.replay.stacking import FrameStacker
 from offbeat.scores import Evaluation
-from offbeat.types import LEGAL, ActionSpec, CoreState, EnvSpec, EnvStep, Inputs
+from offbeat.types import LEGAL, ActionSpec, CoreState, EnvSpec, EnvStep, move
 
 
 class Player:
-    """Chooses actions for ``num_envs`` environments: keeps their frame stacks, recurrent states and last actions.
+    """Chooses actions for ``num_envs`` environments: observes their rows and keeps their recurrent states.
 
     Rows may come in any subset of the environments, as asynchronous ones give them.
     """
@@ -28,39 +28,22 @@ class Player:
     def __init__(self, agent: Agent, num_envs: int, *, greedy: bool, generator: torch.Generator | None = None) -> None:
         """``generator`` draws sampled actions; it must be on the network's device."""
         self._agent, self._greedy, self._generator = agent, greedy, generator
-        self._device = network_device(agent)
-        self._stacker = FrameStacker(agent.spec, num_envs)
+        self._device, spec = network_device(agent), agent.spec
+        self._observer = Observer(spec, spec.action.array, num_envs, wants_last=agent.wants_last)
         self._state: CoreState = {key: value.clone() for key, value in agent.initial_state(num_envs).items()}
-        self._last_action = agent.spec.action.array.zeros(num_envs)
 
     def act(self, step: EnvStep) -> np.ndarray:
         """Actions [n, ...] for the rows of ``step``."""
-        ids, first = step.env_ids, step.first
-        stacked = self._stacker.push(ids, step.observation, first)
-        last_action = last_reward = None
-        if self._agent.wants_last:
-            fresh = first.reshape(-1, *([1] * (self._last_action.ndim - 1)))
-            last_action = self._tensor(np.where(fresh, 0, self._last_action[ids]).astype(self._last_action.dtype))
-            last_reward = self._tensor(np.where(first, 0, step.reward).astype(np.float32))
-        inputs = Inputs(
-            observation={key: self._tensor(value) for key, value in stacked.items()},
-            first=self._tensor(first),
-            last_action=last_action,
-            last_reward=last_reward,
-        )
-        rows = torch.as_tensor(ids, device=self._device)
+        inputs = move(self._observer.observe(step), self._device)
+        rows = torch.as_tensor(step.env_ids, device=self._device)
         state = {key: value[rows] for key, value in self._state.items()}
         with torch.inference_mode():
             output = self._agent.act(inputs, state, self._generator, self._greedy)
         for key, value in output.state.items():
             self._state[key][rows] = value
-        action = output.action.cpu().numpy()
-        self._last_action[ids] = action
+        action: np.ndarray = output.action.cpu().numpy()
+        self._observer.remember(step, action)
         return action
-
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        """``array`` [n, ...] as a tensor [1, n, ...] on the network's device."""
-        return torch.as_tensor(np.ascontiguousarray(array), device=self._device)[None]
 
 
 def play_episodes(

@@ -22,6 +22,7 @@ from offbeat.agents.q_agent import QAgent
 from offbeat.algorithms.legal import FORBIDDEN, mask_illegal
 from offbeat.networks.heads import legal_actions
 from offbeat.networks.noisy import set_noise
+from offbeat.networks.own_torso import TorsoFactory
 from offbeat.types import LEGAL, CoreState, TensorDict
 
 DESCRIPTION = "offbeat.json"
@@ -54,13 +55,16 @@ class ExportedNetwork(nn.Module):
         return {"q": mask_illegal(self.values(output["value"]), legal_actions(observation)), "state": output["state"]}
 
 
-def export_run(run: Path, out: Path | None = None) -> Path:
-    """Write the network of ``run`` with its newest weights to ``out`` (``RUN/policy.pt2``) and return the path."""
+def export_run(run: Path, out: Path | None = None, torso: TorsoFactory | None = None) -> Path:
+    """Write the network of ``run`` with its newest weights to ``out`` (``RUN/policy.pt2``) and return the path.
+
+    ``torso``: the run's, if it had one of the user's own.
+    """
     from offbeat.envs.registry import env_spec
     from offbeat.load import load_agent, run_config
 
     config = run_config(run)
-    agent, _ = load_agent(run, config, env_spec(config.eval_env), device="cpu")
+    agent, _ = load_agent(run, config, env_spec(config.eval_env), device="cpu", torso=torso)
     path = out or run / "policy.pt2"
     export_agent(agent, path, {"run": run.name, "agent": config.agent_name, "env": config.env.id})
     return path

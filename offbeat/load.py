@@ -17,6 +17,7 @@ from offbeat.types import OBSERVATION, EnvSpec, EnvStep
 
 if TYPE_CHECKING:
     from offbeat.config import RunConfig
+    from offbeat.networks.own_torso import TorsoFactory
 
 
 @dataclass
@@ -39,24 +40,32 @@ class Restored:
         return int(_counter(self.meta, "updates"))
 
 
-def restore(run: Path, *, checkpoint: Path | None = None) -> Restored:
-    """Make a run's agent and load its newest weights (or those of ``checkpoint``).
+def restore(run: Path, *, checkpoint: Path | None = None, torso: TorsoFactory | None = None) -> Restored:
+    """Make a run's agent and load its newest weights (or those of ``checkpoint``). ``torso``: the run's, if it had one
+    of the user's own.
 
     UserError if ``run`` is no run folder or has no checkpoint.
     """
     from offbeat.envs.registry import env_spec
 
     config = run_config(run)
-    agent, meta = load_agent(run, config, env_spec(config.eval_env), checkpoint=checkpoint)
+    agent, meta = load_agent(run, config, env_spec(config.eval_env), checkpoint=checkpoint, torso=torso)
     return Restored(config, agent, meta)
 
 
 def load_agent(
-    run: Path, config: RunConfig, spec: EnvSpec, *, checkpoint: Path | None = None, device: str | None = None
+    run: Path,
+    config: RunConfig,
+    spec: EnvSpec,
+    *,
+    checkpoint: Path | None = None,
+    device: str | None = None,
+    torso: TorsoFactory | None = None,
 ) -> tuple[Agent, dict[str, Any]]:
     """The run's agent with its newest weights (or those of ``checkpoint``), and the checkpoint's meta data.
 
-    ``device``: where to put it; default: the run's device if this machine has it, else the CPU.
+    ``device``: where to put it; default: the run's device if this machine has it, else the CPU. ``torso``: the run's,
+    if it had one of the user's own.
     """
     from offbeat.agents.make import make_agent
     from offbeat.checkpoint import CheckpointError, load_weights
@@ -65,7 +74,7 @@ def load_agent(
         weights, meta = load_weights(checkpoint or run)
     except CheckpointError as error:
         raise UserError(f"{error}; go on with the run until it saves one, or pick another run") from error
-    agent = make_agent(config.agent_name, config.agent, spec, device or _device(config.device))
+    agent = make_agent(config.agent_name, config.agent, spec, device or _device(config.device), torso)
     try:
         agent.network.load_state_dict(weights)
     except RuntimeError:
@@ -140,7 +149,7 @@ class LoadedAgent:
             raise ValueError(f"observation has {sorted(given)}, {self.spec.id} has {sorted(self.spec.observation)}")
         arrays, batched = {}, set()
         for key, spec in self.spec.observation.items():
-            array = np.asarray(given[key], spec.dtype)
+            array = np.require(given[key], spec.dtype, ["C", "W"])
             if array.shape != spec.shape and array.shape[1:] != spec.shape:
                 raise ValueError(f"{key} has shape {list(array.shape)}; expected {list(spec.shape)} or a batch of it")
             batched.add(array.shape != spec.shape)
@@ -150,7 +159,14 @@ class LoadedAgent:
         return arrays, batched.pop()
 
 
-def load(run: str | Path, *, greedy: bool = True, seed: int = 0, device: str = "cpu") -> LoadedAgent:
+def load(
+    run: str | Path,
+    *,
+    greedy: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    torso: TorsoFactory | None = None,
+) -> LoadedAgent:
     """The agent of a run with its newest weights: ``offbeat.load(run).act(observation)``.
 
     Args:
@@ -162,7 +178,7 @@ def load(run: str | Path, *, greedy: bool = True, seed: int = 0, device: str = "
 
     folder = find_run(run)
     config = run_config(folder)
-    agent, _ = load_agent(folder, config, env_spec(config.eval_env), device=device)
+    agent, _ = load_agent(folder, config, env_spec(config.eval_env), device=device, torso=torso)
     return LoadedAgent(agent, greedy=greedy, seed=seed)
 
 

@@ -46,7 +46,15 @@ DTYPES = {
 """Names of dtypes in headers -> in NumPy and torch."""
 NETWORK = ("agent", "env")
 """Sections that decide the weights."""
-STREAMS = ("actor.workers", "actor.envs_per_worker", "learner.unroll_length", "replay", "env", "agent")
+STREAMS = (
+    "actor.workers",
+    "actor.envs_per_worker",
+    "actor.append_rows",
+    "learner.unroll_length",
+    "replay",
+    "env",
+    "agent",
+)
 """Sections and options that decide what the streams and samplers hold."""
 _WRONG = (ValueError, TypeError, IndexError, OverflowError, RuntimeError)
 
@@ -223,7 +231,10 @@ def _check_books(checkpoint: Checkpoint, layout: StreamLayout, config: RunConfig
         )  # fmt: skip
     if "layout" not in checkpoint.meta and (head % layout.block).any():
         raise _misfit(
-            checkpoint, config, ("learner.unroll_length",), f"its rows did not come in blocks of {layout.block}"
+            checkpoint,
+            config,
+            ("actor.append_rows", "learner.unroll_length"),
+            f"its rows did not come in blocks of {layout.block}",
         )
     fine = [state["produced"] - state["lost"] >= head, state["age"] >= 0]
     if layout.num_cursors:

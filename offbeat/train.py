@@ -24,7 +24,9 @@ from offbeat.envs.registry import env_spec
 from offbeat.errors import UserError
 from offbeat.locked import locked
 from offbeat.metrics import MetricLogger
+from offbeat.networks.encoder import EncoderConfig
 from offbeat.networks.flat import flat_size
+from offbeat.networks.own_torso import TorsoFactory, name_of
 from offbeat.provenance import write_environment
 from offbeat.resumable import check_fits, describe, needs_state
 from offbeat.runlog import RunLog, open_log
@@ -60,6 +62,7 @@ def train(
     init_from: Path | None = None,
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
+    torso: TorsoFactory | None = None,
 ) -> RunResult:
     """Train in a new run folder.
 
@@ -68,13 +71,15 @@ def train(
         init_from: another run whose newest weights this one starts from.
         env_factory: a user's own environment (see ``offbeat.envs.registry.make_env``); must be importable by processes.
         agent_factory: a user's own agent: called with (agent config, EnvSpec, device).
+        torso: a user's own torso for offbeat's agents, see ``offbeat.networks.own_torso``.
 
     Raises ``UserError`` before anything is spawned if the run cannot work.
     """
+    config = named_torso(config, torso, agent_factory)
     validate(config, env_factory=env_factory)
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
-    own = {"env_factory": env_factory, "agent_factory": agent_factory}
+    own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
     return _run(decide(replace(config, out=str(run))), run, checkpoint=None, init_from=init_from, own=own)
 
 
@@ -87,11 +92,23 @@ def resume(run: Path, total_frames: int | None = None, **own: Any) -> RunResult:
     config = replace(read_config(path), out=str(run))
     if total_frames is not None:
         config = replace(config, total_frames=total_frames)
+    config = named_torso(config, own.get("torso"), own.get("agent_factory"))
     validate(config, new_run=False, env_factory=own.get("env_factory"))
     found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr), accept=needs_state)
     if found is None:
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
     return _run(config, run, checkpoint=found.path, init_from=None, own=own)
+
+
+def named_torso(config: RunConfig, torso: TorsoFactory | None, agent_factory: Any) -> RunConfig:
+    """``config`` with the name of a torso that is handed over, for the run's files. UserError where it has no use."""
+    if torso is None:
+        return config
+    if agent_factory is not None:
+        raise UserError("torso and agent_factory were both given: an agent of your own makes its torso itself")
+    if not isinstance(config.agent, EncoderConfig):
+        raise UserError(f"torso was given, but agent {config.agent_name!r} has none that it could replace")
+    return replace(config, agent=replace(config.agent, torso=name_of(torso)))
 
 
 def default_folder(env_id: str) -> Path:
@@ -111,7 +128,10 @@ def _run(
     """Everything between a checked configuration and the result."""
     spec = env_spec(config.env, own.get("env_factory"))
     maker = own.get("agent_factory")
-    agent = maker(config.agent, spec, "cpu") if maker else make_agent(config.agent_name, config.agent, spec, "cpu")
+    if maker:
+        agent = maker(config.agent, spec, "cpu")
+    else:
+        agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"))
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if maker else "")
     weights = flat_size(agent.network)
     roles = topology(config, layout.items)
@@ -194,7 +214,7 @@ def _tell_of_error(error: BaseException, log: RunLog) -> None:
 
 def _resume_command(run: Path, world: World, longer: str = "") -> str:
     """How a user goes on with the run: objects of their own must be handed over again."""
-    own = [name for name in ("env_factory", "agent_factory") if getattr(world, name) is not None]
+    own = [name for name in ("env_factory", "agent_factory", "torso") if getattr(world, name) is not None]
     if not own:
         return f"offbeat resume {run}{f' --total-frames {longer}' if longer else ''}"
     given = [f"total_frames={longer}"] * bool(longer) + [f"{name}=..." for name in own]
@@ -293,7 +313,7 @@ def _say_goodbye(run: Path, home: Path, conductor: Conductor, finished: bool, sa
         say(f"curve: {plot_run(home)}")
     except Exception as error:  # the run is finished and saved, whatever a picture needs
         say(f"the curve could not be drawn: {type(error).__name__}: {error}")
-    if world.env_factory is None and world.agent_factory is None:
+    if world.env_factory is None and world.agent_factory is None and world.torso is None:
         say(f"score it:     offbeat eval {run} --episodes 20")
         say(f"watch it:     offbeat record {run}")
     say(f"train longer: {_resume_command(run, world, str(2 * world.config.total_frames))}")

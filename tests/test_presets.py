@@ -69,7 +69,7 @@ def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
 
 
 TINY = {
-    "engine": "inline", "actor": {"workers": 1, "envs_per_worker": 2, "inference": "actor"},
+    "engine": "inline", "actor": {"workers": 1, "envs_per_worker": 2, "append_rows": 5, "inference": "actor"},
     "learner": {"batch_size": 2, "unroll_length": 5}, "evaluation": {"every_frames": 0, "at_end": False},
     "log": {"tensorboard": False, "dashboard": False},
 }  # fmt: skip

@@ -16,6 +16,7 @@ from torch.nn import functional
 from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
 from offbeat.algorithms.legal import mask_illegal
 from offbeat.algorithms.q_learning import double_q
+from offbeat.networks.own_torso import TorsoFactory
 from offbeat.types import EnvSpec, ItemSpec, LossOutput, Transition
 
 
@@ -32,9 +33,14 @@ class Agent(QAgent):
 
     config: Config
 
-    def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
-        """Build the network on ``device``; its initial weights come from torch's global generator."""
-        super().__init__(config, spec, device, ItemSpec("transition", n=config.n_step))
+    def __init__(
+        self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu", torso: TorsoFactory | None = None
+    ) -> None:
+        """Build the network on ``device``; its initial weights come from torch's global generator.
+
+        ``torso``: the user's own, in place of the one that ``config`` names.
+        """
+        super().__init__(config, spec, device, ItemSpec("transition", n=config.n_step), torso)
 
     def loss(self, batch: Transition, progress: float) -> LossOutput:
         """``mean_i w_i L(y_i - Q(s_i, a_i))`` with ``y = R + gamma^n Q'(s_n, argmax_a Q(s_n, a))`` (Wang et al. 2016).

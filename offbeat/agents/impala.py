@@ -6,43 +6,28 @@ Architectures"; loss: section 4.2; networks: figure 3; constants: its table of A
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from offbeat.algorithms import actor_critic
 from offbeat.algorithms.legal import mask_illegal
 from offbeat.algorithms.vtrace import VTrace, vtrace
-from offbeat.networks.base import TorsoNetwork
-from offbeat.networks.exact import exact
+from offbeat.networks.encoder import Encoder, EncoderConfig
 from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead, legal_actions
-from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.lstm import LSTMCore, check_memory
-from offbeat.networks.torsos import Torso, choose_torso
+from offbeat.networks.own_torso import TorsoFactory
 from offbeat.types import UNROLL, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, LossOutput, TensorDict, Unroll
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(EncoderConfig):
     """IMPALA's network and loss. Batches and the optimiser are the learner's."""
 
-    torso: Literal["auto", "nature", "shallow", "resnet", "minatar", "mlp"] = "auto"
-    """Network up to the features. ``auto``: nature for images of 36 pixels or more, minatar for smaller ones, else mlp.
-    ``shallow`` and ``resnet`` are IMPALA's two networks (Espeholt et al. 2018, figure 3)."""
-    hidden_size: tuple[int, ...] = (64, 64)
-    """Widths of the mlp torso's layers. Unit: neurons, each > 0."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Non-linearity of the mlp torso."""
-    feature_size: int = 0
-    """Width of the layer after an image trunk; 0: as published (nature 512, shallow and resnet 256,
-    minatar 128). Unit: neurons."""
-    centered_filters: bool = False
-    """Take their means off the filters of the first convolution: it then sees contrast, not brightness, and an even
-    background silences no filter (after Huang et al. 2017, "Centered Weight Normalization")."""
     core: Literal["none", "lstm"] = "none"
     """Recurrent core between features and heads."""
     core_size: int = 256
@@ -53,15 +38,8 @@ class Config:
     """Steps over which the LSTM's cells forget at the start of training, each cell at its own pace up to this (chrono
     initialisation, Tallec & Ollivier 2018), 2 or above; 0: torch's own biases, with which half is gone after each row.
     Unit: agent steps."""
-    last_action: bool = False
-    """Show the previous action to the core (one-hot, or as it is where actions are continuous)."""
-    last_reward: bool = False
-    """Show the previous reward, clamped to [-1, 1], to the core."""
     policy_init_scale: float = 1.0
     """Factor on the policy head's initial weights, >= 0. 1: torch's own; 0.01: start close to the uniform policy."""
-    init: Literal["torch", "orthogonal"] = "torch"
-    """Initial weights: torch's own, or orthogonal with gain sqrt(2) in the torso, 1 in the value head, and zero biases,
-    as A2C and PPO have them (Engstrom et al. 2020 name it among the choices that matter)."""
     discount: float = 0.99
     """Gamma per environment step, in [0, 1]. Source: Espeholt et al. 2018, Atari hyperparameters."""
     baseline_cost: float = 0.5
@@ -82,20 +60,19 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
+        super().__post_init__()
         for name in ("discount", "lambda_"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 0 to 1")
         for name in ("rho_bar", "c_bar", "pg_rho_bar", "core_size", "core_layers"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: above 0")
-        for name in ("baseline_cost", "entropy_cost", "policy_init_scale", "feature_size"):
+        for name in ("baseline_cost", "entropy_cost", "policy_init_scale"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 0 or above")
         check_memory(self.core_memory)
         if self.c_bar > self.rho_bar:
             raise ValueError(f"c_bar={self.c_bar} is above rho_bar={self.rho_bar}; V-trace needs c_bar <= rho_bar")
-        if any(width <= 0 for width in self.hidden_size):
-            raise ValueError(f"hidden_size={self.hidden_size} is out of range; allowed: widths above 0")
 
 
 class NetworkOutput(NamedTuple):
@@ -110,26 +87,18 @@ class NetworkOutput(NamedTuple):
     state: CoreState  # after the last row
 
 
-class Network(TorsoNetwork):
+class Network(Encoder):
     """Torso, optional recurrent core, policy and value heads: one class for acting, training and export."""
 
-    def __init__(self, config: Config, spec: EnvSpec) -> None:
+    def __init__(self, config: Config, spec: EnvSpec, torso: TorsoFactory | None = None) -> None:
         """Build from the configuration for one environment spec; initial weights come from torch's global generator."""
-        super().__init__()
-        observation, action = spec.features, spec.action
-        kind = choose_torso(observation) if config.torso == "auto" else config.torso
-        self.torso = Torso(
-            observation, kind, config.hidden_size, config.activation, config.feature_size, config.centered_filters
-        )
-        self.num_actions = action.num_actions
-        self.last_action, self.last_reward = config.last_action, config.last_reward
-        size = self.torso.output_size + int(config.last_reward)
-        if config.last_action:
-            size += action.num_actions if action.kind == "discrete" else torch.Size(action.shape).numel()
-        self.core = (
-            LSTMCore(size, config.core_size, config.core_layers, config.core_memory) if config.core == "lstm" else None
-        )
-        size = size if self.core is None else self.core.output_size
+
+        def lstm(size: int) -> LSTMCore:
+            return LSTMCore(size, config.core_size, config.core_layers, config.core_memory)
+
+        make_core = lstm if config.core == "lstm" else None
+        super().__init__(config, spec, torso=torso, make_core=make_core, clamp_reward=True)
+        size, action = self.output_size, spec.action
         self.policy: CategoricalHead | GaussianHead
         if action.kind == "discrete":
             self.policy = CategoricalHead(size, action.num_actions, config.policy_init_scale)
@@ -137,9 +106,7 @@ class Network(TorsoNetwork):
             self.policy = GaussianHead(size, action, config.policy_init_scale)
         self.value = ValueHead(size)
         if config.init == "orthogonal":
-            make_orthogonal(self.torso, math.sqrt(2.0))
-            make_orthogonal(self.policy, config.policy_init_scale)
-            make_orthogonal(self.value, 1.0)
+            self.make_orthogonal((self.policy, config.policy_init_scale), (self.value, 1.0))
 
     def forward(
         self,
@@ -150,29 +117,13 @@ class Network(TorsoNetwork):
         last_reward: Tensor | None = None,
         bootstrap: bool = False,
     ) -> NetworkOutput:
-        """Policy and value of T rows.
+        """Policy and value of T rows; arguments as of ``Encoder.encode``.
 
-        Args:
-            observation: key -> [T, B, ...], frame stacks included.
-            first: [T, B] bool, rows that start an episode; the state is zeroed before them.
-            state: the state before row 0, as ``initial_state``.
-            last_action: [T, B, ...] the action before each row; needed if the configuration asks for it.
-            last_reward: [T, B] float32, likewise.
-            bootstrap: row T - 1 only gives a value to bootstrap from; no gradient flows back into its observation's
-                features, which saves the backward pass of those rows.
+        ``bootstrap``: row T - 1 only gives a value to bootstrap from; no gradient flows back into its observation's
+        features, which saves the backward pass of those rows.
         """
-        parts = [exact(self.torso(observation, len(first) - 1 if bootstrap else None))]
-        if self.last_action:
-            if last_action is None:
-                raise ValueError("last_action: expected a tensor [T, B, ...], got None; the configuration asks for it")
-            parts.append(self._encode_action(last_action, first))
-        if self.last_reward:
-            if last_reward is None:
-                raise ValueError("last_reward: expected a tensor [T, B], got None; the configuration asks for it")
-            parts.append(last_reward.clamp(-1.0, 1.0).unsqueeze(-1))
-        features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-        if self.core is not None:
-            features, state = self.core(features, state, first)
+        trained = len(first) - 1 if bootstrap else None
+        features, state = self.encode(observation, first, state, last_action, last_reward, trained)
         with torch.autocast(features.device.type, enabled=False):  # once for both heads
             policy, value = self.policy(features), self.value(features)
         if isinstance(policy, Tensor):
@@ -181,12 +132,6 @@ class Network(TorsoNetwork):
             policy = torch.cat(policy, -1)
         return NetworkOutput(policy, value, state)
 
-    def _encode_action(self, action: Tensor, first: Tensor) -> Tensor:
-        if self.num_actions:
-            action = functional.one_hot(action.long(), self.num_actions)
-        # An episode's first row has no action before it: all zeros, not action 0.
-        return action.float().reshape(*first.shape, -1) * (~first).unsqueeze(-1)
-
 
 class Agent:
     """IMPALA bound to one environment spec: see ``offbeat.agents.base.Agent`` for the methods' contract.
@@ -194,12 +139,17 @@ class Agent:
     Extras of a row: ``behaviour_logits`` [A] for discrete actions, ``behaviour_log_prob`` [] for continuous ones.
     """
 
-    def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
-        """Build the network on ``device``; its initial weights come from torch's global generator."""
+    def __init__(
+        self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu", torso: TorsoFactory | None = None
+    ) -> None:
+        """Build the network on ``device``; its initial weights come from torch's global generator.
+
+        ``torso``: the user's own, in place of the one that ``config`` names.
+        """
         self.config = config
         self.spec = spec
         self.device = torch.device(device)
-        self.network = Network(config, spec).to(self.device)
+        self.network = Network(config, spec, torso).to(self.device)
         self.discount = config.discount
         self.wants_last = config.last_action or config.last_reward
         self.items = UNROLL

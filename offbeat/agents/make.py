@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 from importlib.metadata import entry_points
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 
 import offbeat.agents
 from offbeat.agents.base import Agent
+from offbeat.networks.own_torso import TorsoFactory, name_of
 from offbeat.types import EnvSpec
 
 ENTRY_POINT_GROUP = "offbeat.agents"
@@ -37,16 +39,23 @@ def agent_config_class(name: str) -> type:
     return config_class
 
 
-def make_agent(name: str, config: Any, spec: EnvSpec, device: torch.device | str = "cpu") -> Agent:
-    """Build an agent for one environment spec. ``config``: an instance of its ``Config``.
+def make_agent(
+    name: str, config: Any, spec: EnvSpec, device: torch.device | str = "cpu", torso: TorsoFactory | None = None
+) -> Agent:
+    """Build an agent for one environment spec. ``config``: an instance of its ``Config``; ``torso``: the user's own.
 
     Raises:
-        ValueError: no agent has that name, or ``config`` is of another class.
+        ValueError: no agent has that name, ``config`` is of another class, or the agent takes no torso.
     """
     module = _agent_module(name)
     if not isinstance(config, module.Config):
         raise ValueError(f"agent {name!r} takes a {module.Config.__module__}.Config, got {type(config).__qualname__}")
-    agent: Agent = module.Agent(config, spec, device)
+    if torso is None:
+        plain: Agent = module.Agent(config, spec, device)
+        return plain
+    if "torso" not in inspect.signature(module.Agent).parameters:
+        raise ValueError(f"agent {name!r} has no torso that could be replaced by {name_of(torso)}")
+    agent: Agent = module.Agent(config, spec, device, torso=torso)
     return agent
 
 

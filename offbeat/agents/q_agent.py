@@ -13,30 +13,16 @@ from offbeat.agents.target import TargetNetwork
 from offbeat.algorithms.legal import draw_legal, mask_illegal
 from offbeat.algorithms.priorities import epsilon_ladder
 from offbeat.networks import heads
+from offbeat.networks.encoder import EncoderConfig
+from offbeat.networks.own_torso import TorsoFactory
 from offbeat.networks.q_network import QNetwork, QOutput
 from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec
 
 
 @dataclass(frozen=True)
-class QConfig:
+class QConfig(EncoderConfig):
     """Options of every value-based agent."""
 
-    torso: Literal["auto", "nature", "shallow", "resnet", "minatar", "mlp"] = "auto"
-    """Network up to the features. ``auto``: nature for images of 36 pixels or more, minatar for smaller, else mlp.
-    ``shallow``: that of Mnih et al. 2013, half as dear as nature."""
-    hidden_size: tuple[int, ...] = (64, 64)
-    """Widths of the mlp torso's layers. Unit: neurons, each > 0."""
-    activation: Literal["tanh", "relu"] = "relu"
-    """Non-linearity of the mlp torso."""
-    feature_size: int = 0
-    """Width of the layer after an image trunk; 0: as published (nature 512, shallow 256, minatar 128); -1: none.
-    Unit: neurons."""
-    centered_filters: bool = False
-    """Take their means off the filters of the first convolution: it then sees contrast, not brightness, and an even
-    background silences no filter (after Huang et al. 2017, "Centered Weight Normalization")."""
-    init: Literal["torch", "orthogonal"] = "torch"
-    """Initial weights: torch's own, or orthogonal with gain sqrt(2) in the torso, 1 in the head, and zero biases.
-    Noisy layers and the LSTM keep their own."""
     dueling: bool = True
     """Values and advantages apart (Wang et al. 2016)."""
     head_size: int = 0
@@ -67,6 +53,7 @@ class QConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
+        super().__post_init__()
         for name in ("discount", "epsilon_start", "epsilon_end", "ladder_base"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 0 to 1")
@@ -75,11 +62,9 @@ class QConfig:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 1 or above")
         if not 0.0 < self.target_rate <= 1.0:
             raise ValueError(f"target_rate={self.target_rate} is out of range; allowed: above 0, up to 1")
-        if self.head_size < 0 or self.ladder_alpha < 0 or self.feature_size < -1:
-            raise ValueError(
-                f"head_size={self.head_size}, ladder_alpha={self.ladder_alpha}, feature_size={self.feature_size}: "
-                "allowed are 0 or above, and -1 for feature_size"
-            )
+        for name in ("head_size", "ladder_alpha"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 0 or above")
 
 
 class QAgent:
@@ -93,22 +78,19 @@ class QAgent:
         items: what the agent trains on.
     """
 
-    def __init__(self, config: QConfig, spec: EnvSpec, device: torch.device | str, items: ItemSpec, **own: Any) -> None:
+    def __init__(
+        self,
+        config: QConfig,
+        spec: EnvSpec,
+        device: torch.device | str,
+        items: ItemSpec,
+        torso: TorsoFactory | None = None,
+        **own: Any,
+    ) -> None:
         """Build the network of ``config``; ``own``: what an agent adds to ``QNetwork``'s arguments."""
         self.config, self.spec, self.items = config, spec, items
         self.device = torch.device(device)
-        network = QNetwork(
-            spec,
-            torso=config.torso,
-            hidden_size=config.hidden_size,
-            activation=config.activation,
-            feature_size=config.feature_size,
-            centered=config.centered_filters,
-            orthogonal=config.init == "orthogonal",
-            duel=config.dueling,
-            head_size=config.head_size,
-            **own,
-        )
+        network = QNetwork(config, spec, torso=torso, duel=config.dueling, head_size=config.head_size, **own)
         self.network: QNetwork = network.to(self.device)
         self.discount = config.discount
         self.wants_last = network.last_action or network.last_reward

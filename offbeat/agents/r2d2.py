@@ -19,6 +19,7 @@ from offbeat.algorithms.priorities import max_mean
 from offbeat.algorithms.q_learning import double_q
 from offbeat.algorithms.returns import n_step_target, rescale, unrescale
 from offbeat.networks.lstm import check_memory
+from offbeat.networks.own_torso import TorsoFactory
 from offbeat.types import CoreState, EnvSpec, Inputs, ItemSpec, LossOutput, Sequence
 
 
@@ -93,15 +94,15 @@ class Agent(QAgent):
 
     config: Config
 
-    def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
-        """Build the network on ``device``; its initial weights come from torch's global generator."""
-        recurrent = {
-            "core_size": config.core_size,
-            "core_memory": config.core_memory,
-            "last_action": config.last_action,
-            "last_reward": config.last_reward,
-        }
-        super().__init__(config, spec, device, config.items, **recurrent)
+    def __init__(
+        self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu", torso: TorsoFactory | None = None
+    ) -> None:
+        """Build the network on ``device``; its initial weights come from torch's global generator.
+
+        ``torso``: the user's own, in place of the one that ``config`` names.
+        """
+        recurrent = {"core_size": config.core_size, "core_memory": config.core_memory}
+        super().__init__(config, spec, device, config.items, torso, **recurrent)
 
     def loss(self, batch: Sequence, progress: float) -> LossOutput:
         """``mean_b w_b mean_t L(y_t - Q(s_t, a_t))`` with ``y = h(sum_k gamma^k r + gamma^n h^-1(Q'(s_n, a*)))``.

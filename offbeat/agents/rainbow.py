@@ -18,6 +18,7 @@ from offbeat.algorithms.legal import mask_illegal
 from offbeat.algorithms.q_learning import categorical_projection, expected_value
 from offbeat.networks.exact import exact
 from offbeat.networks.noisy import set_noise
+from offbeat.networks.own_torso import TorsoFactory
 from offbeat.types import ActOutput, CoreState, EnvSpec, Inputs, ItemSpec, LossOutput, Transition
 
 
@@ -64,10 +65,15 @@ class Agent(QAgent):
 
     config: Config
 
-    def __init__(self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu") -> None:
-        """Build the network on ``device``; its initial weights come from torch's global generator."""
+    def __init__(
+        self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu", torso: TorsoFactory | None = None
+    ) -> None:
+        """Build the network on ``device``; its initial weights come from torch's global generator.
+
+        ``torso``: the user's own, in place of the one that ``config`` names.
+        """
         items = ItemSpec("transition", n=config.n_step)
-        super().__init__(config, spec, device, items, atoms=config.atoms, sigma=config.noisy_sigma)
+        super().__init__(config, spec, device, items, torso, atoms=config.atoms, sigma=config.noisy_sigma)
         self.support = torch.from_numpy(np.linspace(config.value_min, config.value_max, config.atoms, dtype=np.float32))
         self.support = self.support.to(self.device)
 

@@ -67,7 +67,8 @@ def bench_soak(config: RunConfig, *, minutes: float = 15.0, file: Path | None = 
 
 def ring_rows(config: RunConfig) -> int:
     """Rows after which all memory of replay has been written to; 0 where only a fifo's few rows are kept."""
-    streams, block = config.actor.workers * config.actor.envs_per_worker, config.learner.unroll_length
+    streams = config.actor.workers * config.actor.envs_per_worker
+    block = config.actor.append_rows or config.learner.unroll_length
     return config.replay.capacity + 2 * streams * (block + 1) if config.replay.capacity else 0
 
 

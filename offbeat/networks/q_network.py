@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from offbeat.algorithms.q_learning import dueling
-from offbeat.networks.base import TorsoNetwork
-from offbeat.networks.exact import exact
+from offbeat.networks.encoder import Encoder, EncoderConfig
 from offbeat.networks.heads import Float32Linear, legal_actions
-from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.lstm import LSTMCore
 from offbeat.networks.noisy import NoisyLinear
-from offbeat.networks.torsos import Torso, TorsoKind, choose_torso
+from offbeat.networks.own_torso import TorsoFactory
 from offbeat.types import CoreState, EnvSpec, TensorDict
 
 
@@ -55,59 +50,41 @@ class QHead(nn.Module):
         return dueling(value, advantage, legal, atoms=self.atoms > 0)
 
 
-class QNetwork(TorsoNetwork):
+class QNetwork(Encoder):
     """One class for acting, training and export.
 
     Args:
+        config: of the encoder.
         spec: of the environment; discrete actions only.
-        torso: which one; ``auto`` chooses.
-        hidden_size, activation: of the mlp torso.
-        feature_size: width of the layer after an image trunk; 0: as published, -1: none, the trunk's output as it is.
-        centered: filters of the first convolution without their means, see ``ImageConv``.
-        orthogonal: initial weights of torso and head orthogonal, with gains sqrt(2) and 1; False: torch's own.
+        torso: a torso of the user's own.
         core_size: width of an LSTM between torso and head; 0: none.
         core_memory: steps that it remembers at the start, see ``LSTMCore.remember``; 0: as torch has it.
-        last_action, last_reward: show them to the core.
         duel, head_size, atoms, sigma: of the head, see ``QHead``.
     """
 
     def __init__(
         self,
+        config: EncoderConfig,
         spec: EnvSpec,
         *,
-        torso: TorsoKind | Literal["auto"] = "auto",
-        hidden_size: tuple[int, ...] = (64, 64),
-        activation: Literal["tanh", "relu"] = "relu",
-        feature_size: int = 0,
-        centered: bool = False,
-        orthogonal: bool = False,
+        torso: TorsoFactory | None = None,
         core_size: int = 0,
         core_memory: int = 0,
-        last_action: bool = False,
-        last_reward: bool = False,
         duel: bool = False,
         head_size: int = 0,
         atoms: int = 0,
         sigma: float = 0.0,
     ) -> None:
-        super().__init__()
         if spec.action.kind != "discrete":
             raise ValueError(f"value-based agents need discrete actions, but those of {spec.id} are {spec.action.kind}")
-        observation = spec.features
-        kind = choose_torso(observation) if torso == "auto" else torso
-        self.torso = Torso(observation, kind, hidden_size, activation, feature_size, centered)
-        self.num_actions = spec.action.num_actions
-        self.last_action, self.last_reward = last_action, last_reward
-        size = self.torso.output_size + last_action * self.num_actions + last_reward
-        self.core = LSTMCore(size, core_size, memory=core_memory) if core_size else None
-        self.head = QHead(core_size or size, self.num_actions, duel=duel, hidden=head_size, atoms=atoms, sigma=sigma)
-        if orthogonal:
-            make_orthogonal(self.torso, math.sqrt(2.0))
-            make_orthogonal(self.head, 1.0)
 
-    def cast(self, observation: TensorDict) -> TensorDict:
-        """The same observations with images cast as the torso reads them: once for all networks that read them."""
-        return self.torso.cast(observation)
+        def lstm(size: int) -> LSTMCore:
+            return LSTMCore(size, core_size, memory=core_memory)
+
+        super().__init__(config, spec, torso=torso, make_core=lstm if core_size else None)
+        self.head = QHead(self.output_size, self.num_actions, duel=duel, hidden=head_size, atoms=atoms, sigma=sigma)
+        if config.init == "orthogonal":
+            self.make_orthogonal((self.head, 1.0))
 
     def forward(
         self,
@@ -117,28 +94,8 @@ class QNetwork(TorsoNetwork):
         last_action: Tensor | None = None,
         last_reward: Tensor | None = None,
     ) -> QOutput:
-        """Action values of T rows.
-
-        Args:
-            observation: key -> [T, B, ...], frame stacks included.
-            first: [T, B] bool, rows that start an episode; the state is zeroed before them.
-            state: the state before row 0, as ``initial_state``.
-            last_action: [T, B] int64, needed if the network was built for it.
-            last_reward: [T, B] float32, likewise.
-        """
-        parts = [exact(self.torso(observation))]
-        if self.last_action:
-            if last_action is None:
-                raise ValueError("last_action: expected a tensor [T, B], got None; the network was built for it")
-            shown = functional.one_hot(last_action.long(), self.num_actions).float()
-            parts.append(shown * (~first).unsqueeze(-1))  # an episode's first row has no action before it
-        if self.last_reward:
-            if last_reward is None:
-                raise ValueError("last_reward: expected a tensor [T, B], got None; the network was built for it")
-            parts.append(last_reward.unsqueeze(-1))
-        features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-        if self.core is not None:
-            features, state = self.core(features, state, first)
+        """Action values of T rows; arguments as of ``Encoder.encode``."""
+        features, state = self.encode(observation, first, state, last_action, last_reward)
         return QOutput(self.head(features, legal_actions(observation)), state)
 
 

@@ -16,13 +16,14 @@ from torch.nn import functional
 from offbeat.networks.joined import channels_last_vector, joined, joins
 from offbeat.types import ArraySpec, TensorDict
 
-TorsoKind = Literal["nature", "shallow", "resnet", "minatar", "mlp"]
+KINDS = ("nature", "shallow", "resnet", "minatar", "mlp")
+"""All torsos of offbeat's own."""
 FEATURE_SIZES = {"nature": 512, "shallow": 256, "resnet": 256, "minatar": 128}
 """Width of the fully connected layer after each image trunk, as published."""
 _SMALLEST_NATURE_IMAGE = 36  # pixels; anything smaller leaves nothing after its three convolutions
 
 
-def choose_torso(observation: dict[str, ArraySpec]) -> TorsoKind:
+def choose_torso(observation: dict[str, ArraySpec]) -> str:
     """What ``auto`` stands for: ``nature`` for images of 36 pixels or more, ``minatar`` for smaller, else ``mlp``."""
     sides = [min(spec.shape[1:]) for spec in observation.values() if len(spec.shape) == 3]
     if not sides:
@@ -43,7 +44,7 @@ class Torso(nn.Module):
     def __init__(
         self,
         observation: dict[str, ArraySpec],
-        kind: TorsoKind,
+        kind: str,
         hidden_size: tuple[int, ...] = (64, 64),
         activation: Literal["tanh", "relu"] = "tanh",
         feature_size: int = 0,

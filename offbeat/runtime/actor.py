@@ -10,16 +10,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from offbeat.acting.observer import Observer
 from offbeat.agents.base import Agent, Explores
 from offbeat.envs.base import StateUnsupported, VectorEnv
 from offbeat.replay.layout import StreamBlock, StreamLayout
-from offbeat.replay.stacking import FrameStacker
 from offbeat.runtime.host import Host
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, Policy, StopSignal, StreamWriter
 from offbeat.runtime.services import Services, Write
 from offbeat.runtime.staging import Staging
-from offbeat.types import ArrayDict, EnvStep, Inputs
+from offbeat.types import ArrayDict, EnvStep
 
 REPORT_S = 1.0
 """An actor reports its counters about so often. Unit: seconds."""
@@ -35,6 +35,9 @@ class ActorConfig:
     """Environments per actor, stepped together; one batched forward serves them all."""
     batch: int = 0
     """Environments per forward where the library can step part of them while others act; 0: all of them."""
+    append_rows: int = 0
+    """Rows of each stream that an actor appends at once, after which it looks for newer weights; 0: as many as
+    ``learner.unroll_length``. Unit: agent steps."""
     inference: Literal["actor", "server", "auto"] = "actor"
     """Who runs the network: each actor its own copy, or one server that batches requests of all actors (for GPUs).
     ``auto``: the server where its device is a GPU."""
@@ -61,7 +64,7 @@ def run_actor(
     The order at a yield is fixed: blocks appended, newest rows received but not acted on. That is where an engine may
     save ``work`` and ``envs``, or stop.
     """
-    staging = work.staging
+    staging, observer = work.staging, work.observer
     if work.rows is None:
         left_over = streams.attach(staging.streams)
         if left_over is not None:
@@ -77,7 +80,8 @@ def run_actor(
             work.waiting(streams.append, block)
             yield
             policy.refresh()
-        inputs = work.observe(rows)
+        staging.open(rows)
+        inputs = observer.observe(rows)
         due = staging.due(rows.env_ids)
         if len(due):
             staging.keep(due, policy.core_state(due))
@@ -88,7 +92,7 @@ def run_actor(
         acted = time.perf_counter()
         envs.send(action)
         staging.act(rows.env_ids, action, extras, policy.version)
-        work.remember(rows, action)
+        observer.remember(rows, action)
         streams.produced(staging.streams[rows.env_ids])
         work.rows = envs.recv()
         work.account(metrics, acted - started, time.perf_counter() - acted)
@@ -156,7 +160,7 @@ class Actor(Host):
     def _load(self, part: dict[str, Any], anew: bool) -> None:
         """Go on with saved games. ``anew``: their earlier rows are gone, so only the count of steps goes on."""
         if anew:
-            self.work.steps = int(np.asarray(part["work/steps"])[0])
+            self.work.observer.steps = int(np.asarray(part["work/steps"])[0])
             return
         groups: dict[str, dict[str, np.ndarray]] = {"envs": {}, "work": {}, "policy": {}}
         for name, value in part.items():
@@ -192,7 +196,7 @@ def exploration(services: Services, agent: Agent, streams: np.ndarray) -> Callab
 
 
 class ActorWork:
-    """What an actor carries from step to step: rows in hand, unfinished blocks, frame stacks, scores.
+    """What an actor carries from step to step: rows in hand, unfinished blocks, what it observes, scores.
 
     Args:
         layout: of the streams.
@@ -220,47 +224,20 @@ class ActorWork:
         explore: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         count = len(streams)
-        self._explore, self._players = explore, players
-        self.seed, self.wants_last, self.frame_skip = seed, wants_last, frame_skip
+        self._players, self.seed, self.frame_skip = players, seed, frame_skip
         self.staging = Staging(layout, streams, block, discount)
-        self.stacker = FrameStacker(layout, count)
+        self.observer = Observer(layout, layout.action, count, wants_last=wants_last, explore=explore)
         self.rows: EnvStep | None = None
-        self.last_action = layout.action.zeros(count)
         self.returns = np.zeros(count, np.float64)
         self.lengths = np.zeros(count, np.int64)
         self.taken = np.zeros(count, np.int64)  # environment steps of the episode so far
         self.over = np.zeros(count, bool)  # ended, while the game's other players have not
-        self.steps = 0
         self._act_s = self._env_s = self._wait_s = 0.0
         self._reported = time.perf_counter()
 
     def adopt(self, open_rows: ArrayDict) -> None:
         """Go on with streams that a dead actor left."""
         self.staging.adopt(open_rows)
-
-    def observe(self, rows: EnvStep) -> Inputs:
-        """Open the rows and build what the network sees of them, [1, n, ...]."""
-        self.staging.open(rows)
-        stacked = self.stacker.push(rows.env_ids, rows.observation, rows.first)
-        observation = {key: torch.from_numpy(value).unsqueeze(0) for key, value in stacked.items()}
-        inputs = Inputs(observation, torch.from_numpy(rows.first).unsqueeze(0))
-        if self._explore is not None:
-            inputs.epsilon = torch.from_numpy(self._explore(self.steps)[rows.env_ids]).unsqueeze(0)
-        if not self.wants_last:
-            return inputs
-        fresh = rows.first
-        action = self.last_action[rows.env_ids]
-        action[fresh] = 0
-        reward = np.where(fresh, 0.0, rows.reward).astype(np.float32)
-        inputs.last_action, inputs.last_reward = torch.from_numpy(action)[None], torch.from_numpy(reward)[None]
-        return inputs
-
-    def remember(self, rows: EnvStep, action: np.ndarray) -> None:
-        """Keep what the next observation's inputs need, and count the actions: those at rows that only carry a final
-        observation are none.
-        """
-        self.last_action[rows.env_ids] = action
-        self.steps += int(rows.valid.sum())
 
     def waiting(self, append: Callable[[StreamBlock], None], block: StreamBlock) -> None:
         """Append a block and measure how long that took: nearly all of it is waiting for room."""
@@ -284,7 +261,7 @@ class ActorWork:
         if now - self._reported >= REPORT_S:
             self._reported = now
             times = {"forward_s": self._act_s, "env_s": self._env_s, "wait_s": self._wait_s}
-            metrics.write("actor", {"steps": self.steps} | times)
+            metrics.write("actor", {"steps": self.observer.steps} | times)
             self._act_s = self._env_s = self._wait_s = 0.0
 
     def _end(self, metrics: MetricSink, env: int) -> None:
@@ -304,14 +281,13 @@ class ActorWork:
         rows = self.rows
         assert rows is not None
         saved = {f"staging/{name}": value for name, value in self.staging.state().items()}
-        saved |= {f"stacker/{name}": value for name, value in self.stacker.state().items()}
         saved |= {f"rows/observation/{key}": value for key, value in rows.observation.items()}
         for name in ("env_ids", "reward", "raw_reward", "terminated", "truncated", "first", "valid"):
             saved[f"rows/{name}"] = getattr(rows, name)
         if rows.elapsed is not None:
             saved["rows/elapsed"] = rows.elapsed
-        saved |= {"last_action": self.last_action, "returns": self.returns, "lengths": self.lengths, "over": self.over}
-        saved |= {"taken": self.taken, "steps": np.array([self.steps])}
+        saved |= self.observer.state()
+        saved |= {"returns": self.returns, "lengths": self.lengths, "over": self.over, "taken": self.taken}
         return {name: np.array(value) for name, value in saved.items()}
 
     def load_state(self, state: ArrayDict) -> None:
@@ -321,11 +297,10 @@ class ActorWork:
             return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
 
         self.staging.load_state(part("staging/"))
-        self.stacker.load_state(part("stacker/"))
+        self.observer.load_state(state)
         rows = part("rows/")
         observation = {name[len("observation/") :]: rows.pop(name) for name in list(rows) if name.startswith("obs")}
         self.rows = EnvStep(observation=observation, **rows)
-        self.last_action, self.returns, self.lengths = state["last_action"], state["returns"], state["lengths"]
+        self.returns, self.lengths = state["returns"], state["lengths"]
         self.over = state.get("over", np.zeros_like(self.returns, bool))  # checkpoints of before have none
         self.taken = state.get("taken", self.lengths.copy())
-        self.steps = int(state["steps"][0])

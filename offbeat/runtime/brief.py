@@ -21,7 +21,8 @@ from offbeat.types import EnvSpec
 class Brief:
     """The part of ``offbeat.runtime.services.Services`` that is plain data; an engine's services add the ports.
 
-    ``agent_factory`` and ``env_factory`` are a user's own, importable functions or objects that can be sent; else None.
+    ``agent_factory``, ``torso`` and ``env_factory`` are a user's own, importable functions or objects that can be sent;
+    else None.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Brief:
     agent_name: str
     agent_config: Any
     agent_factory: Any
+    torso: Any
     channels_last: bool
     env: EnvConfig
     eval_env: EnvConfig
@@ -56,7 +58,7 @@ class Brief:
             if self.agent_factory is not None:
                 made: Agent = self.agent_factory(self.agent_config, self.spec, device)
             else:
-                made = make_agent(self.agent_name, self.agent_config, self.spec, device)
+                made = make_agent(self.agent_name, self.agent_config, self.spec, device, self.torso)
         if hasattr(made.network, "channels_last"):
             made.network.channels_last = self.channels_last  # type: ignore[assignment]
         return made
@@ -93,6 +95,7 @@ def brief_of(world: World, role: str, *, free: bool, incarnation: int) -> Brief:
         agent_name=config.agent_name,
         agent_config=config.agent,
         agent_factory=world.agent_factory,
+        torso=world.torso,
         channels_last=config.learner.channels_last,
         env=config.env,
         eval_env=config.eval_env,

@@ -227,7 +227,7 @@ def _actor(config: RunConfig) -> Role:
         calls={
             "envs.send": "environment",
             "envs.recv": "environment",
-            "work.observe": "observe",
+            "work.observer.observe": "observe",
             "policy.act": "act",
             "policy.refresh": "take weights",
             "writer.append": "append",
@@ -240,9 +240,9 @@ def _actor(config: RunConfig) -> Role:
 def _wires(config: RunConfig, serves: bool) -> list[Wire]:
     learner = config.learner
     weights = f"weights, published every {learner.publish_every} updates"
-    blocks = f"blocks of {learner.unroll_length} rows, through the streams"
+    blocks = f"blocks of {config.actor.append_rows or learner.unroll_length} rows, through the streams"
     wires = [
-        Wire("actor", "learner", "StreamWriter -> BatchSource", blocks),
+        Wire("actor", "learner", "StreamWriter -> Batches", blocks),
         Wire("learner", "evaluator", "ParamStore", "weights, pulled for each evaluation"),
     ]
     if serves:

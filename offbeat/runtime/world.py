@@ -52,6 +52,7 @@ class World:
     log_path: Path
     env_factory: Any = None
     agent_factory: Any = None
+    torso: Any = None
     guard: Any = None
     inbox: SharedArrays | None = None
     init_from: Path | None = None
@@ -131,6 +132,7 @@ def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent, name: str = "") 
             num_streams=config.actor.workers * config.actor.envs_per_worker,
             replay=config.replay,
             unroll_length=learner.unroll_length,
+            block=config.actor.append_rows,
             items=items,
         )
         check_mixture(layout, config.replay, learner.batch_size, agent.wants_last, holds_writers(config))

@@ -185,7 +185,7 @@ def test_continuous_actions_are_refused(module: Any) -> None:
         ({"n_step": 0}, "n_step=0 is out of range; allowed: 1 or above"),
         ({"target_period": 0}, "target_period=0 is out of range; allowed: 1 or above"),
         ({"target_rate": 0.0}, "target_rate=0.0 is out of range; allowed: above 0, up to 1"),
-        ({"feature_size": -2}, "feature_size=-2: allowed are 0 or above, and -1 for feature_size"),
+        ({"feature_size": -2}, "feature_size=-2 is out of range; allowed: -1 or above"),
     ],
 )
 def test_config_says_what_is_out_of_range(options: dict[str, Any], text: str) -> None:

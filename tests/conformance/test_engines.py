@@ -37,6 +37,16 @@ def test_items_are_what_was_acted_on_and_drawn_by_what_was_fed_back(kind: str, n
         replaying_run(tmp_path / "run", kind, **(ENGINES | SERIAL)[name])
 
 
+@pytest.mark.parametrize("rows", [2, 15])
+@pytest.mark.parametrize("name", ["inline", pytest.param("free", marks=pytest.mark.slow)])
+def test_actors_append_as_many_rows_at_once_as_they_are_told(name: str, rows: int, tmp_path: Path) -> None:
+    """Fewer than an unroll has, or several unrolls; not always whole ones."""
+    options = {"actor__append_rows": rows, "replay__samplers__0__max_pending": 4}
+    counting_run(tmp_path / "run", Allowed(), **ENGINES[name] | options)
+    run = replaying_run(tmp_path / "items", "sequence", **ENGINES[name], actor__append_rows=rows).run
+    assert f"append_rows = {rows}" in (run / "config.toml").read_text()
+
+
 def test_replayed_rows_are_those_that_were_acted_on(tmp_path: Path) -> None:
     options = {"engine": "inline", "replay__samplers": HALF_REPLAYED, "replay__capacity": 800}
     result = counting_run(tmp_path / "run", Allowed(skips=True), **options)

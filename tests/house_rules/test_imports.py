@@ -13,8 +13,8 @@ from tests.house_rules.source import ROOT, Module, imports, library, listed, par
 BASE = {"types", "errors"}
 """Modules that stand below all others and import nothing but each other."""
 ROLES = {
-    "algorithms", "networks", "agents", "replay", "envs", "checkpoint", "checkpoint_reading", "metrics", "episodes",
-    "scores", "runlog", "terminal",
+    "algorithms", "networks", "agents", "replay", "envs", "acting", "checkpoint", "checkpoint_reading", "metrics",
+    "episodes", "scores", "runlog", "terminal",
 }  # fmt: skip
 """What the roles are made of."""
 ABOVE = {"runtime", "config", "train", "load", "evaluate", "cli", "commands"}
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "agents": BASE | {"algorithms", "networks", "agents"},
     "replay": BASE | {"algorithms", "replay"},
     "envs": BASE | {"envs"},
+    "acting": BASE | {"acting", "agents", "algorithms", "envs", "networks", "replay"},
     "checkpoint": BASE | {"checkpoint_reading"},
     "checkpoint_reading": BASE,
     "episodes": BASE | ROLES,

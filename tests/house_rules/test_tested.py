@@ -7,7 +7,7 @@ import re
 
 from tests.house_rules.source import ROOT, library, listed
 
-INNER = ("algorithms", "networks", "agents", "replay", "envs", "runtime")
+INNER = ("algorithms", "networks", "agents", "replay", "envs", "acting", "runtime")
 
 
 def test_every_inner_file_has_a_test_or_is_imported_by_one():

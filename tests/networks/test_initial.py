@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from offbeat.networks.encoder import EncoderConfig
 from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.q_network import QNetwork
 from tests.agents.unrolls import make_spec
@@ -29,7 +30,7 @@ def test_orthogonal_weights_and_no_biases() -> None:
 
 def test_q_network() -> None:
     torch.manual_seed(0)
-    made = QNetwork(make_spec("image"), orthogonal=True, duel=True)
+    made = QNetwork(EncoderConfig(init="orthogonal"), make_spec("image"), duel=True)
     assert made.head.value is not None
     for layer, gain in ((made.torso.image_layer, 2.0), (made.head.advantage[-1], 1.0), (made.head.value[-1], 1.0)):
         assert isinstance(layer, nn.Linear)

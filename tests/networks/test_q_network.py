@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from offbeat.algorithms.q_learning import dueling
+from offbeat.networks.encoder import EncoderConfig
 from offbeat.networks.flat import flatten_parameters
 from offbeat.networks.noisy import NoisyLinear, set_noise
 from offbeat.networks.q_network import QNetwork
@@ -21,7 +22,14 @@ RECURRENT = {"core_size": 8, "last_action": True, "last_reward": True, "duel": T
 
 def network(spec: EnvSpec | None = None, **options: Any) -> QNetwork:
     torch.manual_seed(0)
-    return QNetwork(spec or make_spec(), **options)
+    return make(spec or make_spec(), **options)
+
+
+def make(spec: EnvSpec, **options: Any) -> QNetwork:
+    """Options of the encoder and of the head."""
+    encoder = {field.name for field in fields(EncoderConfig)} & options.keys()
+    config = EncoderConfig(**{name: options.pop(name) for name in encoder})
+    return QNetwork(config, spec, **options)
 
 
 def run(made: QNetwork, inputs: Inputs, state: dict[str, Tensor] | None = None) -> Any:
@@ -171,7 +179,7 @@ def test_the_papers_networks_have_the_known_number_of_weights() -> None:
 @pytest.mark.parametrize("observation", ["vector", "image"])
 def test_copies_through_the_flat_vector_give_the_same_values(observation: str, options: dict[str, Any]) -> None:
     spec = make_spec(observation)
-    made, copy = network(spec, **options), QNetwork(spec, **options)
+    made, copy = network(spec, **options), make(spec, **options)
     inputs = make_inputs(spec, 3, 2)
 
     def values(of: QNetwork) -> Tensor:

@@ -12,6 +12,8 @@ ENTRY_POINTS = """[offbeat.agents]
 linear_q = outside.linear_q
 [offbeat.samplers]
 reservoir = outside.reservoir
+[offbeat.torsos]
+squares = outside.squares:Squares
 """
 
 
@@ -20,7 +22,7 @@ def install(folder: Path) -> Path:
     wheel, info, target = folder / "outside-1.0-py3-none-any.whl", "outside-1.0.dist-info", folder / "installed"
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr("outside/__init__.py", "")
-        for name in ("linear_q", "reservoir"):
+        for name in ("linear_q", "reservoir", "squares"):
             file.write(HERE / f"{name}.py", f"outside/{name}.py")
         file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
         file.writestr(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from offbeat import evaluate, export, load
 from offbeat.config import from_dict
 from offbeat.errors import UserError
 from offbeat.train import RunResult, resume, train
@@ -69,6 +70,22 @@ slots = 30
 [[replay.samplers]]
 kind = "uniform"
 share = 0.25
+"""
+QUICK_Q = """
+total_frames = 2000
+[agent]
+name = "dqn"
+hidden_size = [16]
+explore = 1000
+[learner]
+batch_size = 8
+unroll_length = 5
+[replay]
+capacity = 1000
+samples_per_insert = 1.0
+[[replay.samplers]]
+kind = "uniform"
+min_rows = 100
 """
 ENGINES: dict[str, dict[str, Any]] = {
     "inline": {"engine": "inline"}, "lockstep": {"deterministic": True}, "free": {},
@@ -133,6 +150,25 @@ def test_a_sampler_with_slots_of_its_own_beside_others(engine: str, tmp_path: Pa
     assert last["offered"] > 500
     assert last["pending_unrolls_0"] >= 0
     assert resume(result.run, total_frames=7000).frames >= 7000
+
+
+@pytest.mark.parametrize("engine", ["inline", pytest.param("lockstep", marks=pytest.mark.slow), "free"])
+@pytest.mark.parametrize("text", [MIXED, QUICK_Q], ids=["impala", "dqn"])
+def test_a_torso_of_every_agent(text: str, engine: str, tmp_path: Path) -> None:
+    """By its name alone: in the run, when it goes on, in scores and in exports."""
+    result = run(tmp_path, text.replace("hidden_size = [16]", 'torso = "squares"'), **ENGINES[engine])
+    assert result.finished
+    assert resume(result.run, total_frames=result.frames + 500).finished
+    agent = load(result.run).agent
+    module = agent.network.torso.module  # type: ignore[union-attr]
+    assert (type(module).__module__, type(module).__name__) == ("outside.squares", "Squares")
+    assert evaluate(result.run, episodes=2).complete
+    assert export(result.run).exists()
+
+
+def test_a_torso_that_is_misspelt_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown torso 'square'; did you mean 'squares'\? known: auto, nature, "):
+        run(tmp_path, MIXED.replace("hidden_size = [16]", 'torso = "square"'))
 
 
 def test_options_of_such_a_sampler_are_checked(tmp_path: Path) -> None:

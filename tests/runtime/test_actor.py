@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from offbeat.envs.base import EnvConfig
@@ -120,13 +119,13 @@ def test_every_row_is_as_foretold_and_blocks_end_at_yields() -> None:
         next(playing.loop)
         assert store.head.tolist() == [blocks * LENGTH] * COUNT
         assert playing.policy.acted.tolist() == [blocks * LENGTH] * COUNT, "the newest rows are not acted on"
-        assert playing.work.steps == store.counted()[0].sum(), "a step is an action, not at final observations"
+        assert playing.work.observer.steps == store.counted()[0].sum(), "a step is an action, not at final observations"
     for env, stream in enumerate([2, 0, 1]):
         rows = rows_of(store, stream)
         check_rows(rows, env, store.arrays["core/acted"][stream])
         np.testing.assert_array_equal(rows["param_version"], np.arange(len(rows["reward"])) // LENGTH)
     store.check_ledger()
-    assert 0 < playing.work.steps < store.head.sum()
+    assert 0 < playing.work.observer.steps < store.head.sum()
 
 
 def test_frames_of_an_episode_are_those_that_its_steps_took() -> None:
@@ -265,38 +264,3 @@ def test_a_replacement_cuts_the_episodes_of_a_dead_actor() -> None:
         assert rows["reward"][0] == rows["discount"][0] == 0
         np.testing.assert_array_equal(rows[f"observation/{OBSERVATION}"][1:, 2], np.arange(LENGTH - 1))
     store.check_ledger()
-
-
-@pytest.mark.parametrize("wants_last", [True, False])
-def test_inputs_carry_what_the_agent_asks_for(wants_last: bool) -> None:
-    layout = make_layout()
-    work = ActorWork(layout, np.arange(COUNT), block=LENGTH, discount=GAMMA, wants_last=wants_last, seed=0)
-    envs = CountingFrames(COUNTING, COUNT)
-    envs.reset(0)
-    inputs = work.observe(envs.recv())
-    assert inputs.shape == (1, COUNT)
-    assert (inputs.last_action is not None) == (inputs.last_reward is not None) == wants_last
-    assert inputs.observation[FRAME].shape == (1, COUNT, 4, 2)
-
-
-def test_inputs_carry_how_much_each_environment_explores() -> None:
-    """By the actions taken so far, and for the environments whose rows are in hand."""
-    ladder = np.linspace(0.0, 0.5, COUNT, dtype=np.float32)
-    asked: list[int] = []
-
-    def explore(made: int) -> np.ndarray:
-        asked.append(made)
-        return ladder
-
-    work = ActorWork(
-        make_layout(), np.arange(COUNT), block=LENGTH, discount=GAMMA, wants_last=False, seed=0, explore=explore
-    )
-    envs = CountingFrames(COUNTING, COUNT, 2)
-    envs.reset(0)
-    work.rows = envs.recv()
-    work.remember(work.rows, np.zeros(2, np.int64))
-    inputs = work.observe(work.rows)
-    assert inputs.epsilon is not None
-    assert inputs.epsilon.tolist() == [ladder[work.rows.env_ids].tolist()]
-    assert inputs.epsilon.dtype == torch.float32
-    assert asked == [2]

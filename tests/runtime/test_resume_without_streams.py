@@ -65,8 +65,8 @@ def test_counters_go_on_and_seeds_are_new(tmp_path: Path) -> None:
     assert other.learner.work.counters() == before
     assert other.world.store.head.sum() == 0
     assert other.learner.batches.mixture.stats()["sampled_rows"] == 0
-    steps = run.actors[0].work.steps
-    assert other.actors[0].work.steps == steps > 0, "exploration goes on where it was"
+    steps = run.actors[0].work.observer.steps
+    assert other.actors[0].work.observer.steps == steps > 0, "exploration goes on where it was"
     for done in range(1, 8):
         status = other.round()
         assert status["agent_steps"] <= before["agent_steps"] + 20 * done
