@@ -27,12 +27,6 @@ from offbeat.runtime.evaluator import EvaluationConfig
 from offbeat.runtime.inference import InferenceConfig
 from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.spans import TraceConfig
-from offbeat.validation import check_resources, check_run_folder, validate
-
-__all__ = [
-    "RunConfig", "UserError", "apply_overrides", "check_resources", "check_run_folder", "from_dict", "load_preset",
-    "read_config", "to_dict", "to_toml", "validate",
-]  # fmt: skip
 
 EVAL_ENV_OWN = ("life_loss",)
 """Fields of ``[eval_env]`` that never follow ``[env]``."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from offbeat.metrics import Status
+    from offbeat.status import Status
 
 
 class Display(Protocol):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offbeat.errors import nearest
+from offbeat.ranges import RANGES
 
 PACKAGE = Path(__file__).parent
 
@@ -128,8 +129,6 @@ def _option(name: str, annotation: str, default: ast.expr | None, doc: str, owne
 
 def _range(name: str, values: str) -> str:
     """The range that validation applies to an option; an agent's options state theirs in the text."""
-    from offbeat.validation import RANGES
-
     if values.split()[0] not in ("int", "float") or name.startswith("agent."):
         return ""
     low, high = RANGES.get(name.replace(".N.", ".").removeprefix("eval_"), (0, math.inf))

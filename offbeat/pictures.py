@@ -77,7 +77,7 @@ def open_camera(config: EnvConfig) -> Camera:
     ``rgb_array``; a user's vector environment may have a method ``render() -> [H, W, 3] uint8`` of its own, or a method
     ``text() -> str`` whose text is shown (Hanabi).
     """
-    from offbeat.envs.atari import find_game
+    from offbeat.envs.atari_games import find_game
     from offbeat.envs.registry import env_spec, make_env
 
     if find_game(config.id) is not None:

@@ -17,7 +17,7 @@ from offbeat import doctor, validation
 from offbeat.bench import streams
 from offbeat.cli import COMMANDS, main
 from offbeat.commands.arguments import scan
-from offbeat.envs import atari
+from offbeat.envs import atari_games
 from offbeat.envs.minatar import _game_module
 from offbeat.errors import UserError
 
@@ -217,7 +217,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atari, "game_names", lambda: {"Pong": "pong"})  # reading all of them takes seconds
+    monkeypatch.setattr(atari_games, "game_names", lambda: {"Pong": "pong"})  # reading all of them takes seconds
     assert main(["presets"]) == 0
     assert "impala-catch" in capsys.readouterr().out
     assert main(["envs"]) == 0

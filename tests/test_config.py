@@ -11,17 +11,17 @@ import pytest
 from offbeat import options, schema, validation
 from offbeat.config import (
     RunConfig,
-    UserError,
     apply_overrides,
     from_dict,
     load_preset,
     read_config,
     to_dict,
     to_toml,
-    validate,
 )
 from offbeat.envs.base import EnvUnavailable
+from offbeat.errors import UserError
 from offbeat.replay import fifo, prioritised, uniform
+from offbeat.validation import validate
 
 
 def refusal(overrides: dict[str, object], preset: str = "impala-catch") -> str:

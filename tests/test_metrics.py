@@ -18,7 +18,8 @@ import pytest
 
 from offbeat.dashboard import LiveDashboard, PlainLines, clock_text, make_display, panel, progress_line
 from offbeat.metric_files import AppendFile, EventWriter, Meter, PeriodAverage, plain
-from offbeat.metrics import LogConfig, MetricLogger, Status
+from offbeat.metrics import LogConfig, MetricLogger
+from offbeat.status import Status
 
 
 class Clock:

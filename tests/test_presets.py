@@ -12,11 +12,12 @@ import pytest
 
 import offbeat
 from offbeat.agents.q_agent import QConfig
-from offbeat.config import from_dict, load_preset, to_toml, validate
+from offbeat.config import from_dict, load_preset, to_toml
 from offbeat.envs.base import EnvUnavailable
 from offbeat.errors import UserError
 from offbeat.options import SHORT, all_options
 from offbeat.presets import FOLDER, find_preset, list_presets
+from offbeat.validation import validate
 
 PRESETS = sorted(path.stem for path in FOLDER.glob("*.toml"))
 STRUCTURE = ("[", "id =", "name =", "torso =", "core =", "extends =")

@@ -22,8 +22,9 @@ from rich.table import Table
 from offbeat.auto import decide, usable_cores
 from offbeat.bench.live import LiveRun, Point, rows_before_training
 from offbeat.bench.parts import Parts, measure_parts
-from offbeat.config import RunConfig, validate
+from offbeat.config import RunConfig
 from offbeat.envs.registry import env_spec
+from offbeat.validation import validate
 
 WARM_UP_S = 5.0
 """Training after its first update that does not count. Unit: seconds."""

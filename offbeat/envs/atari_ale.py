@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from offbeat.envs.atari import game_names, max_episode_actions
+from offbeat.envs.atari_games import game_names, max_episode_actions
 from offbeat.envs.atari_rows import AtariRows
 from offbeat.envs.base import EnvConfig, StateUnsupported
 from offbeat.envs.rows import check_actions

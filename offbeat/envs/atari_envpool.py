@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from offbeat.envs.atari import max_episode_actions
+from offbeat.envs.atari_games import max_episode_actions
 from offbeat.envs.atari_rows import AtariRows
 from offbeat.envs.base import EnvConfig, StateUnsupported
 from offbeat.envs.procgen import envpool_module

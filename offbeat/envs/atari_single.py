@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from offbeat.envs.atari import EXTRA, action_ids, ale_module, max_episode_actions, rom_path
+from offbeat.envs.atari_games import EXTRA, action_ids, ale_module, max_episode_actions, rom_path
 from offbeat.envs.atari_rows import AtariRows
 from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported
 from offbeat.envs.rows import check_actions

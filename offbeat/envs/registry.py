@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import gymnasium
 
-from offbeat.envs import atari, faulty, hanabi, minatar, procgen, toy
+from offbeat.envs import atari, atari_games, faulty, hanabi, minatar, procgen, toy
 from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.counting import NUM_ACTIONS
@@ -104,11 +104,11 @@ def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
 def list_envs() -> list[EnvListing]:
     """Every environment that has a name here, installed or not. Atari's action counts are read from the emulator."""
     records = []
-    for game in atari.game_names():
-        count = len(atari.action_ids(game, full=False))
+    for game in atari_games.game_names():
+        count = len(atari_games.action_ids(game, full=False))
         records.append(EnvListing(game, "atari", "atari", str(count), "or all 18 with full_action_space"))
     if not records:
-        records.append(EnvListing("<Game>, ALE/<Game>-v5", "atari", "atari", "", f"not installed: {atari.EXTRA}"))
+        records.append(EnvListing("<Game>, ALE/<Game>-v5", "atari", "atari", "", f"not installed: {atari_games.EXTRA}"))
     records.append(EnvListing("toy/counting", "toy", "", str(NUM_ACTIONS), "every row predictable, for tests"))
     for name, (_, note) in GAMES.items():
         action = toy.toy_spec(EnvConfig(id=f"toy/{name}")).action
@@ -151,16 +151,16 @@ def _resolve(env_id: str) -> tuple[str, str]:
         if game is None:
             raise _unknown(env_id, [f"procgen:procgen-{known}-v0" for known in procgen.GAMES])
         return "procgen", game
-    game = None if _is_plain_gymnasium(env_id) else atari.find_game(env_id)
+    game = None if _is_plain_gymnasium(env_id) else atari_games.find_game(env_id)
     if game is not None:
         return "atari", game
-    if atari.looks_like_atari(env_id):
-        atari.ale_module()
-        raise _unknown(env_id, list(atari.game_names()), atari.game_stem(env_id))
+    if atari_games.looks_like_atari(env_id):
+        atari_games.ale_module()
+        raise _unknown(env_id, list(atari_games.game_names()), atari_games.game_stem(env_id))
     if ":" in env_id or env_id in gymnasium.registry or _same_name_registered(env_id):
         return "gymnasium", env_id
     registered = [known for known in gymnasium.registry if _is_plain_gymnasium(known)]
-    raise _unknown(env_id, [*atari.game_names(), *registered, *(f"toy/{known}" for known in GAMES)])
+    raise _unknown(env_id, [*atari_games.game_names(), *registered, *(f"toy/{known}" for known in GAMES)])
 
 
 def _is_plain_gymnasium(env_id: str) -> bool:
@@ -178,7 +178,7 @@ def _unknown(env_id: str, known: list[str], wanted: str = "") -> EnvUnavailable:
     lower = {name.lower(): name for name in known}
     near = [lower[name] for name in difflib.get_close_matches((wanted or env_id).lower(), lower, n=3, cutoff=0.5)]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    missing = "" if atari.game_names() else f"; Atari games need ale-py: {atari.EXTRA}"
+    missing = "" if atari_games.game_names() else f"; Atari games need ale-py: {atari_games.EXTRA}"
     return EnvUnavailable(f"no environment is called {env_id!r}{hint}{missing}; `offbeat envs` lists all")
 
 

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from offbeat.types import UNROLL, ArrayDict, ArraySpec, EnvSpec, ItemSpec
-
-if TYPE_CHECKING:
-    from offbeat.replay.mixture import ReplayConfig
 
 INT64 = ArraySpec((), "int64")
 BOOL = ArraySpec((), "bool")
@@ -162,13 +159,25 @@ class StreamLayout:
         return due
 
 
+class ReplaySize(Protocol):
+    """What a layout needs to know of a run's ``ReplayConfig``."""
+
+    @property
+    def capacity(self) -> int:
+        """Rows that are kept, all streams together."""
+
+    @property
+    def samplers(self) -> tuple[Any, ...]:
+        """Their configurations."""
+
+
 def layout_for(
     spec: EnvSpec,
     agent_extras: Mapping[str, ArraySpec],
     core_state: Mapping[str, ArraySpec],
     *,
     num_streams: int,
-    replay: ReplayConfig,
+    replay: ReplaySize,
     unroll_length: int,
     block: int = 0,
     state_period: int = 0,

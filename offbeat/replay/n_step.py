@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from offbeat.replay.kernels import compiled
-
-if TYPE_CHECKING:
-    from offbeat.replay.streams import StreamStore
+from offbeat.replay.rings import Rings
 
 
 @dataclass
@@ -27,7 +24,7 @@ class Steps:
     age: np.ndarray  # [2, B] int64, their rows since the episode's first
 
 
-def take_steps(store: StreamStore, stream: np.ndarray, row: np.ndarray, n: int, history: int) -> Steps:
+def take_steps(store: Rings, stream: np.ndarray, row: np.ndarray, n: int, history: int) -> Steps:
     """Up to ``n`` steps from ``row`` [B] of ``stream`` [B], both int64.
 
     The sum stops at termination and at an episode's final observation. Not ok where ``row`` or the ``history`` rows

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from offbeat.replay import kernels
 from offbeat.replay.n_step import take_steps
+from offbeat.replay.rings import Rings
 from offbeat.replay.stacking import packs, stack_rows, unpack
 from offbeat.replay.threads import share_out
 from offbeat.types import ArrayDict, CoreState, Inputs, Sequence, Transition, Unroll
-
-if TYPE_CHECKING:
-    from offbeat.replay.streams import StreamStore
 
 
 @dataclass
@@ -33,21 +30,21 @@ class Rows:
     age: np.ndarray  # [..., B] int64, rows since the episode's first
 
 
-def prepare(store: StreamStore) -> None:
+def prepare(store: Rings) -> None:
     """Load the compiled loops that reading needs, half a second's work, so that the first batch need not wait."""
     none = np.zeros((1, 0), np.int64)
     for key in store.layout.stacked:
         _observation(store, key, Rows(none[0], none, none, none))
 
 
-def look_up(store: StreamStore, stream: np.ndarray, row: np.ndarray) -> Rows:
+def look_up(store: Rings, stream: np.ndarray, row: np.ndarray) -> Rows:
     """Find rows [..., B] of streams [B]."""
     at = store.locate(stream, row)
     return Rows(stream, row, at, store.take("age", at).astype(np.int64))
 
 
 def read_unrolls(
-    store: StreamStore, stream: np.ndarray, row: np.ndarray, length: int, *, last: bool, source: np.ndarray | None
+    store: Rings, stream: np.ndarray, row: np.ndarray, length: int, *, last: bool, source: np.ndarray | None
 ) -> tuple[Unroll, np.ndarray]:
     """``length`` rows from ``row`` [B] of ``stream`` [B] and the observation after them; ok [B] False: don't use."""
     ok, low = window(store, stream, row, last)
@@ -58,7 +55,7 @@ def read_unrolls(
 
 
 def read_transitions(
-    store: StreamStore, stream: np.ndarray, row: np.ndarray, n: int, *, last: bool, source: np.ndarray | None
+    store: Rings, stream: np.ndarray, row: np.ndarray, n: int, *, last: bool, source: np.ndarray | None
 ) -> tuple[Transition, np.ndarray]:
     """``n``-step transitions from ``row`` [B] of ``stream`` [B]; ok [B] False: don't use."""
     taken = take_steps(store, stream, row, n, store.layout.history(last))
@@ -80,7 +77,7 @@ def read_transitions(
 
 
 def read_sequences(
-    store: StreamStore,
+    store: Rings,
     stream: np.ndarray,
     row: np.ndarray,
     burn_in: int,
@@ -120,7 +117,7 @@ def read_sequences(
     return sequence, store.verify(stream, low, ok & kept)
 
 
-def window(store: StreamStore, stream: np.ndarray, row: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray]:
+def window(store: Rings, stream: np.ndarray, row: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray]:
     """Whether rows [B] and the history they need are in the window, and the oldest row [B] that will be read."""
     head = store.heads(stream)
     oldest = np.maximum(head - store.layout.capacity, 0)
@@ -130,7 +127,7 @@ def window(store: StreamStore, stream: np.ndarray, row: np.ndarray, last: bool) 
     return inside, low
 
 
-def has_state(store: StreamStore, stream: np.ndarray, row: np.ndarray) -> np.ndarray:
+def has_state(store: Rings, stream: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Whether an unroll may start at rows [B]: the state is kept, or the network resets there or right after."""
     if not store.layout.core_state:
         return np.ones(len(row), bool)
@@ -140,7 +137,7 @@ def has_state(store: StreamStore, stream: np.ndarray, row: np.ndarray) -> np.nda
     return possible
 
 
-def _unroll(store: StreamStore, rows: Rows, last: bool, source: np.ndarray | None) -> tuple[Unroll, np.ndarray]:
+def _unroll(store: Rings, rows: Rows, last: bool, source: np.ndarray | None) -> tuple[Unroll, np.ndarray]:
     """The unroll made of ``rows`` [T + 1, B], and whether its core state is there [B]."""
     inner = rows.at[:-1]
     core_state, kept = _core_state(store, rows)
@@ -157,7 +154,7 @@ def _unroll(store: StreamStore, rows: Rows, last: bool, source: np.ndarray | Non
     return unroll, kept
 
 
-def _inputs(store: StreamStore, rows: Rows, last: bool) -> Inputs:
+def _inputs(store: Rings, rows: Rows, last: bool) -> Inputs:
     """What a network reads at ``rows`` [T, B], frame stacks rebuilt."""
     observation = {key: torch.from_numpy(_observation(store, key, rows)) for key in store.layout.observation}
     inputs = Inputs(observation, _tensor(store, "first", rows.at))
@@ -182,7 +179,7 @@ def _two(inputs: Inputs) -> tuple[Inputs, Inputs]:
     return part(0), part(1)
 
 
-def _observation(store: StreamStore, key: str, rows: Rows) -> np.ndarray:
+def _observation(store: Rings, key: str, rows: Rows) -> np.ndarray:
     """One observation at ``rows`` [T, B], stacked if it is a stacked one."""
     layout = store.layout
     if key not in layout.stacked:
@@ -204,7 +201,7 @@ def _observation(store: StreamStore, key: str, rows: Rows) -> np.ndarray:
     return frames.reshape(*rows.at.shape, layout.frame_stack * shape[0], *shape[1:])
 
 
-def _core_state(store: StreamStore, rows: Rows) -> tuple[CoreState, np.ndarray]:
+def _core_state(store: Rings, rows: Rows) -> tuple[CoreState, np.ndarray]:
     """The states before ``rows[0]``, zeros where the network resets anyway; and whether they are there [B]."""
     layout = store.layout
     if not layout.core_state:
@@ -219,9 +216,7 @@ def _core_state(store: StreamStore, rows: Rows) -> tuple[CoreState, np.ndarray]:
     return {name: torch.from_numpy(values) for name, values in states.items()}, kept | free
 
 
-def _find_state(
-    store: StreamStore, stream: np.ndarray, row: np.ndarray, at: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _find_state(store: Rings, stream: np.ndarray, row: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the states before rows [B] lie in the flattened state rings, and whether they are there."""
     slot = store.take("core_slot", at) - 1
     where = stream * store.layout.kept_states + np.maximum(slot, 0)
@@ -235,6 +230,6 @@ def _names(stream: np.ndarray, row: np.ndarray, source: np.ndarray | None) -> di
     return {name: torch.from_numpy(values.copy()) for name, values in named.items()}
 
 
-def _tensor(store: StreamStore, name: str, at: np.ndarray) -> torch.Tensor:
+def _tensor(store: Rings, name: str, at: np.ndarray) -> torch.Tensor:
     """A column's rows as a tensor of its own."""
     return torch.from_numpy(store.take(name, at))

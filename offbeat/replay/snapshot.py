@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from offbeat.replay.layout import COUNTERS, CURSOR_COUNTERS
+from offbeat.replay.rings import Rings
 from offbeat.types import ArrayDict
 
-if TYPE_CHECKING:
-    from offbeat.replay.streams import StreamStore
 
-
-def ledger(store: StreamStore) -> dict[str, int]:
+def ledger(store: Rings) -> dict[str, int]:
     """What became of every row, all streams together; see ``StreamStore.ledger``."""
     in_hand = store.produced - store.lost - store.head
     counts = {
@@ -34,7 +31,7 @@ def ledger(store: StreamStore) -> dict[str, int]:
     return {name: int(values.sum()) for name, values in counts.items()}
 
 
-def check_ledger(store: StreamStore) -> None:
+def check_ledger(store: Rings) -> None:
     """Raise RuntimeError, saying which count of which stream does not add up."""
     head, produced, lost = store.head, store.produced, store.lost
     _hold(store.reserved == head, "rows reserved = rows appended", store.reserved, head)
@@ -59,7 +56,7 @@ def _hold(holds: np.ndarray, what: str, left: np.ndarray, right: np.ndarray) -> 
         )
 
 
-def save(store: StreamStore) -> ArrayDict:
+def save(store: Rings) -> ArrayDict:
     """An exact snapshot: counters, and readable rows, open rows and kept states of all streams one after the other.
 
     Everything follows from one copy of ``head``. A writer may be in the middle of a block, which touches none of the
@@ -86,7 +83,7 @@ def save(store: StreamStore) -> ArrayDict:
     return saved
 
 
-def load(store: StreamStore, state: Mapping[str, np.ndarray]) -> None:
+def load(store: Rings, state: Mapping[str, np.ndarray]) -> None:
     """Go back to ``state``. Raises ValueError where it belongs to another layout."""
     head = state["head"]
     if head.shape != store.head.shape:
@@ -116,12 +113,12 @@ def load(store: StreamStore, state: Mapping[str, np.ndarray]) -> None:
         store.arrays["cursor/row"][...] = store.arrays["cursor/taken"]
 
 
-def _cursors(store: StreamStore) -> tuple[str, ...]:
+def _cursors(store: Rings) -> tuple[str, ...]:
     """Names of the saved cursor arrays; how far writers may be ahead follows from the configuration instead."""
     return CURSOR_COUNTERS if store.layout.num_cursors else ()
 
 
-def _used_rows(store: StreamStore, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _used_rows(store: Rings, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Streams and absolute rows that are readable or open, stream after stream; none of empty streams."""
     count = np.where(head > 0, np.minimum(head, store.layout.capacity) + 1, 0)
     stream = np.repeat(np.arange(len(head)), count)
@@ -129,7 +126,7 @@ def _used_rows(store: StreamStore, head: np.ndarray) -> tuple[np.ndarray, np.nda
     return stream, head[stream] + 1 - count[stream] + offset
 
 
-def _kept_states(store: StreamStore, stream: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _kept_states(store: Rings, stream: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Stream and flattened slot of the states that are kept before any of these rows."""
     slot = store.take("core_slot", store.locate(stream, row)) - 1
     where = stream * store.layout.kept_states + np.maximum(slot, 0)
@@ -137,7 +134,7 @@ def _kept_states(store: StreamStore, stream: np.ndarray, row: np.ndarray) -> tup
     return stream[kept], where[kept]
 
 
-def _load_states(store: StreamStore, state: Mapping[str, np.ndarray]) -> None:
+def _load_states(store: Rings, state: Mapping[str, np.ndarray]) -> None:
     """Put saved core states back into the slots that they came from: the newest that their streams' writers filled."""
     layout = store.layout
     stream, row = state["state_stream"], state["core_row"]

@@ -19,7 +19,7 @@ from offbeat.runtime.params import ParamStore
 from offbeat.runtime.ports import MetricSink
 from offbeat.runtime.services import Arrays, Loaded, Offer
 from offbeat.runtime.shm import Heart
-from offbeat.runtime.spans import record
+from offbeat.runtime.spans import FOLDER, Spans, wrap_calls
 from offbeat.runtime.world import World, holds_writers
 from offbeat.runtime.writer import StoreWriter, writers_held
 
@@ -155,9 +155,15 @@ class LocalServices(Brief):
         write_part(Path(folder), part, arrays)
 
     def record(self, host: Any) -> AbstractContextManager[object]:
-        """Wrap the ports of the host, if the run records a time line."""
-        spans = record(self._world, self.name, host)
-        return nullcontext() if spans is None else closing(spans)
+        """Wrap the ports of the host, if the run records a time line; it is written when the role ends."""
+        world, config = self._world, self._world.config.trace
+        if not config.seconds:
+            return nullcontext()
+        row, order = world.topology.row(self.name), world.topology.names().index(self.name)
+        folder = world.log_path.parent / FOLDER
+        spans = Spans(self.name, folder, config, world.board, leads=row.keeper, order=order)
+        wrap_calls(spans, host, row.calls)
+        return closing(spans)
 
 
 class BoardNotices:

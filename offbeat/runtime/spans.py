@@ -14,16 +14,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from offbeat.runtime.world import World
 
 FOLDER = "trace"
 """Folder of a run that holds its time line."""
@@ -183,19 +180,10 @@ class Spans:
             print(f"{base}.npy cannot be written, the time line lacks it: {error}", file=sys.stderr, flush=True)
 
 
-def record(world: World, role: str, host: Any) -> Spans | None:
-    """Wrap the ports of a role that its host has built, if the run records a time line; None if it does not.
-
-    Whoever gets the ``Spans`` closes them when the role ends.
-    """
-    config, row = world.config.trace, world.topology.row(role)
-    if not config.seconds:
-        return None
-    order = world.topology.names().index(role)
-    spans = Spans(role, world.log_path.parent / FOLDER, config, world.board, leads=row.keeper, order=order)
-    for path, name in row.calls.items():
+def wrap_calls(spans: Spans, host: Any, calls: Mapping[str, str]) -> None:
+    """Record the ``calls`` of a role's row: method, as the ``host`` that was built reaches it -> name of its span."""
+    for path, name in calls.items():
         owner, _, method = path.rpartition(".")
         target = attrgetter(owner)(host) if owner else host
         if target is not None:  # roles in lock-step never wait
             spans.wrap(target, method, name)
-    return spans

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from offbeat.envs import atari
+from offbeat.envs import atari_games
 from offbeat.envs.base import EnvConfig, StateUnsupported
 from offbeat.envs.registry import env_spec, make_env
 from offbeat.types import OBSERVATION
@@ -96,11 +96,11 @@ MINIMAL = {
 def test_minimal_action_counts_are_the_published_ones() -> None:
     for count, names in MINIMAL.items():
         for name in names.split():
-            game = atari.find_game(f"{name}NoFrameskip-v4")
+            game = atari_games.find_game(f"{name}NoFrameskip-v4")
             assert game == name
-            assert len(atari.action_ids(game, full=False)) == count, name
+            assert len(atari_games.action_ids(game, full=False)) == count, name
 
 
 @pytest.mark.parametrize("name", ["ms_pacman", "MsPacman", "mspacman", "ALE/MsPacman-v5", "MsPacmanNoFrameskip-v4"])
 def test_all_spellings_name_the_same_game(name: str) -> None:
-    assert atari.find_game(name) == "MsPacman"
+    assert atari_games.find_game(name) == "MsPacman"

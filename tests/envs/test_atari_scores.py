@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from offbeat.envs.atari import find_game, game_names
+from offbeat.envs.atari_games import find_game, game_names
 from offbeat.envs.atari_scores import RANDOM_AS_USED, SCORES, human_normalised, scored_game
 from offbeat.statistics import mean_over_games, median_over_games
 

@@ -17,7 +17,8 @@ import torch
 
 from offbeat.algorithms.vtrace import vtrace
 from offbeat.envs import atari_envpool
-from offbeat.envs.atari import action_ids, ale_module, atari_spec, rom_path
+from offbeat.envs.atari import atari_spec
+from offbeat.envs.atari_games import action_ids, ale_module, rom_path
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import make_env
 from offbeat.replay.layout import layout_for

@@ -11,7 +11,7 @@ import pytest
 
 from offbeat.cli import is_user_error
 from offbeat.config import from_dict
-from offbeat.envs import atari
+from offbeat.envs import atari_games
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.hanabi import GAMES, find_game
 from offbeat.envs.registry import env_spec, list_envs, make_env
@@ -348,7 +348,7 @@ def test_games_have_two_players() -> None:
 
 
 def test_names_and_listing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atari, "game_names", dict)  # counting the actions of every cartridge takes a minute
+    monkeypatch.setattr(atari_games, "game_names", dict)  # counting the actions of every cartridge takes a minute
     assert [find_game(name) for name in ("hanabi/very-small", "Hanabi/VerySmall", "hanabi/very_small")] == [
         "very-small"
     ] * 3

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.envs import atari, registry
+from offbeat.envs import atari_games, registry
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.registry import env_spec, list_envs, make_env
 from offbeat.envs.rows import transform_reward
@@ -99,8 +99,8 @@ def test_a_users_environment_comes_in_by_entry_point(monkeypatch: pytest.MonkeyP
 
 
 def test_listing_has_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    some = {name: rom for name, rom in atari.game_names().items() if name in ("Pong", "Freeway")}
-    monkeypatch.setattr(atari, "game_names", lambda: some)
+    some = {name: rom for name, rom in atari_games.game_names().items() if name in ("Pong", "Freeway")}
+    monkeypatch.setattr(atari_games, "game_names", lambda: some)
     records = {record.id: record for record in list_envs()}
     assert {record.kind for record in records.values()} >= {"toy", "minatar", "procgen", "gymnasium"}
     assert records["toy/continuous"].actions == "box(2)"
@@ -139,7 +139,7 @@ def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPat
     """Modules that are None in ``sys.modules`` cannot be imported: as if they were not installed."""
     for name in ("envpool", "ale_py", "ale_py.roms"):
         monkeypatch.setitem(sys.modules, name, None)
-    atari.game_names.cache_clear()
+    atari_games.game_names.cache_clear()
     try:
         for config, extra in [
             (EnvConfig(id="procgen:procgen-chaser-v0"), "envpool"),
@@ -149,4 +149,4 @@ def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPat
             with pytest.raises(EnvUnavailable, match=rf'pip install "offbeat\[{extra}\]"'):
                 env_spec(config)
     finally:
-        atari.game_names.cache_clear()
+        atari_games.game_names.cache_clear()

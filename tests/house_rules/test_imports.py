@@ -97,6 +97,42 @@ def test_an_import_the_wrong_way_is_found(name, text):
     assert len(wrong_imports((parse(name, f"{name}.py", text),))) == 1
 
 
+def circles(modules: tuple[Module, ...]) -> list[list[str]]:
+    """Files that import each other in a circle, also for types only, or only when they are called."""
+    names = {module.name for module in modules}
+    graph: dict[str, set[str]] = {}
+    for module in modules:
+        targets = {name if name in names else name.rpartition(".")[0] for _, name in imports(module)}
+        graph[module.name] = (targets & names) - {module.name}
+    reach = {name: _reachable(graph, name) for name in graph}
+    found = {frozenset({other for other in reach[name] if name in reach[other]}) for name in graph}
+    return sorted(sorted(circle) for circle in found if circle)
+
+
+def _reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for name in graph[waiting.pop()] - seen:
+            seen.add(name)
+            waiting.append(name)
+    return seen
+
+
+def test_no_files_import_each_other_in_a_circle():
+    packages = {module.name for module in library() if module.path.endswith("__init__.py")}
+    assert not (found := circles(tuple(module for module in library() if module.name not in packages))), found
+
+
+def test_a_circle_is_found_also_one_of_types_only():
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from offbeat.b import B"
+    there = parse("offbeat.a", "a.py", text), parse("offbeat.b", "b.py", "def f():\n    from offbeat import c")
+    assert circles((*there, parse("offbeat.c", "c.py", ""))) == []
+    assert circles((*there, parse("offbeat.c", "c.py", "import offbeat.a"))) == [
+        ["offbeat.a", "offbeat.b", "offbeat.c"]
+    ]
+
+
 def test_only_the_ray_engine_imports_ray():
     users = [module.path for module in library() if any(name.split(".")[0] == "ray" for _, name in imports(module))]
     assert set(users) <= {"offbeat/runtime/engines/ray.py"}

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.runtime.spans import SPAN, Lane, Spans, TraceConfig, record
+from offbeat.runtime.actor import build_actor
+from offbeat.runtime.local_services import LocalServices
+from offbeat.runtime.spans import SPAN, Lane, Spans, TraceConfig
 from offbeat.train import train
 from offbeat.verify import compare_checkpoints
 from tests.runtime.parts import Metrics, make_host, small_config, small_world
@@ -195,9 +197,10 @@ def test_the_learner_clears_what_an_earlier_start_of_the_run_left(tmp_path: Path
 
 def test_without_a_time_line_no_port_is_touched(tmp_path: Path) -> None:
     world = small_world(tmp_path)
-    host = make_host(world, "actor-0", Metrics(), free=False)
+    services = LocalServices(world, "actor-0", Metrics(), free=False)
+    host = build_actor(services)
     before = {name: dict(vars(getattr(host, name))) for name in ("envs", "work", "policy", "writer")}
-    assert record(world, "actor-0", host) is None
+    services.record(host)
     for name, attributes in before.items():
         assert vars(getattr(host, name)).keys() == attributes.keys()
     host.close()
@@ -218,10 +221,11 @@ def test_every_call_that_is_named_exists(role: str, tmp_path: Path) -> None:
             super().wrap(owner, method, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("offbeat.runtime.spans.Spans", Noted)
-        host = make_host(world, role, Metrics(), free=role != "learner")
-        assert record(world, role, host) is not None
-        host.close()
+        patch.setattr("offbeat.runtime.local_services.Spans", Noted)
+        services = LocalServices(world, role, Metrics(), free=role != "learner")
+        host = world.topology.row(role).builder()(services)
+        with services.record(host):
+            host.close()
     named = [path.rpartition(".")[2] for path in world.topology.row(role).calls]
     assert wrapped == ([name for name in named if name != "until"] if role == "learner" else named)
 

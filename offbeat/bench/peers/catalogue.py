@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from offbeat.auto import decide
-from offbeat.config import RunConfig, apply_overrides, load_preset, validate
-from offbeat.envs import atari, minatar
+from offbeat.config import RunConfig, apply_overrides, load_preset
+from offbeat.envs import atari_games, minatar
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import env_spec
 from offbeat.errors import UserError, unknown
+from offbeat.validation import validate
 
 DRIVERS = Path(__file__).parent / "drivers"
 """Where the scripts are that run a peer: ``drive_<peer>.py``."""
@@ -136,7 +137,7 @@ def find_python(peer: str, folder: str) -> Path:
 def game_of(task: str, env_id: str) -> str:
     """The game as the drivers of ``task`` expect it. Raises ``UserError`` where the environment is another task's."""
     if task.startswith("atari"):
-        found = atari.find_game(env_id)
+        found = atari_games.find_game(env_id)
     elif task == "minatar":
         found = minatar.find_game(env_id) if env_id.lower().startswith("minatar/") else None
     else:
