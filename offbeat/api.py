@@ -77,20 +77,21 @@ def load(
     seed: int = 0,
     device: str = "cpu",
     torso: TorsoFactory | None = None,
+    agent_factory: Callable[..., Any] | None = None,
 ) -> LoadedAgent:
     """The agent of a run with its newest weights, ready to act: ``offbeat.load(run).act(observation)``.
 
     Args:
         run: run folder, or a folder of runs (the newest is taken).
         greedy: the most probable action, else one drawn with ``seed``.
-        torso: the one that the run was trained with, if it was your own.
+        torso, agent_factory: those that the run was trained with, if they were your own.
 
     Raises:
         UserError: there is no run, or no complete checkpoint in it.
     """
     from offbeat.load import load as load_run
 
-    return load_run(run, greedy=greedy, seed=seed, device=device, torso=torso)
+    return load_run(run, greedy=greedy, seed=seed, device=device, torso=torso, agent_factory=agent_factory)
 
 
 def evaluate(
@@ -100,14 +101,16 @@ def evaluate(
     policy: str | None = None,
     seed: int = 0,
     torso: TorsoFactory | None = None,
+    agent_factory: Callable[..., Any] | None = None,
 ) -> Evaluation:
     """Play whole episodes with a run's newest weights and score them by raw reward.
 
-    ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations. ``torso``: as of ``load``.
+    ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations. ``torso`` and
+    ``agent_factory``: as of ``load``.
     """
     from offbeat.evaluate import evaluate_run
 
-    return evaluate_run(find_run(run), episodes, policy, seed, torso=torso)
+    return evaluate_run(find_run(run), episodes, policy, seed, torso=torso, agent_factory=agent_factory)
 
 
 def record(
@@ -117,11 +120,15 @@ def record(
     format: str = "mp4",
     episodes: int = 1,
     torso: TorsoFactory | None = None,
+    agent_factory: Callable[..., Any] | None = None,
 ) -> Path:
-    """Film whole episodes played with a run's newest weights; returns the file. ``torso``: as of ``load``."""
+    """Film whole episodes played with a run's newest weights; returns the file.
+
+    ``torso``, ``agent_factory``: as of ``load``.
+    """
     from offbeat.record import record_run
 
-    return record_run(find_run(run), out, format, episodes, torso=torso)
+    return record_run(find_run(run), out, format, episodes, torso=torso, agent_factory=agent_factory)
 
 
 def plot(*runs: str | Path, out: Path | None = None) -> Path:
@@ -131,14 +138,20 @@ def plot(*runs: str | Path, out: Path | None = None) -> Path:
     return plot_runs([find_run(run) for run in runs], out)
 
 
-def export(run: str | Path, out: Path | None = None, *, torso: TorsoFactory | None = None) -> Path:
+def export(
+    run: str | Path,
+    out: Path | None = None,
+    *,
+    torso: TorsoFactory | None = None,
+    agent_factory: Callable[..., Any] | None = None,
+) -> Path:
     """Write a run's newest network to a file that torch loads without offbeat; returns the file.
 
-    ``torso``: as of ``load``.
+    ``torso``, ``agent_factory``: as of ``load``.
     """
     from offbeat.export import export_run
 
-    return export_run(find_run(run), out, torso)
+    return export_run(find_run(run), out, torso=torso, agent_factory=agent_factory)
 
 
 def _flat(overrides: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -20,7 +20,6 @@ from offbeat.scores import Evaluation
 if TYPE_CHECKING:
     from offbeat.envs.base import EnvConfig
     from offbeat.load import Restored
-    from offbeat.networks.own_torso import TorsoFactory
     from offbeat.types import EnvStep
 
 __all__ = ["Evaluation", "evaluate_run", "play_episodes", "play_run"]
@@ -43,7 +42,7 @@ def evaluate_run(
     checkpoint: Path | None = None,
     say: Callable[[str], None] | None = None,
     options: Iterable[tuple[str, Any]] = (),
-    torso: TorsoFactory | None = None,
+    **own: Any,
 ) -> Evaluation:
     """Score a run's newest weights (or those of ``checkpoint``) by whole episodes in its evaluation environments.
 
@@ -57,12 +56,12 @@ def evaluate_run(
         say: is told in a line where the agent plays by another policy than ``policy``.
         options: of the evaluation environments, laid over the run's: ("eval_env.life_loss", "end_episode") gives scores
             of one life each.
-        torso: the run's, if it had one of the user's own.
+        own: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
     """
     from offbeat.envs.registry import make_env
     from offbeat.load import restore
 
-    loaded = restore(run, checkpoint=checkpoint, torso=torso)
+    loaded = restore(run, checkpoint=checkpoint, **own)
     eval_env = lay_over(loaded, options)
     greedy = choose_policy(loaded, policy, say)
     players = loaded.agent.spec.players
@@ -110,7 +109,7 @@ def play_run(
     *,
     checkpoint: Path | None = None,
     say: Callable[[str], None] | None = None,
-    torso: TorsoFactory | None = None,
+    **own: Any,
 ) -> Evaluation:
     """Show episodes in a window, at the speed that people play; closing it ends them. Returns their scores.
 
@@ -121,7 +120,7 @@ def play_run(
     from offbeat.load import restore
     from offbeat.pictures import open_camera
 
-    loaded = restore(run, checkpoint=checkpoint, torso=torso)
+    loaded = restore(run, checkpoint=checkpoint, **own)
     greedy = choose_policy(loaded, policy, say)
     window = Window(f"offbeat · {run}", run)
     camera = open_camera(loaded.config.eval_env)

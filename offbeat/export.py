@@ -22,7 +22,6 @@ from offbeat.agents.q_agent import QAgent
 from offbeat.algorithms.legal import FORBIDDEN, mask_illegal
 from offbeat.networks.heads import legal_actions
 from offbeat.networks.noisy import set_noise
-from offbeat.networks.own_torso import TorsoFactory
 from offbeat.types import LEGAL, CoreState, TensorDict
 
 DESCRIPTION = "offbeat.json"
@@ -55,16 +54,16 @@ class ExportedNetwork(nn.Module):
         return {"q": mask_illegal(self.values(output["value"]), legal_actions(observation)), "state": output["state"]}
 
 
-def export_run(run: Path, out: Path | None = None, torso: TorsoFactory | None = None) -> Path:
+def export_run(run: Path, out: Path | None = None, **own: Any) -> Path:
     """Write the network of ``run`` with its newest weights to ``out`` (``RUN/policy.pt2``) and return the path.
 
-    ``torso``: the run's, if it had one of the user's own.
+    ``own``: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
     """
     from offbeat.envs.registry import env_spec
     from offbeat.load import load_agent, run_config
 
     config = run_config(run)
-    agent, _ = load_agent(run, config, env_spec(config.eval_env), device="cpu", torso=torso)
+    agent, _ = load_agent(run, config, env_spec(config.eval_env), device="cpu", **own)
     path = out or run / "policy.pt2"
     export_agent(agent, path, {"run": run.name, "agent": config.agent_name, "env": config.env.id})
     return path
@@ -75,7 +74,11 @@ def export_agent(agent: Agent, path: Path, about: dict[str, Any] | None = None) 
     from offbeat.errors import UserError
 
     if not hasattr(agent.network, "initial_state"):
-        raise UserError(f"agent {type(agent).__module__.rpartition('.')[2]!r} has no network to export")
+        kind = type(agent)
+        raise UserError(
+            f"agent {kind.__module__}.{kind.__qualname__} cannot be exported: its network must have a method "
+            "initial_state(batch), as offbeat.networks.encoder.Encoder has"
+        )
     inputs = example_inputs(agent, batch=2)
     module = ExportedNetwork(agent.network, agent.values if isinstance(agent, QAgent) else None).eval()
     set_noise(agent.network, None, quiet=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,16 +40,16 @@ class Restored:
         return int(_counter(self.meta, "updates"))
 
 
-def restore(run: Path, *, checkpoint: Path | None = None, torso: TorsoFactory | None = None) -> Restored:
-    """Make a run's agent and load its newest weights (or those of ``checkpoint``). ``torso``: the run's, if it had one
-    of the user's own.
+def restore(run: Path, *, checkpoint: Path | None = None, **own: Any) -> Restored:
+    """Make a run's agent and load its newest weights (or those of ``checkpoint``). ``own``: ``torso`` or
+    ``agent_factory`` of the user's, if it had one.
 
     UserError if ``run`` is no run folder or has no checkpoint.
     """
     from offbeat.envs.registry import env_spec
 
     config = run_config(run)
-    agent, meta = load_agent(run, config, env_spec(config.eval_env), checkpoint=checkpoint, torso=torso)
+    agent, meta = load_agent(run, config, env_spec(config.eval_env), checkpoint=checkpoint, **own)
     return Restored(config, agent, meta)
 
 
@@ -61,20 +61,27 @@ def load_agent(
     checkpoint: Path | None = None,
     device: str | None = None,
     torso: TorsoFactory | None = None,
+    agent_factory: Callable[..., Agent] | None = None,
 ) -> tuple[Agent, dict[str, Any]]:
     """The run's agent with its newest weights (or those of ``checkpoint``), and the checkpoint's meta data.
 
-    ``device``: where to put it; default: the run's device if this machine has it, else the CPU. ``torso``: the run's,
-    if it had one of the user's own.
+    ``device``: where to put it; default: the run's device if this machine has it, else the CPU. ``torso``,
+    ``agent_factory``: the run's, if it had one of the user's own.
     """
     from offbeat.agents.make import make_agent
     from offbeat.checkpoint import CheckpointError, load_weights
+    from offbeat.resumable import needs_factory
 
     try:
         weights, meta = load_weights(checkpoint or run)
     except CheckpointError as error:
         raise UserError(f"{error}; go on with the run until it saves one, or pick another run") from error
-    agent = make_agent(config.agent_name, config.agent, spec, device or _device(config.device), torso)
+    needs_factory(meta, agent_factory, run)
+    place = device or _device(config.device)
+    if agent_factory is not None:
+        agent = agent_factory(config.agent, spec, place)
+    else:
+        agent = make_agent(config.agent_name, config.agent, spec, place, torso)
     try:
         agent.network.load_state_dict(weights)
     except RuntimeError:
@@ -165,20 +172,21 @@ def load(
     greedy: bool = True,
     seed: int = 0,
     device: str = "cpu",
-    torso: TorsoFactory | None = None,
+    **own: Any,
 ) -> LoadedAgent:
     """The agent of a run with its newest weights: ``offbeat.load(run).act(observation)``.
 
     Args:
         run: run folder, or a folder of runs (the newest is taken).
         greedy: the most probable action, else one drawn with ``seed``.
+        own: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
     """
     from offbeat.envs.registry import env_spec
     from offbeat.runs import find_run
 
     folder = find_run(run)
     config = run_config(folder)
-    agent, _ = load_agent(folder, config, env_spec(config.eval_env), device=device, torso=torso)
+    agent, _ = load_agent(folder, config, env_spec(config.eval_env), device=device, **own)
     return LoadedAgent(agent, greedy=greedy, seed=seed)
 
 

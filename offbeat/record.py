@@ -7,14 +7,11 @@ from collections.abc import Callable, Generator, Iterable
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from offbeat.errors import UserError
-
-if TYPE_CHECKING:
-    from offbeat.networks.own_torso import TorsoFactory
 
 FORMATS = ("mp4", "gif")
 
@@ -30,7 +27,7 @@ def record_run(
     max_seconds: float = 120.0,
     checkpoint: Path | None = None,
     say: Callable[[str], None] | None = None,
-    torso: TorsoFactory | None = None,
+    **own: Any,
 ) -> Path:
     """Film whole episodes played with a run's newest weights.
 
@@ -42,7 +39,7 @@ def record_run(
         max_seconds: the video ends here even if the episode goes on. Unit: seconds of video.
         checkpoint: folder of another checkpoint than the newest.
         say: is told in a line where the agent plays by another policy than ``policy``.
-        torso: the run's, if it had one of the user's own.
+        own: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
 
     Returns:
         The file. UserError where the format is unknown or its encoder missing, before anything is played.
@@ -55,7 +52,7 @@ def record_run(
 
     run = Path(run)
     kind = video_format(out.suffix[1:] if out is not None and out.suffix else format)
-    loaded = restore(run, checkpoint=checkpoint, torso=torso)
+    loaded = restore(run, checkpoint=checkpoint, **own)
     greedy = choose_policy(loaded, policy, say)
     if out is None:
         out = run / "videos" / f"{loaded.agent_steps:012d}_{policy_name(loaded.agent, greedy)}_{seed}.{kind}"

@@ -7,6 +7,7 @@ notes of its run, so that the option can be named; checkpoints without that note
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
@@ -41,9 +42,11 @@ from offbeat.types import ArrayDict
 
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+    "C64": "complex64", "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
+    "BOOL": "bool",
 }  # fmt: skip
 """Names of dtypes in headers -> in NumPy and torch."""
+HEADERS = {name: header for header, name in DTYPES.items()}
 NETWORK = ("agent", "env")
 """Sections that decide the weights."""
 STREAMS = (
@@ -59,11 +62,29 @@ STREAMS = (
 _WRONG = (ValueError, TypeError, IndexError, OverflowError, RuntimeError)
 
 
-def describe(config: RunConfig, layout: StreamLayout) -> dict[str, Any]:
+def describe(config: RunConfig, layout: StreamLayout, agent_factory: Any = None) -> dict[str, Any]:
     """What the meta data of a checkpoint say of the run that saved it, as JSON can hold it."""
+    own = {} if agent_factory is None else {"agent_factory": called(agent_factory)}
     facts = {"streams": layout.num_streams, "capacity": layout.capacity, "block": layout.block}
     facts |= {"state_grid": layout.state_grid, "state_period": layout.state_period}
-    return {"config": to_dict(config), "layout": facts | {"items": asdict(layout.items)}}
+    return own | {"config": to_dict(config), "layout": facts | {"items": asdict(layout.items)}}
+
+
+def called(factory: Any) -> str:
+    """How a user's own factory is called."""
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    kind = factory if hasattr(factory, "__qualname__") else type(factory)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def needs_factory(meta: Mapping[str, Any], agent_factory: Any, run: Path) -> None:
+    """Raise ``UserError`` where a run was trained with a user's own agent and ``agent_factory`` is None."""
+    if "agent_factory" in meta and agent_factory is None:
+        raise UserError(
+            f"{run} was trained with an agent of your own, agent_factory={meta['agent_factory']}: give the same "
+            "agent_factory again, from Python"
+        )
 
 
 def needs_state(checkpoint: Checkpoint) -> None:
@@ -277,7 +298,10 @@ def _check_actors(checkpoint: Checkpoint, layout: StreamLayout, roles: Topology,
     if saved and saved != needed:
         raise _misfit(checkpoint, config, options, f"{len(saved)} actors are saved, {len(needed)} are needed")
     each = config.actor.envs_per_worker
-    states = {f"policy/core/{name}": ArrayInfo("F32", (each, *spec.shape)) for name, spec in layout.core_state.items()}
+    states = {
+        f"policy/core/{name}": ArrayInfo(HEADERS[spec.dtype], (each, *spec.shape))
+        for name, spec in layout.core_state.items()
+    }
     for part in saved:
         found = contents(checkpoint, part)
         if any(name.split("/")[0] not in ("envs", "work", "policy") for name in found):

@@ -28,7 +28,7 @@ from offbeat.networks.encoder import EncoderConfig
 from offbeat.networks.flat import flat_size
 from offbeat.networks.own_torso import TorsoFactory, name_of
 from offbeat.provenance import write_environment
-from offbeat.resumable import check_fits, describe, needs_state
+from offbeat.resumable import check_fits, describe, needs_factory, needs_state
 from offbeat.runlog import RunLog, open_log
 from offbeat.runtime.conductor import Conductor, EndNow
 from offbeat.runtime.engines import inline, local
@@ -38,7 +38,7 @@ from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.topology import topology
 from offbeat.runtime.world import World, is_deterministic, make_world, plan_layout
 from offbeat.terminal import guarded, troubles_told
-from offbeat.validation import check_resources, check_run_folder, validate
+from offbeat.validation import check_resources, check_run_folder, check_travels, validate
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ def resume(run: Path, total_frames: int | None = None, **own: Any) -> RunResult:
     config = named_torso(config, own.get("torso"), own.get("agent_factory"))
     validate(config, new_run=False, env_factory=own.get("env_factory"))
     found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr), accept=needs_state)
+    if found is not None:
+        needs_factory(found.meta, own.get("agent_factory"), run)
     if found is None:
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
     return _run(config, run, checkpoint=found.path, init_from=None, own=own)
@@ -126,6 +128,8 @@ def _run(
     config: RunConfig, run: Path, *, checkpoint: Path | None, init_from: Path | None, own: dict[str, Any]
 ) -> RunResult:
     """Everything between a checked configuration and the result."""
+    if config.engine != "inline":
+        check_travels(own)
     spec = env_spec(config.env, own.get("env_factory"))
     maker = own.get("agent_factory")
     if maker:
@@ -182,7 +186,7 @@ def _train(
         say=say,
     )
     conductor = Conductor(world, run, logger, say, meta)
-    conductor.described = describe(config, world.layout)
+    conductor.described = describe(config, world.layout, world.agent_factory)
     conductor.post()
     interrupts.tell(conductor)
     engine = inline if config.engine == "inline" else local

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +181,18 @@ def check_run_folder(path: Path) -> None:
         raise UserError(
             f"out={str(path)!r} cannot be written: no permission in {str(parent)!r}; name another with --out"
         )
+
+
+def check_travels(own: Mapping[str, Any]) -> None:
+    """Refuse a user's own objects that cannot be handed to the processes of the roles."""
+    for name, value in own.items():
+        try:
+            ForkingPickler.dumps(value)
+        except Exception as error:
+            raise UserError(
+                f"{name}={value!r} cannot be handed to the processes of the roles ({type(error).__name__}: {error}); "
+                "define it at the top of a module, or use engine='inline'"
+            ) from error
 
 
 def check_resources(config: RunConfig, needed_bytes: int, out: Path, *, roles_bytes: int = 0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,6 +79,8 @@ class Mixture:
         """Unrolls that were skipped because they were too old, or came before ``min_rows`` were stored."""
         self._pacing = [(sampler, n) for sampler, n in zip(self.samplers, self.counts) if sampler.paces]
         self._others = [(sampler, n) for sampler, n in zip(self.samplers, self.counts) if not sampler.paces]
+        pairs = zip(self.samplers, self.counts)
+        self._strangers = [pair for pair in pairs if not type(pair[0]).__module__.startswith("offbeat.")]
         replayed = [torch.full((n,), not sampler.paces) for sampler, n in zip(self.samplers, self.counts)]
         self._replayed = torch.cat(replayed)
         self.paced = bool(self._pacing)
@@ -102,7 +105,8 @@ class Mixture:
                 "(learner.max_policy_lag)"
             )
         parts += [sampler.missing(n) for sampler, n in self._pacing]
-        return next((part for part in parts if part), "nothing: a batch is ready")
+        waits = next((part for part in parts if part), "")
+        return waits or "a sampler that says that it is ready, and selects nothing"
 
     def sample(self, min_version: int = 0) -> Batch | None:
         """The next batch, or None if there is not enough yet.
@@ -117,6 +121,8 @@ class Mixture:
             self._skip_older(min_version if others else None)
             if not (others and _ready(self._pacing)):
                 return None
+        elif self._strangers and not _ready(self._strangers):  # ours give nothing where they are not
+            return None
         parts = self._select()
         if parts is None:
             return None
@@ -140,6 +146,8 @@ class Mixture:
         for sampler, n in zip(self.samplers, self.counts):
             part = sampler.select(n) if n else None
             if part is not None:
+                if self._strangers:
+                    self._check(sampler, part, n)
                 chosen.append((sampler, part))
             elif n and self._pacing:
                 raise RuntimeError(
@@ -149,6 +157,28 @@ class Mixture:
             elif n:
                 return None
         return chosen
+
+    def _check(self, sampler: Sampler, part: Any, count: int) -> None:
+        """Raise RuntimeError, naming the sampler, where it chose something else than it was asked for."""
+        index = self.samplers.index(sampler)
+        who = f"sampler {type(sampler).__module__}.{type(sampler).__qualname__} (replay.samplers.{index})"
+        names = ("stream", "row", "source")
+        for name in names:
+            values = getattr(part, name, None)
+            if not isinstance(values, np.ndarray) or values.dtype.kind != "i" or values.shape != (count,):
+                got = f"{values.dtype}{list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__
+                raise RuntimeError(f"{who}: select({count}).{name}: expected int64[{count}], got {got}")
+        if (part.source != index).any():
+            raise RuntimeError(f"{who}: select: source must be {index}, its place, got {part.source.tolist()}")
+        outside = (part.stream < 0) | (part.stream >= self.store.layout.num_streams) | (part.row < 0)
+        if not outside.any() and type(sampler).read is Sampler.read:
+            outside = part.row >= self.store.heads(part.stream)
+        if outside.any():
+            wrong = int(np.flatnonzero(outside)[0])
+            raise RuntimeError(
+                f"{who}: select: there is no row {part.row[wrong]} of stream {part.stream[wrong]}; there are "
+                f"{self.store.layout.num_streams} streams with the heads {self.store.head.tolist()}"
+            )
 
     def _read(self, parts: list[tuple[Sampler, Selection]]) -> tuple[Batch, np.ndarray]:
         """Copy what was selected, and whether each column may be used [B]."""
@@ -179,6 +209,8 @@ class Mixture:
                 fresh = sampler.select(len(broken))
                 if fresh is None:
                     return False
+                if self._strangers:
+                    self._check(sampler, fresh, len(broken))
                 other, fine = self._read([(sampler, fresh)])
                 paste_columns(batch, other, torch.from_numpy(start + broken))
                 part.put(broken, fresh)

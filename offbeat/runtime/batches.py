@@ -132,7 +132,7 @@ class StreamBatches:
         """What the loss found out about each column of ``batch``: name -> [B]; waits for the device."""
         values = {}
         for name, value in found.items():
-            values[name] = value.cpu().numpy()
+            values[name] = (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
         stream, row = batch.stream.cpu().numpy(), batch.row.cpu().numpy()
         with self._lock:
             self.mixture.feedback(batch.source.cpu().numpy(), stream, row, values)

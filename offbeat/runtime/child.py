@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from offbeat.checkpoint import CheckpointError
-from offbeat.runtime.host import Host
+from offbeat.runtime.host import Host, built
 from offbeat.runtime.link import Link, ParentGone
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.services import Offer, Services
@@ -76,7 +76,7 @@ def serve(services: Services, row: Role, link: Link, lockstep: bool) -> bool:
     """Build the role, run its loop, answer commands; True if it failed. A learner that fails can still be told to
     save.
     """
-    host = row.builder()(services)
+    host = built(row.builder(), services)
     server = _Server(services, row, link, host)
     with server.closing(), services.record(host):
         try:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from offbeat.runtime.services import Services, Write
+
+
+def built(build: Callable[[Services], Any], services: Services) -> Host:
+    """The role that ``build`` makes. TypeError where that is none."""
+    host = build(services)
+    if not isinstance(host, Host):
+        name = getattr(build, "__qualname__", str(build))
+        raise TypeError(f"{services.name}: {name}: expected an offbeat.runtime.host.Host, got {type(host).__name__}")
+    return host
 
 
 class Host:
@@ -39,7 +48,7 @@ class Host:
 
     def save(self, write: Write) -> dict[str, Any]:
         """Write its part of a checkpoint; returns what belongs into the checkpoint's meta data."""
-        return {}
+        raise RuntimeError(f"{self.name} is saved with the run, but {type(self).__qualname__} has no save()")
 
     def evaluate(self, number: int) -> dict[str, Any]:
         """Play an evaluation, if that is what it does."""

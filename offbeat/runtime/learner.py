@@ -77,6 +77,37 @@ Reduce = Callable[[FlatOptimiser, torch.Tensor, Any], tuple[torch.Tensor, Any]]
 """Takes a learner's gradients (in its optimiser), total [] and count, and gives it those of all shards together."""
 
 
+OWN_METRICS = ("loss", "gradient_norm", "updates", "samples", "agent_steps", "frames", "learning_rate", "policy_lag")
+"""What the learner reports itself."""
+
+
+def check_output(output: Any, batch: Batch) -> None:
+    """Raise TypeError or ValueError, naming what was expected and got, where a loss gave no ``LossOutput``."""
+    if not isinstance(output, LossOutput):
+        raise TypeError(f"loss: expected an offbeat.types.LossOutput, got {type(output).__name__}")
+    total, count = output.total, output.count
+    if not isinstance(total, torch.Tensor) or total.shape != () or not total.requires_grad:
+        raise TypeError(f"LossOutput.total: expected a tensor [] with gradients, got {_said(total)}")
+    if not (count is None or isinstance(count, int | float) or (isinstance(count, torch.Tensor) and count.dim() == 0)):
+        raise TypeError(f"LossOutput.count: expected None, a number or a tensor [], got {_said(count)}")
+    for name, value in output.metrics.items():
+        if name in OWN_METRICS:
+            raise ValueError(f"LossOutput.metrics: {name!r} is what the learner reports itself; choose another name")
+        if not isinstance(value, torch.Tensor) or value.dim() or value.requires_grad:
+            raise TypeError(f"LossOutput.metrics[{name!r}]: expected a detached tensor [], got {_said(value)}")
+    for name, value in output.feedback.items():
+        if not isinstance(value, torch.Tensor) or value.shape != batch.row.shape or value.requires_grad:
+            raise TypeError(
+                f"LossOutput.feedback[{name!r}]: expected a detached tensor {list(batch.row.shape)}, got {_said(value)}"
+            )
+
+
+def _said(value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return f"{type(value).__name__} {value!r}"[:80]
+    return f"a tensor {list(value.shape)} {'with' if value.requires_grad else 'without'} gradients"
+
+
 class NonFinite(RuntimeError):
     """Too many updates in a row were not finite; the text says what was seen."""
 
@@ -114,6 +145,7 @@ class LearnerWork:
         self._summed = 0
         self._lags: list[float] = []
         self._reported = time.perf_counter()
+        self._checked = False
         self._sources: dict[str, float] = {}
 
     @property
@@ -146,6 +178,9 @@ class LearnerWork:
         self.optimiser.zero()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output: LossOutput = self._loss(batch, self.progress)
+        if not self._checked:
+            check_output(output, batch)
+            self._checked = True
         output.total.backward()  # type: ignore[no-untyped-call]
         return output
 
@@ -155,6 +190,8 @@ class LearnerWork:
         ``total``, ``count``: of the whole batch, of which ``batch`` may be a shard. ``output``: for the log.
         """
         divisor = 1.0 if count is None else float(count)
+        if not divisor > 0:
+            raise ValueError(f"LossOutput.count: expected a number above 0, got {divisor:g}")
         loss = total if count is None else total / divisor
         norm, finite = self.optimiser.step(self.progress, loss, divisor)
         if not finite:
@@ -193,7 +230,7 @@ class LearnerWork:
     def report(self, metrics: MetricSink, force: bool = False) -> None:
         """Send the sums since the last report, about once a second."""
         now = time.perf_counter()
-        if not self._summed or (now - self._reported < REPORT_S and not force):
+        if not (self._summed and self._lags) or (now - self._reported < REPORT_S and not force):
             return
         values = {name: float(total) / self._summed for name, total in self._sums.items()}
         values |= {
@@ -207,7 +244,7 @@ class LearnerWork:
             "train_s": self.train_s,
             "skipped": self.skipped,
         }
-        metrics.write("learner", values | self._sources)
+        metrics.write("learner", self._sources | values)
         self._sums, self._summed, self._lags, self._reported = {}, 0, [], now
         self.wait_s = self.train_s = 0.0
 

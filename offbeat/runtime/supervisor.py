@@ -63,6 +63,7 @@ class Supervisor:
         self, world: World, conductor: Conductor, *, lockstep: bool, checkpoint: Path | None, offer: MakeOffer
     ) -> None:
         self._offer = offer
+        self._told: set[str] = set()
         self.world, self.conductor, self._lockstep, self._checkpoint = world, conductor, lockstep, checkpoint
         self.restarts = Counter[str]()
         """Replacements so far, by kind of role."""
@@ -117,6 +118,8 @@ class Supervisor:
 
     def _look_after(self, process: RoleProcess) -> None:
         alive = process.alive()
+        if process.finished and process.row.turn != "learn" and self.conductor.stop_reason is None:
+            self._tell_once(f"{process.role}: its loop has ended by itself; the run goes on without it")
         process.note_silence()
         if not alive:
             self._read()  # its last words
@@ -131,6 +134,11 @@ class Supervisor:
             self._replace(
                 process, f"showed no life for {age:.0f} s and was killed; its stacks were:\n{stack or '(no answer)'}"
             )
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told and not self.world.stopped():
+            self._told.add(text)
+            self.conductor.say(text)
 
     def _hangs(self, process: RoleProcess) -> bool:
         """Whether a role that should be at work gives no sign of life."""

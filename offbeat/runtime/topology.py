@@ -65,7 +65,12 @@ class Role:
     """For readers."""
 
     def __post_init__(self) -> None:
-        """Draw a number from the name where none is given."""
+        """Draw a number from the name where none is given. ValueError for a row that could never run."""
+        turns = ("act", "learn", "after", "serve", "asked")
+        if self.turn not in turns:
+            raise ValueError(f"role {self.kind}: turn={self.turn!r} is not allowed; choose one of: {', '.join(turns)}")
+        if self.count < 0 or (self.count > 1 and not self.numbered):
+            raise ValueError(f"role {self.kind}: count={self.count} instances need names of their own: numbered=True")
         if not self.seed:
             object.__setattr__(self, "seed", zlib.crc32(self.kind.encode()))
 
@@ -80,6 +85,8 @@ class Role:
     def builder(self) -> Any:
         """The function that ``build`` names."""
         module, _, name = self.build.partition(":")
+        if not module or not name:
+            raise ValueError(f"role {self.kind}: build={self.build!r} is no 'module:function'")
         return getattr(importlib.import_module(module), name)
 
 
@@ -99,6 +106,12 @@ class Topology:
 
     roles: tuple[Role, ...]
     wires: tuple[Wire, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where two instances, or an instance and a part of checkpoints, have the same name."""
+        names = self.names()
+        if twice := {name for name in names if names.count(name) > 1 or name == "streams"}:
+            raise ValueError(f"roles: the names {sorted(twice)} are taken; call them otherwise")
 
     def names(self) -> list[str]:
         """Every instance of every role, in the order in which they are started."""

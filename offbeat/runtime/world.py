@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from offbeat.agents.base import Agent, trains_on
+from offbeat.agents.contract import check_agent
 from offbeat.errors import UserError
 from offbeat.replay.layout import StreamLayout, layout_for
 from offbeat.replay.make import check_mixture, check_replay, make_mixture
@@ -120,7 +121,11 @@ def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent, name: str = "") 
 
     UserError where sizes do not fit each other, so that there could never be a batch.
     """
-    core = {name: ArraySpec(tuple(value.shape[1:])) for name, value in agent.initial_state(1).items()}
+    check_agent(agent, spec)
+    core = {
+        name: ArraySpec(tuple(value.shape[1:]), str(value.dtype).removeprefix("torch."))
+        for name, value in agent.initial_state(1).items()
+    }
     extras, learner = agent.row_extras(), config.learner
     try:
         items = trains_on(agent)

@@ -64,3 +64,21 @@ class Counter(Host):
         """Both numbers."""
         write(self.name, {"counts": np.array([self.work.seen, self.work.reports])})
         return {}
+
+
+def builds_nothing(services: Services) -> None:
+    """No role."""
+
+
+class Unsaved(Host):
+    """Its row says that it is saved; it does not say how."""
+
+
+def builds_one_that_cannot_save(services: Services) -> Unsaved:
+    """A role that looks on."""
+    return Unsaved(services, iter(lambda: None, 1))
+
+
+def builds_one_that_ends(services: Services) -> Host:
+    """A role that has nothing to do."""
+    return Host(services, iter(()))

@@ -67,6 +67,31 @@ def test_it_runs_on_every_engine(engine: str, tmp_path: Path) -> None:
     assert reports[-1]["seen"] == again.updates
 
 
+@pytest.mark.parametrize("engine", ["inline", pytest.param("free", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [("builds_nothing", "counter: builds_nothing: expected an offbeat.runtime.host.Host, got NoneType"),
+     ("builds_one_that_cannot_save", "counter is saved with the run, but Unsaved has no save")],
+)  # fmt: skip
+def test_a_role_that_is_none_is_said(
+    build: str, says: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = replace(ROW, build=f"tests.conformance.counting_role:{build}")
+    monkeypatch.setitem(globals(), "ROW", row)
+    if engine == "free" and build != "builds_nothing":
+        pytest.skip("roles that run freely are not saved")
+    with pytest.raises((TypeError, RuntimeError), match=says):
+        train(small_config(out=str(tmp_path / "run"), **({"engine": "local"} | ENGINES[engine])))
+
+
+@pytest.mark.slow
+def test_one_whose_loop_ends_by_itself_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROW", replace(ROW, build="tests.conformance.counting_role:builds_one_that_ends"))
+    assert train(small_config(out=str(tmp_path / "run"), total_frames=2000, engine="local")).finished
+    said = (tmp_path / "run" / "run.log").read_text()
+    assert said.count("counter: its loop has ended by itself; the run goes on without it") == 1
+
+
 @pytest.mark.parametrize("engine", ["free", pytest.param("serial-free", marks=pytest.mark.slow)])
 def test_it_is_killed_and_replaced_and_then_ends_the_run(engine: str, tmp_path: Path) -> None:
     out = tmp_path / "run"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pickle
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,27 @@ def test_functions_of_roles_exist() -> None:
         assert callable(getattr(importlib.import_module(f"offbeat.{module}"), name))
         assert list(inspect.signature(role.builder()).parameters) == ["services"]
         assert role.builder().__module__ == f"offbeat.{module}", "what builds a role stands beside its loop"
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"turn": "befor"}, "turn='befor' is not allowed; choose one of: act, learn, after, serve, asked"),
+        ({"count": 2}, "count=2 instances need names of their own: numbered=True"),
+    ],
+)
+def test_a_row_that_could_never_run_is_refused(columns: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=f"role mine: {says}"):
+        Role("mine", "module:build", "module.run", **columns)
+
+
+@pytest.mark.parametrize("kind", ["actor-0", "learner", "streams"])
+def test_names_that_are_taken_are_refused(kind: str) -> None:
+    rows = free().roles
+    with pytest.raises(ValueError, match=f"the names .*{kind}.* are taken"):
+        Topology((*rows, Role(kind, "module:build", "module.run")))
+    with pytest.raises(ValueError, match=r"build='module\.build' is no 'module:function'"):
+        Role("mine", "module.build", "module.run").builder()
 
 
 @pytest.mark.parametrize("inference", PLACES)

@@ -14,7 +14,7 @@ from typing import Any
 from offbeat.checkpoint import CheckpointError, write_part
 from offbeat.runtime.conductor import Conductor, EndNow, Overdue
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
-from offbeat.runtime.host import Host
+from offbeat.runtime.host import Host, built
 from offbeat.runtime.local_services import LocalServices
 from offbeat.runtime.progress import NoProgress, ProgressWatch
 from offbeat.runtime.supervisor import RoleFailed
@@ -44,7 +44,7 @@ class InlineRoles:
                 world, role, sink, free=False, incarnation=incarnation, checkpoint=self._checkpoint
             )
             with self._at_work(role):
-                self.hosts[role] = build(services)
+                self.hosts[role] = built(build, services)
             self._recording.enter_context(services.record(self.hosts[role]))
         table = world.topology
         self._turns = {
