@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from importlib.metadata import EntryPoint
+from typing import Any
 
 
 class UserError(ValueError):
@@ -18,6 +20,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the known name closest to ``name``, or an empty string if none is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def load_entry_point(kind: str, point: EntryPoint) -> Any:
+    """What an entry point names. UserError, naming it, where that cannot be imported."""
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{kind} {point.name!r}: {point.value}, the entry point of an installed package, cannot be loaded "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

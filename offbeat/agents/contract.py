@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from offbeat.agents.base import Explores, trains_on
+from offbeat.agents.base import Explores, learner_states, trains_on
 from offbeat.errors import UserError
 from offbeat.types import LEGAL, ActOutput, ArraySpec, EnvSpec, Inputs
 
@@ -30,22 +30,26 @@ def check_agent(agent: Any, spec: EnvSpec) -> None:
     who = f"agent {type(agent).__module__}.{type(agent).__qualname__}"
     try:
         trains_on(agent)
+        states = learner_states(agent)
     except ValueError as error:
         raise UserError(str(error)) from error
+    for name, state in states.items():
+        if missing := [member for member in ("exact", "trained", "state", "load_state") if not hasattr(state, member)]:
+            raise UserError(f"{who}: learner_states: {name!r} has no {', '.join(missing)}; see agents/base.py")
     _check_members(agent, who)
-    extras, state = _extras(agent, who), _state(agent, who)
+    extras, core = _extras(agent, who), _state(agent, who)
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         training = agent.network.training
         agent.network.eval()
         try:
-            output = agent.act(_zeros(agent, spec), state, torch.Generator().manual_seed(0))
+            output = agent.act(_zeros(agent, spec), core, torch.Generator().manual_seed(0))
         finally:
             agent.network.train(training)
     if not isinstance(output, ActOutput):
         raise UserError(f"{who}: act: expected an offbeat.types.ActOutput, got {type(output).__name__}")
     _compare(who, "act: action", {"action": output.action}, {"action": spec.action.array})
     _compare(who, "act: extras, as row_extras declares them", output.extras, extras)
-    known = {name: ArraySpec(tuple(value.shape[1:]), _dtype(value)) for name, value in state.items()}
+    known = {name: ArraySpec(tuple(value.shape[1:]), _dtype(value)) for name, value in core.items()}
     _compare(who, "act: state, as initial_state gives it", output.state, known)
 
 

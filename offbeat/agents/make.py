@@ -16,6 +16,7 @@ import torch
 
 import offbeat.agents
 from offbeat.agents.base import Agent
+from offbeat.errors import UserError, load_entry_point
 from offbeat.networks.own_torso import TorsoFactory, name_of
 from offbeat.types import EnvSpec
 
@@ -68,7 +69,9 @@ def _agent_module(name: str) -> Any:
         raise ValueError(f"unknown agent {name!r}; {hint}allowed: {', '.join(known)}")
     points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     own = {module.name for module in pkgutil.iter_modules(offbeat.agents.__path__)}
-    module = importlib.import_module(f"offbeat.agents.{name}") if name in own else points[name].load()
+    module = (
+        importlib.import_module(f"offbeat.agents.{name}") if name in own else load_entry_point("agent", points[name])
+    )
     if not (hasattr(module, "Config") and hasattr(module, "Agent")):
-        raise ValueError(f"agent {name!r}: {module!r} defines no Config and Agent; see docs/adding_an_algorithm.md")
+        raise UserError(f"agent {name!r}: {module!r} defines no Config and Agent; see docs/adding_an_algorithm.md")
     return module

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offbeat.errors import UserError, unknown
+from offbeat.errors import UserError, load_entry_point, unknown
 from offbeat.networks.torsos import KINDS
 from offbeat.types import ArraySpec, TensorDict
 
@@ -54,7 +54,7 @@ def find_torso(name: str) -> TorsoFactory | None:
         )
     check_torso(name)
     points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    factory: TorsoFactory = points[name].load()
+    factory: TorsoFactory = load_entry_point("torso", points[name])
     return factory
 
 

@@ -6,7 +6,7 @@ import importlib
 from importlib.metadata import entry_points
 from typing import Any
 
-from offbeat.errors import UserError, unknown
+from offbeat.errors import UserError, load_entry_point, unknown
 from offbeat.replay.sampler import Place, Sampler, SamplerConfig
 from offbeat.types import ItemSpec
 
@@ -48,11 +48,18 @@ def check_suits(items: ItemSpec, samplers: tuple[SamplerConfig, ...], agent: str
     for index, sampler in enumerate(samplers):
         drawn = draws(sampler.kind)
         if items.kind not in drawn:
-            allowed = ", ".join(kind for kind in list_samplers() if items.kind in draws(kind))
+            allowed = ", ".join(kind for kind in list_samplers() if _suits(kind, items))
             raise ValueError(
                 f"replay.samplers.{index}.kind={sampler.kind} draws {' or '.join(f'{kind}s' for kind in drawn)}, but "
                 f"agent {agent!r} trains on {items.kind}s; allowed: {allowed}"
             )
+
+
+def _suits(kind: str, items: ItemSpec) -> bool:
+    try:
+        return items.kind in draws(kind)
+    except UserError:  # somebody's package that is broken
+        return False
 
 
 def _module(kind: str) -> Any:
@@ -62,7 +69,7 @@ def _module(kind: str) -> Any:
     points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if kind not in points:
         raise unknown("sampler", kind, list_samplers())
-    module = points[kind].load()
+    module = load_entry_point("sampler", points[kind])
     missing = [name for name in ("Config", "DRAWS", "make") if not hasattr(module, name)]
     if missing or not (isinstance(module.Config, type) and issubclass(module.Config, SamplerConfig)):
         raise UserError(

@@ -85,6 +85,22 @@ WRONG: dict[str, tuple[str, Any, str]] = {
 }
 
 
+class Kept:
+    """A learner state that lacks half of what it needs."""
+
+    def trained(self, batch: Any, updates: int) -> None:
+        """Nothing."""
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+
+WRONG |= {
+    "kept": ("learner_states", lambda: {"mine": Kept()}, "learner_states: 'mine' has no exact, load_state"),
+    "kept name": ("learner_states", lambda: {"weights": Kept()}, "the name 'weights' is not allowed"),
+}
+
+
 @pytest.mark.parametrize("name", list(WRONG))
 def test_what_is_wrong_is_said(name: str) -> None:
     member, value, says = WRONG[name]

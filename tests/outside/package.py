@@ -10,10 +10,14 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ENTRY_POINTS = """[offbeat.agents]
 linear_q = outside.linear_q
+gone = outside.gone
+empty = outside
 [offbeat.samplers]
 reservoir = outside.reservoir
+gone = outside.gone
 [offbeat.torsos]
 squares = outside.squares:Squares
+gone = outside.squares:Gone
 """
 
 

@@ -166,6 +166,20 @@ def test_a_torso_of_every_agent(text: str, engine: str, tmp_path: Path) -> None:
     assert export(result.run).exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (MIXED.replace('"impala"', '"gone"'), "agent 'gone': outside.gone, the entry point .* cannot be loaded"),
+        (MIXED.replace('"reservoir"', '"gone"'), "sampler 'gone': outside.gone, the entry point .* cannot be loaded"),
+        (MIXED.replace("hidden_size = [16]", 'torso = "gone"'), "torso 'gone': outside.squares:Gone, the entry point"),
+        (MIXED.replace('"impala"', '"empty"'), "agent 'empty': <module 'outside' .* defines no Config and Agent"),
+    ],
+)
+def test_entry_points_that_lead_nowhere_are_named(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=says):
+        run(tmp_path, text)
+
+
 def test_a_torso_that_is_misspelt_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown torso 'square'; did you mean 'squares'\? known: auto, nature, "):
         run(tmp_path, MIXED.replace("hidden_size = [16]", 'torso = "square"'))
