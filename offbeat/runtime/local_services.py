@@ -20,7 +20,7 @@ from offbeat.runtime.ports import MetricSink
 from offbeat.runtime.services import Arrays, Loaded, Offer
 from offbeat.runtime.shm import Heart
 from offbeat.runtime.spans import FOLDER, Spans, wrap_calls
-from offbeat.runtime.world import World, holds_writers
+from offbeat.runtime.world import COUNTED, World, holds_writers
 from offbeat.runtime.writer import StoreWriter, writers_held
 
 
@@ -166,11 +166,18 @@ class LocalServices(Brief):
         return closing(spans)
 
 
+class Counts(dict[str, np.ndarray]):
+    """Counters by name."""
+
+    def __missing__(self, name: str) -> np.ndarray:
+        raise ValueError(f"notices: there is no {name!r} on the board; allowed: {', '.join(self)}")
+
+
 class BoardNotices:
-    """The notice board in shared memory: name -> [1] int64."""
+    """The notice board in shared memory: name -> [1] int64. Only its counters: the rest of it is the engine's."""
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self._arrays = arrays
+        self._arrays = Counts({name: arrays[name] for name in COUNTED})
 
     def posted(self, name: str) -> int:
         """What was posted last."""

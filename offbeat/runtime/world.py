@@ -25,9 +25,9 @@ from offbeat.types import ArraySpec, EnvSpec
 if TYPE_CHECKING:
     from offbeat.config import RunConfig
 
-POSTED = (
-    "stop", "leaving", "pause", "updates", "agent_steps", "frames", "skipped", "idle", "trace_ns",
-)  # fmt: skip
+COUNTED = ("updates", "agent_steps", "frames", "skipped", "idle")
+"""What the learner posts for every role to see."""
+POSTED = ("stop", "leaving", "pause", *COUNTED, "trace_ns")
 BOARD = {name: ArraySpec((1,), "int64") for name in POSTED}
 """The notice board: whether roles should end, whether the run ends soon (and scores are no longer wanted), whether
 appending is paused, the learner's counters, how often in a row it had no batch, and when the recorded time line begins

@@ -245,6 +245,17 @@ def test_every_copy_of_the_network_starts_from_the_same_weights(tmp_path: Path) 
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_notices_are_counters_and_nothing_else(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    notices = LocalServices(world, "actor-0", Metrics(), free=False).notices
+    notices.post("frames", 7)
+    assert notices.posted("frames") == world.board["frames"][0] == 7
+    for name in ("stop", "pause", "mine"):
+        with pytest.raises(ValueError, match=f"no '{name}' on the board; allowed: updates, agent_steps, frames"):
+            notices.post(name, 1)
+    assert not world.stopped()
+
+
 def test_looking_for_a_stop_is_a_sign_of_life(tmp_path: Path) -> None:
     world = small_world(tmp_path)
     early, late = (Stop(world.board.arrays, world.heart("actor-0"), early) for early in (True, False))
