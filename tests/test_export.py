@@ -83,7 +83,7 @@ def test_the_file_needs_no_offbeat(tmp_path: Path) -> None:
 def test_an_agent_without_a_network_is_refused(tmp_path: Path) -> None:
     spec = EnvSpec("test", {"observation": ArraySpec((4,))}, DISCRETE)
     agent = make_agent("random", agent_config_class("random")(), spec)
-    with pytest.raises(UserError, match="agent 'random' has no network to export"):
+    with pytest.raises(UserError, match=r"offbeat\.agents\.random\.Agent cannot be exported: its network must"):
         export_agent(agent, tmp_path / "policy.pt2")
 
 

@@ -105,8 +105,9 @@ class Mixture:
                 "(learner.max_policy_lag)"
             )
         parts += [sampler.missing(n) for sampler, n in self._pacing]
-        waits = next((part for part in parts if part), "")
-        return waits or "a sampler that says that it is ready, and selects nothing"
+        waits, strange = next((part for part in parts if part), ""), bool(self._strangers)
+        ready = "nothing: a batch is ready"
+        return waits or (f"{ready}, as its samplers say; one may select nothing all the same" if strange else ready)
 
     def sample(self, min_version: int = 0) -> Batch | None:
         """The next batch, or None if there is not enough yet.

@@ -88,7 +88,7 @@ def test_it_is_not_asked_before_it_is_ready() -> None:
 def test_one_that_is_ready_and_gives_nothing_is_what_a_run_waits_for() -> None:
     drawn = mixture(Nothing())
     assert drawn.sample() is None
-    assert drawn.missing() == "a sampler that says that it is ready, and selects nothing"
+    assert drawn.missing() == ("nothing: a batch is ready, as its samplers say; one may select nothing all the same")
 
 
 class Nothing(Stranger):
