@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 from typing import Any
@@ -31,6 +32,14 @@ def load_entry_point(kind: str, point: EntryPoint) -> Any:
             f"{kind} {point.name!r}: {point.value}, the entry point of an installed package, cannot be loaded "
             f"({type(error).__name__}: {error})"
         ) from error
+
+
+def called(thing: Any) -> str:
+    """The full name of a function, a class, or the class of an object; of what a ``partial`` calls."""
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    kind = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

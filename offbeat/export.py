@@ -71,12 +71,11 @@ def export_run(run: Path, out: Path | None = None, **own: Any) -> Path:
 
 def export_agent(agent: Agent, path: Path, about: dict[str, Any] | None = None) -> None:
     """Write an agent's network to ``path``; ``about`` joins the description. Raises ``UserError`` if it has none."""
-    from offbeat.errors import UserError
+    from offbeat.errors import UserError, called
 
     if not hasattr(agent.network, "initial_state"):
-        kind = type(agent)
         raise UserError(
-            f"agent {kind.__module__}.{kind.__qualname__} cannot be exported: its network must have a method "
+            f"agent {called(type(agent))} cannot be exported: its network must have a method "
             "initial_state(batch), as offbeat.networks.encoder.Encoder has"
         )
     inputs = example_inputs(agent, batch=2)

@@ -78,10 +78,7 @@ def load_agent(
         raise UserError(f"{error}; go on with the run until it saves one, or pick another run") from error
     needs_factory(meta, agent_factory, run)
     place = device or _device(config.device)
-    if agent_factory is not None:
-        agent = agent_factory(config.agent, spec, place)
-    else:
-        agent = make_agent(config.agent_name, config.agent, spec, place, torso)
+    agent = make_agent(config.agent_name, config.agent, spec, place, torso, agent_factory)
     try:
         agent.network.load_state_dict(weights)
     except RuntimeError:

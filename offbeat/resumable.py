@@ -7,7 +7,6 @@ notes of its run, so that the option can be named; checkpoints without that note
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
@@ -31,7 +30,7 @@ from offbeat.checkpoint import (
     parts_of,
 )
 from offbeat.config import RunConfig, to_dict
-from offbeat.errors import UserError
+from offbeat.errors import UserError, called
 from offbeat.networks.flat import flat_size
 from offbeat.replay.layout import COUNTERS, CURSOR_COUNTERS, StreamLayout
 from offbeat.replay.make import make_mixture
@@ -68,14 +67,6 @@ def describe(config: RunConfig, layout: StreamLayout, agent_factory: Any = None)
     facts = {"streams": layout.num_streams, "capacity": layout.capacity, "block": layout.block}
     facts |= {"state_grid": layout.state_grid, "state_period": layout.state_period}
     return own | {"config": to_dict(config), "layout": facts | {"items": asdict(layout.items)}}
-
-
-def called(factory: Any) -> str:
-    """How a user's own factory is called."""
-    while isinstance(factory, functools.partial):
-        factory = factory.func
-    kind = factory if hasattr(factory, "__qualname__") else type(factory)
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def needs_factory(meta: Mapping[str, Any], agent_factory: Any, run: Path) -> None:

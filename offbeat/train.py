@@ -95,10 +95,9 @@ def resume(run: Path, total_frames: int | None = None, **own: Any) -> RunResult:
     config = named_torso(config, own.get("torso"), own.get("agent_factory"))
     validate(config, new_run=False, env_factory=own.get("env_factory"))
     found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr), accept=needs_state)
-    if found is not None:
-        needs_factory(found.meta, own.get("agent_factory"), run)
     if found is None:
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
+    needs_factory(found.meta, own.get("agent_factory"), run)
     return _run(config, run, checkpoint=found.path, init_from=None, own=own)
 
 
@@ -132,10 +131,7 @@ def _run(
         check_travels(own)
     spec = env_spec(config.env, own.get("env_factory"))
     maker = own.get("agent_factory")
-    if maker:
-        agent = maker(config.agent, spec, "cpu")
-    else:
-        agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"))
+    agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"), maker)
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if maker else "")
     weights = flat_size(agent.network)
     roles = topology(config, layout.items)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from offbeat.agents.base import Explores, learner_states, trains_on
-from offbeat.errors import UserError
+from offbeat.errors import UserError, called
 from offbeat.types import LEGAL, ActOutput, ArraySpec, EnvSpec, Inputs
 
 ROWS = 2
@@ -22,12 +22,13 @@ KINDS = "biuf"
 """Kinds of NumPy dtypes that rows and states may have: bool, integers, floats."""
 
 
-def check_agent(agent: Any, spec: EnvSpec) -> None:
-    """Raise UserError, naming what was expected and got, where a member of ``agent`` is none of the protocol's.
+def check_agent(agent: Any, spec: EnvSpec) -> dict[str, ArraySpec]:
+    """The specs of the agent's recurrent state, name -> spec of one environment's, if it keeps to its protocol.
 
-    ``act`` is called once, on zeros. What it raises itself is raised here.
+    Raises UserError, naming what was expected and got, where a member of ``agent`` is none of the protocol's. ``act``
+    is called once, on zeros. What it raises itself is raised here.
     """
-    who = f"agent {type(agent).__module__}.{type(agent).__qualname__}"
+    who = f"agent {called(type(agent))}"
     try:
         trains_on(agent)
         states = learner_states(agent)
@@ -51,6 +52,7 @@ def check_agent(agent: Any, spec: EnvSpec) -> None:
     _compare(who, "act: extras, as row_extras declares them", output.extras, extras)
     known = {name: ArraySpec(tuple(value.shape[1:]), _dtype(value)) for name, value in core.items()}
     _compare(who, "act: state, as initial_state gives it", output.state, known)
+    return known
 
 
 def _check_members(agent: Any, who: str) -> None:

@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -41,13 +42,22 @@ def agent_config_class(name: str) -> type:
 
 
 def make_agent(
-    name: str, config: Any, spec: EnvSpec, device: torch.device | str = "cpu", torso: TorsoFactory | None = None
+    name: str,
+    config: Any,
+    spec: EnvSpec,
+    device: torch.device | str = "cpu",
+    torso: TorsoFactory | None = None,
+    factory: Callable[..., Agent] | None = None,
 ) -> Agent:
     """Build an agent for one environment spec. ``config``: an instance of its ``Config``; ``torso``: the user's own.
+
+    ``factory``: of a user's own agent, which is made in place of the one of that name.
 
     Raises:
         ValueError: no agent has that name, ``config`` is of another class, or the agent takes no torso.
     """
+    if factory is not None:
+        return factory(config, spec, device)
     module = _agent_module(name)
     if not isinstance(config, module.Config):
         raise ValueError(f"agent {name!r} takes a {module.Config.__module__}.Config, got {type(config).__qualname__}")

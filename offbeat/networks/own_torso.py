@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from offbeat.errors import UserError, load_entry_point, unknown
-from offbeat.networks.torsos import KINDS
+from offbeat.errors import UserError, called, load_entry_point, unknown
+from offbeat.networks.torsos import KINDS, in_two
 from offbeat.types import ArraySpec, TensorDict
 
 ENTRY_POINT_GROUP = "offbeat.torsos"
@@ -60,8 +60,7 @@ def find_torso(name: str) -> TorsoFactory | None:
 
 def name_of(factory: Any) -> str:
     """How a run's files name a torso that was handed over."""
-    kind = factory if hasattr(factory, "__qualname__") else type(factory)
-    return f"{PYTHON}{kind.__module__}.{kind.__qualname__}"
+    return f"{PYTHON}{called(factory)}"
 
 
 class OwnTorso(nn.Module):
@@ -74,7 +73,7 @@ class OwnTorso(nn.Module):
         """Make it for these specs. UserError, naming what was expected and got, where it is none."""
         super().__init__()
         made: Any = factory(dict(observation))
-        name = name_of(factory).removeprefix(PYTHON)
+        name = called(factory)
         if not isinstance(made, nn.Module):
             raise UserError(f"torso {name}: expected a torch.nn.Module, got {type(made).__name__}")
         size = getattr(made, "output_size", None)
@@ -105,7 +104,4 @@ class OwnTorso(nn.Module):
         if trained is None:
             features: Tensor = self.module(observation)
             return features
-        first = self.module({key: value[:trained] for key, value in observation.items()})
-        with torch.no_grad():
-            others = self.module({key: value[trained:] for key, value in observation.items()})
-        return torch.cat([first, others])
+        return in_two(self.module, observation, trained)

@@ -33,6 +33,15 @@ def choose_torso(observation: dict[str, ArraySpec]) -> str:
     return "minatar" if min(sides) >= 3 else "mlp"
 
 
+def in_two(torso: nn.Module, observation: TensorDict, trained: int) -> Tensor:
+    """What ``torso`` gives for all rows [T, B, D], with gradients from the first ``trained`` of them only."""
+    # The rows with gradient come first: autocast keeps the weights that it rounded, with or without history.
+    first = torso({key: value[:trained] for key, value in observation.items()})
+    with torch.no_grad():
+        others = torso({key: value[trained:] for key, value in observation.items()})
+    return torch.cat([first, others])
+
+
 class Torso(nn.Module):
     """Encodes observations (key -> [T, B, ...]) into features [T, B, ``output_size``].
 
@@ -115,11 +124,7 @@ class Torso(nn.Module):
         ``trained``: gradients come from the first so many of the T rows only; None: from all.
         """
         if trained is not None and not self._one_step(observation):
-            # The rows with gradient come first: autocast keeps the weights that it rounded, with or without history.
-            first = self({key: value[:trained] for key, value in observation.items()})
-            with torch.no_grad():
-                others = self({key: value[trained:] for key, value in observation.items()})
-            return torch.cat([first, others])
+            return in_two(self, observation, trained)
         parts = [self._images(observation, trained)] if self.image_keys else []
         parts += [_encode_vector(observation[key], self.specs[key]) for key in self.vector_keys]
         features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from offbeat.errors import called
 from offbeat.replay import fifo
 from offbeat.replay.columns import join_columns, paste_columns
 from offbeat.replay.items import read_items
@@ -105,9 +106,8 @@ class Mixture:
                 "(learner.max_policy_lag)"
             )
         parts += [sampler.missing(n) for sampler, n in self._pacing]
-        waits, strange = next((part for part in parts if part), ""), bool(self._strangers)
-        ready = "nothing: a batch is ready"
-        return waits or (f"{ready}, as its samplers say; one may select nothing all the same" if strange else ready)
+        but = ", as its samplers say; one may select nothing all the same" if self._strangers else ""
+        return next((part for part in parts if part), f"nothing: a batch is ready{but}")
 
     def sample(self, min_version: int = 0) -> Batch | None:
         """The next batch, or None if there is not enough yet.
@@ -162,7 +162,7 @@ class Mixture:
     def _check(self, sampler: Sampler, part: Any, count: int) -> None:
         """Raise RuntimeError, naming the sampler, where it chose something else than it was asked for."""
         index = self.samplers.index(sampler)
-        who = f"sampler {type(sampler).__module__}.{type(sampler).__qualname__} (replay.samplers.{index})"
+        who = f"sampler {called(type(sampler))} (replay.samplers.{index})"
         names = ("stream", "row", "source")
         for name in names:
             values = getattr(part, name, None)

@@ -140,7 +140,7 @@ class Actor(Host):
     def advance(self) -> dict[str, Any]:
         """One block of every stream."""
         torch.set_num_threads(self._threads)
-        return {"finished": next(self.steps(), "ended") == "ended"}
+        return super().advance()
 
     def save(self, write: Write) -> dict[str, Any]:
         """Environments, policy and work; only between rounds."""

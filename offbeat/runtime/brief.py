@@ -55,10 +55,8 @@ class Brief:
         """An agent of its own, with the weights of the run's seed."""
         with torch.random.fork_rng(devices=[]):  # roles in one process must not disturb what the learner draws
             torch.manual_seed(self.run_seed)
-            if self.agent_factory is not None:
-                made: Agent = self.agent_factory(self.agent_config, self.spec, device)
-            else:
-                made = make_agent(self.agent_name, self.agent_config, self.spec, device, self.torso)
+            own = self.torso, self.agent_factory
+            made = make_agent(self.agent_name, self.agent_config, self.spec, device, *own)
         if hasattr(made.network, "channels_last"):
             made.network.channels_last = self.channels_last  # type: ignore[assignment]
         return made

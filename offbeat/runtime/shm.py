@@ -151,6 +151,24 @@ class Bell:
         self._write = self._read if state["write"] is None else state["write"].detach()
 
 
+@contextmanager
+def beating(beat: Callable[[], object], every_s: float) -> Iterator[None]:
+    """Call ``beat`` from a thread every so many seconds for as long as this lasts."""
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.wait(every_s):
+            beat()
+
+    thread = threading.Thread(target=run, name="heart", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 class Heart:
     """One role's sign of life: a time in shared memory that the supervisor watches."""
 
@@ -175,20 +193,11 @@ class Heart:
 
         A process that is stopped, or hangs in code that never lets another thread run, falls silent all the same.
         """
-        done = threading.Event()
-
-        def beat() -> None:
-            while not done.wait(SLICE_S):
-                self.beat()
-
         self.beat()
-        thread = threading.Thread(target=beat, name="heart", daemon=True)
-        thread.start()
         try:
-            yield
+            with beating(self.beat, SLICE_S):
+                yield
         finally:
-            done.set()
-            thread.join()
             self.beat()
 
 

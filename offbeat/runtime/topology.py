@@ -9,7 +9,7 @@ import importlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from offbeat.types import ItemSpec
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PROCESS_BYTES = 350 * 2**20
 """Memory of one role's process before it does anything: Python, torch, an emulator. Measured on Linux."""
+
+
+Turn = Literal["act", "learn", "after", "serve", "asked"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Role:
     """Torch threads of each instance."""
     devices: tuple[str, ...] = ("cpu",)
     """Instance i computes on entry i, counted round."""
-    turn: Literal["act", "learn", "after", "serve", "asked"] = "after"
+    turn: Turn = "after"
     """When it is its turn in a round: it acts, it learns, it comes after the learner; or it has none, because it serves
     others while they run freely, or works only when it is asked. Where roles run freely, all but the last do."""
     owns_streams: bool = False
@@ -66,8 +69,7 @@ class Role:
 
     def __post_init__(self) -> None:
         """Draw a number from the name where none is given. ValueError for a row that could never run."""
-        turns = ("act", "learn", "after", "serve", "asked")
-        if self.turn not in turns:
+        if self.turn not in (turns := get_args(Turn)):
             raise ValueError(f"role {self.kind}: turn={self.turn!r} is not allowed; choose one of: {', '.join(turns)}")
         if self.count < 0 or (self.count > 1 and not self.numbered):
             raise ValueError(f"role {self.kind}: count={self.count} instances need names of their own: numbered=True")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from offbeat.agents.base import Agent, trains_on
+from offbeat.agents.base import Agent
 from offbeat.agents.contract import check_agent
 from offbeat.errors import UserError
 from offbeat.replay.layout import StreamLayout, layout_for
@@ -121,14 +121,9 @@ def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent, name: str = "") 
 
     UserError where sizes do not fit each other, so that there could never be a batch.
     """
-    check_agent(agent, spec)
-    core = {
-        name: ArraySpec(tuple(value.shape[1:]), str(value.dtype).removeprefix("torch."))
-        for name, value in agent.initial_state(1).items()
-    }
-    extras, learner = agent.row_extras(), config.learner
+    core, extras = check_agent(agent, spec), agent.row_extras()
+    items, learner = agent.items, config.learner
     try:
-        items = trains_on(agent)
         check_replay(items, config.replay, name or config.agent_name, holds_writers(config))
         layout = layout_for(
             spec,

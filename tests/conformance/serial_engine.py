@@ -13,7 +13,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from offbeat.runtime.engines import local
 from offbeat.runtime.local_services import LocalServices
 from offbeat.runtime.ports import MetricSink, Point, Stopped, WeightTarget
 from offbeat.runtime.services import Arrays, Loaded, Offer
-from offbeat.runtime.shm import Wait
+from offbeat.runtime.shm import Wait, beating
 from offbeat.runtime.world import World
 from offbeat.types import Batch, Inputs, TensorDict, Transition
 
@@ -180,22 +180,9 @@ def names_of(batch: Batch) -> Batch:
 class Heart(Port):
     """Signs of life."""
 
-    @contextmanager
-    def beating(self) -> Iterator[None]:
+    def beating(self) -> AbstractContextManager[None]:
         """They go by themselves while something long is done."""
-        done = threading.Event()
-
-        def beat() -> None:
-            while not done.wait(BEAT_S):
-                self.beat()
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+        return beating(self.beat, BEAT_S)
 
 
 class Waiter:
