@@ -47,7 +47,7 @@ bench: $(VENV)/.train ## measure this machine (BENCH=throughput or streams)
 	$(BIN)/offbeat bench $(BENCH)
 
 docs: $(VENV)/.dev ## write docs/options.md anew from the configuration
-	$(RUN) offbeat.options > docs/options.md.new
+	$(RUN) offbeat.config.options > docs/options.md.new
 	mv docs/options.md.new docs/options.md
 
 clean: ## remove the virtual environment and every cache; results stay

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offbeat.runs import find_run
+from offbeat.run.folders import find_run
 
 if TYPE_CHECKING:
-    from offbeat.config import RunConfig
-    from offbeat.load import LoadedAgent
+    from offbeat.acting.scores import Evaluation
+    from offbeat.config.run_config import RunConfig
     from offbeat.networks.own_torso import TorsoFactory
-    from offbeat.scores import Evaluation
-    from offbeat.train import RunResult
+    from offbeat.run.load import LoadedAgent
+    from offbeat.run.train import RunResult
 
 
 def train(
@@ -41,8 +41,8 @@ def train(
     Raises:
         UserError: the configuration cannot run here. Nothing has been started then.
     """
-    from offbeat.config import RunConfig, apply_overrides, load_preset
-    from offbeat.train import train as start
+    from offbeat.config.run_config import RunConfig, apply_overrides, load_preset
+    from offbeat.run.train import train as start
 
     config = preset if isinstance(preset, RunConfig) else load_preset(preset)
     pairs = _flat(overrides)
@@ -50,7 +50,7 @@ def train(
         pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
     source = None if from_run is None else find_run(from_run)
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
-    return start(apply_overrides(config, pairs), init_from=source, **own)
+    return start(apply_overrides(config, pairs), init_from=source, draw=_curve, **own)
 
 
 def resume(
@@ -65,9 +65,10 @@ def resume(
 
     A run of your own environment, agent or torso needs the same ``env_factory``, ``agent_factory`` or ``torso`` again.
     """
-    from offbeat.train import resume as go_on
+    from offbeat.run.train import resume as go_on
 
-    return go_on(find_run(run), total_frames, env_factory=env_factory, agent_factory=agent_factory, torso=torso)
+    own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
+    return go_on(find_run(run), total_frames, draw=_curve, **own)
 
 
 def load(
@@ -89,7 +90,7 @@ def load(
     Raises:
         UserError: there is no run, or no complete checkpoint in it.
     """
-    from offbeat.load import load as load_run
+    from offbeat.run.load import load as load_run
 
     return load_run(run, greedy=greedy, seed=seed, device=device, torso=torso, agent_factory=agent_factory)
 
@@ -108,7 +109,7 @@ def evaluate(
     ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations. ``torso`` and
     ``agent_factory``: as of ``load``.
     """
-    from offbeat.evaluate import evaluate_run
+    from offbeat.scoring.evaluate import evaluate_run
 
     return evaluate_run(find_run(run), episodes, policy, seed, torso=torso, agent_factory=agent_factory)
 
@@ -126,14 +127,14 @@ def record(
 
     ``torso``, ``agent_factory``: as of ``load``.
     """
-    from offbeat.record import record_run
+    from offbeat.report.record import record_run
 
     return record_run(find_run(run), out, format, episodes, torso=torso, agent_factory=agent_factory)
 
 
 def plot(*runs: str | Path, out: Path | None = None) -> Path:
     """Draw the curves of runs as one PNG; returns the file."""
-    from offbeat.plot import plot_runs
+    from offbeat.report.plot import plot_runs
 
     return plot_runs([find_run(run) for run in runs], out)
 
@@ -149,9 +150,16 @@ def export(
 
     ``torso``, ``agent_factory``: as of ``load``.
     """
-    from offbeat.export import export_run
+    from offbeat.run.export import export_run
 
     return export_run(find_run(run), out, torso=torso, agent_factory=agent_factory)
+
+
+def _curve(run: Path) -> Path:
+    """Draw the curve of a run that has finished."""
+    from offbeat.report.plot import plot_run
+
+    return plot_run(run)
 
 
 def _flat(overrides: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import traceback
 from contextlib import nullcontext, suppress
 
 from offbeat.errors import HelpShown, UserError, unknown
-from offbeat.terminal import drop_output, guarded, open_closed_descriptors, output_broken
+from offbeat.runtime.terminal import drop_output, guarded, open_closed_descriptors, output_broken
 
 COMMANDS = {
     "train": ("training:train", "PRESET [--option value ...]", "train an agent"),
@@ -106,7 +106,7 @@ def is_user_error(error: Exception) -> bool:
     for module, name in (
         ("offbeat.envs.base", "EnvUnavailable"),
         ("offbeat.envs.base", "StateUnsupported"),
-        ("offbeat.checkpoint", "CheckpointError"),
+        ("offbeat.storage.checkpoint", "CheckpointError"),
     ):
         if module in sys.modules:
             kinds.append(getattr(sys.modules[module], name))

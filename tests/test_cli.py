@@ -13,10 +13,11 @@ import gymnasium
 import pytest
 
 import offbeat
-from offbeat import doctor, validation
 from offbeat.bench import streams
 from offbeat.cli import COMMANDS, main
+from offbeat.commands import doctor
 from offbeat.commands.arguments import scan
+from offbeat.config import validation
 from offbeat.envs import atari_games
 from offbeat.envs.minatar import _game_module
 from offbeat.errors import UserError

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from offbeat.agents.make import make_agent
-from offbeat.checkpoint import find, load
-from offbeat.config import RunConfig, apply_overrides, load_preset
+from offbeat.config.run_config import RunConfig, apply_overrides, load_preset
 from offbeat.envs.registry import env_spec
-from offbeat.train import resume, train
+from offbeat.run.train import resume, train
+from offbeat.storage.checkpoint import find, load
 
 HALF = 100
 """Updates between two checkpoints."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from offbeat.config import RunConfig, to_toml
+from offbeat.config.run_config import RunConfig, to_toml
 from offbeat.errors import UserError
 
 LONGEST_START_S = 300.0

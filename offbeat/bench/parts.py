@@ -21,7 +21,7 @@ import torch
 from offbeat.agents.base import Agent, Explores, trains_on
 from offbeat.agents.make import make_agent
 from offbeat.bench.batches import make_batch, make_inputs, random_action
-from offbeat.config import RunConfig
+from offbeat.config.run_config import RunConfig
 from offbeat.envs.registry import env_spec, make_env
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.policy import LocalPolicy

@@ -19,14 +19,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from offbeat.auto import usable_cores
 from offbeat.bench.peers import catalogue
 from offbeat.bench.peers.drivers import replay_driver as driver
 from offbeat.bench.peers.measure import RunFailed
 from offbeat.bench.peers.process import PeerRun
+from offbeat.config.auto import usable_cores
+from offbeat.config.memory import available_memory
 from offbeat.errors import UserError
-from offbeat.memory import available_memory
-from offbeat.provenance import describe_machine, source_commit
+from offbeat.run.provenance import describe_machine, source_commit
 from offbeat.runtime.spawning import native_threads
 
 PEERS = {"cpprb": ("cpprb", ("n-step", "one-step")), "torchrl": ("TorchRL", ("frames", "stacks"))}

@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from offbeat.bench.live import LiveRun
-from offbeat.config import RunConfig
-from offbeat.validation import validate
+from offbeat.config.run_config import RunConfig
+from offbeat.config.validation import validate
 
 SAMPLE_S = 5.0
 """Memory is looked at so often. Unit: seconds."""

@@ -19,12 +19,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from offbeat.auto import decide, usable_cores
 from offbeat.bench.live import LiveRun, Point, rows_before_training
 from offbeat.bench.parts import Parts, measure_parts
-from offbeat.config import RunConfig
+from offbeat.config.auto import decide, usable_cores
+from offbeat.config.run_config import RunConfig
+from offbeat.config.validation import validate
 from offbeat.envs.registry import env_spec
-from offbeat.validation import validate
 
 WARM_UP_S = 5.0
 """Training after its first update that does not count. Unit: seconds."""

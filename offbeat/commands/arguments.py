@@ -6,12 +6,12 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from offbeat.config.options import SHORT, all_options, suggest
+from offbeat.config.schema import FALSE, TRUE
 from offbeat.errors import HelpShown, UserError, nearest
-from offbeat.options import SHORT, all_options, suggest
-from offbeat.schema import FALSE, TRUE
 
 if TYPE_CHECKING:
-    from offbeat.config import RunConfig
+    from offbeat.config.run_config import RunConfig
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,7 +58,7 @@ class Scanned:
 
     def config(self, preset: str) -> RunConfig:
         """The preset with the options laid over it."""
-        from offbeat.config import apply_overrides, load_preset
+        from offbeat.config.run_config import apply_overrides, load_preset
 
         return apply_overrides(load_preset(preset), self.options)
 

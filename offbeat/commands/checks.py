@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from offbeat.commands.arguments import Scanned, one_preset, scan
-from offbeat.config import RunConfig
+from offbeat.config.run_config import RunConfig
 from offbeat.errors import UserError, nearest
 
 BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [--cores N] [--json FILE]
@@ -137,7 +137,7 @@ def verify(arguments: list[str]) -> int:
     scanned = scan(rest, own=("kills",))
     config = scanned.config(one_preset(scanned, "verify resume"))
     kills = _count(scanned.own.get("kills", "10"))
-    from offbeat.verify import verify_resume
+    from offbeat.run.verify import verify_resume
 
     return 0 if verify_resume(config, kills=kills) else 1
 

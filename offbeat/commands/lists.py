@@ -9,7 +9,7 @@ from offbeat.errors import UserError, nearest
 def presets(arguments: list[str]) -> int:
     """Print each preset and what it is."""
     Parser("presets", "List the presets.").parse_args(arguments)
-    from offbeat.presets import list_presets
+    from offbeat.config.presets import list_presets
 
     found = list_presets()
     width = max(map(len, found))
@@ -47,7 +47,7 @@ def graph(arguments: list[str]) -> int:
     config = scanned.config(one_preset(scanned, "graph"))
     from offbeat.agents.base import trains_on
     from offbeat.agents.make import make_agent
-    from offbeat.auto import decide
+    from offbeat.config.auto import decide
     from offbeat.envs.registry import env_spec
     from offbeat.runtime.topology import describe
 
@@ -59,7 +59,7 @@ def graph(arguments: list[str]) -> int:
 def doctor(arguments: list[str]) -> int:
     """Print what this machine has."""
     Parser("doctor", "Say what this machine has and what 'auto' chooses on it.").parse_args(arguments)
-    from offbeat.doctor import report
+    from offbeat.commands.doctor import report
 
     print(report())
     return 0

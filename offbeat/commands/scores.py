@@ -12,7 +12,7 @@ from pathlib import Path
 
 from offbeat.commands.arguments import Parser, check_name
 from offbeat.errors import UserError
-from offbeat.runs import find_run
+from offbeat.run.folders import find_run
 
 RUN = "run folder, or a folder of runs (the newest is taken)"
 
@@ -34,7 +34,7 @@ def evaluate(arguments: list[str]) -> int:
         if laid_over or options.out:
             raise UserError("--render goes with neither --eval-env options nor --out; leave it out")
         return _watch(options)
-    from offbeat.evaluate import evaluate_run
+    from offbeat.scoring.evaluate import evaluate_run
 
     result = evaluate_run(run, options.episodes, options.policy, options.seed, say=_note, options=laid_over.items())
     if options.out:
@@ -57,7 +57,7 @@ def record(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="file to write; default: one in RUN/videos")
     options = parser.parse_args(arguments)
     _at_least_one("--episodes", options.episodes)
-    from offbeat.record import record_run
+    from offbeat.report.record import record_run
 
     run, kind = find_run(options.run), options.format
     print(record_run(run, options.out, kind, options.episodes, options.policy, options.seed, say=_note))
@@ -73,7 +73,7 @@ def plot(arguments: list[str]) -> int:
     parser.add_argument("--smooth", type=int, default=0, help="episodes in the running mean; default: a fiftieth")
     options = parser.parse_args(arguments)
     runs = [find_run(run) for run in options.runs]
-    from offbeat.plot import plot_runs
+    from offbeat.report.plot import plot_runs
 
     print(plot_runs(runs, options.out, options.x, options.smooth))
     return 0
@@ -87,7 +87,7 @@ def compare(arguments: list[str]) -> int:
         "--score", choices=("final", "best"), default="final", help="which evaluation counts; default: final"
     )
     options = parser.parse_args(arguments)
-    from offbeat.compare import report
+    from offbeat.scoring.compare import report
 
     print(report(options.runs, options.score))
     return 0
@@ -101,7 +101,7 @@ def trace(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from rich.console import Console
 
-    from offbeat.trace import table, trace_run
+    from offbeat.report.trace import table, trace_run
 
     traced = trace_run(find_run(options.run), options.out)
     Console(highlight=False).print(table(traced.lanes))
@@ -115,7 +115,7 @@ def export(arguments: list[str]) -> int:
     parser.add_argument("run", help=RUN)
     parser.add_argument("--out", type=Path, help="file to write; default: RUN/policy.pt2")
     options = parser.parse_args(arguments)
-    from offbeat.export import export_run
+    from offbeat.run.export import export_run
 
     print(export_run(find_run(options.run), options.out))
     return 0
@@ -167,7 +167,7 @@ def _at_least_one(name: str, value: int) -> None:
 
 def _watch(options: argparse.Namespace) -> int:
     """Play in a window."""
-    from offbeat.evaluate import play_run
+    from offbeat.report.watch import play_run
 
     print(play_run(find_run(options.run), options.episodes, options.policy, options.seed, say=_note).summary())
     return 0

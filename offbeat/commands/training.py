@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from offbeat.commands.arguments import Parser, one_preset, scan
-from offbeat.runs import find_run
+from offbeat.run.folders import find_run
 
 TRAIN = """usage: offbeat train PRESET [--env ID] [--total-frames N] [--out DIR] [--from RUN] [--option value ...]
 
@@ -24,7 +24,7 @@ Options lay themselves over the preset; --option value and --option=value are th
 def train(arguments: list[str]) -> int:
     """Train a preset with options laid over it."""
     if "--help" in arguments or "-h" in arguments:
-        from offbeat.options import help_text
+        from offbeat.config.options import help_text
 
         print(TRAIN + help_text())
         return 0
@@ -32,9 +32,10 @@ def train(arguments: list[str]) -> int:
     preset = one_preset(scanned, "train")
     source = find_run(scanned.own["from"]) if "from" in scanned.own else None
     config = scanned.config(preset)
-    from offbeat.train import train as start
+    from offbeat.report.plot import plot_run
+    from offbeat.run.train import train as start
 
-    start(config, init_from=source)
+    start(config, init_from=source, draw=plot_run)
     return 0
 
 
@@ -45,9 +46,10 @@ def resume(arguments: list[str]) -> int:
     parser.add_argument("--total-frames", type=int, help="new length of the run, in environment frames")
     options = parser.parse_args(arguments)
     run = find_run(options.run)
-    from offbeat.train import resume as go_on
+    from offbeat.report.plot import plot_run
+    from offbeat.run.train import resume as go_on
 
-    go_on(run, options.total_frames)
+    go_on(run, options.total_frames, draw=plot_run)
     return 0
 
 
@@ -56,6 +58,7 @@ def campaign(arguments: list[str]) -> int:
     parser = Parser("campaign", "Work off a table of runs; finished ones are left alone, begun ones resumed.")
     parser.add_argument("file", help="TOML file with [[runs]]: name, preset, seeds, options")
     options = parser.parse_args(arguments)
-    from offbeat.campaign import run_campaign
+    from offbeat.report.campaign import write_report
+    from offbeat.run.campaign import run_campaign
 
-    return 1 if run_campaign(Path(options.file)) else 0
+    return 1 if run_campaign(Path(options.file), write_report) else 0

@@ -16,14 +16,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TextIO
 
-from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.host import Host, built
 from offbeat.runtime.link import Link, ParentGone
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.services import Offer, Services
 from offbeat.runtime.spawning import HELD
+from offbeat.runtime.terminal import guarded
 from offbeat.runtime.topology import Role
-from offbeat.terminal import guarded
+from offbeat.storage.checkpoint import CheckpointError
 
 ORDERS_S = 0.5
 """Longest sleep of a role that waits for commands, before it looks whether the run ends. Unit: seconds."""

@@ -5,15 +5,12 @@ together.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from offbeat.checkpoint import CheckpointError, begin
-
-if TYPE_CHECKING:
-    from offbeat.metrics import MetricLogger
-    from offbeat.runtime.world import World
+from offbeat.runtime.world import World
+from offbeat.storage.checkpoint import CheckpointError, begin
 
 Save = Callable[[Path], dict[str, Any]]
 """Asks every role for its part in that folder; returns ``counters`` and the names of the ``parts`` written."""
@@ -25,6 +22,25 @@ class EndNow(KeyboardInterrupt):
 
 class Overdue(BaseException):
     """Raised by a signal handler in the middle of a round that does not come to its end although a stop was asked."""
+
+
+class Logger(Protocol):
+    """Takes the records of all roles, in the main process. Nothing that goes wrong with its files raises."""
+
+    def record(self, role: str, kind: str, values: Mapping[str, float]) -> None:
+        """Take one record of a role."""
+
+    def progress(self, updates: int, agent_steps: int, frames: int) -> None:
+        """Say where the learner is between two of its records."""
+
+    def tick(self) -> None:
+        """Called at least about once a second."""
+
+    def flush(self) -> None:
+        """Write what is buffered to the files."""
+
+    def offsets(self) -> dict[str, Any]:
+        """What a checkpoint must remember, as JSON can hold it."""
 
 
 class Conductor:
@@ -39,7 +55,7 @@ class Conductor:
     """
 
     def __init__(
-        self, world: World, run: Path, logger: MetricLogger, say: Callable[[str], None], meta: dict[str, Any]
+        self, world: World, run: Path, logger: Logger, say: Callable[[str], None], meta: dict[str, Any]
     ) -> None:
         self.world, self.run, self.logger, self.say = world, run, logger, say
         self.evaluations = int(meta.get("evaluations", 0))

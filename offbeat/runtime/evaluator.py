@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import torch
 
+from offbeat.acting.episodes import play_episodes
+from offbeat.acting.scores import Evaluation
 from offbeat.envs.base import VectorEnv
-from offbeat.episodes import play_episodes
 from offbeat.runtime.host import Host
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, StopSignal
 from offbeat.runtime.services import Services
-from offbeat.scores import Evaluation
 
 
 @dataclass(frozen=True)

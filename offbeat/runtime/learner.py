@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from offbeat.agents.base import Agent, learner_states
-from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.generators import choose_deterministic_kernels, generator_state, load_generator_state
 from offbeat.runtime.host import Host
 from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import BatchSource, FeedbackSink, MetricSink, ParamPublisher, Point, StopSignal
 from offbeat.runtime.services import Loaded, Services, Write
+from offbeat.storage.checkpoint import CheckpointError
 from offbeat.types import Batch, LossOutput
 
 IDLE_S = 0.5

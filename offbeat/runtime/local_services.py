@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from offbeat.checkpoint import find, load, load_weights, write_part
 from offbeat.replay.make import make_mixture
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.brief import Brief, brief_of
@@ -22,6 +21,7 @@ from offbeat.runtime.shm import Heart
 from offbeat.runtime.spans import FOLDER, Spans, wrap_calls
 from offbeat.runtime.world import COUNTED, World, holds_writers
 from offbeat.runtime.writer import StoreWriter, writers_held
+from offbeat.storage.checkpoint import find, load, load_weights, write_part
 
 
 def offer(world: World, role: str, *, free: bool, incarnation: int, checkpoint: Path | None) -> Offer:

@@ -11,10 +11,10 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.process import MakeOffer, RoleProcess
 from offbeat.runtime.world import World
+from offbeat.storage.checkpoint import CheckpointError
 
 PUMP_S = 0.25
 """Longest sleep between two looks at the processes. Unit: seconds."""

@@ -9,12 +9,10 @@ import importlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
+from offbeat.runtime.settings import Settings
 from offbeat.types import ItemSpec
-
-if TYPE_CHECKING:
-    from offbeat.config import RunConfig
 
 PROCESS_BYTES = 350 * 2**20
 """Memory of one role's process before it does anything: Python, torch, an emulator. Measured on Linux."""
@@ -146,7 +144,7 @@ class Topology:
         return PROCESS_BYTES * (1 if inline else 1 + len(self.names()))
 
 
-def topology(config: RunConfig, items: ItemSpec) -> Topology:
+def topology(config: Settings, items: ItemSpec) -> Topology:
     """What a configuration starts for an agent that trains on ``items``."""
     fixed = config.engine == "inline" or config.deterministic  # in rounds every actor acts by itself
     serves = config.actor.inference == "server" and not fixed
@@ -154,7 +152,7 @@ def topology(config: RunConfig, items: ItemSpec) -> Topology:
     return Topology(tuple(roles), tuple(_wires(config, serves)))
 
 
-def _learner(config: RunConfig, items: ItemSpec) -> Role:
+def _learner(config: Settings, items: ItemSpec) -> Role:
     learner = config.learner
     samplers = " + ".join(f"{sampler.kind} {sampler.share:g}" for sampler in config.replay.samplers)
     drawn = f"{items.kind}s x {items.trained} rows" if items.kind != "transition" else f"{items.n}-step transitions"
@@ -186,7 +184,7 @@ def _learner(config: RunConfig, items: ItemSpec) -> Role:
     )
 
 
-def _evaluator(config: RunConfig) -> Role:
+def _evaluator(config: Settings) -> Role:
     return Role(
         "evaluator",
         "offbeat.runtime.evaluator:build_evaluator",
@@ -203,7 +201,7 @@ def _evaluator(config: RunConfig) -> Role:
     )
 
 
-def _inference(config: RunConfig) -> Role:
+def _inference(config: Settings) -> Role:
     servers = min(len(config.inference.device), config.actor.workers)
     return Role(
         "inference",
@@ -222,7 +220,7 @@ def _inference(config: RunConfig) -> Role:
     )
 
 
-def _actor(config: RunConfig) -> Role:
+def _actor(config: Settings) -> Role:
     actor = config.actor
     return Role(
         "actor",
@@ -252,7 +250,7 @@ def _actor(config: RunConfig) -> Role:
     )
 
 
-def _wires(config: RunConfig, serves: bool) -> list[Wire]:
+def _wires(config: Settings, serves: bool) -> list[Wire]:
     learner = config.learner
     weights = f"weights, published every {learner.publish_every} updates"
     blocks = f"blocks of {config.actor.append_rows or learner.unroll_length} rows, through the streams"
@@ -266,7 +264,7 @@ def _wires(config: RunConfig, serves: bool) -> list[Wire]:
     return [*wires, Wire("every role", "main", "MetricSink", "records; errors; signs of life")]
 
 
-def describe(config: RunConfig, items: ItemSpec) -> str:
+def describe(config: Settings, items: ItemSpec) -> str:
     """The topology as text."""
     graph = topology(config, items)
     mode = "lock-step" if config.deterministic else "free-running"

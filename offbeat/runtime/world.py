@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +18,10 @@ from offbeat.replay.make import check_mixture, check_replay, make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.inbox import inbox_arrays
 from offbeat.runtime.params import SharedParams
+from offbeat.runtime.settings import Settings
 from offbeat.runtime.shm import Bell, Heart, SharedArrays, Wait, make_guard
 from offbeat.runtime.topology import Topology
 from offbeat.types import ArraySpec, EnvSpec
-
-if TYPE_CHECKING:
-    from offbeat.config import RunConfig
 
 COUNTED = ("updates", "agent_steps", "frames", "skipped", "idle")
 """What the learner posts for every role to see."""
@@ -41,7 +39,7 @@ class World:
     ``make_agent`` and ``make_envs`` are importable functions or user objects that can be sent to processes.
     """
 
-    config: RunConfig
+    config: Settings
     spec: EnvSpec
     layout: StreamLayout
     memory: SharedArrays
@@ -116,7 +114,7 @@ class World:
         return np.arange(worker * each, (worker + 1) * each)
 
 
-def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent, name: str = "") -> StreamLayout:
+def plan_layout(config: Settings, spec: EnvSpec, agent: Agent, name: str = "") -> StreamLayout:
     """The layout of a run's streams: what is stored per row, how much of it, from whom. ``name``: the agent's.
 
     UserError where sizes do not fit each other, so that there could never be a batch.
@@ -142,7 +140,7 @@ def plan_layout(config: RunConfig, spec: EnvSpec, agent: Agent, name: str = "") 
 
 
 def make_world(
-    config: RunConfig, spec: EnvSpec, layout: StreamLayout, roles: Topology, weights: int, log_path: Path, **own: Any
+    config: Settings, spec: EnvSpec, layout: StreamLayout, roles: Topology, weights: int, log_path: Path, **own: Any
 ) -> World:
     """Allocate everything. ``roles``: of the run; ``weights``: length of the flat weight vector."""
     inbox = None
@@ -168,11 +166,11 @@ def make_world(
     return world
 
 
-def is_deterministic(config: RunConfig) -> bool:
+def is_deterministic(config: Settings) -> bool:
     """Whether the run's schedule is fixed."""
     return config.deterministic or config.engine == "inline"
 
 
-def holds_writers(config: RunConfig) -> bool:
+def holds_writers(config: Settings) -> bool:
     """Whether rate control may make actors wait: not where a fixed schedule has the learner keep up."""
     return not is_deterministic(config)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from offbeat.agents import apex, dqn
-from offbeat.config import load_preset
+from offbeat.config.run_config import load_preset
 from tests.agents.items import make_transition, unlike
 from tests.agents.unrolls import make_spec
 

@@ -8,7 +8,7 @@ import pytest
 
 from offbeat.agents.base import learner_states, trains_on
 from offbeat.agents.make import list_agents, make_agent
-from offbeat.config import agent_config
+from offbeat.config.run_config import agent_config
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import env_spec
 from offbeat.types import UNROLL, ItemSpec

@@ -13,7 +13,7 @@ from offbeat.agents import impala
 from offbeat.agents.contract import check_agent
 from offbeat.agents.make import make_agent
 from offbeat.errors import UserError
-from offbeat.train import train
+from offbeat.run.train import train
 from offbeat.types import ActOutput, ArraySpec
 from tests.agents.items import masked_spec
 from tests.agents.unrolls import BOX, make_spec
@@ -154,7 +154,7 @@ class Counting(impala.Agent):
 
 @pytest.mark.parametrize("engine", ["inline", pytest.param("local", marks=pytest.mark.slow)])
 def test_states_keep_their_dtype(engine: str, tmp_path: Path) -> None:
-    from offbeat.train import resume
+    from offbeat.run.train import resume
 
     options: dict[str, Any] = {"engine": engine, "actor__inference": "server"} if engine == "local" else {}
     run = train(small_config(out=str(tmp_path / "run"), **options), agent_factory=Counting).run

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from offbeat.config import RunConfig, apply_overrides, load_preset
-from offbeat.train import train
+from offbeat.config.run_config import RunConfig, apply_overrides, load_preset
+from offbeat.run.train import train
 
 SHORT = {
     "engine": "inline", "device": "cpu", "evaluation.every_frames": 0, "evaluation.episodes": 100,

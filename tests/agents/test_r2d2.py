@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from offbeat.agents.r2d2 import Agent, Config
-from offbeat.config import from_dict
-from offbeat.train import train
+from offbeat.config.run_config import from_dict
+from offbeat.run.train import train
 from offbeat.types import LEGAL, Inputs, Sequence
 from tests.agents.items import Injected, gradients, injected_target, make_sequence, masked_spec, unlike
 from tests.agents.unrolls import make_spec, row

@@ -12,7 +12,7 @@ import torch
 from offbeat.agents.base import Agent
 from offbeat.agents.make import make_agent
 from offbeat.bench.batches import make_batch, make_inputs
-from offbeat.config import RunConfig, load_preset
+from offbeat.config.run_config import RunConfig, load_preset
 from offbeat.envs.registry import env_spec, make_env
 from offbeat.networks.flat import flat_size
 from offbeat.replay.make import make_mixture

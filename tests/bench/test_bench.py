@@ -18,12 +18,12 @@ from offbeat.bench.live import Point, endless, memory_of, process_family, proces
 from offbeat.bench.parts import Parts, _measure, per_call_s, time_env, time_forward, time_train, train_widths
 from offbeat.bench.soak import growth, ring_rows, warm_from
 from offbeat.bench.throughput import EndToEnd, as_table, bench_throughput, end_to_end, limit, second_half, summarise
-from offbeat.config import apply_overrides, load_preset
+from offbeat.config.run_config import apply_overrides, load_preset
+from offbeat.config.validation import validate
 from offbeat.envs.registry import env_spec
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.world import plan_layout
 from offbeat.types import LEGAL, UNROLL, ActionSpec, ArraySpec, EnvSpec, EnvStep, ItemSpec
-from offbeat.validation import validate
 from tests.runtime.parts import ITEM_AGENTS, item_config
 
 

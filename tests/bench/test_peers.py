@@ -34,7 +34,7 @@ from offbeat.bench.peers.measure import Point, RunFailed, Sample, reach
 from offbeat.bench.peers.process import PeerRun
 from offbeat.bench.peers.report import Row, as_table, bench_peers, notes, run_rounds
 from offbeat.cli import main
-from offbeat.config import apply_overrides, load_preset
+from offbeat.config.run_config import apply_overrides, load_preset
 from offbeat.envs.base import EnvUnavailable
 from offbeat.errors import UserError
 from offbeat.networks.torsos import Torso

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from offbeat.config import RunConfig, apply_overrides, from_dict
-from offbeat.train import RunResult, train
+from offbeat.config.run_config import RunConfig, apply_overrides, from_dict
+from offbeat.run.train import RunResult, train
 from tests.conformance.counting_agent import Allowed, CountingAgent
 from tests.conformance.counting_env import make_counting
 from tests.conformance.replay_agent import ReplayingAgent

@@ -23,7 +23,6 @@ import numpy as np
 import pytest
 import torch
 
-from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.brief import Brief, brief_of
 from offbeat.runtime.codec import decode, encode
@@ -33,6 +32,7 @@ from offbeat.runtime.ports import MetricSink, Point, Stopped, WeightTarget
 from offbeat.runtime.services import Arrays, Loaded, Offer
 from offbeat.runtime.shm import Wait, beating
 from offbeat.runtime.world import World
+from offbeat.storage.checkpoint import CheckpointError
 from offbeat.types import Batch, Inputs, TensorDict, Transition
 
 ERRORS = {kind.__name__: kind for kind in (Stopped, CheckpointError, RuntimeError, ValueError)}

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.checkpoint import find, load
-from offbeat.config import RunConfig
-from offbeat.train import resume, train
+from offbeat.config.run_config import RunConfig
+from offbeat.run.train import resume, train
+from offbeat.storage.checkpoint import find, load
 from tests.conformance.runs import ledger, records
 from tests.conformance.serial_engine import serialising
 from tests.runtime.parts import item_config, same_arrays, small_config

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from offbeat.checkpoint import find, load
-from offbeat.config import RunConfig
+from offbeat.config.run_config import RunConfig
+from offbeat.run.train import resume, train
 from offbeat.runtime.topology import Topology, topology
-from offbeat.train import resume, train
+from offbeat.storage.checkpoint import find, load
 from offbeat.types import ItemSpec
 from tests.conformance.counting_role import ROW
 from tests.conformance.runs import ENGINES, SERIAL, engine_of, records
@@ -32,7 +32,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
         graph = topology(config, items)
         return replace(graph, roles=(*graph.roles, ROW))
 
-    monkeypatch.setattr(sys.modules["offbeat.train"], "topology", longer)
+    monkeypatch.setattr(sys.modules["offbeat.run.train"], "topology", longer)
 
 
 def of(run: Path, kind: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from offbeat.envs.counting import Counting
-from offbeat.train import train
+from offbeat.run.train import train
 from offbeat.types import LossOutput, Unroll
 from tests.conformance.counting_agent import Allowed, Checks, CountingAgent
 from tests.conformance.counting_env import FRAME, make_counting

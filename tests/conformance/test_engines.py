@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from offbeat.config import apply_overrides, load_preset
-from offbeat.train import train
+from offbeat.config.run_config import apply_overrides, load_preset
+from offbeat.run.train import train
 from tests.conformance.counting_agent import Allowed
 from tests.conformance.runs import ENGINES, SERIAL, check_books, counting_run, engine_of, ledger, replaying_run
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from offbeat.config import RunConfig
-from offbeat.train import RunResult, train
+from offbeat.config.run_config import RunConfig
+from offbeat.run.train import RunResult, train
 from tests.conformance.counting_agent import Allowed, CountingAgent
 from tests.conformance.counting_env import make_counting
 from tests.conformance.replay_agent import ReplayingAgent

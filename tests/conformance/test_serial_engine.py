@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.actor import build_actor
 from offbeat.runtime.brief import brief_of
 from offbeat.runtime.codec import decode
@@ -23,6 +22,7 @@ from offbeat.runtime.local_services import LocalServices
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.shm import Bell, SharedArrays
 from offbeat.runtime.world import World
+from offbeat.storage.checkpoint import CheckpointError
 from tests.conformance.serial_engine import AtDesk, Desk, SerialEngine, SerialServices, Wire
 from tests.runtime.parts import Metrics, same_arrays, small_config, small_world
 from tests.runtime.test_roles import Run

@@ -7,7 +7,7 @@ import pytest
 
 from offbeat.envs.atari_games import find_game, game_names
 from offbeat.envs.atari_scores import RANDOM_AS_USED, SCORES, human_normalised, scored_game
-from offbeat.statistics import mean_over_games, median_over_games
+from offbeat.scoring.statistics import mean_over_games, median_over_games
 
 PRIORITISED_DUELLING = {
     "Alien": 3941.0, "Amidar": 2296.8, "Assault": 11477.0, "Asterix": 375080.0, "Asteroids": 1192.7, "Atlantis":

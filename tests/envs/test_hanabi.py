@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from offbeat.cli import is_user_error
-from offbeat.config import from_dict
+from offbeat.config.run_config import from_dict
+from offbeat.config.validation import validate
 from offbeat.envs import atari_games
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.hanabi import GAMES, find_game
 from offbeat.envs.registry import env_spec, list_envs, make_env
 from offbeat.errors import UserError
 from offbeat.types import LEGAL, OBSERVATION, EnvStep
-from offbeat.validation import validate
 from tests.envs.playing import assert_same
 
 needs_openspiel = pytest.mark.skipif(

@@ -13,22 +13,22 @@ import pytest
 import torch
 from PIL import Image
 
+from offbeat.acting.episodes import play_episodes
 from offbeat.agents import apex
 from offbeat.agents.make import agent_config_class, make_agent
-from offbeat.config import from_dict
+from offbeat.config.run_config import from_dict
+from offbeat.config.validation import validate
 from offbeat.envs.base import EnvConfig, VectorEnv
 from offbeat.envs.hanabi import HanabiVector
 from offbeat.envs.registry import env_spec, make_env
-from offbeat.episodes import play_episodes
 from offbeat.errors import UserError
-from offbeat.evaluate import evaluate_run
-from offbeat.export import DESCRIPTION, export_run
-from offbeat.load import load
-from offbeat.pictures import open_camera
-from offbeat.record import record_run
-from offbeat.train import train
+from offbeat.report.pictures import open_camera
+from offbeat.report.record import record_run
+from offbeat.run.export import DESCRIPTION, export_run
+from offbeat.run.load import load
+from offbeat.run.train import train
+from offbeat.scoring.evaluate import evaluate_run
 from offbeat.types import LEGAL, EnvStep
-from offbeat.validation import validate
 from tests.envs.test_hanabi import make, needs_openspiel, random_legal
 
 

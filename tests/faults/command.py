@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from offbeat.checkpoint import newest
+from offbeat.storage.checkpoint import newest
 
 PATIENCE_S = 100.0
 """Longest wait for anything; generous, as machines under test are busy. Unit: seconds."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from offbeat import checkpoint as checkpoints
-from offbeat.checkpoint import CheckpointError
+from offbeat.storage import checkpoint as checkpoints
+from offbeat.storage.checkpoint import CheckpointError
 from tests.faults.command import intact, saved, training
 
 GONE = "its folder was removed or moved"

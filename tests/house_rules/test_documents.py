@@ -12,7 +12,7 @@ import pytest
 
 from offbeat.cli import COMMANDS
 from offbeat.commands.arguments import one_preset, scan
-from offbeat.presets import list_presets
+from offbeat.config.presets import list_presets
 from tests.house_rules.source import ROOT, listed
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -14,9 +14,9 @@ import torch
 
 from offbeat.agents import impala
 from offbeat.cli import main
+from offbeat.run.train import train
 from offbeat.runtime.process import RoleProcess
 from offbeat.runtime.topology import topology
-from offbeat.train import train
 from offbeat.types import UNROLL, EnvSpec, LossOutput, Unroll
 from tests.house_rules.source import ROOT, Module, imports, library, listed, parse
 from tests.runtime.parts import small_config

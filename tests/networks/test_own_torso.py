@@ -14,7 +14,7 @@ import offbeat
 from offbeat.agents.make import make_agent
 from offbeat.errors import UserError
 from offbeat.networks.own_torso import OwnTorso, name_of
-from offbeat.train import train
+from offbeat.run.train import train
 from offbeat.types import ArraySpec, TensorDict
 from tests.agents.unrolls import make_spec
 from tests.runtime.parts import ITEM_AGENTS, item_config, small_config

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from offbeat import evaluate, export, load
-from offbeat.config import from_dict
+from offbeat.config.run_config import from_dict
 from offbeat.errors import UserError
-from offbeat.train import RunResult, resume, train
+from offbeat.run import export, load
+from offbeat.run.train import RunResult, resume, train
+from offbeat.scoring import evaluate
 from tests.outside.package import install
 
 COMMON = """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from offbeat.agents.make import make_agent
-from offbeat.config import RunConfig, apply_overrides, from_dict
+from offbeat.config.run_config import RunConfig, apply_overrides, from_dict
 from offbeat.envs.registry import env_spec
 from offbeat.networks.flat import flat_size
 from offbeat.runtime.local_services import LocalServices

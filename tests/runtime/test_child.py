@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from offbeat.checkpoint import CheckpointError
 from offbeat.runtime.child import serve
 from offbeat.runtime.host import Host
 from offbeat.runtime.link import Link, ParentGone
@@ -18,6 +17,7 @@ from offbeat.runtime.ports import Stopped
 from offbeat.runtime.process import RoleProcess
 from offbeat.runtime.services import Arrays, Write
 from offbeat.runtime.topology import Role, topology
+from offbeat.storage.checkpoint import CheckpointError
 from offbeat.types import UNROLL
 from tests.runtime.parts import small_config
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat import checkpoint
-from offbeat.checkpoint import write_part
 from offbeat.runtime import conductor as module
 from offbeat.runtime.conductor import Conductor
+from offbeat.storage import checkpoint
+from offbeat.storage.checkpoint import write_part
 from tests.runtime.parts import small_config, small_world
 
 SKIP = 1

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from offbeat.acting.episodes import play_episodes
 from offbeat.agents.make import make_agent
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.toy import ToyVector
-from offbeat.episodes import play_episodes
 from offbeat.runtime.evaluator import EvaluationConfig, run_evaluator
 from offbeat.runtime.params import ParamStore
 from offbeat.runtime.policy import LocalPolicy

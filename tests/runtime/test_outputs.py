@@ -11,9 +11,9 @@ import torch
 
 import offbeat
 from offbeat.agents import dqn, impala
-from offbeat.checkpoint import find, load
 from offbeat.errors import UserError
-from offbeat.train import resume, train
+from offbeat.run.train import resume, train
+from offbeat.storage.checkpoint import find, load
 from offbeat.types import LossOutput
 from tests.runtime.parts import item_config, small_config
 

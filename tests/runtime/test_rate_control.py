@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.config import RunConfig
+from offbeat.config.run_config import RunConfig
 from offbeat.errors import UserError
 from offbeat.replay.mixture import ReplayConfig
 from tests.runtime.parts import Metrics, item_config, make_host, small_config, small_world

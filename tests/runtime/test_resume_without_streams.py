@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.config import RunConfig, apply_overrides
-from offbeat.train import RunResult, resume, train
+from offbeat.config.run_config import RunConfig, apply_overrides
+from offbeat.run.train import RunResult, resume, train
 from offbeat.types import Unroll
 from tests.conformance.counting_agent import Allowed, CountingAgent
 from tests.conformance.counting_env import make_counting

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from offbeat.checkpoint import begin, load, newest, write_part
-from offbeat.config import RunConfig
+from offbeat.config.run_config import RunConfig
 from offbeat.replay.mixture import ReplayConfig
 from offbeat.replay.samplers import sampler_config
 from offbeat.runtime import local_services
@@ -22,6 +21,7 @@ from offbeat.runtime.local_services import LocalServices, Stop
 from offbeat.runtime.shm import make_guard
 from offbeat.runtime.topology import Role
 from offbeat.runtime.world import World
+from offbeat.storage.checkpoint import begin, load, newest, write_part
 from tests.runtime.parts import ITEM_AGENTS, Metrics, item_config, make_host, same_arrays, small_config, small_world
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from offbeat.checkpoint import CheckpointError, load, newest
 from offbeat.runtime import learner as learner_module
 from offbeat.runtime.local_services import LocalServices
 from offbeat.runtime.services import Loaded
 from offbeat.runtime.world import World
+from offbeat.storage.checkpoint import CheckpointError, load, newest
 from tests.runtime.parts import Metrics, item_config, make_host, same_arrays, small_config, small_world
 from tests.runtime.test_roles import Run
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from offbeat.checkpoint import write_part
 from offbeat.replay import snapshot
 from offbeat.replay.layout import StreamBlock
 from offbeat.replay.streams import StreamStore
@@ -21,6 +20,7 @@ from offbeat.runtime import writer as writing
 from offbeat.runtime.shm import make_guard
 from offbeat.runtime.world import World
 from offbeat.runtime.writer import StoreWriter
+from offbeat.storage.checkpoint import write_part
 from tests.replay.twin import Twin, TwinReader
 from tests.runtime.parts import Metrics, item_config, make_host, small_world
 from tests.runtime.test_conductor import make_conductor, writes

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from offbeat.run.train import train
+from offbeat.run.verify import compare_checkpoints
 from offbeat.runtime.actor import build_actor
 from offbeat.runtime.local_services import LocalServices
 from offbeat.runtime.spans import SPAN, Lane, Spans, TraceConfig
-from offbeat.train import train
-from offbeat.verify import compare_checkpoints
 from tests.runtime.parts import Metrics, make_host, small_config, small_world
 
 S = 10**9

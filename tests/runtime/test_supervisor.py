@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from offbeat.checkpoint import CheckpointError
 from offbeat.runtime import supervisor as module
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.local_services import offer
 from offbeat.runtime.process import MakeOffer, RoleProcess
 from offbeat.runtime.supervisor import INCARNATIONS, START_S, RoleFailed, Supervisor
 from offbeat.runtime.topology import topology
+from offbeat.storage.checkpoint import CheckpointError
 from offbeat.types import UNROLL
 from tests.conformance.runs import counting_config
 from tests.runtime.parts import same_face

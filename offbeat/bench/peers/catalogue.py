@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from offbeat.auto import decide
-from offbeat.config import RunConfig, apply_overrides, load_preset
+from offbeat.config.auto import decide
+from offbeat.config.run_config import RunConfig, apply_overrides, load_preset
+from offbeat.config.validation import validate
 from offbeat.envs import atari_games, minatar
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import env_spec
 from offbeat.errors import UserError, unknown
-from offbeat.validation import validate
 
 DRIVERS = Path(__file__).parent / "drivers"
 """Where the scripts are that run a peer: ``drive_<peer>.py``."""

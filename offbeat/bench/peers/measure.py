@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol
 
 from offbeat.bench.live import LONGEST_START_S, LiveRun
-from offbeat.config import RunConfig
+from offbeat.config.run_config import RunConfig
 from offbeat.errors import UserError
 
 WARM_UP_S = 8.0

@@ -20,8 +20,8 @@ from offbeat.bench.peers import catalogue
 from offbeat.bench.peers.catalogue import PEERS, Plan
 from offbeat.bench.peers.measure import Live, OffbeatRun, RunFailed, Sample, measure
 from offbeat.bench.peers.process import PeerRun
-from offbeat.config import RunConfig
-from offbeat.provenance import describe_machine, source_commit
+from offbeat.config.run_config import RunConfig
+from offbeat.run.provenance import describe_machine, source_commit
 
 
 @dataclass

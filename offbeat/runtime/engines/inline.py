@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from offbeat.checkpoint import CheckpointError, write_part
 from offbeat.runtime.conductor import Conductor, EndNow, Overdue
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
 from offbeat.runtime.host import Host, built
@@ -19,6 +18,7 @@ from offbeat.runtime.local_services import LocalServices
 from offbeat.runtime.progress import NoProgress, ProgressWatch
 from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.world import World
+from offbeat.storage.checkpoint import CheckpointError, write_part
 
 
 class InlineRoles:

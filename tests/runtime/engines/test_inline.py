@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from offbeat.checkpoint import newest
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.engines import inline
 from offbeat.runtime.learner import Learner
 from offbeat.runtime.world import World
+from offbeat.storage.checkpoint import newest
 from tests.runtime.parts import small_config, small_world
 from tests.runtime.test_conductor import Logger
 

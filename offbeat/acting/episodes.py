@@ -1,0 +1,187 @@
+"""Whole episodes played with frozen weights, for scores, videos and windows.
+
+Each environment plays an equal share of the episodes. Taking whichever episodes end first would favour short ones.
+Where a game has several players, each of them an environment, the game is one episode and has one score.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from offbeat.acting.observer import Observer
+from offbeat.acting.scores import Evaluation
+from offbeat.agents.base import Agent, policy_name
+from offbeat.envs.base import VectorEnv
+from offbeat.types import LEGAL, ActionSpec, CoreState, EnvSpec, EnvStep, move
+
+
+class Player:
+    """Chooses actions for ``num_envs`` environments: observes their rows and keeps their recurrent states.
+
+    Rows may come in any subset of the environments, as asynchronous ones give them.
+    """
+
+    def __init__(self, agent: Agent, num_envs: int, *, greedy: bool, generator: torch.Generator | None = None) -> None:
+        """``generator`` draws sampled actions; it must be on the network's device."""
+        self._agent, self._greedy, self._generator = agent, greedy, generator
+        self._device, spec = network_device(agent), agent.spec
+        self._observer = Observer(spec, spec.action.array, num_envs, wants_last=agent.wants_last)
+        self._state: CoreState = {key: value.clone() for key, value in agent.initial_state(num_envs).items()}
+
+    def act(self, step: EnvStep) -> np.ndarray:
+        """Actions [n, ...] for the rows of ``step``."""
+        inputs = move(self._observer.observe(step), self._device)
+        rows = torch.as_tensor(step.env_ids, device=self._device)
+        state = {key: value[rows] for key, value in self._state.items()}
+        with torch.inference_mode():
+            output = self._agent.act(inputs, state, self._generator, self._greedy)
+        for key, value in output.state.items():
+            self._state[key][rows] = value
+        action: np.ndarray = output.action.cpu().numpy()
+        self._observer.remember(step, action)
+        return action
+
+
+def play_episodes(
+    env: VectorEnv,
+    agent: Agent,
+    *,
+    episodes: int,
+    greedy: bool = False,
+    seed: int = 0,
+    stop: Callable[[], bool] | None = None,
+    on_step: Callable[[EnvStep], None] | None = None,
+    generator: torch.Generator | None = None,
+    version: int = 0,
+) -> Evaluation:
+    """Play whole episodes with the agent's weights as they are, and score them by raw reward.
+
+    Args:
+        env: environments; they are reset. Of n games at a time each plays ``episodes // n``, the first ones one more; a
+            game is one environment, or ``env.spec.players`` of them.
+        greedy: the most probable action, else one drawn from the policy.
+        seed: of the environments and, unless ``generator`` is given, of the drawn actions.
+        stop: asked before every step; once True, the episodes that have ended so far are returned (``complete`` False).
+        on_step: called with every row, also those that are not scored, before actions are chosen.
+        version: of the weights; only noted down.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes} must be at least 1")
+    started = time.perf_counter()
+    if generator is None:
+        generator = torch.Generator(network_device(agent)).manual_seed(seed)
+    player = Player(agent, env.num_envs, greedy=greedy, generator=generator)
+    scores = _Scores(env.num_envs, episodes, env.spec)
+    training = agent.network.training
+    agent.network.eval()
+    env.reset(seed)
+    complete = False
+    while not (stop is not None and stop()):
+        step = env.recv()
+        scores.add(step)
+        if on_step is not None:
+            on_step(step)
+        complete = scores.complete()
+        if complete:
+            break
+        playing = scores.playing(step.env_ids)
+        action = idle_actions(env.spec.action, len(step.env_ids), step.observation.get(LEGAL))
+        if playing.any():
+            action[playing] = player.act(_rows(step, playing))
+        env.send(action)
+    agent.network.train(training)
+    returns, lengths = scores.result()
+    seconds = time.perf_counter() - started
+    return Evaluation(returns, lengths, scores.frames, seconds, version, policy_name(agent, greedy), complete)
+
+
+class _Scores:
+    """Return and length of the running episode of each environment, and of those that have ended."""
+
+    def __init__(self, num_envs: int, episodes: int, spec: EnvSpec) -> None:
+        self._players = spec.players
+        share, extra = divmod(episodes, num_envs // spec.players)
+        self._left = np.full(num_envs, share) + (np.arange(num_envs) // spec.players < extra)
+        self._return = np.zeros(num_envs)
+        self._length = np.zeros(num_envs, np.int64)
+        self._ended: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
+        self._frame_skip = spec.frame_skip
+        self.frames = 0
+
+    def add(self, step: EnvStep) -> None:
+        """Count the rows of environments that still play; a row that is not valid ends an episode."""
+        elapsed = np.ones(len(step.env_ids), np.int64) if step.elapsed is None else step.elapsed
+        for i, env_id in enumerate(step.env_ids):
+            if self._left[env_id] == 0:
+                continue
+            if step.first[i]:
+                self._return[env_id], self._length[env_id] = 0.0, 0
+                continue
+            self._return[env_id] += step.raw_reward[i]
+            self._length[env_id] += 1
+            self.frames += int(elapsed[i]) * self._frame_skip
+            if not step.valid[i]:
+                self._ended[env_id].append((float(self._return[env_id]), int(self._length[env_id])))
+                self._left[env_id] -= 1
+
+    def playing(self, env_ids: np.ndarray) -> np.ndarray:
+        """[n] bool: which of these environments have episodes left."""
+        return self._left[env_ids] > 0
+
+    def complete(self) -> bool:
+        """True once all episodes have ended."""
+        return not self._left.any()
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns [episodes] float64 and lengths [episodes] int64; of a game of several, the mean over its players.
+
+        A game counts once all of its players have reached its end.
+        """
+        count = self._players
+        games = [self._ended[first : first + count] for first in range(0, len(self._ended), count)]
+        ended = [players for game in games for players in zip(*game, strict=False)]
+        returns = [sum(score for score, _ in players) / count for players in ended]
+        lengths = [max(length for _, length in players) for players in ended]
+        return np.array(returns, np.float64), np.array(lengths, np.int64)
+
+
+def idle_actions(spec: ActionSpec, count: int, legal: np.ndarray | None = None) -> np.ndarray:
+    """Actions [count, ...] for environments whose rows nobody looks at: 0, or the allowed number nearest to it.
+
+    ``legal`` [count, A] bool: the first one that is legal; None: all are.
+    """
+    action = spec.array.zeros(count)
+    if legal is not None:
+        action[:] = np.argmax(legal, -1)
+    if spec.kind == "continuous" and spec.low:
+        bounds = (np.asarray(bound, np.float32) for bound in (spec.low, spec.high))
+        low, high = (bound.reshape(spec.shape) if bound.size > 1 else bound for bound in bounds)
+        action[:] = np.clip(0.0, low, high)
+    return action
+
+
+def network_device(agent: Agent) -> torch.device:
+    """Where the agent's weights are; the CPU for an agent without weights."""
+    parameter = next(agent.network.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _rows(step: EnvStep, keep: np.ndarray) -> EnvStep:
+    """The rows of ``step`` where ``keep`` [n] is True."""
+    if keep.all():
+        return step
+    return EnvStep(
+        env_ids=step.env_ids[keep],
+        observation={key: value[keep] for key, value in step.observation.items()},
+        reward=step.reward[keep],
+        raw_reward=step.raw_reward[keep],
+        terminated=step.terminated[keep],
+        truncated=step.truncated[keep],
+        first=step.first[keep],
+        valid=step.valid[keep],
+        elapsed=None if step.elapsed is None else step.elapsed[keep],
+    )

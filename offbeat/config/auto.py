@@ -1,0 +1,91 @@
+"""What ``auto`` means on this machine: decided once per run, written to its config.toml, kept by a resume."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from offbeat.config.run_config import RunConfig
+
+CPU_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+"""Flags of /proc/cpuinfo of processors that multiply bfloat16; the last is Arm's."""
+LEARNER_SHARE = 0.4
+"""Share of the cores that learning gets on a machine without a GPU: about its share of the time of a step of Atari."""
+MOST_LEARNER_THREADS = 8
+"""More threads than this hardly make a learner faster. Not measured: machines here had 2 cores."""
+
+
+def decide(config: RunConfig) -> RunConfig:
+    """``config`` with every ``auto`` that depends on the machine replaced by what it stands for here."""
+    device = choose_device(config.device)
+    learner = replace(config.learner, device=choose_device(config.learner.device, device))
+    if learner.precision == "auto":
+        learner = replace(learner, precision="bf16" if computes_bf16(learner.device) else "fp32")
+    inference = replace(config.inference, device=tuple(choose_device(one, device) for one in config.inference.device))
+    on_gpu = learner.device.startswith("cuda")
+    learner = replace(learner, threads=learner.threads or learner_threads(usable_cores(), on_gpu))
+    actor = config.actor
+    if actor.inference == "auto":
+        server = any(one.startswith("cuda") for one in inference.device)
+        actor = replace(actor, inference="server" if server else "actor")
+    workers = actor.workers or actor_workers(usable_cores(), learner.threads)
+    threads = actor.env_threads or env_threads(usable_cores(), learner.threads, workers)
+    actor = replace(actor, workers=workers, env_threads=threads)
+    return replace(config, device=device, learner=learner, inference=inference, actor=actor)
+
+
+def usable_cores() -> int:
+    """Cores that the scheduler lets this process use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def learner_threads(cores: int, on_gpu: bool) -> int:
+    """Torch threads of the learner: ``LEARNER_SHARE`` of the cores; one where a GPU does the work."""
+    return 1 if on_gpu else max(1, min(MOST_LEARNER_THREADS, round(LEARNER_SHARE * cores)))
+
+
+def actor_workers(cores: int, learner: int) -> int:
+    """Actor processes: one for every two cores that the learner's threads leave."""
+    return max(1, (cores - learner) // 2)
+
+
+def env_threads(cores: int, learner: int, workers: int) -> int:
+    """Native threads of the environments of each actor.
+
+    A learner with one thread never waits for another one of its own, so the games may use its core while it waits, and
+    all cores are shared out. Threads that wait for each other (two or more) lose most of their speed where they have to
+    share a core, so then the learner's cores are left alone.
+    """
+    left = cores if learner == 1 else cores - learner
+    return max(1, left // workers)
+
+
+def choose_device(name: str, otherwise: str = "") -> str:
+    """A device's own name; for ``auto``: ``otherwise``, or CUDA where there is one."""
+    if name != "auto":
+        return name
+    import torch  # late: a wrong option should be told at once, and torch takes seconds
+
+    return otherwise or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def computes_bf16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 itself, so that it pays."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = cpu_flags()
+    return any(flag in flags for flag in CPU_BF16_FLAGS)
+
+
+def cpu_flags() -> set[str]:
+    """The processor's flags; empty where /proc/cpuinfo is missing."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return set()
+    lines = [line for line in path.read_text().splitlines() if line.lower().startswith(("flags", "features"))]
+    return set(lines[0].split(":", 1)[1].split()) if lines else set()

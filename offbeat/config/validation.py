@@ -1,0 +1,222 @@
+"""Everything about a configuration that can be refused before anything is spawned, each with one clear line."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offbeat.config.auto import decide
+from offbeat.config.memory import available_memory
+from offbeat.config.ranges import RANGES
+from offbeat.errors import UserError
+
+if TYPE_CHECKING:
+    from offbeat.config.run_config import RunConfig
+
+GIB = 2**30
+
+
+def validate(config: RunConfig, *, new_run: bool = True, env_factory: Callable[..., object] | None = None) -> None:
+    """Raise ``UserError`` (or ``EnvUnavailable``) for a configuration that cannot run here; otherwise do nothing.
+
+    ``new_run``: also refuse a run folder that is in use. ``env_factory``: a user's own environment, in place of the one
+    that ``env.id`` names. Nothing is allocated, spawned or written.
+    """
+    check_ranges(config)
+    check_device("device", config.device)
+    check_device("learner.device", config.learner.device)
+    for index, device in enumerate(config.inference.device):
+        check_device(f"inference.device.{index}", device)
+    config = decide(config)  # what is auto must fit too
+    check_shares(config)
+    check_policy_lag(config)
+    check_roles(config)
+    check_environments(config, env_factory)
+    if new_run and config.out:
+        check_run_folder(Path(config.out))
+
+
+def check_ranges(config: RunConfig) -> None:
+    """Refuse numbers outside of their ranges."""
+    from offbeat.config.run_config import SECTIONS
+
+    check_range("total_frames", config.total_frames)
+    check_range("seed", config.seed)
+    for section in SECTIONS:
+        for name, value in vars(getattr(config, section)).items():
+            check_range(f"{section.removeprefix('eval_')}.{name}", value, f"{section}.{name}")
+    for index, sampler in enumerate(config.replay.samplers):
+        for name, value in vars(sampler).items():
+            check_range(f"replay.samplers.{name}", value, f"replay.samplers.{index}.{name}")
+
+
+def check_range(name: str, value: Any, shown: str | None = None) -> None:
+    """Refuse ``value`` outside the range of option ``name``, called ``shown`` in messages. Only numbers have one."""
+    low, high = RANGES.get(name, (0, math.inf))
+    _within(shown or name, value, low, high)
+
+
+def _within(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not low <= value <= high or math.isinf(value):
+        bounds = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+        bounds = f"finite, {bounds}" if math.isinf(value) else bounds
+        raise UserError(f"{name}={value} is out of range; it must be {bounds}")
+
+
+def check_shares(config: RunConfig) -> None:
+    """Refuse shares that do not split a batch. The rest is checked on the made agent, as it says what is drawn."""
+    from offbeat.replay.make import split_batch
+
+    try:
+        split_batch(config.replay, config.learner.batch_size)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def check_policy_lag(config: RunConfig) -> None:
+    """Refuse a bound on the policy lag that the weights that actors have exceed before the next are published."""
+    lag, every = config.learner.max_policy_lag, config.learner.publish_every
+    if lag and not config.replay.paced:
+        raise UserError(
+            f"learner.max_policy_lag={lag} has no effect without a fifo among replay.samplers; leave it at 0"
+        )
+    if 0 < lag < every:
+        raise UserError(
+            f"learner.max_policy_lag={lag} is less than learner.publish_every={every}: the learner would skip the "
+            f"unrolls of all weights that actors have, and never publish others; use {every} or more, or 0 for no bound"
+        )
+
+
+def check_roles(config: RunConfig) -> None:
+    """Refuse counts of environments and workers that do not fit each other."""
+    actor = config.actor
+    if actor.batch > actor.envs_per_worker:
+        raise UserError(f"actor.batch={actor.batch} is more than actor.envs_per_worker={actor.envs_per_worker}")
+    if not config.inference.device:
+        raise UserError('inference.device is empty; name at least one, e.g. "auto"')
+    if config.inference.min_batch > config.inference.max_batch:
+        raise UserError(
+            f"inference.min_batch={config.inference.min_batch} is more than "
+            f"inference.max_batch={config.inference.max_batch}"
+        )
+    if (
+        config.learner.compile
+        and shutil.which(os.environ.get("CXX", "g++")) is None
+        and shutil.which("clang++") is None
+    ):
+        raise UserError(
+            "learner.compile=true needs a C++ compiler and none is installed; install g++, or leave it false"
+        )
+
+
+def check_device(name: str, device: str) -> None:
+    """Refuse a device that is misspelt or not there."""
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
+        raise UserError(f"{name}={device!r} is not allowed; choose one of: auto, cpu, cuda, cuda:N")
+    if kind != "cuda":
+        return
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        built = "torch finds no GPU" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA"
+        raise UserError(f"{name}={device!r}, but {built}; use cpu, or see 'offbeat doctor'")
+    if index and int(index) >= count:
+        raise UserError(f"{name}={device!r}, but there are only {count} GPUs; use cuda:0 to cuda:{count - 1}")
+
+
+def check_environments(config: RunConfig, factory: Callable[..., object] | None = None) -> None:
+    """Refuse environments that do not exist, are not installed, or differ between training and evaluation."""
+    from offbeat.envs.base import EnvUnavailable
+    from offbeat.envs.registry import env_spec
+
+    try:
+        spec, seen = env_spec(config.env, factory), env_spec(config.eval_env, factory)
+    except EnvUnavailable:
+        raise
+    except ValueError as error:  # a switch that means nothing to the environment
+        raise UserError(f"[env] {error}") from error
+    if spec.action != seen.action or spec.network_observation != seen.network_observation:
+        raise UserError(
+            f"eval_env {config.eval_env.id!r} has other observations or actions than env {config.env.id!r}; "
+            f"set the same frame_stack and full_action_space, or an environment of the same kind"
+        )
+    evaluation = config.evaluation
+    for name, env, count in (
+        ("actor.envs_per_worker", spec, config.actor.envs_per_worker),
+        ("evaluation.envs", seen, evaluation.envs),
+    ):
+        if count % env.players:
+            raise UserError(
+                f"{name}={count}: {env.id} has {env.players} players, and each is an environment; "
+                f"use a multiple of {env.players}"
+            )
+    games = evaluation.envs // seen.players
+    if evaluation.episodes % games:
+        shown = f"the {games} games of " if seen.players > 1 else ""
+        raise UserError(
+            f"evaluation.episodes={evaluation.episodes} cannot be shared equally by {shown}evaluation.envs="
+            f"{evaluation.envs}; use a multiple of {games}"
+        )
+
+
+def check_run_folder(path: Path) -> None:
+    """Refuse a run folder that already holds something, or whose place cannot be written."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"out={str(path)!r} is a file; name a folder that does not exist yet")
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(
+            f"run folder {str(path)!r} is already in use; name another with --out, or 'offbeat resume {path}'"
+        )
+    parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise UserError(
+            f"out={str(path)!r} cannot be written: no permission in {str(parent)!r}; name another with --out"
+        )
+
+
+def check_travels(own: Mapping[str, Any]) -> None:
+    """Refuse a user's own objects that cannot be handed to the processes of the roles."""
+    for name, value in own.items():
+        try:
+            ForkingPickler.dumps(value)
+        except Exception as error:
+            raise UserError(
+                f"{name}={value!r} cannot be handed to the processes of the roles ({type(error).__name__}: {error}); "
+                "define it at the top of a module, or use engine='inline'"
+            ) from error
+
+
+def check_resources(config: RunConfig, needed_bytes: int, out: Path, *, roles_bytes: int = 0) -> None:
+    """Refuse a run that fits neither the memory nor the disk.
+
+    ``needed_bytes``: streams and weights; ``roles_bytes``: what the processes take besides. Disk: the checkpoints kept
+    (and one being written) with the streams in them where they are saved, plus 64 MiB for logs.
+    """
+    memory, available = needed_bytes + roles_bytes, available_memory()
+    if memory > available:
+        raise UserError(
+            f"the run needs {memory / GIB:.2f} GiB of memory for its streams and roles and {available / GIB:.2f} GiB "
+            f"are available; lower replay.capacity, actor.envs_per_worker or actor.workers"
+        )
+    checkpoint = config.checkpoint
+    saved = needed_bytes if checkpoint.replay and needed_bytes <= checkpoint.max_replay_gb * GIB else 0
+    disk, free = saved * (checkpoint.keep + 1) + 64 * 2**20, free_disk(out)
+    if disk > free:
+        raise UserError(
+            f"the run needs up to {disk / GIB:.2f} GiB of disk for its checkpoints and {free / GIB:.2f} GiB are free "
+            f"at {str(out)!r}; lower checkpoint.keep, set checkpoint.replay=false, or name another folder with --out"
+        )
+
+
+def free_disk(path: Path) -> int:
+    """Free bytes at ``path`` or, where it does not exist yet, at the folder above it that does."""
+    return shutil.disk_usage(next(folder for folder in (path, *path.absolute().parents) if folder.exists())).free

@@ -1,0 +1,182 @@
+"""Videos of a run's agent: mp4 (H.264, which browsers play) through imageio-ffmpeg's own ffmpeg, GIF through Pillow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from offbeat.errors import UserError
+
+FORMATS = ("mp4", "gif")
+
+
+def record_run(
+    run: Path,
+    out: Path | None = None,
+    format: str = "mp4",
+    episodes: int = 1,
+    policy: str | None = None,
+    seed: int = 0,
+    *,
+    max_seconds: float = 120.0,
+    checkpoint: Path | None = None,
+    say: Callable[[str], None] | None = None,
+    **own: Any,
+) -> Path:
+    """Film whole episodes played with a run's newest weights.
+
+    Args:
+        run: run folder.
+        out: file to write; default: one in ``run/videos`` named after the weights. Its ending wins over ``format``.
+        policy: ``greedy`` or ``sampled``; None: as the run's evaluation.
+        seed: of the environment and the drawn actions.
+        max_seconds: the video ends here even if the episode goes on. Unit: seconds of video.
+        checkpoint: folder of another checkpoint than the newest.
+        say: is told in a line where the agent plays by another policy than ``policy``.
+        own: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
+
+    Returns:
+        The file. UserError where the format is unknown or its encoder missing, before anything is played.
+    """
+    from offbeat.agents.base import policy_name
+    from offbeat.report.pictures import open_camera
+    from offbeat.run.load import restore
+    from offbeat.scoring.evaluate import choose_policy, play_episodes
+    from offbeat.types import EnvStep
+
+    run = Path(run)
+    kind = video_format(out.suffix[1:] if out is not None and out.suffix else format)
+    loaded = restore(run, checkpoint=checkpoint, **own)
+    greedy = choose_policy(loaded, policy, say)
+    if out is None:
+        out = run / "videos" / f"{loaded.agent_steps:012d}_{policy_name(loaded.agent, greedy)}_{seed}.{kind}"
+    camera = open_camera(loaded.config.eval_env)
+    try:
+        with VideoFile(out, camera.fps, kind) as video:
+
+            def film(step: EnvStep) -> None:
+                frame = camera.picture(step)
+                if frame is not None:
+                    video.add(frame)
+
+            play_episodes(
+                camera.env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, on_step=film,
+                stop=lambda: video.seconds >= max_seconds,
+            )  # fmt: skip
+    finally:
+        camera.env.close()
+    return out
+
+
+def record_frames(frames: Iterable[np.ndarray], out: Path, fps: float, format: str | None = None) -> Path:
+    """Write pictures [H, W, 3] uint8, all of one size, as a video; the format is ``out``'s ending unless given."""
+    with VideoFile(out, fps, video_format(format or out.suffix[1:])) as video:
+        for frame in frames:
+            video.add(frame)
+    return out
+
+
+def video_format(name: str) -> str:
+    """``name`` if it is a known format whose encoder is installed. Raises ``UserError``."""
+    if name not in FORMATS:
+        raise UserError(f"video format {name!r} is unknown; allowed: {', '.join(FORMATS)}")
+    if name == "mp4":
+        try:
+            import imageio_ffmpeg  # noqa: F401
+        except ImportError as error:
+            remedy = 'pip install "offbeat[video]", or use --format gif'
+            raise UserError(f"mp4 needs imageio-ffmpeg, which is not installed; {remedy}") from error
+    return name
+
+
+class VideoFile:
+    """A video that grows frame by frame. It appears at ``path`` complete, when closed without an error."""
+
+    def __init__(self, path: Path, fps: float, format: str) -> None:
+        """``fps``: frames per second; ``format``: one of ``FORMATS``."""
+        self.path, self.fps, self.format = Path(path), fps, format
+        self.frames = 0
+        self._size: tuple[int, ...] = ()
+        self._partial = self.path.with_name(f".{self.path.name}.partial.{format}")
+        self._encoder: Generator[None, Any, None] | None = None
+        self._images: list[Any] = []
+
+    @property
+    def seconds(self) -> float:
+        """Length of the video so far."""
+        return self.frames / self.fps
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append a picture [H, W, 3] uint8. ValueError where it is none or its size differs from the first one's."""
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(f"frame is {frame.dtype} {list(frame.shape)}; expected uint8 [H, W, 3]")
+        if self._size and frame.shape[:2] != self._size:
+            raise ValueError(f"frame is {list(frame.shape[:2])}, the first one was {list(self._size)}; all must agree")
+        if not self._size:
+            self._size = frame.shape[:2]
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.frames += 1
+        if self.format == "gif":
+            from PIL import Image
+
+            self._images.append(Image.fromarray(frame).quantize(colors=64, dither=Image.Dither.NONE))
+            return
+        if self._encoder is None:
+            self._encoder = self._start_encoder()
+        self._encoder.send(np.ascontiguousarray(_even(frame)))
+
+    def close(self) -> None:
+        """Finish the file. ValueError if there was no frame."""
+        if not self.frames:
+            raise ValueError(f"{self.path}: a video needs at least one frame")
+        if self._encoder is not None:
+            self._encoder.close()
+            self._encoder = None
+        if self.format == "gif":
+            first, *rest = self._images
+            first.save(
+                self._partial, save_all=True, append_images=rest, duration=_gif_durations(self.frames, self.fps),
+                loop=0, optimize=False,
+            )  # fmt: skip
+            self._images.clear()
+        os.replace(self._partial, self.path)
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+            return
+        if self._encoder is not None:
+            self._encoder.close()
+        self._partial.unlink(missing_ok=True)
+
+    def _start_encoder(self) -> Generator[None, Any, None]:
+        from imageio_ffmpeg import write_frames
+
+        height, width = (side + side % 2 for side in self._size)
+        encoder: Generator[None, Any, None] = write_frames(
+            str(self._partial), (width, height), fps=self.fps, codec="libx264", pix_fmt_in="rgb24",
+            pix_fmt_out="yuv420p", macro_block_size=1, quality=8, output_params=["-movflags", "+faststart"],
+        )  # fmt: skip
+        encoder.send(None)
+        return encoder
+
+
+def _even(frame: np.ndarray) -> np.ndarray:
+    """``frame`` with its last row or column repeated where a side is odd: 4:2:0 video has even sides."""
+    height, width = frame.shape[:2]
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _gif_durations(frames: int, fps: float) -> list[int]:
+    """Milliseconds of each frame: GIF counts in hundredths, so rounding is carried on and the length stays right."""
+    marks = [round(index / fps * 100) for index in range(frames + 1)]
+    return [10 * max(1, after - before) for before, after in pairwise(marks)]

@@ -1,0 +1,209 @@
+"""A trained agent out of its run folder: for evaluations, videos and programs of the user (``offbeat.load``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from offbeat.acting.episodes import Player, network_device
+from offbeat.agents.base import Agent
+from offbeat.errors import UserError
+from offbeat.types import OBSERVATION, EnvSpec, EnvStep
+
+if TYPE_CHECKING:
+    from offbeat.config.run_config import RunConfig
+    from offbeat.networks.own_torso import TorsoFactory
+
+
+@dataclass
+class Restored:
+    """A run's configuration and its agent with the weights of one checkpoint."""
+
+    config: RunConfig
+    agent: Agent
+    meta: dict[str, Any]
+    """Meta data of the checkpoint."""
+
+    @property
+    def agent_steps(self) -> int:
+        """Agent steps that the weights were trained for."""
+        return int(_counter(self.meta, "agent_steps"))
+
+    @property
+    def version(self) -> int:
+        """Learner updates of the weights."""
+        return int(_counter(self.meta, "updates"))
+
+
+def restore(run: Path, *, checkpoint: Path | None = None, **own: Any) -> Restored:
+    """Make a run's agent and load its newest weights (or those of ``checkpoint``). ``own``: ``torso`` or
+    ``agent_factory`` of the user's, if it had one.
+
+    UserError if ``run`` is no run folder or has no checkpoint.
+    """
+    from offbeat.envs.registry import env_spec
+
+    config = run_config(run)
+    agent, meta = load_agent(run, config, env_spec(config.eval_env), checkpoint=checkpoint, **own)
+    return Restored(config, agent, meta)
+
+
+def load_agent(
+    run: Path,
+    config: RunConfig,
+    spec: EnvSpec,
+    *,
+    checkpoint: Path | None = None,
+    device: str | None = None,
+    torso: TorsoFactory | None = None,
+    agent_factory: Callable[..., Agent] | None = None,
+) -> tuple[Agent, dict[str, Any]]:
+    """The run's agent with its newest weights (or those of ``checkpoint``), and the checkpoint's meta data.
+
+    ``device``: where to put it; default: the run's device if this machine has it, else the CPU. ``torso``,
+    ``agent_factory``: the run's, if it had one of the user's own.
+    """
+    from offbeat.agents.make import make_agent
+    from offbeat.run.resumable import needs_factory
+    from offbeat.storage.checkpoint import CheckpointError, load_weights
+
+    try:
+        weights, meta = load_weights(checkpoint or run)
+    except CheckpointError as error:
+        raise UserError(f"{error}; go on with the run until it saves one, or pick another run") from error
+    needs_factory(meta, agent_factory, run)
+    place = device or _device(config.device)
+    agent = make_agent(config.agent_name, config.agent, spec, place, torso, agent_factory)
+    try:
+        agent.network.load_state_dict(weights)
+    except RuntimeError:
+        from offbeat.run.resumable import check_weights
+        from offbeat.storage.checkpoint import find
+
+        check_weights(find(checkpoint or run, only=("learner",)), agent.network, config)  # says which option it is
+        raise
+    agent.network.eval()
+    return agent, meta
+
+
+class LoadedAgent:
+    """A trained agent for use in a program: give it observations, get actions. It remembers what the agent remembers.
+
+    Observations are single frames as the environment gives them (``spec.observation``), with the mask of legal actions
+    where there is one; frame stacks, recurrent state and last actions are kept inside. Call ``reset()`` when an episode
+    starts.
+    """
+
+    def __init__(self, agent: Agent, *, greedy: bool = True, seed: int = 0) -> None:
+        """``greedy``: the most probable action, else drawn with ``seed``."""
+        self.agent, self.spec, self._greedy, self._seed = agent, agent.spec, greedy, seed
+        self._generator: torch.Generator | None = None
+        self._player: Player | None = None
+        self._count = 0
+        self._first = np.ones(0, bool)
+        agent.network.eval()
+
+    def act(
+        self, observation: np.ndarray | Mapping[str, np.ndarray], reward: float | np.ndarray = 0.0
+    ) -> np.ndarray | int:
+        """The action for one observation, or actions [n, ...] for a batch of n; n must stay the same until ``reset()``.
+
+        Args:
+            observation: an array or a dictionary of arrays, of ``spec.observation``'s shapes or with a batch axis.
+            reward: that the last action earned, as the agent was trained on it; only agents that read it need it.
+        """
+        arrays, batched = self._checked(observation)
+        count = len(next(iter(arrays.values())))
+        if self._player is None or count != self._count:
+            if self._player is not None and not self._first.all():
+                raise ValueError(f"observation is a batch of {count}, before it was {self._count}; call reset() first")
+            self._open(count)
+        assert self._player is not None
+        off = np.zeros(count, bool)
+        rewards = np.broadcast_to(np.asarray(reward, np.float32), (count,))
+        step = EnvStep(np.arange(count), arrays, rewards, rewards, off, off, self._first.copy(), ~off)
+        action = self._player.act(step)
+        self._first[:] = False
+        if batched:
+            return action
+        return int(action[0]) if self.spec.action.kind == "discrete" else action[0]
+
+    def reset(self, which: np.ndarray | None = None) -> None:
+        """Start new episodes: everywhere, or where ``which`` [n] bool is True."""
+        if which is None:
+            self._first[:] = True
+        elif self._player is not None:
+            self._first |= np.asarray(which, bool)
+
+    def _open(self, count: int) -> None:
+        if self._generator is None:
+            self._generator = torch.Generator(network_device(self.agent)).manual_seed(self._seed)
+        self._player = Player(self.agent, count, greedy=self._greedy, generator=self._generator)
+        self._count, self._first = count, np.ones(count, bool)
+
+    def _checked(self, observation: np.ndarray | Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], bool]:
+        """The observation as name -> [n, ...] of the spec's dtypes, and whether it had a batch axis."""
+        given = dict(observation) if isinstance(observation, Mapping) else {OBSERVATION: np.asarray(observation)}
+        if given.keys() != self.spec.observation.keys():
+            raise ValueError(f"observation has {sorted(given)}, {self.spec.id} has {sorted(self.spec.observation)}")
+        arrays, batched = {}, set()
+        for key, spec in self.spec.observation.items():
+            array = np.require(given[key], spec.dtype, ["C", "W"])
+            if array.shape != spec.shape and array.shape[1:] != spec.shape:
+                raise ValueError(f"{key} has shape {list(array.shape)}; expected {list(spec.shape)} or a batch of it")
+            batched.add(array.shape != spec.shape)
+            arrays[key] = array if array.shape != spec.shape else array[None]
+        if len(batched) != 1 or len({len(array) for array in arrays.values()}) != 1:
+            raise ValueError("observation mixes batch sizes: " + str({k: list(v.shape) for k, v in given.items()}))
+        return arrays, batched.pop()
+
+
+def load(
+    run: str | Path,
+    *,
+    greedy: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    **own: Any,
+) -> LoadedAgent:
+    """The agent of a run with its newest weights: ``offbeat.load(run).act(observation)``.
+
+    Args:
+        run: run folder, or a folder of runs (the newest is taken).
+        greedy: the most probable action, else one drawn with ``seed``.
+        own: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
+    """
+    from offbeat.envs.registry import env_spec
+    from offbeat.run.folders import find_run
+
+    folder = find_run(run)
+    config = run_config(folder)
+    agent, _ = load_agent(folder, config, env_spec(config.eval_env), device=device, **own)
+    return LoadedAgent(agent, greedy=greedy, seed=seed)
+
+
+def run_config(run: Path) -> RunConfig:
+    """The configuration in a run folder. Raises ``UserError``."""
+    from offbeat.config.run_config import read_config
+    from offbeat.run.folders import CONFIG
+
+    if not (Path(run) / CONFIG).is_file():
+        raise UserError(f"{str(run)!r} is no run folder: it holds no {CONFIG}")
+    return read_config(Path(run) / CONFIG)
+
+
+def _device(wanted: str) -> str:
+    """``wanted`` if this machine has it, else the CPU."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted if not wanted.startswith("cuda") or torch.cuda.is_available() else "cpu"
+
+
+def _counter(meta: dict[str, Any], name: str) -> float:
+    """A counter of a checkpoint's meta data, 0 where it has none."""
+    return meta.get(name, meta.get("counters", {}).get(name, 0))  # type: ignore[no-any-return]

@@ -1,0 +1,332 @@
+"""Training: puts a run together from its configuration, runs it on an engine, and leaves a folder that says
+everything.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import time
+from typing import Any
+
+import numpy as np
+
+from offbeat.agents.make import make_agent
+from offbeat.config.auto import decide
+from offbeat.config.run_config import RunConfig, read_config, to_toml
+from offbeat.config.validation import check_resources, check_run_folder, check_travels, validate
+from offbeat.envs.registry import env_spec
+from offbeat.errors import UserError
+from offbeat.networks.encoder import EncoderConfig
+from offbeat.networks.flat import flat_size
+from offbeat.networks.own_torso import TorsoFactory, name_of
+from offbeat.run.locked import locked
+from offbeat.run.log import RunLog, open_log
+from offbeat.run.metrics import MetricLogger
+from offbeat.run.provenance import write_environment
+from offbeat.run.resumable import check_fits, describe, needs_factory, needs_state
+from offbeat.runtime.conductor import Conductor, EndNow
+from offbeat.runtime.engines import inline, local
+from offbeat.runtime.interrupts import Interrupts, signals
+from offbeat.runtime.process import remove_stacks
+from offbeat.runtime.supervisor import RoleFailed
+from offbeat.runtime.terminal import guarded, troubles_told
+from offbeat.runtime.topology import topology
+from offbeat.runtime.world import World, is_deterministic, make_world, plan_layout
+from offbeat.storage.checkpoint import CheckpointError, find, load, newest
+
+Draw = Callable[[Path], Path]
+"""Draws the curve of a run folder and returns the picture's file. Pictures are made above this package."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind."""
+
+    run: Path
+    finished: bool
+    frames: int
+    agent_steps: int
+    updates: int
+    return_mean: float | None
+    """Mean return of the last 100 training episodes."""
+    evaluation_mean: float | None
+    """Mean return of the last evaluation."""
+
+
+def train(
+    config: RunConfig,
+    *,
+    init_from: Path | None = None,
+    env_factory: Callable[..., Any] | None = None,
+    agent_factory: Callable[..., Any] | None = None,
+    torso: TorsoFactory | None = None,
+    draw: Draw | None = None,
+) -> RunResult:
+    """Train in a new run folder.
+
+    Args:
+        config: the run.
+        init_from: another run whose newest weights this one starts from.
+        env_factory: a user's own environment (see ``offbeat.envs.registry.make_env``); must be importable by processes.
+        agent_factory: a user's own agent: called with (agent config, EnvSpec, device).
+        torso: a user's own torso for offbeat's agents, see ``offbeat.networks.own_torso``.
+        draw: draws the curve of a run that has finished.
+
+    Raises ``UserError`` before anything is spawned if the run cannot work.
+    """
+    config = named_torso(config, torso, agent_factory)
+    validate(config, env_factory=env_factory)
+    run = Path(config.out) if config.out else default_folder(config.env.id)
+    check_run_folder(run)
+    own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
+    return _run(decide(replace(config, out=str(run))), run, checkpoint=None, init_from=init_from, own=own, draw=draw)
+
+
+def resume(run: Path, total_frames: int | None = None, *, draw: Draw | None = None, **own: Any) -> RunResult:
+    """Go on with a run from its newest checkpoint; ``total_frames`` gives it a new length, ``draw`` draws its curve."""
+    run = Path(run)
+    path = run / "config.toml"
+    if not path.exists():
+        raise UserError(f"{run} is no run folder: it has no config.toml; 'offbeat train' makes run folders")
+    config = replace(read_config(path), out=str(run))
+    if total_frames is not None:
+        config = replace(config, total_frames=total_frames)
+    config = named_torso(config, own.get("torso"), own.get("agent_factory"))
+    validate(config, new_run=False, env_factory=own.get("env_factory"))
+    found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr), accept=needs_state)
+    if found is None:
+        raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
+    needs_factory(found.meta, own.get("agent_factory"), run)
+    return _run(config, run, checkpoint=found.path, init_from=None, own=own, draw=draw)
+
+
+def named_torso(config: RunConfig, torso: TorsoFactory | None, agent_factory: Any) -> RunConfig:
+    """``config`` with the name of a torso that is handed over, for the run's files. UserError where it has no use."""
+    if torso is None:
+        return config
+    if agent_factory is not None:
+        raise UserError("torso and agent_factory were both given: an agent of your own makes its torso itself")
+    if not isinstance(config.agent, EncoderConfig):
+        raise UserError(f"torso was given, but agent {config.agent_name!r} has none that it could replace")
+    return replace(config, agent=replace(config.agent, torso=name_of(torso)))
+
+
+def default_folder(env_id: str) -> Path:
+    """``results/<environment>_<unix time>``, with a number behind it if that is taken."""
+    name = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in env_id)
+    folder = Path("results") / f"{name}_{int(time())}"
+    number = 2
+    while folder.exists():
+        folder = folder.with_name(f"{name}_{int(time())}_{number}")
+        number += 1
+    return folder
+
+
+def _run(
+    config: RunConfig,
+    run: Path,
+    *,
+    checkpoint: Path | None,
+    init_from: Path | None,
+    own: dict[str, Any],
+    draw: Draw | None,
+) -> RunResult:
+    """Everything between a checked configuration and the result."""
+    if config.engine != "inline":
+        check_travels(own)
+    spec = env_spec(config.env, own.get("env_factory"))
+    maker = own.get("agent_factory")
+    agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"), maker)
+    layout = plan_layout(config, spec, agent, type(agent).__qualname__ if maker else "")
+    weights = flat_size(agent.network)
+    roles = topology(config, layout.items)
+    needed, taken = layout.nbytes() + 16 * weights * 4, roles.nbytes(inline=config.engine == "inline")
+    check_resources(config, needed, run, roles_bytes=taken)
+    check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=init_from)
+    home = run.absolute()  # an environment may change the working directory
+    home.mkdir(parents=True, exist_ok=True)
+    with (
+        _alone_in(home),
+        guarded(),
+        closing(open_log(home, "main", echo=True)) as log,
+        troubles_told(log.note),
+        signals(log.write) as interrupts,
+    ):
+        remove_stacks(home)
+        log.write(f"{'resuming' if checkpoint else 'run'} {run}")
+        log.write(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
+        _write_config(home, config, log.write)
+        write_environment(home, seed=config.seed, say=log.write)
+        world = make_world(config, spec, layout, roles, weights, home / "run.log", **own)
+        try:
+            _tell_of_streams(world, log.write)
+            meta = _load_shared(world, checkpoint, init_from, log.write)
+            logger = _open_metrics(home, config, spec.frame_skip, meta, log.write)
+            conductor = Conductor(world, home, logger, log.write, meta)
+            conductor.described = describe(config, layout, maker)
+            finished = _train(conductor, logger, checkpoint and checkpoint.absolute(), log, interrupts)
+            _say_goodbye(run, conductor, finished, log.write, draw)
+            status = logger.status
+            counted = (conductor.frames, conductor.agent_steps, conductor.updates)
+            return RunResult(run, finished, *counted, status.return_mean, status.eval_mean)
+        finally:
+            interrupts.tell(None)
+            world.close()
+
+
+def _open_metrics(
+    run: Path, config: RunConfig, frame_skip: int, meta: dict[str, Any], say: Callable[[str], None]
+) -> MetricLogger:
+    """The run's metrics, cut back to where the checkpoint left them."""
+    _tell_of_schedule(config, meta, say)
+    return MetricLogger(
+        run,
+        config.log,
+        total_frames=config.total_frames,
+        frame_skip=frame_skip,
+        resume_offset=meta.get("metrics"),
+        say=say,
+    )
+
+
+def _train(
+    conductor: Conductor, logger: MetricLogger, checkpoint: Path | None, log: RunLog, interrupts: Interrupts
+) -> bool:
+    """Run the engine to the end, from where the conductor and the checkpoint are, and close the books.
+
+    Whether the run has finished.
+    """
+    world, run = conductor.world, conductor.run
+    conductor.post()
+    interrupts.tell(conductor)
+    engine = inline if world.config.engine == "inline" else local
+    try:
+        finished = engine.run(world, conductor, checkpoint)
+    except EndNow:
+        log.write(f"ended without saving again; go on from the newest checkpoint with: {_resume_command(run, world)}")
+        raise
+    except BaseException as error:
+        _tell_of_error(error, log)
+        raise
+    finally:
+        _write_ledger(world, logger)
+        logger.close()
+    world.store.check_ledger()
+    if conductor.unsaved:
+        raise CheckpointError(f"the run's end is not saved: {conductor.unsaved}")
+    return finished
+
+
+def _tell_of_error(error: BaseException, log: RunLog) -> None:
+    """Say why the run ends. Its traceback goes to run.log: to the terminal it comes with the exception itself."""
+    if isinstance(error, RoleFailed | UserError | CheckpointError):
+        log.write(f"the run ended with an error: {error}")
+        return
+    log.note("".join(traceback.format_exception(error)))
+    log.write(f"the run ended with an error: {traceback.format_exception_only(error)[-1].strip()}")
+
+
+def _resume_command(run: Path, world: World, longer: str = "") -> str:
+    """How a user goes on with the run: objects of their own must be handed over again."""
+    own = [name for name in ("env_factory", "agent_factory", "torso") if getattr(world, name) is not None]
+    if not own:
+        return f"offbeat resume {run}{f' --total-frames {longer}' if longer else ''}"
+    given = [f"total_frames={longer}"] * bool(longer) + [f"{name}=..." for name in own]
+    return f"offbeat.resume({str(run)!r}, {', '.join(given)})"
+
+
+def _tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Say how the learning rate jumps where a run with a linear schedule was given another length."""
+    learner, frames, before = config.learner, meta.get("frames", 0), meta.get("total_frames")
+    if learner.schedule != "linear" or not frames or before is None or before == config.total_frames:
+        return
+
+    def rate(total: int) -> float:
+        left = max(0.0, 1.0 - frames / total)
+        return learner.final_learning_rate + (learner.learning_rate - learner.final_learning_rate) * left
+
+    say(
+        f"the run is now {config.total_frames:,} frames long instead of {before:,}, so its linear schedule goes on "
+        f"along another line: the learning rate jumps from {rate(before):.3g} to {rate(config.total_frames):.3g} here; "
+        'learner.schedule = "constant" has no such jump'
+    )
+
+
+def _tell_of_streams(world: World, say: Callable[[str], None]) -> None:
+    """Say where checkpoints will be without the streams although they were wanted."""
+    limits = world.config.checkpoint
+    if limits.replay and not world.saves_streams():
+        say(
+            f"streams of {world.memory.nbytes / 2**30:.3g} GiB are more than checkpoint.max_replay_gb="
+            f"{limits.max_replay_gb:g}: checkpoints leave them out, and a run resumed from one starts with empty replay"
+        )
+
+
+def _load_shared(
+    world: World, checkpoint: Path | None, init_from: Path | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Put what belongs to nobody alone into shared memory: streams of a checkpoint. Returns its meta data."""
+    world.init_from = init_from
+    if checkpoint is None:
+        return {}
+    parts, meta = load(find(checkpoint, only=("streams",)))
+    streams = parts.get("streams")
+    if streams is not None:
+        prefix = "streams/"
+        state = {name[len(prefix) :]: np.asarray(v) for name, v in streams.items() if name.startswith(prefix)}
+        world.store.load_state(state)
+    else:
+        exact = ", so the run does not go on bit for bit" if is_deterministic(world.config) else ""
+        say(f"the checkpoint holds no streams: actors start new episodes and replay starts empty{exact}")
+    return meta
+
+
+def _alone_in(run: Path) -> AbstractContextManager[None]:
+    """No other process trains in this folder meanwhile."""
+    return locked(run / ".lock", f"another process is training in {run}; wait for its end, or stop it with Ctrl-C")
+
+
+def _write_ledger(world: World, logger: MetricLogger) -> None:
+    """Count every row of the run once more and write it down."""
+    world.store.settle()
+    logger.record("supervisor", "ledger", {name: float(value) for name, value in world.store.ledger().items()})
+
+
+def _write_config(run: Path, config: RunConfig, say: Callable[[str], None]) -> None:
+    """The resolved configuration, whole or not at all. A resumed run whose disk is full keeps the one that it has."""
+    draft, path = run / ".config.toml", run / "config.toml"
+    try:
+        draft.write_text(to_toml(config))
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        if not path.exists():
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+        say(f"{path} cannot be written ({error.strerror or error}): it keeps the options of the last start")
+
+
+def _say_goodbye(
+    run: Path, conductor: Conductor, finished: bool, say: Callable[[str], None], draw: Draw | None
+) -> None:
+    """The last lines: where results lie and how to go on."""
+    world = conductor.world
+    if not finished:
+        say(f"stopped ({conductor.stop_reason}) and saved at {conductor.frames:,} frames")
+        say(f"go on with: {_resume_command(run, world)}")
+        return
+    say(f"finished: {conductor.frames:,} frames, {conductor.updates:,} updates; everything is in {run}")
+    try:
+        if draw is not None:
+            say(f"curve: {draw(conductor.run)}")
+    except Exception as error:  # the run is finished and saved, whatever a picture needs
+        say(f"the curve could not be drawn: {type(error).__name__}: {error}")
+    if world.env_factory is None and world.agent_factory is None and world.torso is None:
+        say(f"score it:     offbeat eval {run} --episodes 20")
+        say(f"watch it:     offbeat record {run}")
+    say(f"train longer: {_resume_command(run, world, str(2 * world.config.total_frames))}")

@@ -1,0 +1,114 @@
+"""Scores of a finished or running run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offbeat.acting.episodes import play_episodes
+from offbeat.acting.scores import Evaluation
+from offbeat.agents.base import policy_name
+from offbeat.errors import UserError
+
+if TYPE_CHECKING:
+    from offbeat.envs.base import EnvConfig
+    from offbeat.run.load import Restored
+
+__all__ = ["Evaluation", "evaluate_run", "play_episodes"]
+
+
+HOW = {
+    "greedy": "it has no policy to draw from and takes the best action",
+    "sampled": "it draws its actions in any case",
+    "noisy": "it takes the best action under noise on its weights, drawn anew for each",
+}
+"""What an agent does whose policy has that name, where another one was asked for."""
+
+
+def evaluate_run(
+    run: Path,
+    episodes: int = 10,
+    policy: str | None = None,
+    seed: int = 0,
+    *,
+    checkpoint: Path | None = None,
+    say: Callable[[str], None] | None = None,
+    options: Iterable[tuple[str, Any]] = (),
+    **own: Any,
+) -> Evaluation:
+    """Score a run's newest weights (or those of ``checkpoint``) by whole episodes in its evaluation environments.
+
+    Args:
+        run: run folder.
+        episodes: whole episodes, shared equally among at most ``evaluation.envs`` environments; a game of several
+            players is one episode.
+        policy: ``greedy`` or ``sampled``; None: as the run's evaluation. Agents without a policy to draw from play
+            greedily either way; the result's ``policy`` says what was played.
+        seed: of environments and drawn actions; the same seed gives the same games.
+        say: is told in a line where the agent plays by another policy than ``policy``.
+        options: of the evaluation environments, laid over the run's: ("eval_env.life_loss", "end_episode") gives scores
+            of one life each.
+        own: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
+    """
+    from offbeat.envs.registry import make_env
+    from offbeat.run.load import restore
+
+    loaded = restore(run, checkpoint=checkpoint, **own)
+    eval_env = lay_over(loaded, options)
+    greedy = choose_policy(loaded, policy, say)
+    players = loaded.agent.spec.players
+    games = min(episodes, loaded.config.evaluation.envs // players)
+    env = make_env(eval_env, games * players)
+    try:
+        result = play_episodes(env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, version=loaded.version)
+    finally:
+        env.close()
+    frames = loaded.meta.get("frames", loaded.agent_steps * loaded.agent.spec.frame_skip)
+    return replace(result, at={"frames": frames, "agent_steps": loaded.agent_steps, "updates": loaded.version})
+
+
+def lay_over(loaded: Restored, options: Iterable[tuple[str, Any]]) -> EnvConfig:
+    """The run's evaluation environment with these options, ("eval_env.sticky", 0.25) and the like, laid over it.
+
+    UserError where there is no such option, or the agent could not play there.
+    """
+    from offbeat.config.run_config import apply_overrides
+    from offbeat.envs.registry import env_spec
+
+    options = list(options)
+    if not options:
+        return loaded.config.eval_env
+    eval_env = apply_overrides(loaded.config, options).eval_env
+    try:
+        seen, known = env_spec(eval_env), loaded.agent.spec
+    except ValueError as error:  # a value that the environment has no use for
+        raise UserError(str(error)) from error
+    for part in ("observation", "action", "frame_stack", "stacked", "stack_padding", "players"):
+        if getattr(seen, part) != getattr(known, part):
+            changed = ", ".join(f"{name}={value}" for name, value in options)
+            raise UserError(
+                f"with {changed} the evaluation environment has another {part} than the agent was trained on: "
+                f"{getattr(seen, part)} instead of {getattr(known, part)}"
+            )
+    return eval_env
+
+
+def is_greedy(policy: str) -> bool:
+    """Whether ``policy`` is greedy. UserError if it is neither ``greedy`` nor ``sampled``."""
+    if policy not in ("greedy", "sampled"):
+        raise UserError(f"policy {policy!r} is unknown; allowed: greedy, sampled")
+    return policy == "greedy"
+
+
+def choose_policy(loaded: Restored, policy: str | None, say: Callable[[str], None] | None = None) -> bool:
+    """Whether the agent is to be greedy: as ``policy`` asks, None: as the run's evaluation.
+
+    ``say`` is told where the agent plays otherwise than it was asked to. UserError if ``policy`` is no policy.
+    """
+    greedy = is_greedy(policy or loaded.config.evaluation.policy)
+    played = policy_name(loaded.agent, greedy)
+    if say is not None and policy is not None and played != policy:
+        say(f"policy {policy!r} was asked for; agent {loaded.config.agent_name!r} plays {played!r}: {HOW[played]}")
+    return greedy

@@ -1,0 +1,66 @@
+"""What auto stands for, by machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from offbeat.config import auto
+from offbeat.config.run_config import RunConfig, load_preset
+
+
+@pytest.mark.parametrize(
+    ("cores", "on_gpu", "learner", "workers", "threads"),
+    [
+        (1, False, 1, 1, 1),
+        (2, False, 1, 1, 2),
+        (4, False, 2, 1, 2),
+        (8, False, 3, 2, 2),
+        (32, False, 8, 12, 2),
+        (2, True, 1, 1, 2),
+        (16, True, 1, 7, 2),
+    ],
+)
+def test_threads_and_workers_by_cores(cores: int, on_gpu: bool, learner: int, workers: int, threads: int) -> None:
+    assert auto.learner_threads(cores, on_gpu) == learner
+    assert auto.actor_workers(cores, learner) == workers
+    assert auto.env_threads(cores, learner, workers) == threads
+    if learner > 1:  # threads that wait for each other never share a core
+        assert learner + workers * threads <= cores
+
+
+def everything_auto() -> RunConfig:
+    config = load_preset("impala-atari")
+    actor = replace(config.actor, workers=0, env_threads=0, inference="auto")
+    return replace(config, actor=actor, learner=replace(config.learner, threads=0, precision="auto"))
+
+
+def test_nothing_stays_undecided_and_a_decision_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "usable_cores", lambda: 8)
+    chosen = auto.decide(everything_auto())
+    assert (chosen.learner.threads, chosen.actor.workers, chosen.actor.env_threads) == (3, 2, 2)
+    assert chosen.actor.inference == "actor"
+    assert chosen.learner.precision in ("fp32", "bf16")
+    assert chosen.device == chosen.learner.device == "cpu"
+    assert chosen.inference.device == ("cpu",)
+    monkeypatch.setattr(auto, "usable_cores", lambda: 64)
+    assert auto.decide(chosen) == chosen
+
+
+def test_what_is_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "usable_cores", lambda: 8)
+    config = everything_auto()
+    config = replace(config, actor=replace(config.actor, workers=5), learner=replace(config.learner, threads=2))
+    chosen = auto.decide(config)
+    assert (chosen.actor.workers, chosen.learner.threads, chosen.actor.env_threads) == (5, 2, 1)
+
+
+def test_a_gpu_serves_all_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "usable_cores", lambda: 16)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    chosen = auto.decide(everything_auto())
+    assert (chosen.device, chosen.actor.inference, chosen.learner.threads) == ("cuda", "server", 1)
+    assert (chosen.actor.workers, chosen.actor.env_threads) == (7, 2)

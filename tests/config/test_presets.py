@@ -1,0 +1,185 @@
+"""Every preset loads, can run here, and says where its numbers come from."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import offbeat
+from offbeat.agents.q_agent import QConfig
+from offbeat.config.options import SHORT, all_options
+from offbeat.config.presets import FOLDER, find_preset, list_presets
+from offbeat.config.run_config import from_dict, load_preset, to_toml
+from offbeat.config.validation import validate
+from offbeat.envs.base import EnvUnavailable
+from offbeat.errors import UserError
+
+PRESETS = sorted(path.stem for path in FOLDER.glob("*.toml"))
+STRUCTURE = ("[", "id =", "name =", "torso =", "core =", "extends =")
+"""Beginnings of lines that need no source: they say what the preset is about."""
+
+
+def test_there_are_presets() -> None:
+    assert {"impala-atari", "impala-cartpole", "impala-catch", "impala-tmaze", "debug"} <= set(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_loads_and_validates(name: str) -> None:
+    config = load_preset(name)
+    assert config.preset == name
+    assert from_dict(tomllib.loads(to_toml(config))) == config
+    try:
+        validate(config)
+    except EnvUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_describes_itself_and_sources_every_line(name: str) -> None:
+    lines = (FOLDER / f"{name}.toml").read_text().splitlines()
+    assert len(list_presets()[name]) > 20
+    bare = [line for line in lines if line.strip() and "#" not in line and not line.startswith(STRUCTURE)]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_has_a_row_in_the_docs(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "presets.md").read_text(encoding="utf-8")
+    assert f"| `{name}` |" in page
+
+
+def test_unknown_presets_name_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"unknown preset 'impala-atary'; did you mean 'impala-atari'\?"):
+        find_preset("impala-atary")
+    with pytest.raises(UserError, match=r"unknown preset 'xyzzy'; 'offbeat presets' lists them"):
+        find_preset("xyzzy")
+    with pytest.raises(UserError, match=r"preset file 'no/such.toml' does not exist"):
+        find_preset("no/such.toml")
+
+
+def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text("[learner\nbatch_size = 3\n")
+    with pytest.raises(UserError, match=r"broken.toml is not TOML: .*line 1"):
+        load_preset(path)
+
+
+TINY = {
+    "engine": "inline", "actor": {"workers": 1, "envs_per_worker": 2, "append_rows": 5, "inference": "actor"},
+    "learner": {"batch_size": 2, "unroll_length": 5}, "evaluation": {"every_frames": 0, "at_end": False},
+    "log": {"tensorboard": False, "dashboard": False},
+}  # fmt: skip
+"""Lays itself over any preset so that it runs for seconds."""
+
+
+FEW_ITEMS = {"capacity": 400, "samples_per_insert": 1.0}
+"""The same for replay of transitions and sequences: papers keep millions of rows."""
+
+
+def tiny(name: str) -> dict[str, Any]:
+    """What makes a preset run for seconds, with its own sampler."""
+    config = load_preset(name)
+    if not isinstance(config.agent, QConfig):
+        return TINY
+    sampler = asdict(config.replay.samplers[0]) | {"min_rows": 20}
+    short = {"length": 5, "burn_in": 5, "period": 5} if config.agent_name == "r2d2" else {}
+    return TINY | {"replay": FEW_ITEMS | {"samplers": [sampler]}, "agent": short}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_trains(name: str, tmp_path: Path) -> None:
+    config = load_preset(name)
+    atari = config.env.id in ("Pong", "Breakout", "Asterix", "Boxing")
+    try:
+        result = offbeat.train(name, out=str(tmp_path / "run"), total_frames=100 * (4 if atari else 1), **tiny(name))
+    except EnvUnavailable as error:
+        pytest.skip(str(error))
+    rows = 10 if config.agent_name == "r2d2" else 2  # of a batch
+    assert result.finished
+    assert 100 <= result.agent_steps < 110, "to the end of a round; final observations are no steps"
+    if isinstance(config.agent, QConfig):
+        assert 60 // rows <= result.updates <= 100 // rows
+    else:
+        assert 10 <= result.updates <= 12
+
+
+REFERENCE = {
+    "apex-paper": {
+        "agent": {"n_step": 3, "discount": 0.99, "target_period": 2500, "loss": "square", "head_size": 512},
+        "learner": {"batch_size": 512, "learning_rate": 6.25e-5, "epsilon": 1.5e-7, "clip_norm": 40.0},
+        "sampler": {"alpha": 0.6, "beta": 0.4, "final_beta": 0.4, "min_rows": 50_000},
+        "env": {"reward_clip": "clamp", "full_action_space": True, "max_frames": 50_000, "sticky": 0.0},
+        "eval_env": {"max_frames": 108_000, "life_loss": "ignore"},
+        "actor": {"workers": 360, "envs_per_worker": 1},
+        "replay": {"capacity": 2_000_000},
+    },
+    "apex-rela": {
+        "agent": {"n_step": 3, "discount": 0.997, "target_period": 2500, "loss": "huber", "head_size": 0},
+        "learner": {"batch_size": 512, "learning_rate": 6.25e-5, "epsilon": 1.5e-7, "publish_every": 20},
+        "sampler": {"alpha": 0.6, "beta": 0.4, "final_beta": 0.4, "min_rows": 80_000},
+        "env": {"reward_clip": "sign", "life_loss": "end_episode", "max_frames": 108_000},
+        "actor": {"workers": 60, "envs_per_worker": 40},
+        "replay": {"capacity": 2_000_000},
+    },
+    "r2d2-paper": {
+        "agent": {
+            "n_step": 5, "discount": 0.997, "target_period": 2500, "length": 80, "burn_in": 40, "period": 40,
+            "state": "stored", "rescale": 1e-3, "eta": 0.9, "core_size": 512, "head_size": 512, "last_action": True,
+            "last_reward": True,
+        },
+        "learner": {"batch_size": 64, "optimizer": "adam", "learning_rate": 1e-4, "epsilon": 1e-3, "clip_norm": 40.0},
+        "sampler": {"alpha": 0.9, "beta": 0.6, "final_beta": 0.6},
+        "env": {"reward_clip": "none", "life_loss": "ignore", "full_action_space": True, "max_frames": 108_000},
+        "actor": {"workers": 256, "envs_per_worker": 1},
+        "replay": {"capacity": 4_000_000},
+    },
+    "r2d2-rela": {
+        "agent": {
+            "n_step": 3, "discount": 0.997, "target_period": 2500, "length": 80, "burn_in": 40, "period": 80,
+            "state": "stored", "rescale": -1.0, "eta": 0.9, "core_size": 512, "head_size": 0, "last_action": False,
+            "last_reward": False, "loss": "huber", "loss_rows": "sum",
+        },
+        "learner": {"batch_size": 64, "optimizer": "adam", "learning_rate": 1e-4, "epsilon": 1e-3, "publish_every": 10},
+        "sampler": {"alpha": 0.9, "beta": 0.6, "final_beta": 0.6, "min_rows": 4_000 * 80},
+        "env": {"reward_clip": "sign", "life_loss": "end_episode", "max_frames": 108_000},
+        "actor": {"workers": 60, "envs_per_worker": 40},
+        "replay": {"capacity": 50_000 * 80},
+    },
+}  # fmt: skip
+"""The tables of the papers and of the seed implementation."""
+
+
+@pytest.mark.parametrize("name", list(REFERENCE))
+def test_presets_that_stand_for_something_have_its_numbers(name: str) -> None:
+    config = load_preset(name)
+    for section, values in REFERENCE[name].items():
+        held = config.replay.samplers[0] if section == "sampler" else getattr(config, section)
+        assert {key: getattr(held, key) for key in values} == values, section
+    assert config.replay.samplers[0].initial_priority == "actor"
+
+
+SEED_FLAGS = [
+    "save_dir", "multi_step", "algo", "seq_burn_in", "seq_len", "eta", "same_hid", "game", "one_life", "seed",
+    "max_frame", "gamma", "lr", "eps", "grad_clip", "batchsize", "num_epoch", "epoch_len",
+    "num_update_between_sync", "train_device", "burn_in_frames", "replay_buffer_size", "prefetch",
+    "priority_exponent", "importance_exponent", "num_thread", "num_game_per_thread", "act_base_eps",
+    "act_eps_alpha", "act_device", "actor_sync_freq", "num_eval_game", "record_time",
+]  # fmt: skip
+"""Flags of the seed implementation (facebookresearch/rela, pyrela/main.py)."""
+
+
+def test_every_flag_of_the_seed_implementation_has_its_option_or_a_reason() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "presets.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `--(\w+)` \| [^|]+ \| ([^|]+) \|$", page, re.M))
+    assert sorted(rows) == sorted(SEED_FLAGS)
+    known = {option.name for option in all_options()} | set(SHORT)
+    known |= {"apex", "r2d2", "terminal", "end_episode"}  # values
+    for flag, answer in rows.items():
+        named = {name.removeprefix("--") for name in re.findall(r"`([^`]+)`", answer)}
+        assert named <= known, f"{flag}: {named - known}"
+        assert named or answer.startswith("none: "), flag
