@@ -178,11 +178,17 @@ class Unroll:
     weight: Tensor | None = None  # [B] float32, importance weights where items are drawn by priority
     replayed: Tensor | None = None  # [B] bool, columns that may have been trained on before; None: not said
     fresh: tuple[int, int] = (0, 0)  # transitions that a fifo handed out here, and the environment steps they took
+    elapsed: Tensor | None = None  # [T, B] int32, environment steps that each action took; None: 1
 
     @property
     def rows(self) -> int:
         """Transitions that are trained on."""
         return int(self.valid[:-1].sum())
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps that those took."""
+        return self.rows if self.elapsed is None else int(self.elapsed[self.valid[:-1]].sum())
 
     def to(self, device: torch.device | str) -> Unroll:
         """The same unroll on ``device`` (copies are asynchronous from pinned memory)."""
@@ -208,11 +214,17 @@ class Transition:
     source: Tensor
     weight: Tensor | None = None  # [B] float32, importance weights where items are drawn by priority
     replayed: Tensor | None = None  # [B] bool, columns that may have been trained on before; None: not said
+    elapsed: Tensor | None = None  # [B] int32, environment steps that the first row's action took; None: 1
 
     @property
     def rows(self) -> int:
         """Rows that are trained on."""
         return self.reward.numel()
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps that their actions took."""
+        return self.rows if self.elapsed is None else int(self.elapsed.sum())
 
     def to(self, device: torch.device | str) -> Transition:
         """The same transitions on ``device``."""
@@ -235,6 +247,11 @@ class Sequence(Unroll):
     def rows(self) -> int:
         """Rows that are trained on."""
         return int(self.mask.sum())
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps that those took."""
+        return self.rows if self.elapsed is None else int(self.elapsed[self.mask].sum())
 
 
 Batch = Unroll | Transition

@@ -5,7 +5,7 @@ See ``offbeat.agents.base.Agent`` for the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from offbeat.agents.base import Explores, learner_states, trains_on
 from offbeat.errors import UserError, called
-from offbeat.types import LEGAL, ActOutput, ArraySpec, EnvSpec, Inputs
+from offbeat.types import LEGAL, ActOutput, ArraySpec, Batch, EnvSpec, Inputs, LossOutput
 
 ROWS = 2
 """Environments of the trial."""
@@ -143,3 +143,33 @@ def _dtype(value: Tensor) -> Any:
         return name if np.dtype(name).kind in KINDS else None
     except TypeError:
         return None
+
+
+def check_output(output: Any, batch: Batch, reserved: Collection[str] = ()) -> None:
+    """Raise TypeError or ValueError, naming what was expected and got, where a loss gave no ``LossOutput``.
+
+    ``reserved``: names of metrics that are the learner's own.
+    """
+    if not isinstance(output, LossOutput):
+        raise TypeError(f"loss: expected an offbeat.types.LossOutput, got {type(output).__name__}")
+    total, count = output.total, output.count
+    if not isinstance(total, torch.Tensor) or total.shape != () or not total.requires_grad:
+        raise TypeError(f"LossOutput.total: expected a tensor [] with gradients, got {_said(total)}")
+    if not (count is None or isinstance(count, int | float) or (isinstance(count, torch.Tensor) and count.dim() == 0)):
+        raise TypeError(f"LossOutput.count: expected None, a number or a tensor [], got {_said(count)}")
+    for name, value in output.metrics.items():
+        if name in reserved:
+            raise ValueError(f"LossOutput.metrics: {name!r} is what the learner reports itself; choose another name")
+        if not isinstance(value, torch.Tensor) or value.dim() or value.requires_grad:
+            raise TypeError(f"LossOutput.metrics[{name!r}]: expected a detached tensor [], got {_said(value)}")
+    for name, value in output.feedback.items():
+        if not isinstance(value, torch.Tensor) or value.shape != batch.row.shape or value.requires_grad:
+            raise TypeError(
+                f"LossOutput.feedback[{name!r}]: expected a detached tensor {list(batch.row.shape)}, got {_said(value)}"
+            )
+
+
+def _said(value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return f"{type(value).__name__} {value!r}"[:80]
+    return f"a tensor {list(value.shape)} {'with' if value.requires_grad else 'without'} gradients"

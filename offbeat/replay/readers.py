@@ -71,6 +71,7 @@ def read_transitions(
         steps=torch.from_numpy(taken.steps),
         extras={name: _tensor(store, f"extras/{name}", here) for name in store.layout.extras},
         param_version=_tensor(store, "param_version", here),
+        elapsed=_tensor(store, "elapsed", here),
         **_names(stream, row, source),
     )
     return transition, store.verify(stream, taken.low, taken.ok)
@@ -141,7 +142,7 @@ def _unroll(store: Rings, rows: Rows, last: bool, source: np.ndarray | None) -> 
     """The unroll made of ``rows`` [T + 1, B], and whether its core state is there [B]."""
     inner = rows.at[:-1]
     core_state, kept = _core_state(store, rows)
-    names = ("action", "reward", "discount", "terminated", "truncated", "param_version")
+    names = ("action", "reward", "discount", "terminated", "truncated", "param_version", "elapsed")
     unroll = Unroll(
         inputs=_inputs(store, rows, last),
         valid=_tensor(store, "valid", rows.at),

@@ -20,7 +20,8 @@ Value = float | int | str | None | Sequence[float]
 """What a record may hold under one name."""
 
 COUNTERS = frozenset({
-    "updates", "samples", "frames", "agent_steps", "steps", "policy_version", "version", "learning_rate", "skipped",
+    "updates", "samples", "sample_frames", "env_frames", "frames",
+    "agent_steps", "steps", "policy_version", "version", "learning_rate", "skipped",
     "sampled_rows", "dropped_unrolls", "skipped_unrolls", "stored_rows",
 })  # fmt: skip
 """Names whose last value stands for a period; names ending in ``_s`` are summed, all others averaged."""

@@ -49,7 +49,6 @@ class MetricLogger:
         config: LogConfig,
         *,
         total_frames: int,
-        frame_skip: int = 1,
         clock: Callable[[], float] = time.monotonic,
         resume_offset: Mapping[str, Any] | None = None,
         display: Display | None = None,
@@ -60,14 +59,15 @@ class MetricLogger:
         ``say`` hears what is wrong with them; nothing that goes wrong with them raises.
         """
         saved = dict(resume_offset or {})
-        self._config, self._clock, self._frame_skip = config, clock, frame_skip
+        self._config, self._clock = config, clock
         self._start: float = clock() - saved.get("seconds", 0.0)
         known = asdict(Status())  # another version's checkpoint may hold other numbers
         self.status = Status(**{name: value for name, value in saved.get("status", {}).items() if name in known})
         self._returns: deque[float] = deque(saved.get("returns", ()), maxlen=RECENT_EPISODES)
         self._lengths: deque[float] = deque(saved.get("lengths", ()), maxlen=RECENT_EPISODES)
         before_s = saved.get("seconds", 0.0)
-        self._acted, self._trained = (Meter(saved.get(name), before_s) for name in ("acted", "trained"))
+        names = ("acted_frames", "trained_frames")
+        self._acted, self._trained = (Meter(saved.get(name), before_s) for name in names)
         self._averages: dict[tuple[str, str], PeriodAverage] = {
             (role, kind): PeriodAverage(state) for role, kind, state in saved.get("averages", ())
         }
@@ -146,8 +146,8 @@ class MetricLogger:
             "status": asdict(self.status),
             "returns": list(self._returns),
             "lengths": list(self._lengths),
-            "acted": self._acted.counts(),
-            "trained": self._trained.counts(),
+            "acted_frames": self._acted.counts(),
+            "trained_frames": self._trained.counts(),
             "averages": [[role, kind, average.state()] for (role, kind), average in self._averages.items()],
             "period_updates": self._period_updates,
         }
@@ -158,16 +158,15 @@ class MetricLogger:
         if kind == "learner":
             status.updates = max(status.updates, int(values.get("updates", 0)))
             status.samples = max(status.samples, int(values.get("samples", 0)))
-            self._trained.update(role, values.get("samples", 0), self.seconds())
+            self._trained.update(role, values.get("sample_frames", 0), self.seconds())
             status.frames = max(status.frames, int(values.get("frames", 0)))
-            steps = values.get("agent_steps", status.frames // self._frame_skip)
-            status.agent_steps = max(status.agent_steps, int(steps))
+            status.agent_steps = max(status.agent_steps, int(values.get("agent_steps", 0)))
             if int(values.get("skipped", 0)) > status.skipped:
                 status.skipped = int(values["skipped"])
                 said = {"updates": status.skipped, "reason": "loss, gradient or result not finite"}
                 self._display.event(role, "skipped", said)
-        elif kind == "actor" and "steps" in values:
-            self._acted.update(role, values["steps"], self.seconds())
+        elif kind == "actor" and "env_frames" in values:
+            self._acted.update(role, values["env_frames"], self.seconds())
         elif kind == "episode":
             status.episodes += 1
             self._returns.append(values["return"])
@@ -187,7 +186,7 @@ class MetricLogger:
         for name, meter in (("actor_frames_per_s", self._acted), ("learner_frames_per_s", self._trained)):
             rate = meter.per_s(least_s)
             if rate is not None:
-                setattr(status, name, rate * self._frame_skip)
+                setattr(status, name, rate)
 
     def _end_period(self) -> None:
         """Write one line per role, one row, and start the next period."""

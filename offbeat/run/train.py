@@ -167,7 +167,7 @@ def _run(
         try:
             _tell_of_streams(world, log.write)
             meta = _load_shared(world, checkpoint, init_from, log.write)
-            logger = _open_metrics(home, config, spec.frame_skip, meta, log.write)
+            logger = _open_metrics(home, config, meta, log.write)
             conductor = Conductor(world, home, logger, log.write, meta)
             conductor.described = describe(config, layout, maker)
             finished = _train(conductor, logger, checkpoint and checkpoint.absolute(), log, interrupts)
@@ -180,16 +180,13 @@ def _run(
             world.close()
 
 
-def _open_metrics(
-    run: Path, config: RunConfig, frame_skip: int, meta: dict[str, Any], say: Callable[[str], None]
-) -> MetricLogger:
+def _open_metrics(run: Path, config: RunConfig, meta: dict[str, Any], say: Callable[[str], None]) -> MetricLogger:
     """The run's metrics, cut back to where the checkpoint left them."""
     _tell_of_schedule(config, meta, say)
     return MetricLogger(
         run,
         config.log,
         total_frames=config.total_frames,
-        frame_skip=frame_skip,
         resume_offset=meta.get("metrics"),
         say=say,
     )

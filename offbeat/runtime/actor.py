@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from offbeat.acting.observer import Observer
 from offbeat.agents.base import Agent, Explores
 from offbeat.envs.base import StateUnsupported, VectorEnv
 from offbeat.replay.layout import StreamBlock, StreamLayout
+from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.host import Host
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, Policy, StopSignal, StreamWriter
@@ -64,7 +64,7 @@ def run_actor(
     The order at a yield is fixed: blocks appended, newest rows received but not acted on. That is where an engine may
     save ``work`` and ``envs``, or stop.
     """
-    staging, observer = work.staging, work.observer
+    staging, observer, now = work.staging, work.observer, work.clock.now
     if work.rows is None:
         left_over = streams.attach(staging.streams)
         if left_over is not None:
@@ -85,17 +85,17 @@ def run_actor(
         due = staging.due(rows.env_ids)
         if len(due):
             staging.keep(due, policy.core_state(due))
-        started = time.perf_counter()
+        started = now()
         output = policy.act(rows.env_ids, inputs)
         action = output.action.cpu().numpy()
         extras = {name: value.cpu().numpy() for name, value in output.extras.items()}
-        acted = time.perf_counter()
+        acted = now()
         envs.send(action)
         staging.act(rows.env_ids, action, extras, policy.version)
         observer.remember(rows, action)
         streams.produced(staging.streams[rows.env_ids])
         work.rows = envs.recv()
-        work.account(metrics, acted - started, time.perf_counter() - acted)
+        work.account(metrics, acted - started, now() - acted)
 
 
 def build_actor(services: Services) -> Actor:
@@ -128,6 +128,7 @@ class Actor(Host):
             frame_skip=services.spec.frame_skip,
             players=services.spec.players,
             explore=exploration(services, agent, streams),
+            clock=services.clock,
         )
         if not services.free and (loaded := services.loaded()) is not None:
             with services.heart.beating():  # games are played again from their snapshots
@@ -160,7 +161,7 @@ class Actor(Host):
     def _load(self, part: dict[str, Any], anew: bool) -> None:
         """Go on with saved games. ``anew``: their earlier rows are gone, so only the count of steps goes on."""
         if anew:
-            self.work.observer.steps = int(np.asarray(part["work/steps"])[0])
+            self.work.count_from({name.removeprefix("work/"): np.asarray(value) for name, value in part.items()})
             return
         groups: dict[str, dict[str, np.ndarray]] = {"envs": {}, "work": {}, "policy": {}}
         for name, value in part.items():
@@ -207,6 +208,7 @@ class ActorWork:
         seed: of the environments' first reset.
         frame_skip: frames per agent step.
         players: environments that make one game, which is one episode.
+        clock: for the times that are reported.
         explore: gives each environment's epsilon [K] from the actions that this actor has taken; None: not needed.
     """
 
@@ -222,8 +224,9 @@ class ActorWork:
         frame_skip: int = 1,
         players: int = 1,
         explore: Callable[[int], np.ndarray] | None = None,
+        clock: Clock = WALL,
     ) -> None:
-        count = len(streams)
+        count, self.clock = len(streams), clock
         self._players, self.seed, self.frame_skip = players, seed, frame_skip
         self.staging = Staging(layout, streams, block, discount)
         self.observer = Observer(layout, layout.action, count, wants_last=wants_last, explore=explore)
@@ -231,9 +234,10 @@ class ActorWork:
         self.returns = np.zeros(count, np.float64)
         self.lengths = np.zeros(count, np.int64)
         self.taken = np.zeros(count, np.int64)  # environment steps of the episode so far
+        self.frames = 0  # of all episodes
         self.over = np.zeros(count, bool)  # ended, while the game's other players have not
         self._act_s = self._env_s = self._wait_s = 0.0
-        self._reported = time.perf_counter()
+        self._reported = self.clock.now()
 
     def adopt(self, open_rows: ArrayDict) -> None:
         """Go on with streams that a dead actor left."""
@@ -241,9 +245,9 @@ class ActorWork:
 
     def waiting(self, append: Callable[[StreamBlock], None], block: StreamBlock) -> None:
         """Append a block and measure how long that took: nearly all of it is waiting for room."""
-        started = time.perf_counter()
+        started = self.clock.now()
         append(block)
-        self._wait_s += time.perf_counter() - started
+        self._wait_s += self.clock.now() - started
 
     def account(self, metrics: MetricSink, act_s: float, env_s: float) -> None:
         """Add up scores of the rows in hand, report ended episodes, and the counters once in a while."""
@@ -254,14 +258,16 @@ class ActorWork:
         self._env_s += env_s
         self.returns[ids] += rows.raw_reward
         self.lengths[ids] += ~rows.first
-        self.taken[ids] += ~rows.first if rows.elapsed is None else np.where(rows.first, 0, rows.elapsed)
+        taken = ~rows.first if rows.elapsed is None else np.where(rows.first, 0, rows.elapsed)
+        self.taken[ids] += taken
+        self.frames += int(taken.sum()) * self.frame_skip
         for env in ids[~rows.valid & ~rows.first]:  # both: a row without an episode, see EnvStep
             self._end(metrics, env)
-        now = time.perf_counter()
+        now = self.clock.now()
         if now - self._reported >= REPORT_S:
             self._reported = now
             times = {"forward_s": self._act_s, "env_s": self._env_s, "wait_s": self._wait_s}
-            metrics.write("actor", {"steps": self.observer.steps} | times)
+            metrics.write("actor", {"steps": self.observer.steps, "env_frames": self.frames} | times)
             self._act_s = self._env_s = self._wait_s = 0.0
 
     def _end(self, metrics: MetricSink, env: int) -> None:
@@ -288,7 +294,13 @@ class ActorWork:
             saved["rows/elapsed"] = rows.elapsed
         saved |= self.observer.state()
         saved |= {"returns": self.returns, "lengths": self.lengths, "over": self.over, "taken": self.taken}
+        saved["frames"] = np.array([self.frames])
         return {name: np.array(value) for name, value in saved.items()}
+
+    def count_from(self, state: ArrayDict) -> None:
+        """Go on counting steps and frames where a saved state did; checkpoints of before hold no frames."""
+        self.observer.steps = int(state["steps"][0])
+        self.frames = int(state.get("frames", [self.observer.steps * self.frame_skip])[0])
 
     def load_state(self, state: ArrayDict) -> None:
         """Back to a saved state; ``run_actor`` then goes on where it yielded."""
@@ -298,6 +310,7 @@ class ActorWork:
 
         self.staging.load_state(part("staging/"))
         self.observer.load_state(state)
+        self.count_from(state)
         rows = part("rows/")
         observation = {name[len("observation/") :]: rows.pop(name) for name in list(rows) if name.startswith("obs")}
         self.rows = EnvStep(observation=observation, **rows)

@@ -13,6 +13,7 @@ from offbeat.agents.make import make_agent
 from offbeat.envs.base import EnvConfig, VectorEnv
 from offbeat.envs.registry import make_env
 from offbeat.replay.layout import StreamLayout
+from offbeat.runtime.clock import Clock
 from offbeat.runtime.world import World
 from offbeat.types import EnvSpec
 
@@ -35,6 +36,7 @@ class Brief:
     spec: EnvSpec
     layout: StreamLayout
     device: torch.device
+    clock: Clock
     run_seed: int
     role_seed: int
     agent_name: str
@@ -88,6 +90,7 @@ def brief_of(world: World, role: str, *, free: bool, incarnation: int) -> Brief:
         spec=world.spec,
         layout=world.layout,
         device=torch.device(device if device != "auto" else config.device),
+        clock=world.clock,
         run_seed=config.seed,
         role_seed=row.seed,
         agent_name=config.agent_name,

@@ -4,7 +4,6 @@ together.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,7 +64,7 @@ class Conductor:
         self.frames = int(counters.get("frames", self.agent_steps * world.spec.frame_skip))
         """Environment frames of the run so far; checkpoints of before count none."""
         self._saved_updates = self.updates
-        self._saved_at = time.monotonic()
+        self._saved_at = self.world.clock.now()
         self.stop_reason: str | None = None
         self._stop_asked = 0.0
         self.may_cut = False
@@ -107,11 +106,11 @@ class Conductor:
         if config.every_updates and self.updates - self._saved_updates >= config.every_updates:
             return True
         timed = config.every_s and not self.world.config.deterministic and self.world.config.engine != "inline"
-        return bool(timed) and time.monotonic() - self._saved_at >= config.every_s
+        return bool(timed) and self.world.clock.now() - self._saved_at >= config.every_s
 
     def save(self, save: Save) -> Path | None:
         """Write a checkpoint. None if the disk does not take it: the run goes on and the older ones stay."""
-        self._saved_updates, self._saved_at = self.updates, time.monotonic()
+        self._saved_updates, self._saved_at = self.updates, self.world.clock.now()
         try:
             draft = begin(self.run, self.agent_steps)
             try:
@@ -148,10 +147,10 @@ class Conductor:
 
     def stopping_s(self) -> float:
         """Seconds since the run was asked to stop; 0 if it was not."""
-        return 0.0 if self.stop_reason is None else time.monotonic() - self._stop_asked
+        return 0.0 if self.stop_reason is None else self.world.clock.now() - self._stop_asked
 
     def ask_to_stop(self, reason: str) -> None:
         """End the run at the next boundary, saving it. An evaluation that is being played is broken off."""
         if self.stop_reason is None:
-            self.stop_reason, self._stop_asked = reason, time.monotonic()
+            self.stop_reason, self._stop_asked = reason, self.world.clock.now()
         self.world.board["leaving"][0] = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 
 from offbeat.agents.base import Agent
 from offbeat.networks.flat import flatten_parameters
+from offbeat.runtime.clock import Clock
 from offbeat.runtime.host import Host
 from offbeat.runtime.ports import MetricSink, ParamReader, Requests, StopSignal
 from offbeat.runtime.services import Services
@@ -45,6 +45,7 @@ def run_inference(
     params: ParamReader,
     metrics: MetricSink,
     stop: StopSignal,
+    clock: Clock,
     config: InferenceConfig,
     seed: int,
 ) -> Iterator[None]:
@@ -57,7 +58,7 @@ def run_inference(
     device, version = flat.device, -1
     generator = torch.Generator(device).manual_seed(seed)
     batches = rows = 0
-    reported = time.perf_counter()
+    reported = clock.now()
     while not stop.is_set():
         if not requests.wait(config.min_batch, config.wait_s, IDLE_S):
             yield
@@ -69,7 +70,7 @@ def run_inference(
                 output = agent.act(move(asked.inputs, device), move(asked.state, device), generator)
                 requests.answer(asked, output, version)
             batches, rows = batches + 1, rows + asked.rows
-        now = time.perf_counter()
+        now = clock.now()
         if now - reported >= REPORT_S:
             metrics.write("inference", {"batches": batches, "rows_per_batch": rows / batches, "version": version})
             batches, rows, reported = 0, 0, now
@@ -95,6 +96,7 @@ class InferenceServer(Host):
             services.weights(),
             services.metrics,
             services.stop(),
+            services.clock,
             config,
             services.seeds(services.index)[1],
         )

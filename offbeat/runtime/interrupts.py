@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.conductor import Conductor, EndNow, Overdue
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -23,8 +23,8 @@ OVERDUE_S = 5.0
 class Interrupts:
     """What signals do to a run. ``say`` tells the user."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, say: Callable[[str], None], clock: Clock = WALL) -> None:
+        self._say, self._clock = say, clock
         self._received = ""
         self._wished_at: float | None = None
         self._conductor: Conductor | None = None
@@ -44,7 +44,7 @@ class Interrupts:
             self._say(f"{self._received}: saving, then stopping; once more ends the run at once")
         if number == signal.SIGHUP:  # a closed terminal is no wish: it may tell more than once, and beside the others
             return
-        now, before = time.monotonic(), self._wished_at
+        now, before = self._clock.now(), self._wished_at
         self._wished_at = now if before is None else before
         if before is not None and now - before > TOGETHER_S:
             raise EndNow

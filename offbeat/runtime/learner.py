@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +9,8 @@ import numpy as np
 import torch
 
 from offbeat.agents.base import Agent, learner_states
+from offbeat.agents.contract import check_output
+from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.generators import choose_deterministic_kernels, generator_state, load_generator_state
 from offbeat.runtime.host import Host
 from offbeat.runtime.learner_config import LearnerConfig
@@ -23,7 +24,7 @@ IDLE_S = 0.5
 """Longest wait for a batch before the learner looks up. Unit: seconds."""
 REPORT_S = 0.5
 """The learner reports about so often. Unit: seconds."""
-COUNTERS = ("updates", "agent_steps", "frames", "samples", "skipped", "bad_in_a_row")
+COUNTERS = ("updates", "agent_steps", "frames", "samples", "sample_frames", "skipped", "bad_in_a_row")
 """Counters of ``LearnerWork`` that a checkpoint holds."""
 
 
@@ -44,9 +45,9 @@ def run_learner(
     if params.version() < 0:
         params.publish(work.optimiser.flat, *work.point())
     while not stop.is_set() and (work.whole_rounds or not work.finished()):
-        waited = time.perf_counter()
+        waited = work.clock.now()
         batch = batches.next(IDLE_S)
-        started = time.perf_counter()
+        started = work.clock.now()
         work.wait_s += started - waited
         if batch is None:
             if work.finished():
@@ -65,7 +66,7 @@ def run_learner(
         work.count(batch, batches, trained=output is not None)
         if output is not None and work.updates % work.config.publish_every == 0:
             params.publish(work.optimiser.flat, *work.point())
-        work.train_s += time.perf_counter() - started
+        work.train_s += work.clock.now() - started
         work.report(metrics)
         yield "trained"
     if params.version() < work.updates:
@@ -77,35 +78,8 @@ Reduce = Callable[[FlatOptimiser, torch.Tensor, Any], tuple[torch.Tensor, Any]]
 """Takes a learner's gradients (in its optimiser), total [] and count, and gives it those of all shards together."""
 
 
-OWN_METRICS = ("loss", "gradient_norm", "updates", "samples", "agent_steps", "frames", "learning_rate", "policy_lag")
+OWN_METRICS = ("loss", "gradient_norm", *COUNTERS[:5], "learning_rate", "policy_lag")
 """What the learner reports itself."""
-
-
-def check_output(output: Any, batch: Batch) -> None:
-    """Raise TypeError or ValueError, naming what was expected and got, where a loss gave no ``LossOutput``."""
-    if not isinstance(output, LossOutput):
-        raise TypeError(f"loss: expected an offbeat.types.LossOutput, got {type(output).__name__}")
-    total, count = output.total, output.count
-    if not isinstance(total, torch.Tensor) or total.shape != () or not total.requires_grad:
-        raise TypeError(f"LossOutput.total: expected a tensor [] with gradients, got {_said(total)}")
-    if not (count is None or isinstance(count, int | float) or (isinstance(count, torch.Tensor) and count.dim() == 0)):
-        raise TypeError(f"LossOutput.count: expected None, a number or a tensor [], got {_said(count)}")
-    for name, value in output.metrics.items():
-        if name in OWN_METRICS:
-            raise ValueError(f"LossOutput.metrics: {name!r} is what the learner reports itself; choose another name")
-        if not isinstance(value, torch.Tensor) or value.dim() or value.requires_grad:
-            raise TypeError(f"LossOutput.metrics[{name!r}]: expected a detached tensor [], got {_said(value)}")
-    for name, value in output.feedback.items():
-        if not isinstance(value, torch.Tensor) or value.shape != batch.row.shape or value.requires_grad:
-            raise TypeError(
-                f"LossOutput.feedback[{name!r}]: expected a detached tensor {list(batch.row.shape)}, got {_said(value)}"
-            )
-
-
-def _said(value: Any) -> str:
-    if not isinstance(value, torch.Tensor):
-        return f"{type(value).__name__} {value!r}"[:80]
-    return f"a tensor {list(value.shape)} {'with' if value.requires_grad else 'without'} gradients"
 
 
 class NonFinite(RuntimeError):
@@ -119,6 +93,8 @@ class LearnerWork:
         agent: owns the network that is trained.
         config: batches, optimiser, precision.
         total_frames: environment frames of the whole run.
+        frame_skip: frames per environment step.
+        clock: for the times that are reported.
         whole_rounds: at the end, train on every batch that is ready. With a fixed schedule a run that is made longer
             then goes on as one that was never that short.
 
@@ -129,14 +105,25 @@ class LearnerWork:
             that schedule has not reached, were published for the last evaluation; None before.
     """
 
-    def __init__(self, agent: Agent, config: LearnerConfig, *, total_frames: int, whole_rounds: bool = False) -> None:
-        self.config, self.total_frames, self.whole_rounds = config, total_frames, whole_rounds
+    def __init__(
+        self,
+        agent: Agent,
+        config: LearnerConfig,
+        *,
+        total_frames: int,
+        whole_rounds: bool = False,
+        frame_skip: int = 1,
+        clock: Clock = WALL,
+    ) -> None:
+        self._frame_skip = frame_skip
+        self.config, self.total_frames, self.whole_rounds, self.clock = config, total_frames, whole_rounds, clock
         agent.network.train()
         self.states = learner_states(agent)
         rounded = config.precision == "bf16" and not any(state.exact for state in self.states.values())
         self.optimiser = FlatOptimiser(agent.network, config, rounded=rounded)
         self.device = self.optimiser.flat.device
-        self.updates = self.agent_steps = self.frames = self.samples = self.skipped = self.bad_in_a_row = 0
+        self.updates = self.agent_steps = self.frames = self.skipped = self.bad_in_a_row = 0
+        self.samples = self.sample_frames = 0
         self.scheduled: tuple[torch.Tensor, Point] | None = None
         self.wait_s = self.train_s = 0.0
         self._loss = torch.compile(agent.loss) if config.compile else agent.loss
@@ -144,7 +131,7 @@ class LearnerWork:
         self._sums: dict[str, torch.Tensor] = {}
         self._summed = 0
         self._lags: list[float] = []
-        self._reported = time.perf_counter()
+        self._reported = self.clock.now()
         self._checked = False
         self._sources: dict[str, float] = {}
 
@@ -179,7 +166,7 @@ class LearnerWork:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output: LossOutput = self._loss(batch, self.progress)
         if not self._checked:
-            check_output(output, batch)
+            check_output(output, batch, OWN_METRICS)
             self._checked = True
         output.total.backward()  # type: ignore[no-untyped-call]
         return output
@@ -222,20 +209,23 @@ class LearnerWork:
 
     def count(self, batch: Batch, batches: BatchSource, *, trained: bool) -> None:
         """Count a batch; ``trained``: it led to an update."""
-        self.samples += batch.rows if trained else 0
+        if trained:
+            self.samples += batch.rows
+            self.sample_frames += batch.env_steps * self._frame_skip
         self.agent_steps, self.frames = batches.steps(), batches.frames()
         self._lags.append(self.updates - float(batch.param_version.double().mean()))
         self._sources = batches.stats()
 
     def report(self, metrics: MetricSink, force: bool = False) -> None:
         """Send the sums since the last report, about once a second."""
-        now = time.perf_counter()
+        now = self.clock.now()
         if not (self._summed and self._lags) or (now - self._reported < REPORT_S and not force):
             return
         values = {name: float(total) / self._summed for name, total in self._sums.items()}
         values |= {
             "updates": self.updates,
             "samples": self.samples,
+            "sample_frames": self.sample_frames,
             "agent_steps": self.agent_steps,
             "frames": self.frames,
             "learning_rate": self.optimiser.learning_rate(self.progress),
@@ -276,8 +266,14 @@ class Learner(Host):
             choose_deterministic_kernels(services.device)
         self.agent = services.agent(services.device)
         torch.manual_seed(services.seeds()[1])  # of what a loss draws
-        whole_rounds = not services.free
-        self.work = LearnerWork(self.agent, config, total_frames=services.total_frames, whole_rounds=whole_rounds)
+        self.work = LearnerWork(
+            self.agent,
+            config,
+            total_frames=services.total_frames,
+            whole_rounds=not services.free,
+            frame_skip=services.spec.frame_skip,
+            clock=services.clock,
+        )
         self._published: tuple[torch.Tensor, Point] | None = None
         if (loaded := services.loaded()) is not None:
             with services.heart.beating():
@@ -361,7 +357,8 @@ class Learner(Host):
     def _load(self, loaded: Loaded, frame_skip: int) -> None:
         part, counters = loaded.part, loaded.counters
         if counters:  # those of before have no frames
-            counters = {"frames": counters["agent_steps"] * frame_skip} | counters
+            pairs = (("frames", "agent_steps"), ("sample_frames", "samples"))
+            counters = {frames: counters.get(steps, 0) * frame_skip for frames, steps in pairs} | counters
 
         def own(prefix: str) -> dict[str, Any]:
             return {name.removeprefix(prefix): value for name, value in part.items() if name.startswith(prefix)}

@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import resource_tracker
@@ -44,6 +43,7 @@ class RoleProcess:
         offer: MakeOffer,
     ) -> None:
         context = multiprocessing.get_context("spawn")
+        self._clock = world.clock
         self.role, self.row, self.incarnation = role, world.topology.row(role), incarnation
         pipe, child = context.Pipe()
         self._listen(pipe)
@@ -76,11 +76,11 @@ class RoleProcess:
         """The last sign of life before it was given up; None: it was not."""
         self._beat = 0.0
         self._number = 0
-        self._asked = time.monotonic()
+        self._asked = self._clock.now()
 
     def command(self, name: str, **arguments: Any) -> None:
         """Tell the role to do something; its answer arrives as ``result``, and answers to earlier commands no more."""
-        self.busy, self.result, self._asked = True, None, time.monotonic()
+        self.busy, self.result, self._asked = True, None, self._clock.now()
         self._number += 1
         try:
             self.pipe.send_bytes(json.dumps({"command": name, "id": self._number} | arguments).encode())
@@ -114,7 +114,7 @@ class RoleProcess:
 
     def excuse(self) -> None:
         """Count silence from now on."""
-        self._asked, self._beat = time.monotonic(), 0.0
+        self._asked, self._beat = self._clock.now(), 0.0
 
     def note_silence(self) -> None:
         """Look at the signs of life, for ``longest_silence_s``."""
@@ -125,7 +125,7 @@ class RoleProcess:
 
     def silent_s(self) -> float:
         """Seconds since the last sign of life or, if it came later, since the start or the last command."""
-        return time.monotonic() - max(self.heart.last(), self._asked)
+        return self._clock.now() - max(self.heart.last(), self._asked)
 
     def is_stopped(self) -> bool:
         """Whether somebody has stopped it (SIGSTOP); False where the system does not tell."""
@@ -140,9 +140,9 @@ class RoleProcess:
         if self.process.pid is None or not self.alive() or not self._stack_path.exists():
             return ""  # one that has not come so far would die of the signal
         os.kill(self.process.pid, signal.SIGUSR1)
-        deadline = time.monotonic() + wait_s
-        while time.monotonic() < deadline:
-            time.sleep(0.05)
+        deadline = self._clock.now() + wait_s
+        while self._clock.now() < deadline:
+            self._clock.sleep(0.05)
             if self._stack_path.exists() and (text := self._stack_path.read_text()):
                 return text
         return ""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from offbeat.errors import UserError
 from offbeat.replay.rate_limiter import ratio_of
 from offbeat.runtime.world import World, holds_writers
@@ -21,17 +18,12 @@ class NoProgress(UserError):
 
 
 class ProgressWatch:
-    """Looks at the counters of a run now and then.
+    """Looks at the counters of a run, the world's, now and then."""
 
-    Args:
-        world: of the run.
-        clock: gives seconds.
-    """
-
-    def __init__(self, world: World, clock: Callable[[], float] = time.monotonic) -> None:
-        self._world, self._clock = world, clock
+    def __init__(self, world: World) -> None:
+        self._world, self._clock = world, world.clock
         self._still = (-1, -1)
-        self._since = clock()
+        self._since = self._clock.now()
         self._tries, self._head = -1, 0
         self._enough = rows_without_update(world)
 
@@ -40,7 +32,7 @@ class ProgressWatch:
 
         ``at_work``: every actor shows signs of life.
         """
-        store, now = self._world.store, self._clock()
+        store, now = self._world.store, self._clock.now()
         idle = bool(self._world.board["idle"][0])
         still = (tries, int(store.produced.sum()))
         if still != self._still or not idle or not at_work:

@@ -17,6 +17,7 @@ import torch
 from offbeat.agents.base import Agent
 from offbeat.envs.base import VectorEnv
 from offbeat.replay.layout import StreamLayout
+from offbeat.runtime.clock import Clock
 from offbeat.runtime.ports import (
     Batches,
     MetricSink,
@@ -83,6 +84,8 @@ class Services(Protocol):
     """Where it computes."""
     metrics: MetricSink
     """Takes its records."""
+    clock: Clock
+    """Gives it the time."""
 
     @property
     def notices(self) -> Notices:

@@ -18,7 +18,6 @@ import select
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import reduction
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.ports import Stopped
 from offbeat.types import ArraySpec
 
@@ -172,15 +172,15 @@ def beating(beat: Callable[[], object], every_s: float) -> Iterator[None]:
 class Heart:
     """One role's sign of life: a time in shared memory that the supervisor watches."""
 
-    def __init__(self, beats: SharedArrays, index: int) -> None:
-        self._beats, self._index = beats, index
+    def __init__(self, beats: SharedArrays, index: int, clock: Clock = WALL) -> None:
+        self._beats, self._index, self._clock = beats, index, clock
 
     def beat(self) -> None:
         """Say that this role is alive now."""
-        self._beats["beat"][self._index] = time.monotonic()
+        self._beats["beat"][self._index] = self._clock.now()
 
     def last(self) -> float:
-        """When the last beat was, on this machine's monotonic clock; 0 before the first."""
+        """When the last beat was, on the clock; 0 before the first."""
         return float(self._beats["beat"][self._index])
 
     def clear(self) -> None:
@@ -207,8 +207,10 @@ class Wait:
     ``seconds`` sums up the time spent waiting, by name.
     """
 
-    def __init__(self, bell: Bell, stopped: Callable[[], bool], heart: Heart | None = None) -> None:
-        self.bell, self.stopped, self.heart = bell, stopped, heart
+    def __init__(
+        self, bell: Bell, stopped: Callable[[], bool], heart: Heart | None = None, clock: Clock = WALL
+    ) -> None:
+        self.bell, self.stopped, self.heart, self._clock = bell, stopped, heart, clock
         self.seconds: dict[str, float] = {}
         self._parent = os.getppid()
 
@@ -219,14 +221,14 @@ class Wait:
         """
         if ready():
             return True
-        start = time.monotonic()
+        start = self._clock.now()
         try:
             while True:
                 if self.stopped():
                     raise Stopped(name)
                 if os.getppid() != self._parent:
                     raise Stopped(f"{name}: the parent process is gone")
-                left = timeout_s - (time.monotonic() - start)
+                left = timeout_s - (self._clock.now() - start)
                 if left <= 0:
                     return False
                 self.bell.wait(min(left, SLICE_S))
@@ -235,7 +237,7 @@ class Wait:
                 if ready():
                     return True
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + self._clock.now() - start
 
 
 def make_guard(force: bool = False) -> AbstractContextManager[Any] | None:

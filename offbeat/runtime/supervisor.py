@@ -4,7 +4,6 @@ run.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from multiprocessing import connection
@@ -67,7 +66,8 @@ class Supervisor:
         self.world, self.conductor, self._lockstep, self._checkpoint = world, conductor, lockstep, checkpoint
         self.restarts = Counter[str]()
         """Replacements so far, by kind of role."""
-        self._looked = time.monotonic()
+        self._clock = world.clock
+        self._looked = self._clock.now()
         self.failed: str | None = None
         self.roles: dict[str, RoleProcess] = {}
 
@@ -102,12 +102,12 @@ class Supervisor:
         if waiting:
             connection.wait(waiting, timeout_s)
         self._read()
-        if time.monotonic() - self._looked > PAUSED_S:  # all processes were stopped together, with Ctrl-Z for instance
+        if self._clock.now() - self._looked > PAUSED_S:  # all processes were stopped together, with Ctrl-Z for instance
             for process in self.roles.values():
                 process.excuse()
         for process in list(self.roles.values()):
             self._look_after(process)
-        self._looked = time.monotonic()
+        self._looked = self._clock.now()
 
     def _read(self) -> None:
         for role, process in self.roles.items():
@@ -257,9 +257,9 @@ class Supervisor:
                 process.kill()  # it hangs; or it has not played yet, so there is nothing to close
             elif process.alive():
                 process.command("stop")
-        deadline = time.monotonic() + END_S
+        deadline = self._clock.now() + END_S
         for process in self.roles.values():
-            while process.alive() and time.monotonic() < deadline and not process.is_stopped():
+            while process.alive() and self._clock.now() < deadline and not process.is_stopped():
                 self._read()  # a child that is still reporting must not wait for us
                 self.world.ring()
                 process.join(0.05)

@@ -10,11 +10,12 @@ import queue
 import select
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
+
+from offbeat.runtime.clock import WALL, Clock
 
 MOST_WAITING = 1000
 """Texts that wait for their reader; further ones are left out and counted."""
@@ -84,7 +85,7 @@ class Outlet:
     Nothing here takes a lock: a signal handler may print in the middle of a print.
     """
 
-    def __init__(self, descriptor: int, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, descriptor: int, name: str, clock: Clock = WALL) -> None:
         """``descriptor`` stays open, and stays its owner's; ``name`` is said when it fails."""
         self.notices = Notices(name)
         self._descriptor, self._clock = descriptor, clock
@@ -118,8 +119,8 @@ class Outlet:
         if not self._started.locked():
             return
         self._texts.put(None)
-        deadline = self._clock() + CLOSE_S
-        while self._thread.is_alive() and not self._stuck() and self._clock() < deadline:
+        deadline = self._clock.now() + CLOSE_S
+        while self._thread.is_alive() and not self._stuck() and self._clock.now() < deadline:
             self._thread.join(0.02)
 
     def _has_room(self) -> bool:
@@ -127,12 +128,12 @@ class Outlet:
         while self._texts.qsize() >= MOST_WAITING:
             if self._stuck() or not self._thread.is_alive():
                 return False
-            time.sleep(0.001)
+            self._clock.sleep(0.001)
         return True
 
     def _stuck(self) -> bool:
         since = self._since
-        return since is not None and self._clock() - since > STUCK_S
+        return since is not None and self._clock.now() - since > STUCK_S
 
     def _work(self) -> None:
         while (text := self._texts.get()) is not None:
@@ -152,7 +153,7 @@ class Outlet:
 
     def _write(self, data: bytes) -> None:
         while data:
-            self._since = self._clock()
+            self._since = self._clock.now()
             try:
                 data = data[os.write(self._descriptor, data) :]
             except BlockingIOError:  # whoever shares the terminal with us has set it so

@@ -16,6 +16,7 @@ from offbeat.errors import UserError
 from offbeat.replay.layout import StreamLayout, layout_for
 from offbeat.replay.make import check_mixture, check_replay, make_mixture
 from offbeat.replay.streams import StreamStore
+from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.inbox import inbox_arrays
 from offbeat.runtime.params import SharedParams
 from offbeat.runtime.settings import Settings
@@ -55,6 +56,7 @@ class World:
     guard: Any = None
     inbox: SharedArrays | None = None
     init_from: Path | None = None
+    clock: Clock = WALL
     _store: StreamStore | None = field(default=None, repr=False)
 
     @property
@@ -87,11 +89,11 @@ class World:
 
     def wait(self, role: str, alive: bool = True) -> Wait:
         """How this role waits. ``alive``: waiting is a sign of life; not in a thread beside the role's own."""
-        return Wait(self.bells[role], self.stopped, self.heart(role) if alive else None)
+        return Wait(self.bells[role], self.stopped, self.heart(role) if alive else None, self.clock)
 
     def heart(self, role: str) -> Heart:
         """This role's sign of life."""
-        return Heart(self.beats, list(self.bells).index(role))
+        return Heart(self.beats, list(self.bells).index(role), self.clock)
 
     def close(self) -> None:
         """Give shared memory and descriptors back, at the end of the run."""

@@ -7,7 +7,7 @@ beside the others, fsynced, and then renamed once. What the parts mean is the ca
 entries ``weights/<name>`` of the part ``learner`` are the network's weights, see ``load_weights``.
 
 Streams are saved whole: the cost of a checkpoint grows with the replay, not with what is new in it. This file writes;
-reading, whose names are offered here too, is in ``offbeat.checkpoint_reading``.
+reading, whose names are offered here too, is in ``offbeat.storage.reading``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading checkpoints, also those that somebody else made or broke; ``offbeat.checkpoint`` says what they consist of.
+"""Reading checkpoints, also those that somebody else made or broke; ``checkpoint.py`` says what they consist of.
 
 Nothing in the folder is trusted: what is no regular file is never opened, no header is believed before it was compared
 with the file's size, and whatever is wrong becomes a ``CheckpointError`` of one line. A run may save and remove

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
+from offbeat import evaluate, export, load
 from offbeat.config.run_config import from_dict
 from offbeat.errors import UserError
-from offbeat.run import export, load
 from offbeat.run.train import RunResult, resume, train
-from offbeat.scoring import evaluate
 from tests.outside.package import install
 
 COMMON = """

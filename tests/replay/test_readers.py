@@ -46,7 +46,7 @@ def check_inputs(inputs: Inputs, b: int, rows: list[Row], last: bool, what: str)
 
 def check_rows(unroll: Unroll, b: int, rows: list[Row], what: str) -> None:
     """Column ``b`` of actions and outcomes of the first rows."""
-    for name in ("action", "param_version", "reward", "discount", "terminated", "truncated"):
+    for name in ("action", "param_version", "elapsed", "reward", "discount", "terminated", "truncated"):
         same(getattr(unroll, name)[: len(rows), b], [row[name] for row in rows], f"{what}: {name}")
     for name, value in unroll.extras.items():
         same(value[: len(rows), b], [row[f"extras/{name}"] for row in rows], f"{what}: {name}")
@@ -89,6 +89,7 @@ def check_transitions(store: StreamStore, reader: TwinReader, n: int, last: bool
         assert got.steps[b] == steps
         same(got.action[b], first["action"], what)
         same(got.param_version[b], first["param_version"], what)
+        same(got.elapsed[b], first["elapsed"], what)
         for name, value in got.extras.items():
             same(value[b], first[f"extras/{name}"], what)
     return int(ok.sum())

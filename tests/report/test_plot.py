@@ -34,11 +34,12 @@ def make_run(
     rng = np.random.default_rng(seed)
     log = LogConfig(tensorboard=False)
     display = PlainLines(1, io.StringIO())
-    logger = MetricLogger(run, log, total_frames=1, frame_skip=4, clock=lambda: time[0], display=display)
+    logger = MetricLogger(run, log, total_frames=1, clock=lambda: time[0], display=display)
     for index in range(episodes):
         time[0] += 1
         frames = 4000 * (index + 1)
-        logger.record("learner", "learner", {"updates": 10 * (index + 1), "samples": frames // 4, "frames": frames})
+        counted = {"updates": 10 * (index + 1), "samples": frames // 4, "frames": frames, "agent_steps": frames // 4}
+        logger.record("learner", "learner", counted)
         mean = -20 + 20 * index / episodes
         logger.record("actor-0", "episode", {"return": mean + rng.normal(), "length": 100})
         if index % 20 == 19:

@@ -38,7 +38,7 @@ QUIET = LogConfig(tensorboard=False, dashboard=False)
 
 def make(folder: Path, clock: Clock, config: LogConfig = QUIET, **options: Any) -> MetricLogger:
     display = PlainLines(10_000, options.pop("out", io.StringIO()))
-    return MetricLogger(folder, config, total_frames=10_000, frame_skip=4, clock=clock, display=display, **options)
+    return MetricLogger(folder, config, total_frames=10_000, clock=clock, display=display, **options)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -51,7 +51,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def learner(update: int, **values: float) -> dict[str, float]:
-    return {"updates": update, "samples": update * 100, "frames": update * 400, **values}
+    counted = {"updates": update, "samples": update * 100, "sample_frames": update * 400}
+    return {**counted, "agent_steps": update * 100, "frames": update * 400, **values}
 
 
 def test_learner_lines_are_averages_of_their_period(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_actor_rate_counts_all_actors_also_after_a_restart(tmp_path: Path) -> No
             steps["actor-1"] = 0  # a new incarnation counts from zero
         for role, count in (("actor-0", 50), ("actor-1", 150)):
             steps[role] += count
-            logger.record(role, "actor", {"steps": steps[role], "forward_s": 0.2, "env_s": 0.2, "wait_s": 0.6})
+            logger.record(role, "actor", {"env_frames": 4 * steps[role], "forward_s": 0.2, "env_s": 0.2, "wait_s": 0.6})
         logger.tick()
     logger.close()
     assert [float(row["actor_frames_per_s"]) for row in rows(tmp_path)] == pytest.approx([800, 800])
@@ -105,13 +106,13 @@ def test_a_resumed_actor_may_go_on_counting_or_start_from_zero(tmp_path: Path) -
         folder.mkdir()
         logger = make(folder, clock)
         clock.now += 5
-        logger.record("actor-0", "actor", {"steps": 1000})
+        logger.record("actor-0", "actor", {"env_frames": 4000})
         logger.tick()
         saved = logger.offsets()
         logger.close()
         logger = make(folder, clock, resume_offset=saved)
         clock.now += 5
-        logger.record("actor-0", "actor", {"steps": again})
+        logger.record("actor-0", "actor", {"env_frames": 4 * again})
         logger.tick()
         logger.close()
         assert [float(row["actor_frames_per_s"]) for row in rows(folder)] == pytest.approx([800, 80])

@@ -137,6 +137,12 @@ def test_frames_of_an_episode_are_those_that_its_steps_took() -> None:
     ended = metrics.of("episode")
     assert len(ended) == COUNT
     assert {(one["length"], one["episode_frames"]) for one in ended} == {(3, 12)}
+    assert work.frames == 12 * COUNT
+    other = make_work(make_layout(), np.arange(COUNT))
+    other.count_from({"steps": np.array([7])})  # a checkpoint of before
+    assert (other.observer.steps, other.frames) == (7, 14)
+    other.count_from({"steps": np.array([7]), "frames": np.array([work.frames])})
+    assert other.frames == 12 * COUNT
 
 
 def test_some_environments_at_a_time_leave_the_same_kind_of_rows() -> None:

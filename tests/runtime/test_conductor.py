@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.runtime import conductor as module
+from offbeat.runtime.clock import WALL, Clock, VirtualClock
 from offbeat.runtime.conductor import Conductor
 from offbeat.storage import checkpoint
 from offbeat.storage.checkpoint import write_part
@@ -38,10 +38,13 @@ class Logger:
         return {"metrics.jsonl": 123}
 
 
-def make_conductor(run: Path, meta: dict[str, Any] | None = None, **overrides: Any) -> tuple[Conductor, list[str]]:
+def make_conductor(
+    run: Path, meta: dict[str, Any] | None = None, clock: Clock | None = None, **overrides: Any
+) -> tuple[Conductor, list[str]]:
     """A conductor and the lines that it says."""
     said: list[str] = []
     world = small_world(run, small_config(**overrides))
+    world.clock = clock or WALL
     return Conductor(world, run, Logger(), said.append, meta or {}), said  # type: ignore[arg-type]
 
 
@@ -103,17 +106,19 @@ def test_checkpoints_follow_the_updates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("engine", "deterministic", "due"), [("local", "false", True), ("local", "true", False), ("inline", "false", False)]
 )
-def test_only_free_runs_are_saved_by_the_clock(
-    engine: str, deterministic: str, due: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [50.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+def test_only_free_runs_are_saved_by_the_clock(engine: str, deterministic: str, due: bool, tmp_path: Path) -> None:
+    clock = VirtualClock(50.0)
     conductor, _ = make_conductor(
-        tmp_path, engine=engine, deterministic=deterministic, checkpoint__every_updates=0, checkpoint__every_s=10
+        tmp_path,
+        clock=clock,
+        engine=engine,
+        deterministic=deterministic,
+        checkpoint__every_updates=0,
+        checkpoint__every_s=10,
     )
-    now[0] = 59.0
+    clock.sleep(9.0)
     assert not conductor.checkpoint_due()
-    now[0] = 60.5
+    clock.sleep(1.5)
     assert conductor.checkpoint_due() == due
     conductor.save(writes(1))
     assert not conductor.checkpoint_due(), "the clock starts again"

@@ -16,6 +16,7 @@ from offbeat.agents import dqn
 from offbeat.agents.impala import Agent, Config
 from offbeat.replay.layout import layout_for
 from offbeat.replay.mixture import ReplayConfig
+from offbeat.runtime.clock import WALL
 from offbeat.runtime.inbox import RemotePolicy, SharedRequests, _groups, inbox_arrays
 from offbeat.runtime.inference import InferenceConfig, run_inference
 from offbeat.runtime.policy import LocalPolicy
@@ -76,7 +77,7 @@ class Server:
         actors = dict(enumerate(self.bells))
         requests = SharedRequests(self.inbox, actors, wait, self.agent.wants_last, self.guard)
         try:
-            for _ in run_inference(self.agent, requests, self.params, self.metrics, stop, self.config, SEED):
+            for _ in run_inference(self.agent, requests, self.params, self.metrics, stop, WALL, self.config, SEED):
                 pass
         except Stopped:
             pass

@@ -94,7 +94,7 @@ def batch(reward: float = 1.0, version: int = 0) -> Unroll:
 def make_work(agent: Slope, total: int = 1000, **changes: Any) -> LearnerWork:
     """Plain steps of 0.1 (RMSProp without memory on a gradient of 1 is a step of the rate)."""
     options = {"learning_rate": 0.1, "schedule": "constant", "rmsprop_decay": 0.0, "epsilon": 1e-8, "clip_norm": 0.0}
-    return LearnerWork(agent, LearnerConfig(**(options | changes)), total_frames=4 * total)  # type: ignore
+    return LearnerWork(agent, LearnerConfig(**(options | changes)), total_frames=4 * total, frame_skip=4)  # type: ignore
 
 
 def learn(agent: Slope, source: Listed, work: LearnerWork, looks: int, priorities: Priorities | None = None):  # type: ignore
@@ -111,7 +111,13 @@ def test_updates_are_counted_and_published() -> None:
     work, source = make_work(agent), Listed([batch(), None, batch(), batch()])
     events, params, _ = learn(agent, source, work, 4)
     assert events == [("trained", 1), ("idle", 1), ("trained", 2), ("trained", 3)]
-    counted = {"updates": 3, "agent_steps": 3 * STEPS, "frames": 12 * STEPS, "samples": 3 * ROWS}
+    counted = {
+        "updates": 3,
+        "agent_steps": 3 * STEPS,
+        "frames": 12 * STEPS,
+        "samples": 3 * ROWS,
+        "sample_frames": 12 * ROWS,
+    }
     assert work.counters() == counted | NONE_SKIPPED
     flat = torch.zeros_like(work.optimiser.flat)
     assert params.pull(flat) == (3, 3 * STEPS, 12 * STEPS)
@@ -202,7 +208,13 @@ def test_updates_that_are_not_finite_are_skipped_and_counted(bad: float) -> None
     source = Listed([batch(), batch(bad), batch(), batch(bad), batch()])
     events, _, _ = learn(agent, source, work, 5, priorities)
     assert [version for _, version in events] == [1, 1, 2, 2, 3]
-    counted = {"updates": 3, "agent_steps": 3 * STEPS, "frames": 12 * STEPS, "samples": 3 * ROWS}
+    counted = {
+        "updates": 3,
+        "agent_steps": 3 * STEPS,
+        "frames": 12 * STEPS,
+        "samples": 3 * ROWS,
+        "sample_frames": 12 * ROWS,
+    }
     assert work.counters() == counted | {"skipped": 2, "bad_in_a_row": 0}
     assert (len(source.finished), len(source.skipped)) == (3, 2), "skipped batches are in the ledger too"
     assert len(priorities.sent) == 3
@@ -243,6 +255,16 @@ def test_averages_of_a_vanished_gradient_become_zero_not_subnormal() -> None:
     average = work.optimiser.state()["exp_avg"]
     assert not average.any()
     assert work.optimiser.state()["exp_avg_sq"].any(), "this one has only fallen to 0.4 of what it was"
+
+
+def test_frames_are_the_environment_steps_of_what_was_trained_on_times_the_frame_skip() -> None:
+    slow, whole = batch(), batch()
+    slow.elapsed = torch.arange(LENGTH * WIDTH, dtype=torch.int32).view(LENGTH, WIDTH)
+    assert slow.env_steps == int(slow.elapsed[slow.valid[:-1]].sum()) != slow.rows == whole.env_steps
+    agent = Slope()
+    work = make_work(agent)
+    learn(agent, Listed([slow, whole]), work, 2)
+    assert work.sample_frames == 4 * (slow.env_steps + whole.rows)
 
 
 def test_priorities_go_to_the_items_that_they_belong_to() -> None:

@@ -7,40 +7,42 @@ from typing import Any
 
 import pytest
 
+from offbeat.runtime.clock import VirtualClock
 from offbeat.runtime.progress import STUCK_S, NoProgress, ProgressWatch, rows_without_update
 from tests.runtime.parts import small_config, small_world
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> tuple[Any, ProgressWatch, list[float]]:
+def run(tmp_path: Path) -> tuple[Any, ProgressWatch, VirtualClock]:
     """A world, a watch over it, and the time."""
-    world, now = small_world(tmp_path, small_config()), [100.0]
-    return world, ProgressWatch(world, lambda: now[0]), now
+    world = small_world(tmp_path, small_config())
+    world.clock = clock = VirtualClock(100.0)
+    return world, ProgressWatch(world), clock
 
 
 def test_a_free_run_is_stuck_when_nobody_moves_for_long(run: Any) -> None:
-    world, watch, now = run
+    world, watch, clock = run
     world.board["idle"][0] = 1
     assert not watch.stuck_freely(0, True)
-    now[0] += STUCK_S
+    clock.sleep(STUCK_S)
     assert not watch.stuck_freely(0, True)
-    now[0] += 1
+    clock.sleep(1)
     assert watch.stuck_freely(0, True)
 
 
 @pytest.mark.parametrize("moves", ["a row", "an update", "the learner works", "an actor is silent"])
 def test_any_movement_or_work_is_waited_for(moves: str, run: Any) -> None:
-    world, watch, now = run
+    world, watch, clock = run
     world.board["idle"][0] = 1
     assert not watch.stuck_freely(0, True)
-    now[0] += STUCK_S + 1
+    clock.sleep(STUCK_S + 1)
     if moves == "a row":
         world.store.produced[2] += 1
     if moves == "the learner works":
         world.board["idle"][0] = 0
     assert not watch.stuck_freely(1 if moves == "an update" else 0, moves != "an actor is silent")
     world.board["idle"][0] = 1
-    now[0] += STUCK_S - 1
+    clock.sleep(STUCK_S - 1)
     assert not watch.stuck_freely(1 if moves == "an update" else 0, True), "the time starts again"
 
 

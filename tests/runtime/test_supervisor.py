@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from offbeat.runtime import supervisor as module
+from offbeat.runtime.clock import VirtualClock
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.local_services import offer
 from offbeat.runtime.process import MakeOffer, RoleProcess
@@ -122,7 +123,7 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lockstep: bool = False
     config = counting_config(tmp_path)
     config = replace(config, actor=replace(config.actor, **actor))
     graph = topology(config, UNROLL)
-    world = SimpleNamespace(config=config, topology=graph, stop=lambda: None, ring=lambda: None)
+    world = SimpleNamespace(config=config, topology=graph, stop=lambda: None, ring=lambda: None, clock=VirtualClock())
     notes = Notes()
     supervisor = Supervisor(world, notes, lockstep=lockstep, checkpoint=tmp_path, offer=offer)  # type: ignore[arg-type]
     supervisor.start()
@@ -326,8 +327,7 @@ def test_after_a_pause_of_its_own_it_blames_nobody(monkeypatch: pytest.MonkeyPat
     supervisor, _ = make(monkeypatch, tmp_path)
     supervisor.pump(0)
     assert not any(process.excused for process in supervisor.roles.values())
-    now = module.time.monotonic
-    monkeypatch.setattr(module.time, "monotonic", lambda: now() + 2 * module.PAUSED_S)
+    supervisor.world.clock.sleep(2 * module.PAUSED_S)
     supervisor.pump(0)
     assert all(process.excused == 1 for process in supervisor.roles.values())
 

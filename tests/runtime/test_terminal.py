@@ -160,7 +160,7 @@ def test_output_that_works_is_not_broken() -> None:
 
 def test_forked_children_print_too() -> None:
     code = (
-        "import os, sys\nfrom offbeat.terminal import guarded\n"
+        "import os, sys\nfrom offbeat.runtime.terminal import guarded\n"
         "with guarded():\n    print('one')\n    pid = os.fork()\n    print('two', pid == 0)\n"
         "    if pid == 0: os._exit(0)\n    os.waitpid(pid, 0)"
     )
