@@ -201,3 +201,10 @@ class _NoWeights:
     def pull(self, flat: WeightTarget) -> Point:
         """Leaves the weights as they are."""
         return Point(-1)
+
+    def pin(self) -> tuple[torch.Tensor, Point]:
+        """There are none."""
+        raise RuntimeError("no weights have been published")
+
+    def release(self) -> None:
+        """Nothing is pinned."""

@@ -81,6 +81,19 @@ def flatten_parameters(network: nn.Module) -> Tensor:
     return flat
 
 
+def view_parameters(network: nn.Module, flat: Tensor) -> None:
+    """Make all parameters and float buffers of ``network`` views of ``flat`` [P], as it is: nothing is copied.
+
+    ValueError where the vector is of another length or dtype than the network's own.
+    """
+    tensors, spec, size = flat_tensors(network), flat_spec(network), flat_size(network)
+    dtype = tensors[0][1].dtype if tensors else flat.dtype
+    if flat.shape != (size,) or flat.dtype != dtype:
+        raise ValueError(f"flat: expected {dtype} [{size}], got {flat.dtype} {list(flat.shape)}")
+    for (_, tensor), entry in zip(tensors, spec, strict=True):
+        tensor.data = flat[entry.offset : entry.offset + entry.size].view(entry.shape)
+
+
 def flat_tensors(network: nn.Module) -> list[tuple[str, Tensor]]:
     """What lies in the flat vector, in order: parameters, then float buffers."""
     buffers = [(name, buffer) for name, buffer in network.named_buffers() if buffer.is_floating_point()]

@@ -41,6 +41,9 @@ class ActorConfig:
     inference: Literal["actor", "server", "auto"] = "actor"
     """Who runs the network: each actor its own copy, or one server that batches requests of all actors (for GPUs).
     ``auto``: the server where its device is a GPU."""
+    weights: Literal["copy", "shared"] = "copy"
+    """``copy``: each actor acts with weights of its own; ``shared``: on the published ones where they lie, for networks
+    of which a machine has no room for many. A copy is made all the same in bfloat16 and where a server acts."""
     threads: int = 1
     """Torch threads of each actor."""
     env_threads: int = 1
@@ -77,6 +80,7 @@ def run_actor(
         ended = staging.complete(rows)
         if len(ended):
             block = staging.take(ended, rows)
+            policy.release()
             work.waiting(streams.append, block)
             yield
             policy.refresh()
@@ -116,7 +120,12 @@ class Actor(Host):
         self.wait, weights = services.wait, services.weights()
         agent = services.agent("cpu")
         self.policy = services.policy(agent.wants_last) or LocalPolicy(
-            agent, weights, len(streams), seed=act_seed, precision=services.precision
+            agent,
+            weights,
+            len(streams),
+            seed=act_seed,
+            precision=services.precision,
+            shared=config.weights == "shared",
         )
         self.work = ActorWork(
             services.layout,

@@ -64,6 +64,9 @@ class RemotePolicy:
         """The server takes new weights by itself; the version that answered last."""
         return self.version
 
+    def release(self) -> None:
+        """The weights are the server's."""
+
     def act(self, env_ids: np.ndarray, inputs: Inputs) -> ActOutput:
         """Ask the server for the actions of these environments and wait for them."""
         box, worker, count = self._in, self._worker, len(env_ids)

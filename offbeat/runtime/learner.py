@@ -65,20 +65,21 @@ def run_learner(
                 feedback.feedback(batch, output.feedback)
         work.count(batch, batches, trained=output is not None)
         if output is not None and work.updates % work.config.publish_every == 0:
-            params.publish(work.optimiser.flat, *work.point())
+            work.unpublished += not params.publish(work.optimiser.flat, *work.point())
         work.train_s += work.clock.now() - started
         work.report(metrics)
         yield "trained"
     if params.version() < work.updates:
         work.scheduled = params.newest()
-        params.publish(work.optimiser.flat, *work.point())
+        while not params.publish(work.optimiser.flat, *work.point()) and not stop.is_set():
+            yield "idle"  # readers hold every slot; they let go between their blocks
 
 
 Reduce = Callable[[FlatOptimiser, torch.Tensor, Any], tuple[torch.Tensor, Any]]
 """Takes a learner's gradients (in its optimiser), total [] and count, and gives it those of all shards together."""
 
 
-OWN_METRICS = ("loss", "gradient_norm", *COUNTERS[:5], "learning_rate", "policy_lag")
+OWN_METRICS = ("loss", "gradient_norm", *COUNTERS[:5], "learning_rate", "policy_lag", "unpublished")
 """What the learner reports itself."""
 
 
@@ -123,7 +124,7 @@ class LearnerWork:
         self.optimiser = FlatOptimiser(agent.network, config, rounded=rounded)
         self.device = self.optimiser.flat.device
         self.updates = self.agent_steps = self.frames = self.skipped = self.bad_in_a_row = 0
-        self.samples = self.sample_frames = 0
+        self.samples = self.sample_frames = self.unpublished = 0
         self.scheduled: tuple[torch.Tensor, Point] | None = None
         self.wait_s = self.train_s = 0.0
         self._loss = torch.compile(agent.loss) if config.compile else agent.loss
@@ -233,6 +234,7 @@ class LearnerWork:
             "wait_s": self.wait_s,
             "train_s": self.train_s,
             "skipped": self.skipped,
+            "unpublished": self.unpublished,
         }
         metrics.write("learner", self._sources | values)
         self._sums, self._summed, self._lags, self._reported = {}, 0, [], now

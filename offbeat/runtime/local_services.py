@@ -114,7 +114,8 @@ class LocalServices(Brief):
 
     def weights(self) -> ParamStore:
         """The others' end of the weights."""
-        store = self._world.params.store
+        world = self._world
+        store = world.params.store.reader(world.topology.names().index(self.name))
         if self.wait is not None:
             self.wait.until("first weights", lambda: store.version() >= 0)
         return store

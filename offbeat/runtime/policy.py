@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from offbeat.agents.base import Agent
-from offbeat.networks.flat import flatten_parameters
+from offbeat.networks.flat import flatten_parameters, view_parameters
 from offbeat.networks.rounded import RoundedWeights
 from offbeat.runtime.ports import ParamReader, Point
 from offbeat.types import ActOutput, ArrayDict, CoreState, Inputs, move
@@ -23,10 +23,19 @@ class LocalPolicy:
         seed: of the actions drawn.
         greedy: always the most probable action.
         precision: ``"bf16"`` runs the forward in bfloat16.
+        shared: act on the published weights where they lie, without a copy of one's own.
     """
 
     def __init__(
-        self, agent: Agent, params: ParamReader, count: int, *, seed: int, greedy: bool = False, precision: str = "fp32"
+        self,
+        agent: Agent,
+        params: ParamReader,
+        count: int,
+        *,
+        seed: int,
+        greedy: bool = False,
+        precision: str = "fp32",
+        shared: bool = False,
     ) -> None:
         self.agent, self.params, self.greedy = agent, params, greedy
         self.flat = flatten_parameters(agent.network)
@@ -39,12 +48,26 @@ class LocalPolicy:
         self._generator.manual_seed(seed)
         agent.network.eval()
         self._rounded = RoundedWeights(agent.network) if precision == "bf16" else None
+        # Weights that are rounded, or that go to a device, are copied in any case.
+        self._shared = shared and self._rounded is None and self.device.type == "cpu"
+        self._released = True
 
     def refresh(self) -> int:
         """Take newer weights if there are any; the version that acts from now on."""
-        if self.params.version() != self.version:
+        moved = self.params.version() != self.version
+        if self._shared and (moved or self._released):
+            self.flat, self.point = self.params.pin()
+            view_parameters(self.agent.network, self.flat)
+            self._released = False
+        elif moved:
             self.point = self.params.pull(self.flat if self._rounded is None else self._rounded)
         return self.version
+
+    def release(self) -> None:
+        """Others may write over the weights until the next ``refresh``."""
+        if self._shared:
+            self.params.release()
+            self._released = True
 
     @property
     def version(self) -> int:

@@ -124,6 +124,14 @@ class ParamReader(Protocol):
         some.
         """
 
+    def pin(self) -> tuple[torch.Tensor, Point]:
+        """The newest weights [P] to be used where they lie, and where they are from. They stay as they are until the
+        next ``pin`` or ``release``; nobody may write to them. There must be some.
+        """
+
+    def release(self) -> None:
+        """Give back what is pinned, before anything that may wait: the learner can publish into one slot more."""
+
 
 class Policy(Protocol):
     """Who chooses actions for an actor: its own network, or an inference server."""
@@ -140,6 +148,9 @@ class Policy(Protocol):
 
     def refresh(self) -> int:
         """Take newer weights if there are any; the version that acts from now on."""
+
+    def release(self) -> None:
+        """``act`` is not called again before the next ``refresh``: whatever was held of the weights can go."""
 
 
 class Asked(NamedTuple):

@@ -153,7 +153,7 @@ def make_world(
         spec=spec,
         layout=layout,
         memory=SharedArrays(layout.arrays()),
-        params=SharedParams(weights, make_guard()),
+        params=SharedParams(weights, make_guard(), len(roles.names())),
         board=SharedArrays(BOARD),
         beats=SharedArrays({"beat": ArraySpec((len(roles.names()),), "float64")}),
         topology=roles,

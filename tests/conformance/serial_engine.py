@@ -135,6 +135,14 @@ class Reader(Port):
         assert isinstance(point, Point)
         return point
 
+    def pin(self) -> tuple[torch.Tensor, Point]:
+        """There is no memory to share: a copy, which is the reader's own."""
+        newest: tuple[torch.Tensor, Point] = self._wire.call(f"{self._name}.newest")
+        return newest
+
+    def release(self) -> None:
+        """Nobody waits for the copy."""
+
 
 class Policy(Port):
     """A policy elsewhere; it says which weights acted last."""

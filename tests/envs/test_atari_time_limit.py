@@ -147,6 +147,9 @@ class Scripted:
         """Nothing new."""
         return 0
 
+    def release(self) -> None:
+        """There is nothing to give back."""
+
     def act(self, env_ids: np.ndarray, inputs: Inputs) -> ActOutput:
         """The next action of these environments."""
         action = self.actions[self.taken[env_ids] % len(self.actions), env_ids]

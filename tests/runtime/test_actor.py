@@ -28,16 +28,21 @@ class Scripted:
     """Acts by a rule, keeps as state how often each environment acted, has a new version at each refresh."""
 
     def __init__(self) -> None:
-        self.version = -1
+        self.version, self.holds = -1, False
         self.acted = np.zeros(COUNT)
 
     def refresh(self) -> int:
         """One more."""
-        self.version += 1
+        self.version, self.holds = self.version + 1, True
         return self.version
+
+    def release(self) -> None:
+        """The weights may change until the next refresh."""
+        self.holds = False
 
     def act(self, env_ids: np.ndarray, inputs: Inputs) -> ActOutput:
         """(row + 2 env) mod 4; the extras are what was seen."""
+        assert self.holds, "weights that may be written over meanwhile"
         assert inputs.last_action is not None
         assert inputs.last_reward is not None
         self.acted[env_ids] += 1

@@ -162,3 +162,77 @@ def test_reading_threads_never_see_a_mixed_vector() -> None:
     assert params.store.pull(final) == (1499, 2 * 1499, 3 * 1499)
     newest, point = params.store.newest()
     assert torch.equal(newest, final) and point.frames == 3 * 1499
+
+
+def shared(readers: int = 2, size: int = 8) -> tuple[ParamStore, list[ParamStore]]:
+    """A publisher, and readers that may pin."""
+    arrays = {name: np.zeros(spec.shape, spec.dtype) for name, spec in param_arrays(size, readers).items()}
+    store = ParamStore(arrays)
+    return store, [store.reader(index) for index in range(readers)]
+
+
+def test_what_is_pinned_stays_whatever_is_published() -> None:
+    store, (one, other) = shared()
+    store.publish(torch.zeros(8), 0)
+    held, point = one.pin()
+    assert point == (0, 0, 0)
+    for version in range(1, 10):
+        assert store.publish(torch.full((8,), float(version)), version, 10 * version, 40 * version)
+        assert (held == 0).all()
+        newest, point = other.pin()
+        assert (newest == version).all() and point == (version, 10 * version, 40 * version)
+    again, _ = other.pin()
+    assert again.data_ptr() == newest.data_ptr(), "nothing is copied"
+
+
+def test_where_every_slot_is_pinned_nothing_is_published_until_one_is_given_back() -> None:
+    store, readers = shared(SLOTS)
+    for version, reader in enumerate(readers[: SLOTS - 1]):
+        assert store.publish(torch.full((8,), float(version)), version)
+        reader.pin()
+    assert store.publish(torch.full((8,), 7.0), 7)
+    assert not store.publish(torch.full((8,), 8.0), 8)
+    assert store.version() == 7
+    assert (readers[-1].pin()[0] == 7).all(), "the newest can be had all the same"
+    readers[0].release()
+    assert store.publish(torch.full((8,), 8.0), 8)
+    assert (readers[1].pin()[0] == 8).all()
+
+
+def test_a_new_incarnation_holds_nothing_of_the_one_before() -> None:
+    store, readers = shared(SLOTS)
+    for version, reader in enumerate(readers[: SLOTS - 1]):
+        store.publish(torch.zeros(8), version)
+        reader.pin()
+    store.publish(torch.zeros(8), 5)
+    assert not store.publish(torch.zeros(8), 6)
+    store.reader(0)
+    assert store.publish(torch.zeros(8), 6)
+
+
+def test_a_reader_that_only_copies_cannot_pin() -> None:
+    store, _ = shared()
+    store.publish(torch.zeros(8), 0)
+    with pytest.raises(RuntimeError, match="only copies"):
+        store.pin()
+    store.release()
+    with pytest.raises(RuntimeError, match="no weights have been published"):
+        shared()[1][0].pin()
+
+
+def test_a_slot_taken_between_the_look_and_the_pin_is_not_believed() -> None:
+    store, (reader, _) = shared()
+    store.publish(torch.zeros(8), 0)
+    look = reader._look
+
+    def overtaken() -> tuple[int, int, bool]:
+        seen = look()
+        if store.version() < SLOTS:
+            for version in range(1, SLOTS + 1):
+                store.publish(torch.full((8,), float(version)), version)
+        return seen
+
+    reader._look = overtaken  # type: ignore[method-assign]
+    held, point = reader.pin()
+    assert (held == SLOTS).all() and point.updates == SLOTS
+    assert reader.retries == 1
