@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 
-.PHONY: help train test test-slow check lint types tests format bench docs clean
+.PHONY: help train test test-slow check lint types tests format bench docs structure clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,9 +46,11 @@ format: $(VENV)/.dev ## sort imports, mend what ruff can mend, format
 bench: $(VENV)/.train ## measure this machine (BENCH=throughput or streams)
 	$(BIN)/offbeat bench $(BENCH)
 
-docs: $(VENV)/.dev ## write docs/options.md anew from the configuration
-	$(RUN) offbeat.config.options > docs/options.md.new
-	mv docs/options.md.new docs/options.md
+docs: $(VENV)/.dev ## write docs/options.md and docs/preset_list.md anew from the source
+	$(RUN) offbeat.config.documents docs
+
+structure: $(VENV)/.dev ## print files to the gradient, layers, circles, sizes
+	$(RUN) tests.house_rules.structure
 
 clean: ## remove the virtual environment and every cache; results stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

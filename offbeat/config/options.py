@@ -1,7 +1,7 @@
 """The list of all options, read from the source: each dataclass field and the docstring below it.
 
-Nothing is imported for it, so ``offbeat train --help`` and a misspelt option answer at once.
-``python -m offbeat.config.options`` prints docs/options.md.
+Nothing is imported for it, so ``offbeat train --help`` and a misspelt option answer at once. ``make docs`` writes
+docs/options.md with it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ast
 import functools
 import math
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -249,7 +248,3 @@ def markdown() -> str:
                  option.source)  # fmt: skip
         lines.append("| " + " | ".join(cell.replace("``", "`").replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(markdown())

@@ -265,8 +265,3 @@ def test_option_facts_are_taken_from_the_docstrings() -> None:
     assert "Source" not in batch.text
     assert listed["env.frame_skip"].unit == "frames"
     assert listed["learner.optimizer"].values == "rmsprop, adam"
-
-
-def test_options_page_is_up_to_date() -> None:
-    page = Path(__file__).parents[2] / "docs" / "options.md"
-    assert page.read_text(encoding="utf-8") == options.markdown(), "run 'make docs'"

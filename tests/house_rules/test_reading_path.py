@@ -67,6 +67,7 @@ def test_six_files_lead_to_the_gradient_through_the_inline_engine(
     monkeypatch.setattr(torch.Tensor, "backward", noting)
     assert main(["train", *OPTIONS, "--engine", "inline", "--out", str(tmp_path / "run")]) == 0
     assert {"cli.py", "runtime/engines/inline.py", "runtime/learner.py"} <= set(seen)
+    print(f"to the gradient inline  {len(seen)} files (at most {INLINE}): {', '.join(seen)}")
     assert len(seen) <= INLINE, seen
 
 
@@ -85,7 +86,9 @@ def test_eight_files_lead_to_the_gradient_through_processes(tmp_path: Path, monk
     within = json.loads(note.read_text())
     assert {"cli.py", "runtime/engines/local.py"} <= set(started)
     assert {"runtime/child.py", "runtime/learner.py"} <= set(within)
-    assert len({*started, *within}) <= PROCESSES, [*started, *within]
+    both = list(dict.fromkeys([*started, *within]))
+    print(f"to the gradient local   {len(both)} files (at most {PROCESSES}): {', '.join(both)}")
+    assert len(both) <= PROCESSES, both
 
 
 def told_of_engines(module: Module) -> list[str]:

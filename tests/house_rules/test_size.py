@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import statistics
 
 from tests.house_rules.source import Module, library, listed, parse
+from tests.house_rules.structure import BESIDE, beside, functions, sizes
 
 FILE_LINES = 400
 MEDIAN_LINES = 200
@@ -16,22 +16,21 @@ ROLE_LINES = 100
 def long_functions(module: Module) -> list[str]:
     """Functions over the limit; a docstring does not count, the loop of a role (``run_*``) may be longer."""
     found = []
-    for node in ast.walk(module.tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        lines = (node.end_lineno or 0) - node.lineno + 1
-        if ast.get_docstring(node) is not None:
-            lines -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
-        limit = ROLE_LINES if node.name.startswith("run_") else FUNCTION_LINES
+    for lines, name in functions(module):
+        limit = ROLE_LINES if name.rpartition(" ")[2].startswith("run_") else FUNCTION_LINES
         if lines > limit:
-            found.append(f"{module.path}:{node.lineno}: {node.name} has {lines} lines, at most {limit}")
+            found.append(f"{name} has {lines} lines, at most {limit}")
     return found
 
 
+def test_few_modules_lie_beside_the_folders():
+    assert len(beside()) <= BESIDE, beside()
+
+
 def test_files_are_short(capsys):
-    sizes = {module.path: module.text.count("\n") for module in library()}
-    long = [f"{path}: {lines} lines, at most {FILE_LINES}" for path, lines in sizes.items() if lines > FILE_LINES]
-    median = statistics.median(lines for path, lines in sizes.items() if not path.endswith("__init__.py"))
+    lines = sizes()
+    long = [f"{path}: {count} lines, at most {FILE_LINES}" for path, count in lines.items() if count > FILE_LINES]
+    median = statistics.median(lines.values())
     with capsys.disabled():
         print(f" [median {median:.0f} lines] ", end="")
     assert not long, listed(long)

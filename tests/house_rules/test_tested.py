@@ -29,6 +29,15 @@ def test_every_inner_file_has_a_test_or_is_imported_by_one():
     assert not untested, listed(untested)
 
 
+def test_contributing_says_what_goes_into_every_folder():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text[text.index("| it is | it goes to |") : text.index("## Rules that tests enforce")]
+    folders = [path.name for path in (ROOT / "offbeat").iterdir() if (path / "__init__.py").exists()]
+    assert [name for name in folders if f"`{name}/" not in table] == []
+    named = re.findall(r"`([a-z_]+/[a-z_/]*(?:\.py)?)`", table)
+    assert [name for name in named if "new" not in name and not (ROOT / "offbeat" / name).exists()] == []
+
+
 def test_the_two_commands_exist():
     readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
     for target in ("train", "test"):

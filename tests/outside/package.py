@@ -15,6 +15,8 @@ empty = outside
 [offbeat.samplers]
 reservoir = outside.reservoir
 gone = outside.gone
+[offbeat.envs]
+corridor = outside.corridor:Corridor
 [offbeat.torsos]
 squares = outside.squares:Squares
 gone = outside.squares:Gone
@@ -26,7 +28,7 @@ def install(folder: Path) -> Path:
     wheel, info, target = folder / "outside-1.0-py3-none-any.whl", "outside-1.0.dist-info", folder / "installed"
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr("outside/__init__.py", "")
-        for name in ("linear_q", "reservoir", "squares"):
+        for name in ("linear_q", "reservoir", "squares", "corridor"):
             file.write(HERE / f"{name}.py", f"outside/{name}.py")
         file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
         file.writestr(

@@ -166,6 +166,18 @@ def test_a_torso_of_every_agent(text: str, engine: str, tmp_path: Path) -> None:
     assert export(result.run).exists()
 
 
+@pytest.mark.parametrize("engine", ["inline", pytest.param("lockstep", marks=pytest.mark.slow), "free"])
+def test_an_environment_an_agent_and_a_torso_together(engine: str, tmp_path: Path) -> None:
+    """By their names alone, saved and gone on with, scored on that very environment."""
+    text = QUICK_Q.replace("hidden_size = [16]", 'torso = "squares"') + '[env]\nid = "corridor"\nlength = 20\n'
+    result = run(tmp_path, text, **ENGINES[engine])
+    assert result.finished
+    assert resume(result.run, total_frames=result.frames + 500).finished
+    scores = evaluate(result.run, episodes=100)
+    assert scores.lengths.min() >= 4 and set(scores.returns.tolist()) <= {0.0, 1.0}
+    assert load(result.run).spec.id == "corridor"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
