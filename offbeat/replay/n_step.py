@@ -72,7 +72,7 @@ def _take_steps(
     ring, capacity, n, history = numbers
     for b in range(len(row)):
         oldest, place = max(head[b] - capacity, 0), row[b] % ring
-        base = min(max(stream[b], 0), len(age) // ring - 1) * ring
+        base = min(max(stream[b], 0), len(age) // ring - 1) * ring  # compiled code checks no bounds: a stranger's index
         here = base + place
         low[b] = row[b] - min(np.int64(age[here]), history)
         fine = row[b] >= oldest and low[b] >= oldest and row[b] < head[b] and valid[here]
@@ -82,7 +82,7 @@ def _take_steps(
         while going and step < n:
             now = then
             step += 1
-            place = place + 1 if place + 1 < ring else 0
+            place = place + 1 if place + 1 < ring else 0  # a division per step would cost more than all the rest
             then = base + place
             fine = fine and row[b] + step <= head[b]
             value += factor * reward[now]

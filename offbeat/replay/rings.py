@@ -132,6 +132,8 @@ class Rings:
     def verify(self, stream: np.ndarray, low: np.ndarray, ok: np.ndarray) -> np.ndarray:
         """``ok`` [B], False also where rows from ``low`` [B] may have been overwritten since; those are counted."""
         with self._guard:
+            # The ring has capacity + block + 1 places, so a writer that has reserved up to row r has not yet come to
+            # the place of any row above r - capacity - block - 1: those copies are what was there all the time.
             intact: np.ndarray = low >= self.reserved[stream] - self.layout.capacity - self.layout.block
         self.dropped += int((ok & ~intact).sum())
         intact &= ok

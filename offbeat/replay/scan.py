@@ -72,7 +72,7 @@ def _scan(
                 while end < span and row + end < head[stream] and valid[base + (row + end) % ring]:
                     end += 1
                 if row + end >= head[stream]:
-                    break
+                    break  # not complete yet: ``seen`` stays here, and the next scan looks at it again
                 size = 0.0
                 if from_actor:
                     size = _priority(
@@ -109,7 +109,7 @@ def _priority(
             value += factor * reward[at]
             factor *= discount[at]
             step += 1
-        if factor != 0.0:
+        if factor != 0.0:  # neither terminated nor cut: the episode goes on behind the n steps
             ahead = np.float64(q_max[base + (row + step) % ring])
             value += factor * (_unrescale(ahead, epsilon) if epsilon >= 0.0 else ahead)
         if epsilon >= 0.0:

@@ -40,6 +40,8 @@ class StreamStore(Rings):
         head = self.head[streams]
         at = streams[:, None] * self.layout.ring + (head[:, None] + np.arange(length + 1)) % self.layout.ring
         age = self._ages(head, at[:, 0], first)
+        # Reserved before the first byte is written: a reader that copies old rows of the ring meanwhile finds out in
+        # ``verify``. With the fence, because the pause is looked at after it (see the top of this file).
         with self._fence:
             self.reserved[streams] = head + length
         if paused is not None and paused():
@@ -55,6 +57,8 @@ class StreamStore(Rings):
         for name, values in block.open_row.items():
             self._flat[name][at[:, length]] = values
         self._count(streams, head, length, valid[:, :length], block.columns["elapsed"])
+        # The head comes last: whoever sees it may read everything below. A writer that is killed before this line has
+        # appended nothing, whatever it wrote; one that is killed after it has appended all.
         with self._guard:
             self.head[streams] = head + length
         return True
@@ -229,6 +233,6 @@ class StreamStore(Rings):
             self._flat["core_row"][where] = -1  # readers of an old state see that it is going
             for name, values in block.core_state.items():
                 self._flat[f"core/{name}"][where] = values[order]
-            self._flat["core_row"][where] = head[entry] + offset
+            self._flat["core_row"][where] = head[entry] + offset  # last: the state is whole by now
             slots[entry, offset] = slot + 1
         return slots

@@ -117,7 +117,7 @@ def _find(nodes: np.ndarray, start: np.ndarray, target: np.ndarray, found: np.nd
             chosen = 0
             for k in range(FANOUT):
                 weight = nodes[child + k]
-                if weight > 0.0:
+                if weight > 0.0:  # never a leaf without weight, even where rounding leaves something over at the end
                     chosen = k
                     if left < weight:
                         break

@@ -80,15 +80,15 @@ def run_actor(
         ended = staging.complete(rows)
         if len(ended):
             block = staging.take(ended, rows)
-            policy.release()
+            policy.release()  # appending may wait, for long: nobody is to wait for the weights meanwhile
             work.waiting(streams.append, block)
-            yield
+            yield  # everything that was acted on is in the streams; the rows in hand belong to ``work``
             policy.refresh()
         staging.open(rows)
         inputs = observer.observe(rows)
         due = staging.due(rows.env_ids)
         if len(due):
-            staging.keep(due, policy.core_state(due))
+            staging.keep(due, policy.core_state(due))  # the state *before* this row: ``act`` moves it on
         started = now()
         output = policy.act(rows.env_ids, inputs)
         action = output.action.cpu().numpy()

@@ -103,6 +103,8 @@ def rmsprop(
     """
     scale, rate, decay, rest, epsilon, momentum = constants
     with_momentum, with_rounded = len(buffer) > 0, len(rounded) > 0
+    # One loop without branches that depend on data, so that the compiler works on whole registers; whether anything
+    # has become infinite is seen from the largest magnitude at the end, not asked of each element.
     most = np.uint32(0)
     for i in range(len(weights)):
         g = _exact(grad[i]) * scale

@@ -182,7 +182,7 @@ class SharedRequests:
             box["version"][worker] = version
             at += part.stop
         for worker in asked.workers:
-            with self._guard:
+            with self._guard:  # after the answers: who sees this count reads them
                 box["answered"][worker] = box["asked"][worker]
             self._actors[worker].ring()
 

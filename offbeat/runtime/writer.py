@@ -75,7 +75,7 @@ class StoreWriter:
             if stuck.isdisjoint(block.streams.tolist()) and self._fits(block) and self._put(block):
                 self._held = [other for other in self._held if other is not block]
             else:
-                stuck.update(block.streams.tolist())
+                stuck.update(block.streams.tolist())  # later blocks of these streams must not overtake this one
         return not self._held
 
     def _may_go_on(self) -> bool:
