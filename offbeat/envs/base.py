@@ -55,6 +55,9 @@ class EnvConfig:
     """Toy environments: length of the T-maze's corridor, of the copy task's cue, or rows of Catch. Unit: steps."""
     max_steps: int = 0
     """Truncate episodes after this many agent steps; 0: the environment's own limit."""
+    channels: Literal["auto", "first", "last"] = "auto"
+    """Which axis of pictures (boxes with three axes) holds the channels; ``auto``: the shorter of the first and last.
+    For Gymnasium environments."""
 
 
 @runtime_checkable
@@ -90,6 +93,10 @@ class VectorEnv(Protocol):
 
     def close(self) -> None:
         """Free every resource; harmless when called twice."""
+
+
+class Misbehaved(ValueError):
+    """An environment does not keep to its spaces or to Gymnasium's interface; says what it gave and what it should."""
 
 
 class StateUnsupported(RuntimeError):

@@ -11,12 +11,15 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported
+from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, StateUnsupported
+from offbeat.envs.manners import reset_env, step_env
 from offbeat.envs.rows import check_actions, reject_unused, transform_reward
 from offbeat.envs.seeding import env_generators, pack_generator, unpack_generator
 from offbeat.envs.spaces import Leaf, action_decoder, action_spec, flatten, flatten_space
 from offbeat.types import ArrayDict, EnvSpec, EnvStep
 
+USED = ("max_steps", "channels")
+"""Switches that mean something to every Gymnasium environment."""
 MakeEnv = Callable[[], "gymnasium.Env[Any, Any]"]
 
 
@@ -25,25 +28,31 @@ def gymnasium_maker(env_id: str) -> MakeEnv:
     return lambda: gymnasium.make(env_id, disable_env_checker=True)
 
 
-def gymnasium_spec(config: EnvConfig, env: gymnasium.Env[Any, Any], used: tuple[str, ...] = ("max_steps",)) -> EnvSpec:
+def gymnasium_spec(config: EnvConfig, env: gymnasium.Env[Any, Any], used: tuple[str, ...] = USED) -> EnvSpec:
     """The spec of ``env``; ValueError if its spaces are not supported."""
     reject_unused(config, used)
     registered = env.spec.max_episode_steps if env.spec is not None else None
     limits = [limit for limit in (registered, config.max_steps) if limit]
+    leaves = flatten_space(env.observation_space, config.id, _channels(config, used))
     return EnvSpec(
         id=config.id,
-        observation={key: leaf.spec for key, leaf in flatten_space(env.observation_space, config.id).items()},
+        observation={key: leaf.spec for key, leaf in leaves.items()},
         action=action_spec(env.action_space, config.id),
         max_episode_steps=min(limits) if limits else None,
         reference_score=env.spec.reward_threshold if env.spec is not None else None,
     )
 
 
+def _channels(config: EnvConfig, used: tuple[str, ...]) -> str:
+    """Which axis holds the channels; environments of ours have them in front."""
+    return config.channels if "channels" in used else "first"
+
+
 class _Slot:
     """One environment with its clock, and what is needed to play its episode again: the seed and the actions."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], leaves: dict[str, Leaf], max_steps: int) -> None:
-        self.env, self.leaves, self.max_steps = env, leaves, max_steps
+    def __init__(self, env: gymnasium.Env[Any, Any], leaves: dict[str, Leaf], max_steps: int, env_id: str) -> None:
+        self.env, self.leaves, self.max_steps, self.env_id = env, leaves, max_steps, env_id
         self.decode = action_decoder(env.action_space)
         self.ended = True
         self.seed = 0
@@ -52,18 +61,17 @@ class _Slot:
 
     def start(self, seed: int) -> None:
         """A new episode; everything random in it follows from ``seed``."""
-        observation, _ = self.env.reset(seed=seed)
-        self.observation = flatten(self.leaves, observation)
+        self.observation = flatten(self.leaves, reset_env(self.env, seed, self.env_id))
         self.seed, self.actions, self.ended = seed, [], False
 
     def act(self, action: np.ndarray) -> tuple[float, bool, bool]:
         """(reward, terminated, truncated)."""
-        observation, reward, terminated, truncated, _ = self.env.step(self.decode(action))
+        observation, reward, terminated, truncated = step_env(self.env, self.decode(action), self.env_id)
         self.observation = flatten(self.leaves, observation)
         self.actions.append(action)
-        truncated = bool(truncated) or 0 < self.max_steps <= len(self.actions)
-        self.ended = bool(terminated) or truncated
-        return float(reward), bool(terminated), truncated and not terminated
+        truncated = truncated or 0 < self.max_steps <= len(self.actions)
+        self.ended = terminated or truncated
+        return reward, terminated, truncated and not terminated
 
 
 class GymnasiumVector:
@@ -73,13 +81,14 @@ class GymnasiumVector:
     ``state`` keeps those, ``load_state`` plays them again and checks that the same observation comes out.
     """
 
-    def __init__(self, config: EnvConfig, num_envs: int, make: MakeEnv, used: tuple[str, ...] = ("max_steps",)) -> None:
+    def __init__(self, config: EnvConfig, num_envs: int, make: MakeEnv, used: tuple[str, ...] = USED) -> None:
         self._config = config
         envs = [make() for _ in range(num_envs)]
         self.spec = gymnasium_spec(config, envs[0], used)
         self.num_envs = self.batch_size = num_envs
-        leaves = flatten_space(envs[0].observation_space, config.id)
-        self._slots = [_Slot(env, leaves, config.max_steps) for env in envs]
+        leaves = flatten_space(envs[0].observation_space, config.id, _channels(config, used))
+        _check_different(envs, config.id)
+        self._slots = [_Slot(env, leaves, config.max_steps, config.id) for env in envs]
         self._ids = np.arange(num_envs)
         self._generators = env_generators(0, num_envs)
         self._rows: EnvStep | None = None
@@ -168,14 +177,21 @@ class GymnasiumVector:
         )
 
 
-def check_replayable(config: EnvConfig, make: MakeEnv, steps: int = 50, used: tuple[str, ...] = ("max_steps",)) -> None:
+def _check_different(envs: list[gymnasium.Env[Any, Any]], env_id: str) -> None:
+    """Refuse a factory that gives the same environment again: its copies would step each other's episodes."""
+    inner = [id(env.unwrapped) for env in envs]
+    if len(set(inner)) < len(inner):
+        raise Misbehaved(f"{env_id}: its factory gave the same environment twice; it must make a new one at each call")
+
+
+def check_replayable(config: EnvConfig, make: MakeEnv, steps: int = 50, used: tuple[str, ...] = USED) -> None:
     """Play ``steps`` random actions twice from one seed; ``StateUnsupported`` if the rows differ.
 
     A run that must be resumable bit for bit asks this before it starts.
     """
     played = [_play(config, make, steps, used) for _ in range(2)]
     for one, two in zip(*played, strict=True):
-        if one.raw_reward != two.raw_reward or one.valid != two.valid:
+        if not np.array_equal(one.raw_reward, two.raw_reward, equal_nan=True) or one.valid != two.valid:
             raise _not_replayable(config.id, "reward or end")
         for key in one.observation:
             if not np.array_equal(one.observation[key], two.observation[key], equal_nan=True):

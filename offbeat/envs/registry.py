@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import gymnasium
 
 from offbeat.envs import atari, atari_games, faulty, hanabi, minatar, procgen, toy
 from offbeat.envs import gymnasium as gym_envs
-from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
+from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, VectorEnv
 from offbeat.envs.counting import NUM_ACTIONS
 from offbeat.envs.rows import check_config
 from offbeat.envs.toy_games import GAMES
+from offbeat.errors import called
 from offbeat.types import EnvSpec
 
 ENTRY_POINTS = "offbeat.envs"
@@ -187,9 +190,21 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _makes_one_env(factory: Factory) -> bool:
-    """A factory that can be called without arguments makes single Gymnasium environments."""
+    """A factory that can be called without arguments makes single Gymnasium environments.
+
+    ``Misbehaved`` for an environment's class that cannot: nobody else knows its arguments.
+    """
     required = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(factory).parameters.values()
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # a class of an extension module says nothing
+        return True
+    missing = [p.name for p in parameters if p.default is p.empty and p.kind in (*required, p.KEYWORD_ONLY)]
+    if missing and isinstance(factory, type) and issubclass(factory, gymnasium.Env):
+        raise Misbehaved(
+            f"the env factory {called(factory)} is an environment's class that needs {', '.join(missing)}; hand over "
+            f"functools.partial({factory.__name__}, {', '.join(f'{name}=...' for name in missing)})"
+        )
     return not any(p.default is p.empty and p.kind in required for p in parameters)
 
 
@@ -198,7 +213,7 @@ def _single_maker(
 ) -> tuple[gym_envs.MakeEnv, tuple[str, ...]]:
     """A function that makes one Gymnasium environment, and the switches that it understands."""
     if factory is not None:
-        return _checked_single(factory), ("max_steps",)
+        return _checked_single(factory), gym_envs.USED
     if kind == "minatar":
         return minatar.maker(config, name), ("max_steps", "sticky", "full_action_space")
     make = gym_envs.gymnasium_maker(name)
@@ -206,17 +221,35 @@ def _single_maker(
         make().close()
     except Exception as error:
         raise gym_envs.unavailable(name, error) from error
-    return make, ("max_steps",)
+    return make, gym_envs.USED
+
+
+_given: weakref.WeakValueDictionary[int, gymnasium.Env[Any, Any]] = weakref.WeakValueDictionary()
+"""Environments that factories have given and that somebody still holds, by identity."""
 
 
 def _checked_single(factory: Factory) -> gym_envs.MakeEnv:
-    def make() -> gymnasium.Env:  # type: ignore[type-arg]
+    def make() -> gymnasium.Env[Any, Any]:
         env = factory()
         if not isinstance(env, gymnasium.Env):
-            raise ValueError(f"the env factory gave {type(env).__name__}; expected a gymnasium.Env")
+            hint = "; a vector environment needs a factory of (config, num_envs, ...)" if _is_vector(env) else ""
+            raise Misbehaved(
+                f"the env factory {called(factory)} gave {type(env).__name__}; expected a gymnasium.Env{hint}"
+            )
+        inner = env.unwrapped
+        if _given.get(id(inner)) is inner:
+            raise Misbehaved(
+                f"the env factory {called(factory)} gave the same environment twice; it must make a new one at each "
+                "call"
+            )
+        _given[id(inner)] = inner
         return env
 
     return make
+
+
+def _is_vector(env: object) -> bool:
+    return isinstance(env, VectorEnv | gymnasium.vector.VectorEnv)
 
 
 def _checked(env: object, config: EnvConfig) -> VectorEnv:

@@ -75,6 +75,7 @@ def check_config(config: EnvConfig) -> None:
         "backend": ("auto", "ale", "ale-single", "envpool"),
         "stack_padding": ("zero", "repeat"),
         "life_loss": ("ignore", "terminal", "end_episode"),
+        "channels": ("auto", "first", "last"),
         "reward_clip": ("none", "sign", "clamp", "soft_asymmetric"),
     }
     for name, allowed in choices.items():

@@ -1,8 +1,12 @@
 """Gymnasium spaces as offbeat's specs: observations become a flat dictionary of arrays that networks can read.
 
-- ``Box`` of uint8 stays uint8 (images [H, W, C] become [C, H, W], [H, W] becomes [1, H, W]); others are float32.
+- ``Box`` of uint8 stays uint8, every other one becomes float32.
+- Boxes with three axes are pictures: [C, H, W], whichever axis holds the channels (see ``channel_axis``); uint8 boxes
+  with two axes are pictures with one channel. Other shapes stay as they are.
 - ``Discrete`` and ``MultiDiscrete`` become one-hot float32, ``MultiBinary`` float32.
 - ``Dict`` and ``Tuple`` are flattened, nested keys joined with "."; a single array has the key ``"observation"``.
+
+What an environment gives is checked against its space: what does not belong to it would be stored as something else.
 """
 
 from __future__ import annotations
@@ -13,36 +17,90 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from offbeat.envs.base import Misbehaved
 from offbeat.types import OBSERVATION, ActionSpec, ArrayDict, ArraySpec
 
 MAX_ONE_HOT = 4096
 """Largest number of values of a discrete observation."""
-Encode = Callable[[Any], np.ndarray]
+Encode = Callable[[np.ndarray, int], np.ndarray]
+"""From a checked value with so many leading batch axes (0 or 1) to the leaf's array."""
 
 
 class Leaf:
-    """One array of a flattened observation: where it is found in the original, its spec, and how it is converted."""
+    """One array of a flattened observation: where it is found in the original, its spec, and how it is converted.
 
-    def __init__(self, path: tuple[Any, ...], spec: ArraySpec, encode: Encode) -> None:
-        self.path, self.spec, self.encode = path, spec, encode
+    Args:
+        path: keys and indices that lead to it.
+        space: its part of the observation space.
+        spec: of what it becomes.
+        encode: makes that of a value that belongs to the space.
+        env_id: for messages.
+    """
+
+    def __init__(
+        self, path: tuple[Any, ...], space: spaces.Space[Any], spec: ArraySpec, encode: Encode, env_id: str
+    ) -> None:
+        self.path, self.space, self.spec, self.encode = path, space, spec, encode
+        self.key = ".".join(map(str, path)) or OBSERVATION
+        self._env_id, self._shape = env_id, tuple(space.shape or ())
+        self._bytes = spec.dtype == "uint8"
+        self._range = _allowed(space)
 
     def read(self, observation: Any) -> np.ndarray:
-        """This leaf's array from an observation of the original space."""
-        for key in self.path:
-            observation = observation[key]
-        return self.encode(observation)
+        """This leaf's array from an observation of the original space. ``Misbehaved`` if it does not belong to it."""
+        return self.encode(self.checked(self.pick(observation), 0), 0)
+
+    def pick(self, observation: Any) -> Any:
+        """The part of an observation that this leaf is made of."""
+        try:
+            for key in self.path:
+                observation = observation[key]
+        except (KeyError, IndexError, TypeError):
+            raise self._wrong(observation, f"there is no {key!r} in it") from None
+        return observation
+
+    def checked(self, value: Any, lead: int) -> np.ndarray:
+        """``value`` as an array of the space's shape behind ``lead`` batch axes, after a look at its numbers."""
+        array = np.asarray(value)
+        if array.shape[lead:] != self._shape:
+            raise self._wrong(value, f"its shape is {list(array.shape[lead:])}")
+        if self._bytes and array.dtype == np.uint8:
+            return array
+        if array.dtype.kind not in ("biu" if self._bytes or self._range is not None else "biuf"):
+            raise self._wrong(value, f"its dtype is {array.dtype}")
+        if self._range is not None and array.size:
+            low, high = self._range
+            outside = (array < low) | (array > high)
+            if outside.any():
+                raise self._wrong(value, f"{array[outside].flat[0]} is outside")
+        return array
+
+    def _wrong(self, value: Any, why: str) -> Misbehaved:
+        text = repr(value)
+        said = text if len(text) <= 60 else f"{text[:57]}..."
+        return Misbehaved(f"{self._env_id}: observation {self.key!r} must belong to {self.space}, but {why}: {said}")
 
 
-def flatten_space(space: spaces.Space[Any], env_id: str) -> dict[str, Leaf]:
-    """Key -> leaf for an observation space. ValueError naming the space if it is of another kind."""
-    leaves = {".".join(map(str, leaf.path)) or OBSERVATION: leaf for leaf in _leaves(space, (), env_id)}
+def flatten_space(space: spaces.Space[Any], env_id: str, channels: str = "auto") -> dict[str, Leaf]:
+    """Key -> leaf for an observation space. ValueError naming the space if it is of another kind.
+
+    ``channels``: which axis of pictures holds the channels, see ``EnvConfig.channels``.
+    """
+    leaves: dict[str, Leaf] = {}
+    for leaf in _leaves(space, (), env_id, channels):
+        if leaf.key in leaves:
+            raise ValueError(
+                f"{env_id}: two parts of the observation space would be called {leaf.key!r}: {leaves[leaf.key].path} "
+                f"and {leaf.path}; rename one with a gymnasium.ObservationWrapper"
+            )
+        leaves[leaf.key] = leaf
     if not leaves:
         raise ValueError(f"{env_id} has an empty observation space {space}")
     return leaves
 
 
 def flatten(leaves: dict[str, Leaf], observation: Any) -> ArrayDict:
-    """The flat dictionary of one observation."""
+    """The flat dictionary of one observation. ``Misbehaved`` if it does not belong to its space."""
     return {key: leaf.read(observation) for key, leaf in leaves.items()}
 
 
@@ -62,46 +120,73 @@ def action_spec(space: spaces.Space[Any], env_id: str) -> ActionSpec:
 def action_decoder(space: spaces.Space[Any]) -> Callable[[np.ndarray], Any]:
     """From one action as offbeat stores it to what the space holds: start added, or clipped to the box's bounds."""
     if isinstance(space, spaces.Discrete):
-        start = int(space.start)
-        return lambda action: int(action) + start
+        start, kind = int(space.start), np.dtype(space.dtype or np.int64).type
+        return lambda action: kind(int(action) + start)
     low, high, dtype = space.low, space.high, space.dtype  # type: ignore[attr-defined]
     return lambda action: np.clip(np.asarray(action).astype(dtype), low, high)
 
 
-def _leaves(space: spaces.Space[Any], path: tuple[Any, ...], env_id: str) -> list[Leaf]:
+def channel_axis(shape: tuple[int, ...], channels: str, what: str) -> int:
+    """Which axis of a picture [., ., .] holds its channels: 0 or 2.
+
+    ``channels``: ``first``, ``last``, or ``auto``: the shorter of the two. ValueError, naming ``what``, where they are
+    equally long.
+    """
+    if channels != "auto":
+        return 0 if channels == "first" else 2
+    if shape[0] == shape[2]:
+        raise ValueError(
+            f"{what} has the shape {list(shape)}, which does not say whether its first or its last axis holds the "
+            "channels; env.channels = 'first' (as it is) or 'last' does"
+        )
+    return 0 if shape[0] < shape[2] else 2
+
+
+def _leaves(space: spaces.Space[Any], path: tuple[Any, ...], env_id: str, channels: str) -> list[Leaf]:
     if isinstance(space, spaces.Dict):
-        return [leaf for key, part in space.spaces.items() for leaf in _leaves(part, (*path, key), env_id)]
+        return [leaf for key, part in space.spaces.items() for leaf in _leaves(part, (*path, key), env_id, channels)]
     if isinstance(space, spaces.Tuple):
-        return [leaf for index, part in enumerate(space.spaces) for leaf in _leaves(part, (*path, index), env_id)]
+        return [leaf for i, part in enumerate(space.spaces) for leaf in _leaves(part, (*path, i), env_id, channels)]
     if isinstance(space, spaces.Box):
-        return [Leaf(path, *_box(space))]
+        name = ".".join(map(str, path)) or OBSERVATION
+        made = _box(space, channels, f"{env_id}: observation {name!r}")
+    elif isinstance(space, spaces.Discrete):
+        made = _one_hot(np.array([space.n]), np.array([space.start]), space, env_id)
+    elif isinstance(space, spaces.MultiDiscrete):
+        made = _one_hot(space.nvec.ravel(), np.ravel(space.start), space, env_id)
+    elif isinstance(space, spaces.MultiBinary):
+        made = ArraySpec(tuple(space.shape), "float32", 0.0, 1.0), lambda x, lead: np.array(x, np.float32)
+    else:
+        raise ValueError(
+            f"{env_id} has the observation space {space}; supported are Box, Discrete, MultiDiscrete, MultiBinary, and "
+            "Dict and Tuple of these; wrap it with a gymnasium.ObservationWrapper that gives one of these"
+        )
+    return [Leaf(path, space, *made, env_id)]
+
+
+def _allowed(space: spaces.Space[Any]) -> tuple[Any, Any] | None:
+    """Least and greatest number that is stored as itself; None: any."""
     if isinstance(space, spaces.Discrete):
-        return [Leaf(path, *_one_hot(np.array([space.n]), np.array([space.start]), space, env_id))]
+        return int(space.start), int(space.start + space.n - 1)
     if isinstance(space, spaces.MultiDiscrete):
-        return [Leaf(path, *_one_hot(space.nvec.ravel(), np.ravel(space.start), space, env_id))]
+        return space.start, space.start + space.nvec - 1
     if isinstance(space, spaces.MultiBinary):
-        return [Leaf(path, ArraySpec(tuple(space.shape), "float32", 0.0, 1.0), lambda x: np.asarray(x, np.float32))]
-    raise ValueError(
-        f"{env_id} has the observation space {space}; supported are Box, Discrete, MultiDiscrete, MultiBinary, and "
-        "Dict and Tuple of these; wrap it with a gymnasium.ObservationWrapper that gives one of these"
-    )
+        return 0, 1
+    return (0, 255) if space.dtype == np.uint8 else None
 
 
-def _box(space: spaces.Box) -> tuple[ArraySpec, Encode]:
-    shape = tuple(space.shape)
-    if space.dtype != np.uint8:
-        low, high = float(space.low.min(initial=np.inf)), float(space.high.max(initial=-np.inf))
-        bounded = np.isfinite([low, high]).all()
-        return ArraySpec(shape, "float32", low if bounded else None, high if bounded else None), lambda x: np.array(
-            x, np.float32
-        ).reshape(shape)
-    high = float(space.high.max(initial=0))
-    if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
-        planes = (shape[2], shape[0], shape[1])
-        return ArraySpec(planes, "uint8", 0.0, high), lambda x: np.ascontiguousarray(np.moveaxis(x, 2, 0))
-    if len(shape) == 2:
-        return ArraySpec((1, *shape), "uint8", 0.0, high), lambda x: np.array(x, np.uint8)[None]
-    return ArraySpec(shape, "uint8", 0.0, high), lambda x: np.array(x, np.uint8)
+def _box(space: spaces.Box, channels: str, what: str) -> tuple[ArraySpec, Encode]:
+    """A box as it is stored; pictures with their channels in front."""
+    shape, dtype = tuple(space.shape), "uint8" if space.dtype == np.uint8 else "float32"
+    low, high = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
+    ends = (float(low.min(initial=np.inf)), float(high.max(initial=-np.inf)))
+    bounds = (0.0, ends[1]) if dtype == "uint8" else ends if np.isfinite(ends).all() else (None, None)
+    if len(shape) == 3 and channel_axis(shape, channels, what) == 2:
+        planes = ArraySpec((shape[2], shape[0], shape[1]), dtype, *bounds)
+        return planes, lambda x, lead: np.ascontiguousarray(np.moveaxis(x, -1, lead), dtype)
+    if len(shape) == 2 and dtype == "uint8":
+        return ArraySpec((1, *shape), dtype, *bounds), lambda x, lead: np.array(np.expand_dims(x, lead), dtype)
+    return ArraySpec(shape, dtype, *bounds), lambda x, lead: np.array(x, dtype)
 
 
 def _one_hot(counts: np.ndarray, starts: np.ndarray, space: object, env_id: str) -> tuple[ArraySpec, Encode]:
@@ -110,9 +195,13 @@ def _one_hot(counts: np.ndarray, starts: np.ndarray, space: object, env_id: str)
         raise ValueError(f"{env_id} has the observation space {space}; at most {MAX_ONE_HOT} values become one-hot")
     first = np.concatenate([[0], np.cumsum(counts)[:-1]]) - starts
 
-    def encode(value: Any) -> np.ndarray:
-        vector = np.zeros(size, np.float32)
-        vector[first + np.ravel(value)] = 1.0
+    def encode(value: np.ndarray, lead: int) -> np.ndarray:
+        places = first + value.astype(np.int64).reshape(*value.shape[:lead], -1)
+        vector = np.zeros((*value.shape[:lead], size), np.float32)
+        if lead:
+            np.put_along_axis(vector, places, 1.0, axis=-1)
+        else:
+            vector[places] = 1.0
         return vector
 
     return ArraySpec((size,), "float32", 0.0, 1.0), encode

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from offbeat.types import LEGAL, ActionSpec, TensorDict
 
+LARGEST = 1e15
+"""Bounds of actions that are greater in magnitude are taken for none."""
+
 
 class Float32Linear(nn.Linear):
     """A linear layer that computes in float32 under autocast too.
@@ -40,7 +43,8 @@ class GaussianHead(nn.Module):
     """A diagonal Gaussian in the environment's units: features [..., D] -> mean and log_std, each [..., K].
 
     The spread does not depend on the observation. Where the action's bounds are finite, the mean starts near their
-    middle and the spread at ``exp(init_log_std)`` half ranges. Actions are not cut to the bounds here: environments do
+    middle and the spread at ``exp(init_log_std)`` half ranges. A component whose range is empty has its only value for
+    mean; bounds beyond ``LARGEST`` are none. Actions are not cut to the bounds here: environments do
     that, so that the log-probability stays that of the action that was drawn.
     """
 
@@ -53,7 +57,7 @@ class GaussianHead(nn.Module):
         size = torch.Size(action.shape).numel()
         low = torch.tensor(action.low or [-1.0], dtype=torch.float32).expand(size).reshape(size)
         high = torch.tensor(action.high or [1.0], dtype=torch.float32).expand(size).reshape(size)
-        finite = low.isfinite() & high.isfinite()
+        finite = (low.abs() < LARGEST) & (high.abs() < LARGEST)  # wider ones overflow when they are squared
         self.shape = action.shape
         self.linear = _scaled_linear(input_size, size, init_scale)
         self.log_std = nn.Parameter(torch.full((size,), init_log_std))
@@ -63,7 +67,8 @@ class GaussianHead(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(mean, log_std), each [..., K] float32, K = number of action components."""
         mean = self.centre + self.half_range * self.linear(features)
-        return mean, (self.log_std + self.half_range.log()).expand_as(mean)
+        spread = torch.where(self.half_range > 0, self.half_range, 1.0)  # of an empty range the mean is all there is
+        return mean, (self.log_std + spread.log()).expand_as(mean)
 
 
 class ValueHead(nn.Module):

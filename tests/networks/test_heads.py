@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead
@@ -46,3 +47,18 @@ def test_values_and_logits_are_not_rounded_under_autocast() -> None:
         value = head(features)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, torch.full((3,), 2.0 + 2**-9), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("low", "high", "centre"), [(2.0, 2.0, 2.0), (-3.4e38, 3.4e38, 0.0), (-1e20, 5.0, 0.0)])
+def test_odd_bounds_give_policies_that_learn(low: float, high: float, centre: float) -> None:
+    """An empty range, and bounds whose difference overflows."""
+    head = GaussianHead(4, ActionSpec("continuous", shape=(2,), low=(low, -1.0), high=(high, 1.0)), init_scale=0.01)
+    mean, log_std = head(torch.randn(5, 4))
+    normal = torch.distributions.Normal(mean, log_std.exp())
+    loss = -normal.log_prob(normal.sample()).sum()
+    loss.backward()
+    assert torch.isfinite(mean).all() and torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
+    assert mean[:, 0].detach().sub(centre).abs().max() < 0.2
+    if low == high:
+        assert (mean[:, 0] == low).all()
