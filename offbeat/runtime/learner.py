@@ -164,7 +164,9 @@ class LearnerWork:
         torch.set_flush_denormal(True)
         bf16 = self.config.precision == "bf16"
         self.optimiser.zero()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        # No forward finds weights that another one rounded: older torch keeps what a forward without gradients (double
+        # Q-learning, a burn-in) has rounded, and the forward that is trained would then give its weights no gradient.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             output: LossOutput = self._loss(batch, self.progress)
         if not self._checked:
             check_output(output, batch, OWN_METRICS)

@@ -267,6 +267,30 @@ def test_frames_are_the_environment_steps_of_what_was_trained_on_times_the_frame
     assert work.sample_frames == 4 * (slow.env_steps + whole.rows)
 
 
+class Looking(Slope):
+    """Looks at what the network gives before it is trained, as double Q-learning and burn-ins do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(3, 2), nn.Conv1d(2, 2, 1))
+
+    def loss(self, batch: Unroll, progress: float) -> LossOutput:
+        """The sum of what the network gives for ones."""
+        assert torch.is_autocast_enabled("cpu") and not torch.is_autocast_cache_enabled()
+        ones = torch.ones(2, 3)
+        with torch.no_grad():
+            self.network[1](self.network[0](ones).unsqueeze(-1))
+        return LossOutput(self.network[1](self.network[0](ones).unsqueeze(-1)).float().sum(), {})
+
+
+def test_a_forward_without_gradients_takes_none_from_the_one_that_is_trained_in_bf16() -> None:
+    """Weights that autocast has rounded without history would, in older versions of torch, be used again."""
+    agent = Looking()
+    work = make_work(agent, precision="bf16")
+    work.collect(batch())
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in agent.network.parameters())
+
+
 def test_priorities_go_to_the_items_that_they_belong_to() -> None:
     agent, priorities = Slope(priorities=True), Priorities()
     learn(agent, Listed([batch(2.0)]), make_work(agent), 1, priorities)
