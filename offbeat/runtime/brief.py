@@ -14,6 +14,7 @@ from offbeat.envs.base import EnvConfig, VectorEnv
 from offbeat.envs.registry import make_env
 from offbeat.replay.layout import StreamLayout
 from offbeat.runtime.clock import Clock
+from offbeat.runtime.generators import drawing_anew
 from offbeat.runtime.world import World
 from offbeat.types import EnvSpec
 
@@ -55,8 +56,7 @@ class Brief:
 
     def agent(self, device: torch.device | str) -> Agent:
         """An agent of its own, with the weights of the run's seed."""
-        with torch.random.fork_rng(devices=[]):  # roles in one process must not disturb what the learner draws
-            torch.manual_seed(self.run_seed)
+        with drawing_anew(self.run_seed, torch.device(device)):
             own = self.torso, self.agent_factory
             made = make_agent(self.agent_name, self.agent_config, self.spec, device, *own)
         if hasattr(made.network, "channels_last"):

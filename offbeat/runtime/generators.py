@@ -1,9 +1,12 @@
-"""Torch's generators that a learner draws from, as a checkpoint holds them, and the kernels of deterministic runs."""
+"""Torch's generators that a learner draws from, as a checkpoint holds them and as others leave them; and the kernels of
+deterministic runs.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +29,21 @@ def load_generator_state(part: Mapping[str, Any], device: torch.device) -> None:
         torch.set_rng_state(torch.as_tensor(part["generator"], dtype=torch.uint8))
     if "cuda_generator" in part and device.type == "cuda":
         torch.cuda.set_rng_state(torch.as_tensor(part["cuda_generator"], dtype=torch.uint8), device)
+
+
+@contextmanager
+def drawing_anew(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's generators of the processor and of ``device`` begin at ``seed``, and afterwards go on where they were.
+
+    Roles in one process must not disturb what the learner draws. ``torch.manual_seed`` would: it seeds every GPU.
+    """
+    cards = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards):
+        torch.default_generator.manual_seed(seed)
+        for card in cards:
+            with torch.cuda.device(card):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def choose_deterministic_kernels(device: torch.device) -> None:

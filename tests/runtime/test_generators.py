@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
 
-from offbeat.runtime.generators import CUBLAS, choose_deterministic_kernels, generator_state, load_generator_state
+from offbeat.runtime.generators import (
+    CUBLAS,
+    choose_deterministic_kernels,
+    drawing_anew,
+    generator_state,
+    load_generator_state,
+)
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 
@@ -60,6 +67,31 @@ def test_a_processor_has_one_and_leaves_a_gpus_alone(card: Card) -> None:
     assert torch.equal(card.generator.get_state(), expected)
     load_generator_state({}, GPU)
     assert torch.equal(card.generator.get_state(), expected), "checkpoints of before hold none"
+
+
+def test_a_network_is_drawn_from_the_seed_and_leaves_every_generator_as_it_was(
+    card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(seed: int) -> None:
+        pytest.fail("every GPU was seeded, also one that a learner in this process draws from")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    before, on_card = torch.get_rng_state(), card.generator.get_state()
+    with drawing_anew(8, CPU):
+        drawn = torch.rand(4)
+    assert torch.equal(drawn, torch.rand(4, generator=torch.Generator().manual_seed(8)))
+    assert torch.equal(torch.get_rng_state(), before) and torch.equal(card.generator.get_state(), on_card)
+
+
+def test_a_network_that_is_made_on_a_gpu_is_drawn_from_the_seed_there_too(
+    card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(device))
+    monkeypatch.setattr(torch.cuda, "manual_seed", card.generator.manual_seed)
+    on_card = card.generator.get_state()
+    with drawing_anew(8, GPU):
+        assert torch.equal(card.draw(), torch.rand(4, generator=torch.Generator().manual_seed(8)))
+    assert torch.equal(card.generator.get_state(), on_card)
 
 
 @pytest.fixture
