@@ -199,9 +199,11 @@ def run_config(run: Path) -> RunConfig:
 
 def _device(wanted: str) -> str:
     """``wanted`` if this machine has it, else the CPU."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return wanted if not wanted.startswith("cuda") or torch.cuda.is_available() else "cpu"
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind, _, index = wanted.partition(":")
+    if kind not in ("auto", "cuda"):
+        return wanted
+    return ("cuda" if kind == "auto" else wanted) if here > int(index or 0) else "cpu"
 
 
 def _counter(meta: dict[str, Any], name: str) -> float:

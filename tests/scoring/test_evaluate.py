@@ -13,7 +13,7 @@ from torch import nn
 from offbeat.acting.episodes import idle_actions, play_episodes
 from offbeat.acting.scores import Evaluation, bootstrap_interval, interquartile_mean
 from offbeat.errors import UserError
-from offbeat.run.load import LoadedAgent
+from offbeat.run.load import LoadedAgent, _device
 from offbeat.scoring.evaluate import evaluate_run, is_greedy
 from offbeat.types import (
     OBSERVATION,
@@ -329,6 +329,26 @@ def test_load_gives_an_agent_that_acts(catch_run: Path) -> None:
     assert loaded.act(observation) in range(3)
     loaded.reset()
     assert loaded.act(np.stack([observation] * 2)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "place"),
+    [
+        ("cuda", 0, "cpu"),
+        ("auto", 0, "cpu"),
+        ("cpu", 2, "cpu"),
+        ("auto", 1, "cuda"),
+        ("cuda", 1, "cuda"),
+        ("cuda:1", 2, "cuda:1"),
+        ("cuda:1", 1, "cpu"),
+    ],
+)
+def test_a_run_is_loaded_on_its_device_where_there_is_such_a_one(
+    wanted: str, gpus: int, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert _device(wanted) == place
 
 
 def test_errors_of_the_user_are_one_line(tmp_path: Path) -> None:
