@@ -57,18 +57,20 @@ def resume(
     run: str | Path,
     total_frames: int | None = None,
     *,
+    device: str | None = None,
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
 ) -> RunResult:
-    """Go on with a run (or the newest run in a folder of runs); ``total_frames`` gives it a new length.
+    """Go on with a run (or the newest run in a folder of runs); ``total_frames`` gives it a new length, ``device``
+    another device for all of its networks.
 
     A run of your own environment, agent or torso needs the same ``env_factory``, ``agent_factory`` or ``torso`` again.
     """
     from offbeat.run.train import resume as go_on
 
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
-    return go_on(find_run(run), total_frames, draw=_curve, **own)
+    return go_on(find_run(run), total_frames, device=device, draw=_curve, **own)
 
 
 def load(

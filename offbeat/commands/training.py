@@ -44,12 +44,13 @@ def resume(arguments: list[str]) -> int:
     parser = Parser("resume", "Go on with a run from its newest checkpoint, or extend a finished one.")
     parser.add_argument("run", help="run folder, or a folder of runs (the newest is taken)")
     parser.add_argument("--total-frames", type=int, help="new length of the run, in environment frames")
+    parser.add_argument("--device", help="where its networks compute from now on: cpu, cuda, cuda:1, auto")
     options = parser.parse_args(arguments)
     run = find_run(options.run)
     from offbeat.report.plot import plot_run
     from offbeat.run.train import resume as go_on
 
-    go_on(run, options.total_frames, draw=plot_run)
+    go_on(run, options.total_frames, device=options.device, draw=plot_run)
     return 0
 
 

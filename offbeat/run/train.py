@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from offbeat.agents.make import make_agent
-from offbeat.config.auto import decide
+from offbeat.config.auto import choose_device, decide
 from offbeat.config.run_config import RunConfig, read_config, to_toml
 from offbeat.config.validation import check_resources, check_run_folder, check_travels, validate
 from offbeat.envs.registry import env_spec
@@ -88,8 +88,12 @@ def train(
     return _run(decide(replace(config, out=str(run))), run, checkpoint=None, init_from=init_from, own=own, draw=draw)
 
 
-def resume(run: Path, total_frames: int | None = None, *, draw: Draw | None = None, **own: Any) -> RunResult:
-    """Go on with a run from its newest checkpoint; ``total_frames`` gives it a new length, ``draw`` draws its curve."""
+def resume(
+    run: Path, total_frames: int | None = None, *, device: str | None = None, draw: Draw | None = None, **own: Any
+) -> RunResult:
+    """Go on with a run from its newest checkpoint; ``total_frames`` gives it a new length, ``device`` (``auto``: CUDA
+    where there is one) other hardware for all of its networks, ``draw`` draws its curve.
+    """
     run = Path(run)
     path = run / "config.toml"
     if not path.exists():
@@ -97,6 +101,8 @@ def resume(run: Path, total_frames: int | None = None, *, draw: Draw | None = No
     config = replace(read_config(path), out=str(run))
     if total_frames is not None:
         config = replace(config, total_frames=total_frames)
+    if device is not None:
+        config = moved(config, device)
     config = named_torso(config, own.get("torso"), own.get("agent_factory"))
     validate(config, new_run=False, env_factory=own.get("env_factory"))
     found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr), accept=needs_state)
@@ -104,6 +110,13 @@ def resume(run: Path, total_frames: int | None = None, *, draw: Draw | None = No
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
     needs_factory(found.meta, own.get("agent_factory"), run)
     return _run(config, run, checkpoint=found.path, init_from=None, own=own, draw=draw)
+
+
+def moved(config: RunConfig, device: str) -> RunConfig:
+    """The same run with everything that computes on ``device``, wherever each was before."""
+    device = choose_device(device)
+    learner, inference = replace(config.learner, device=device), replace(config.inference, device=(device,))
+    return replace(config, device=device, learner=learner, inference=inference)
 
 
 def named_torso(config: RunConfig, torso: TorsoFactory | None, agent_factory: Any) -> RunConfig:

@@ -14,8 +14,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
-from offbeat.config.run_config import RunConfig, apply_overrides, load_preset
+from offbeat.cli import main
+from offbeat.config.run_config import RunConfig, apply_overrides, load_preset, read_config
 from offbeat.run.train import resume, train
 from offbeat.run.verify import compare_checkpoints
 from offbeat.runtime.engines import local
@@ -60,6 +62,23 @@ def test_a_run_that_can_never_train_is_ended_with_an_explanation(
     found = newest(tmp_path / "run")
     assert found is not None
     assert load(found)[1]["counters"]["updates"] > 0
+
+
+def test_a_run_of_a_gpu_goes_on_on_the_processor_if_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = train(catch(tmp_path / "run"))
+    path = first.run / "config.toml"
+    text = path.read_text().replace('device = "cpu"', 'device = "cuda"')
+    path.write_text(text.replace('device = [\n    "cpu"', 'device = [\n    "cuda:1", "cuda:2"'))
+    assert 'device = "cpu"' not in path.read_text() and "cuda:2" in path.read_text()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["resume", str(first.run), "--total-frames", "600"]) == 2
+    assert "device='cuda', but torch" in capsys.readouterr().err
+    assert main(["resume", str(first.run), "--total-frames", "600", "--device", "cpu"]) == 0
+    config = read_config(path)
+    assert (config.device, config.learner.device, config.inference.device) == ("cpu", "cpu", ("cpu",))
+    assert resume(first.run).updates > first.updates, "it stays there"
 
 
 @pytest.mark.slow
