@@ -172,13 +172,16 @@ class SharedRequests:
     def answer(self, asked: Asked, output: ActOutput, version: int) -> None:
         """Write answers and new states, and ring."""
         box, at = self._in, 0
-        answers = {"action": output.action} | {f"extras/{name}": value for name, value in output.extras.items()}
+        tensors = {"action": output.action} | {f"extras/{name}": value for name, value in output.extras.items()}
+        # From a GPU once, not once for each worker: a copy waits for the device, whatever its size.
+        answers = {name: value.cpu().numpy() for name, value in tensors.items()}
+        states = {name: value.cpu().numpy() for name, value in output.state.items()}
         for worker, part in self._parts(asked.workers):
             rows = slice(at, at + part.stop)
             for name, value in answers.items():
-                box[name][worker, part] = value[rows].cpu().numpy()
-            for name, value in output.state.items():
-                box[f"core/{name}"][worker, box["env"][worker, part]] = value[rows].cpu().numpy()
+                box[name][worker, part] = value[rows]
+            for name, value in states.items():
+                box[f"core/{name}"][worker, box["env"][worker, part]] = value[rows]
             box["version"][worker] = version
             at += part.stop
         for worker in asked.workers:
