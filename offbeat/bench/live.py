@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import signal
 import subprocess
@@ -22,6 +23,8 @@ LONGEST_START_S = 300.0
 is the slowest. Unit: seconds."""
 SLOWEST_FILL = 100.0
 """So much longer may a run take that must store rows before its first update. Unit: rows per second."""
+STOP_S = 30.0
+"""A run that has not ended by then is killed with all of its processes. Unit: seconds."""
 LOOK_S = 0.05
 """The run's files are looked at so often. Unit: seconds."""
 
@@ -43,9 +46,16 @@ class Point:
 
 
 class LiveRun:
-    """``config`` being trained in a temporary folder without evaluations, checkpoints and end; a context manager."""
+    """``config`` being trained in a temporary folder without evaluations, checkpoints and end; a context manager.
 
-    def __init__(self, config: RunConfig) -> None:
+    Args:
+        config: the run.
+        deadline: ``time.monotonic()`` beyond which nothing of it is waited for.
+        stop_s: how long its end is waited for before it is killed. Unit: seconds.
+    """
+
+    def __init__(self, config: RunConfig, *, deadline: float = math.inf, stop_s: float = STOP_S) -> None:
+        self._deadline, self._stop_s = deadline, stop_s
         self._folder = tempfile.TemporaryDirectory(prefix="offbeat-bench-")
         self._run = Path(self._folder.name) / "run"
         preset = Path(self._folder.name) / "preset.toml"
@@ -67,7 +77,7 @@ class LiveRun:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(timeout=30.0)
+            self._process.wait(timeout=self._stop_s)
         except subprocess.TimeoutExpired:
             for pid in family:
                 with suppress(ProcessLookupError):
@@ -90,19 +100,24 @@ class LiveRun:
     def wait_for_first_update(self) -> float:
         """Seconds from the command to the first report of an update, which comes after ``rows_before_training``."""
         while self.point() is None:
-            if time.monotonic() - self.started > self.longest_start_s:
-                raise UserError(f"the run has made no update in {self.longest_start_s:.0f} s")
-            time.sleep(LOOK_S)
+            self._look_again(self.started, self.longest_start_s, "the run has made no update in")
         return time.monotonic() - self.started
 
     def next_point(self) -> Point:
         """The learner's next report, as soon as it is there."""
         last, began = self.point(), time.monotonic()
         while (point := self.point()) is None or point == last:
-            if time.monotonic() - began > LONGEST_START_S:
-                raise UserError(f"the run's learner has reported nothing for {LONGEST_START_S:.0f} s")
-            time.sleep(LOOK_S)
+            self._look_again(began, LONGEST_START_S, "the run's learner has reported nothing for")
         return point
+
+    def _look_again(self, since: float, most_s: float, what: str) -> None:
+        """Sleep until the next look at the run's files. ``UserError`` where ``most_s`` or all of the time is over."""
+        now = time.monotonic()
+        if now - since > most_s:
+            raise UserError(f"{what} {most_s:.0f} s")
+        if now > self._deadline:
+            raise UserError(f"{what} {now - since:.0f} s, and no time is left")
+        time.sleep(LOOK_S)
 
     def memory_bytes(self) -> int:
         """Proportional set size of all processes of the run together: shared pages count once. 0 where unknown."""

@@ -81,11 +81,22 @@ def _measure(config: RunConfig, seconds: float) -> Parts:
     for batch in batches:
         parts.forward_s[batch] = time_forward(config, spec, batch, seconds / len(batches))
     items = trains_on(_agent(config, spec, "cpu"))
-    length = config.learner.unroll_length if items.kind == "unroll" else items.trained
+    length = trained_rows(config, items)
     widths = train_widths(config.learner.batch_size, length, items)
     for width in widths:
         parts.train_s[width * length] = time_train(config, spec, width, seconds / len(widths))
     return parts
+
+
+def rows_of_update(config: RunConfig) -> int:
+    """Rows that an update of ``config`` trains on."""
+    items = trains_on(_agent(config, env_spec(config.env), "cpu"))
+    return config.learner.batch_size * trained_rows(config, items)
+
+
+def trained_rows(config: RunConfig, items: ItemSpec) -> int:
+    """Rows trained on of one column of a batch."""
+    return config.learner.unroll_length if items.kind == "unroll" else items.trained
 
 
 def train_widths(own: int, length: int, items: ItemSpec) -> list[int]:

@@ -10,7 +10,10 @@ of cores x frame_skip / (t_env + t_forward) and frame_skip / (r x t_train).
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -50,6 +53,8 @@ class EndToEnd:
     """Share of the rows trained on that are transitions: neither padding nor final observations."""
     second_half: float | None = None
     """Frames/s of the second half of the measurement, as a multiple of those of the first: 1 where rates are steady."""
+    seconds: float = 0.0
+    """How long was measured. Unit: seconds."""
 
 
 def bench_throughput(
@@ -85,17 +90,39 @@ def measure_run(config: RunConfig, seconds: float, batch_rows: int) -> EndToEnd:
     happened in the latter. ``batch_rows``: rows that an update trains on.
     """
     with LiveRun(config) as run:
-        start_s = run.wait_for_first_update()
-        begin = first = run.next_point()
-        while first.seconds < begin.seconds + WARM_UP_S:
-            first = run.next_point()
+        return steady_state(run, seconds, batch_rows, warm_up_s=WARM_UP_S)
+
+
+def steady_state(
+    run: LiveRun,
+    seconds: float,
+    batch_rows: int,
+    *,
+    warm_up_s: float = WARM_UP_S,
+    until: float = math.inf,
+    watch: AbstractContextManager[object] | None = None,
+) -> EndToEnd:
+    """What happens in ``run`` in ``seconds`` that begin ``warm_up_s`` after its first update.
+
+    Args:
+        run: as it starts.
+        seconds: how long is measured.
+        batch_rows: rows that an update trains on.
+        warm_up_s: training that does not count. Unit: seconds.
+        until: ``time.monotonic()`` at which measuring ends, even if ``seconds`` are not over.
+        watch: looks at something else just as long as is measured.
+    """
+    start_s = run.wait_for_first_update()
+    begin = first = run.next_point()
+    while first.seconds < begin.seconds + warm_up_s:
+        first = run.next_point()
+    with watch if watch is not None else nullcontext():
         cpu = run.processor_s()
         points = [run.next_point()]
-        while points[-1].seconds < first.seconds + seconds:
+        while points[-1].seconds < first.seconds + seconds and time.monotonic() < until:
             points.append(run.next_point())
         cpu = run.processor_s() - cpu
-        memory = run.memory_bytes()
-    return end_to_end([first, *points], batch_rows, cpu_s=cpu, start_s=start_s, memory_bytes=memory)
+    return end_to_end([first, *points], batch_rows, cpu_s=cpu, start_s=start_s, memory_bytes=run.memory_bytes())
 
 
 def end_to_end(points: list[Point], batch_rows: int, *, cpu_s: float, start_s: float, memory_bytes: int) -> EndToEnd:
@@ -117,6 +144,7 @@ def end_to_end(points: list[Point], batch_rows: int, *, cpu_s: float, start_s: f
         learner_wait=mean(waits) if waits else None,
         real_share=(last.samples - first.samples) / rows if rows else 1.0,
         second_half=second_half(points),
+        seconds=took,
     )
 
 
