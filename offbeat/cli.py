@@ -24,7 +24,7 @@ COMMANDS = {
     "envs": ("lists:envs", "[TEXT]", "list the environments"),
     "graph": ("lists:graph", "PRESET", "print the roles of a run and what connects them"),
     "doctor": ("lists:doctor", "", "say what this machine has and what 'auto' chooses on it"),
-    "bench": ("checks:bench", "WHAT", "measure this machine: throughput, streams, replay, soak, peers"),
+    "bench": ("checks:bench", "WHAT", "measure this machine: throughput, streams, replay, soak, peers, gpu"),
     "campaign": ("training:campaign", "FILE", "work off a table of runs; resumable"),
     "verify": ("checks:verify", "resume PRESET", "kill, resume and compare bit for bit"),
 }

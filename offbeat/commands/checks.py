@@ -17,12 +17,15 @@ BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [
        offbeat bench peers [--sb3 VENV] [--sample-factory VENV] [--rllib VENV]
                            [--task atari|atari-deep|atari-dqn|cartpole|minatar] [--game NAME] [--preset PRESET]
                            [--seconds N] [--rounds N] [--json FILE] [--option value ...]
+       offbeat bench gpu [PRESET ...] [--minutes N] [--out FILE] [--json FILE] [--device NAME] [--option value ...]
 
 throughput: frames/s of a preset (impala-atari) end to end, beside its parts alone and the limit that they set.
 streams:    rows/s and bytes/s of appending and of assembling batches, beside a plain copy of memory.
 replay:     a full prioritised replay memory of Atari frames: appending, drawing, assembling, memory; beside others.
 soak:       memory of all processes of a long run (15 minutes), and how much it grows after the first two.
-peers:      frames/s of other libraries, each from its own virtual environment, and of offbeat, interleaved."""
+peers:      frames/s of other libraries, each from its own virtual environment, and of offbeat, interleaved.
+gpu:        frames/s of presets on a GPU and how busy it is, acting on it or on the processor; within --minutes (8).
+            Without a GPU it says so; --device cpu rehearses it."""
 
 VERIFY = """usage: offbeat verify resume PRESET [--kills N] [--option value ...]
 
@@ -31,8 +34,8 @@ that of a run never killed."""
 
 
 def bench(arguments: list[str]) -> int:
-    """Measure throughput, the streams, replay, memory over time, or other libraries."""
-    what, rest = _choose("bench", arguments, ("throughput", "streams", "replay", "soak", "peers"), BENCH)
+    """Measure throughput, the streams, replay, memory over time, other libraries, or a GPU."""
+    what, rest = _choose("bench", arguments, ("throughput", "streams", "replay", "soak", "peers", "gpu"), BENCH)
     if what == "throughput":
         from offbeat.bench.throughput import bench_throughput
 
@@ -55,7 +58,23 @@ def bench(arguments: list[str]) -> int:
         _bench_replay(rest)
     if what == "peers":
         _bench_peers(rest)
-    return 0
+    return _bench_gpu(rest) if what == "gpu" else 0
+
+
+def _bench_gpu(arguments: list[str]) -> int:
+    """Run ``bench gpu``; 1 where a run failed."""
+    from offbeat.bench.gpu import PRESETS, bench_gpu
+
+    scanned = scan(arguments, own=("minutes", "out", "json", "device"))
+    rows = bench_gpu(
+        scanned.positional or PRESETS,
+        device=scanned.own.get("device", "cuda"),
+        minutes=_number(scanned, "minutes", 8),
+        options=scanned.options,
+        out=Path(scanned.own["out"]) if "out" in scanned.own else None,
+        file=_file(scanned),
+    )
+    return int(any(row.run is None for row in rows))
 
 
 def _bench_replay(arguments: list[str]) -> None:
