@@ -41,6 +41,7 @@ def train(
     Raises:
         UserError: the configuration cannot run here. Nothing has been started then.
     """
+    from offbeat.config.fitting import fitted
     from offbeat.config.run_config import RunConfig, apply_overrides, load_preset
     from offbeat.run.train import train as start
 
@@ -50,7 +51,8 @@ def train(
         pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
     source = None if from_run is None else find_run(from_run)
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
-    return start(apply_overrides(config, pairs), init_from=source, draw=_curve, **own)
+    config = fitted(apply_overrides(config, pairs), [name for name, _ in pairs], env_factory)
+    return start(config, init_from=source, draw=_curve, **own)
 
 
 def resume(
@@ -79,6 +81,7 @@ def load(
     greedy: bool = True,
     seed: int = 0,
     device: str = "cpu",
+    env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
 ) -> LoadedAgent:
@@ -87,14 +90,15 @@ def load(
     Args:
         run: run folder, or a folder of runs (the newest is taken).
         greedy: the most probable action, else one drawn with ``seed``.
-        torso, agent_factory: those that the run was trained with, if they were your own.
+        env_factory, torso, agent_factory: those that the run was trained with, if they were your own.
 
     Raises:
         UserError: there is no run, or no complete checkpoint in it.
     """
     from offbeat.run.load import load as load_run
 
-    return load_run(run, greedy=greedy, seed=seed, device=device, torso=torso, agent_factory=agent_factory)
+    own: dict[str, Any] = {"env_factory": env_factory, "torso": torso, "agent_factory": agent_factory}
+    return load_run(run, greedy=greedy, seed=seed, device=device, **own)
 
 
 def evaluate(
@@ -103,17 +107,19 @@ def evaluate(
     episodes: int = 10,
     policy: str | None = None,
     seed: int = 0,
+    env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
 ) -> Evaluation:
     """Play whole episodes with a run's newest weights and score them by raw reward.
 
-    ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations. ``torso`` and
-    ``agent_factory``: as of ``load``.
+    ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations. ``env_factory``,
+    ``torso`` and ``agent_factory``: as of ``load``.
     """
     from offbeat.scoring.evaluate import evaluate_run
 
-    return evaluate_run(find_run(run), episodes, policy, seed, torso=torso, agent_factory=agent_factory)
+    own: dict[str, Any] = {"env_factory": env_factory, "torso": torso, "agent_factory": agent_factory}
+    return evaluate_run(find_run(run), episodes, policy, seed, **own)
 
 
 def record(
@@ -122,16 +128,18 @@ def record(
     *,
     format: str = "mp4",
     episodes: int = 1,
+    env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
 ) -> Path:
     """Film whole episodes played with a run's newest weights; returns the file.
 
-    ``torso``, ``agent_factory``: as of ``load``.
+    ``env_factory``, ``torso``, ``agent_factory``: as of ``load``.
     """
     from offbeat.report.record import record_run
 
-    return record_run(find_run(run), out, format, episodes, torso=torso, agent_factory=agent_factory)
+    own: dict[str, Any] = {"env_factory": env_factory, "torso": torso, "agent_factory": agent_factory}
+    return record_run(find_run(run), out, format, episodes, **own)
 
 
 def plot(*runs: str | Path, out: Path | None = None) -> Path:
@@ -145,16 +153,18 @@ def export(
     run: str | Path,
     out: Path | None = None,
     *,
+    env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
 ) -> Path:
     """Write a run's newest network to a file that torch loads without offbeat; returns the file.
 
-    ``torso``, ``agent_factory``: as of ``load``.
+    ``env_factory``, ``torso``, ``agent_factory``: as of ``load``.
     """
     from offbeat.run.export import export_run
 
-    return export_run(find_run(run), out, torso=torso, agent_factory=agent_factory)
+    own: dict[str, Any] = {"env_factory": env_factory, "torso": torso, "agent_factory": agent_factory}
+    return export_run(find_run(run), out, **own)
 
 
 def _curve(run: Path) -> Path:

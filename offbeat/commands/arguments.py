@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -55,6 +60,11 @@ class Scanned:
     """Options of the run in order: full name with underscores, text of the value."""
     own: dict[str, str]
     """The command's own options."""
+
+    def value(self, name: str) -> str | None:
+        """What an option of the run, by that very name, was given last; None if it was not."""
+        given = [value for key, value in self.options if key == name]
+        return given[-1] if given else None
 
     def config(self, preset: str) -> RunConfig:
         """The preset with the options laid over it."""
@@ -109,6 +119,50 @@ def check_name(name: str) -> None:
     pattern = ".".join("N" if part.isdecimal() else part for part in name.split("."))
     if pattern not in {option.name for option in all_options()} and name not in (*SHORT, "eval_env"):
         raise UserError(f"unknown option '--{name}'{suggest(name)}")
+
+
+def add_env(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that go on with a run of a user's own environment; ``own_of`` reads it."""
+    parser.add_argument("--env", metavar="MODULE:FUNCTION", help="makes the run's environment, if it is your own")
+
+
+def own_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What ``--env`` hands over. UserError where it names nothing that could make an environment."""
+    factory = env_factory(options.env)
+    if options.env is not None and factory is None:
+        raise UserError(f"--env {options.env}: expected module:function, which makes the run's environment")
+    return {"env_factory": factory}
+
+
+FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""What names a user's own environment on the command line: module:function. Ids of Gymnasium end in a version."""
+
+
+def env_factory(text: str | None) -> Callable[..., Any] | None:
+    """The environment's class or function that ``text``, given on the command line, names; None where it is an id.
+
+    Modules are looked for in the working directory too. Only the command line names something to import, never a file.
+    UserError where there is no such module or nothing of that name in it.
+    """
+    if text is None or not FACTORY.fullmatch(text) or text.startswith("procgen:"):
+        return None
+    module, _, name = text.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise UserError(f"--env {text}: importing {module} failed: {error}") from error
+        raise UserError(f"--env {text}: there is no module {module!r} here or among what is installed") from None
+    except AttributeError:
+        raise UserError(f"--env {text}: module {module!r} has no {name!r}") from None
+    except Exception as error:  # of the module itself
+        raise UserError(f"--env {text}: importing {module} failed: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise UserError(f"--env {text}: expected a class or function that makes an environment, got {found!r}")
+    made: Callable[..., Any] = found
+    return made
 
 
 def one_preset(scanned: Scanned, command: str) -> str:

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from offbeat.commands.arguments import Parser, check_name
+from offbeat.commands.arguments import Parser, add_env, check_name, own_of
 from offbeat.errors import UserError
 from offbeat.run.folders import find_run
 
@@ -36,7 +36,8 @@ def evaluate(arguments: list[str]) -> int:
         return _watch(options)
     from offbeat.scoring.evaluate import evaluate_run
 
-    result = evaluate_run(run, options.episodes, options.policy, options.seed, say=_note, options=laid_over.items())
+    played = {"say": _note, "options": laid_over.items(), **own_of(options)}
+    result = evaluate_run(run, options.episodes, options.policy, options.seed, **played)
     if options.out:
         _write_json(options.out, result.record() | {"eval_env": laid_over})
     print(result.summary())
@@ -60,7 +61,8 @@ def record(arguments: list[str]) -> int:
     from offbeat.report.record import record_run
 
     run, kind = find_run(options.run), options.format
-    print(record_run(run, options.out, kind, options.episodes, options.policy, options.seed, say=_note))
+    told = {"say": _note, **own_of(options)}
+    print(record_run(run, options.out, kind, options.episodes, options.policy, options.seed, **told))
     return 0
 
 
@@ -114,10 +116,11 @@ def export(arguments: list[str]) -> int:
     parser = Parser("export", "Write a run's newest network to a file that torch loads without offbeat.")
     parser.add_argument("run", help=RUN)
     parser.add_argument("--out", type=Path, help="file to write; default: RUN/policy.pt2")
+    add_env(parser)
     options = parser.parse_args(arguments)
     from offbeat.run.export import export_run
 
-    print(export_run(find_run(options.run), options.out))
+    print(export_run(find_run(options.run), options.out, **own_of(options)))
     return 0
 
 
@@ -132,6 +135,7 @@ def _played(command: str, summary: str, episodes: int) -> Parser:
         help="best action, or drawn ones where the agent has any to draw; default: as the run's evaluation",
     )
     parser.add_argument("--seed", type=int, default=0, help="of environments and drawn actions; default: 0")
+    add_env(parser)
     return parser
 
 
@@ -169,7 +173,8 @@ def _watch(options: argparse.Namespace) -> int:
     """Play in a window."""
     from offbeat.report.watch import play_run
 
-    print(play_run(find_run(options.run), options.episodes, options.policy, options.seed, say=_note).summary())
+    told = {"say": _note, **own_of(options)}
+    print(play_run(find_run(options.run), options.episodes, options.policy, options.seed, **told).summary())
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from offbeat.commands.arguments import Parser, one_preset, scan
+from offbeat.commands.arguments import Parser, add_env, env_factory, one_preset, own_of, scan
 from offbeat.run.folders import find_run
 
 TRAIN = """usage: offbeat train PRESET [--env ID] [--total-frames N] [--out DIR] [--from RUN] [--option value ...]
@@ -13,7 +13,8 @@ Train the agent that a preset describes ('offbeat presets' lists them; a .toml f
 Options lay themselves over the preset; --option value and --option=value are the same, and so are - and _.
 
   --env ID
-      Short for --env.id; 'offbeat envs' lists what there is.
+      Short for --env.id; 'offbeat envs' lists what there is. --env module:function trains on an environment of your
+      own, which that class or function makes.
   --agent NAME
       Short for --agent.name.
   --from RUN
@@ -31,11 +32,15 @@ def train(arguments: list[str]) -> int:
     scanned = scan(arguments, own=("from",))
     preset = one_preset(scanned, "train")
     source = find_run(scanned.own["from"]) if "from" in scanned.own else None
-    config = scanned.config(preset)
+    factory = env_factory(scanned.value("env"))
+    if factory is not None:
+        scanned.options.append(("env", getattr(factory, "__name__", "own")))
+    from offbeat.config.fitting import fitted
     from offbeat.report.plot import plot_run
     from offbeat.run.train import train as start
 
-    start(config, init_from=source, draw=plot_run)
+    config = fitted(scanned.config(preset), [name for name, _ in scanned.options], factory)
+    start(config, init_from=source, env_factory=factory, draw=plot_run)
     return 0
 
 
@@ -45,12 +50,13 @@ def resume(arguments: list[str]) -> int:
     parser.add_argument("run", help="run folder, or a folder of runs (the newest is taken)")
     parser.add_argument("--total-frames", type=int, help="new length of the run, in environment frames")
     parser.add_argument("--device", help="where its networks compute from now on: cpu, cuda, cuda:1, auto")
+    add_env(parser)
     options = parser.parse_args(arguments)
-    run = find_run(options.run)
+    run, own = find_run(options.run), own_of(options)
     from offbeat.report.plot import plot_run
     from offbeat.run.train import resume as go_on
 
-    go_on(run, options.total_frames, device=options.device, draw=plot_run)
+    go_on(run, options.total_frames, device=options.device, draw=plot_run, **own)
     return 0
 
 

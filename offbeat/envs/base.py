@@ -95,6 +95,14 @@ class VectorEnv(Protocol):
         """Free every resource; harmless when called twice."""
 
 
+class UnusedSwitch(ValueError):
+    """A switch was changed that means nothing to this environment."""
+
+    def __init__(self, config: EnvConfig, name: str, default: object) -> None:
+        super().__init__(f"{name}={getattr(config, name)!r} means nothing to {config.id}; leave it at {default!r}")
+        self.name, self.default = name, default
+
+
 class Misbehaved(ValueError):
     """An environment does not keep to its spaces or to Gymnasium's interface; says what it gave and what it should."""
 

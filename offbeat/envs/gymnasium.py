@@ -33,7 +33,7 @@ def gymnasium_spec(config: EnvConfig, env: gymnasium.Env[Any, Any], used: tuple[
     reject_unused(config, used)
     registered = env.spec.max_episode_steps if env.spec is not None else None
     limits = [limit for limit in (registered, config.max_steps) if limit]
-    leaves = flatten_space(env.observation_space, config.id, _channels(config, used))
+    leaves = flatten_space(env.observation_space, config.id, channels_of(config, used))
     return EnvSpec(
         id=config.id,
         observation={key: leaf.spec for key, leaf in leaves.items()},
@@ -43,7 +43,7 @@ def gymnasium_spec(config: EnvConfig, env: gymnasium.Env[Any, Any], used: tuple[
     )
 
 
-def _channels(config: EnvConfig, used: tuple[str, ...]) -> str:
+def channels_of(config: EnvConfig, used: tuple[str, ...]) -> str:
     """Which axis holds the channels; environments of ours have them in front."""
     return config.channels if "channels" in used else "first"
 
@@ -86,7 +86,7 @@ class GymnasiumVector:
         envs = [make() for _ in range(num_envs)]
         self.spec = gymnasium_spec(config, envs[0], used)
         self.num_envs = self.batch_size = num_envs
-        leaves = flatten_space(envs[0].observation_space, config.id, _channels(config, used))
+        leaves = flatten_space(envs[0].observation_space, config.id, channels_of(config, used))
         _check_different(envs, config.id)
         self._slots = [_Slot(env, leaves, config.max_steps, config.id) for env in envs]
         self._ids = np.arange(num_envs)

@@ -17,6 +17,7 @@ from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, VectorEnv
 from offbeat.envs.counting import NUM_ACTIONS
 from offbeat.envs.rows import check_config
+from offbeat.envs.spaces import Translator, flatten_space
 from offbeat.envs.toy_games import GAMES
 from offbeat.errors import called
 from offbeat.types import EnvSpec
@@ -64,7 +65,7 @@ def make_env(
     kind, name = ("factory", "") if factory is not None else _resolve(config.id)
     if kind == "entry point":
         factory = _entry_points()[name].load()
-    if factory is not None and not _makes_one_env(factory):
+    if factory is not None and not makes_one_env(factory):
         return _checked(factory(config, num_envs, **options), config)
     if kind == "atari":
         return atari.make_atari(config, name, num_envs, batch_size, threads, deterministic)
@@ -82,6 +83,21 @@ def make_env(
     return gym_envs.GymnasiumVector(config, num_envs, make, used)
 
 
+def translator(config: EnvConfig, factory: Factory | None = None) -> Translator | None:
+    """Between the spaces of a Gymnasium environment and what ``env_spec`` says; None for environments without any."""
+    check_config(config)
+    kind, name = ("factory", "") if factory is not None else _resolve(config.id)
+    if kind == "entry point":
+        kind, factory = "factory", _entry_points()[name].load()
+    if kind != "gymnasium" and (factory is None or not makes_one_env(factory)):
+        return None
+    make, used = _single_maker(kind, name, config, factory)
+    with gym_envs.looked_at(config.id) as keep:
+        env = keep(make())
+        leaves = flatten_space(env.observation_space, config.id, gym_envs.channels_of(config, used))
+        return Translator(leaves, env.action_space)
+
+
 def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
     """The spec of what ``make_env`` would give, without a batch or a step (where need be, from one environment)."""
     check_config(config)
@@ -96,7 +112,7 @@ def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
         return procgen.procgen_spec(config, name)
     if kind == "entry point":
         factory = _entry_points()[name].load()
-    if factory is not None and not _makes_one_env(factory):
+    if factory is not None and not makes_one_env(factory):
         with gym_envs.looked_at(config.id) as keep:
             return keep(make_env(config, getattr(factory, "players", 1), factory=factory)).spec
     make, used = _single_maker(kind, name, config, factory)
@@ -189,7 +205,7 @@ def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def _makes_one_env(factory: Factory) -> bool:
+def makes_one_env(factory: Factory) -> bool:
     """A factory that can be called without arguments makes single Gymnasium environments.
 
     ``Misbehaved`` for an environment's class that cannot: nobody else knows its arguments.

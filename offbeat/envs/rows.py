@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from offbeat.envs.base import EnvConfig
+from offbeat.envs.base import EnvConfig, UnusedSwitch
 from offbeat.types import ActionSpec
 
 _ALSO_HARMLESS = {"frame_skip": 1, "frame_stack": 1, "noop_max": 0, "fire_reset": False}
@@ -48,7 +48,7 @@ def check_actions(action: np.ndarray, spec: ActionSpec, count: int) -> np.ndarra
 
 
 def reject_unused(config: EnvConfig, used: tuple[str, ...]) -> None:
-    """ValueError for a switch that was changed though it means nothing to this environment.
+    """``UnusedSwitch`` for a switch that was changed though it means nothing to this environment.
 
     ``used`` names the fields that do mean something besides ``id``, ``reward_clip`` and ``reward_scale``. Values that
     ask for nothing (a frame skip of 1) are accepted.
@@ -58,7 +58,7 @@ def reject_unused(config: EnvConfig, used: tuple[str, ...]) -> None:
         value = getattr(config, field.name)
         if field.name in known or value == field.default or value == _ALSO_HARMLESS.get(field.name, field.default):
             continue
-        raise ValueError(f"{field.name}={value!r} means nothing to {config.id}; leave it at {field.default!r}")
+        raise UnusedSwitch(config, field.name, field.default)
 
 
 def check_config(config: EnvConfig) -> None:

@@ -126,6 +126,40 @@ def action_decoder(space: spaces.Space[Any]) -> Callable[[np.ndarray], Any]:
     return lambda action: np.clip(np.asarray(action).astype(dtype), low, high)
 
 
+class Translator:
+    """Between a Gymnasium environment's own spaces and what offbeat makes of them, for one observation or a batch.
+
+    Args:
+        leaves: of the observation space, as ``flatten_space`` gives them.
+        action_space: of the environment.
+    """
+
+    def __init__(self, leaves: dict[str, Leaf], action_space: spaces.Space[Any]) -> None:
+        self._leaves, self._decode = leaves, action_decoder(action_space)
+
+    def observation(self, given: Any) -> tuple[ArrayDict, bool]:
+        """One observation as the environment gives it, or a batch (every array with one more axis in front), as key ->
+        [n, ...]; and whether it was a batch. ``Misbehaved`` for what is neither.
+        """
+        first = next(iter(self._leaves.values()))
+        lead = np.ndim(first.pick(given)) - len(first.space.shape or ())
+        batched = lead == 1
+        found = {}
+        for key, leaf in self._leaves.items():
+            value = leaf.encode(leaf.checked(leaf.pick(given), int(batched)), int(batched))
+            found[key] = value if batched else value[None]
+        sizes = {key: len(value) for key, value in found.items()}
+        if len(set(sizes.values())) != 1:
+            raise Misbehaved(f"observation: a batch must have one size, got {sizes}")
+        return found, batched
+
+    def action(self, action: np.ndarray, batched: bool) -> Any:
+        """Stored actions [n, ...] as members of the action space: a batch [n, ...] of them, or the only one."""
+        if batched:
+            return np.stack([self._decode(one) for one in action])
+        return self._decode(action[0])
+
+
 def channel_axis(shape: tuple[int, ...], channels: str, what: str) -> int:
     """Which axis of a picture [., ., .] holds its channels: 0 or 2.
 

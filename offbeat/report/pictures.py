@@ -70,16 +70,19 @@ class Camera:
             return None
 
 
-def open_camera(config: EnvConfig) -> Camera:
+def open_camera(config: EnvConfig, factory: Any = None) -> Camera:
     """One environment of ``config``, made such that it draws itself where it can.
 
     Atari games play on a single emulator, whose screen is filmed in colour; Gymnasium environments render
     ``rgb_array``; a user's vector environment may have a method ``render() -> [H, W, 3] uint8`` of its own, or a method
-    ``text() -> str`` whose text is shown (Hanabi).
+    ``text() -> str`` whose text is shown (Hanabi). ``factory``: makes the user's own environment, which draws itself if
+    it was made with ``render_mode="rgb_array"``.
     """
     from offbeat.envs.atari_games import find_game
     from offbeat.envs.registry import env_spec, make_env
 
+    if factory is not None:
+        return _own_camera(config, factory)
     if find_game(config.id) is not None:
         config = replace(config, backend="ale-single")
     elif (fps := _gymnasium_fps(config.id)) is not None:
@@ -95,6 +98,25 @@ def open_camera(config: EnvConfig) -> Camera:
     if render is None and text is not None:
         return Camera(env, lambda: draw_text(text()), TEXT_FPS)
     return Camera(env, render)
+
+
+def _own_camera(config: EnvConfig, factory: Any) -> Camera:
+    """A camera before an environment of the user's own."""
+    from offbeat.envs.registry import env_spec, make_env, makes_one_env
+
+    made: list[gymnasium.Env[Any, Any]] = []
+
+    def noting() -> gymnasium.Env[Any, Any]:
+        made.append(factory())
+        return made[-1]
+
+    if not makes_one_env(factory):
+        env = make_env(config, env_spec(config, factory).players, factory=factory)
+        return Camera(env, getattr(env, "render", None))
+    env = make_env(config, 1, factory=noting)
+    draws = made[-1].render_mode == "rgb_array"
+    fps = made[-1].metadata.get("render_fps") if draws else None
+    return Camera(env, made[-1].render if draws else None, float(fps) if fps else None)
 
 
 def _gymnasium_fps(env_id: str) -> float | None:

@@ -39,7 +39,7 @@ def record_run(
         max_seconds: the video ends here even if the episode goes on. Unit: seconds of video.
         checkpoint: folder of another checkpoint than the newest.
         say: is told in a line where the agent plays by another policy than ``policy``.
-        own: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
+        own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
 
     Returns:
         The file. UserError where the format is unknown or its encoder missing, before anything is played.
@@ -56,7 +56,7 @@ def record_run(
     greedy = choose_policy(loaded, policy, say)
     if out is None:
         out = run / "videos" / f"{loaded.agent_steps:012d}_{policy_name(loaded.agent, greedy)}_{seed}.{kind}"
-    camera = open_camera(loaded.config.eval_env)
+    camera = open_camera(loaded.config.eval_env, own.get("env_factory"))
     try:
         with VideoFile(out, camera.fps, kind) as video:
 

@@ -39,7 +39,7 @@ def play_run(
     loaded = restore(run, checkpoint=checkpoint, **own)
     greedy = choose_policy(loaded, policy, say)
     window = Window(f"offbeat · {run}", run)
-    camera = open_camera(loaded.config.eval_env)
+    camera = open_camera(loaded.config.eval_env, own.get("env_factory"))
 
     def show(step: EnvStep) -> None:
         frame = camera.picture(step)

@@ -80,7 +80,9 @@ class Planned:
 
     def command(self) -> list[str]:
         """The ``offbeat`` arguments that start it."""
-        given = [text for key, value in self.options for text in (f"--{key}", str(value))]
+        # By its full name: ``--env module:function`` imports what it names, and no file may have that done.
+        full = [("env.id" if key == "env" else key, value) for key, value in self.options]
+        given = [text for key, value in full for text in (f"--{key}", str(value))]
         return ["train", self.preset, "--seed", str(self.seed), "--out", str(self.folder), *given]
 
     def config(self) -> RunConfig:

@@ -57,13 +57,12 @@ class ExportedNetwork(nn.Module):
 def export_run(run: Path, out: Path | None = None, **own: Any) -> Path:
     """Write the network of ``run`` with its newest weights to ``out`` (``RUN/policy.pt2``) and return the path.
 
-    ``own``: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
+    ``own``: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
-    from offbeat.envs.registry import env_spec
     from offbeat.run.load import load_agent, run_config
 
     config = run_config(run)
-    agent, _ = load_agent(run, config, env_spec(config.eval_env), device="cpu", **own)
+    agent, _ = load_agent(run, config, device="cpu", **own)
     path = out or run / "policy.pt2"
     export_agent(agent, path, {"run": run.name, "agent": config.agent_name, "env": config.env.id})
     return path

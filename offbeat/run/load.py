@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ import torch
 from offbeat.acting.episodes import Player, network_device
 from offbeat.agents.base import Agent
 from offbeat.errors import UserError
-from offbeat.types import OBSERVATION, EnvSpec, EnvStep
+from offbeat.types import OBSERVATION, EnvStep
 
 if TYPE_CHECKING:
     from offbeat.config.run_config import RunConfig
-    from offbeat.networks.own_torso import TorsoFactory
+    from offbeat.envs.spaces import Translator
 
 
 @dataclass
@@ -41,44 +41,42 @@ class Restored:
 
 
 def restore(run: Path, *, checkpoint: Path | None = None, **own: Any) -> Restored:
-    """Make a run's agent and load its newest weights (or those of ``checkpoint``). ``own``: ``torso`` or
-    ``agent_factory`` of the user's, if it had one.
+    """Make a run's agent and load its newest weights (or those of ``checkpoint``). ``own``: ``env_factory``,
+    ``agent_factory`` or ``torso`` of the user's, if it had one.
 
     UserError if ``run`` is no run folder or has no checkpoint.
     """
-    from offbeat.envs.registry import env_spec
-
     config = run_config(run)
-    agent, meta = load_agent(run, config, env_spec(config.eval_env), checkpoint=checkpoint, **own)
+    agent, meta = load_agent(run, config, checkpoint=checkpoint, **own)
     return Restored(config, agent, meta)
 
 
 def load_agent(
     run: Path,
     config: RunConfig,
-    spec: EnvSpec,
     *,
     checkpoint: Path | None = None,
     device: str | None = None,
-    torso: TorsoFactory | None = None,
-    agent_factory: Callable[..., Agent] | None = None,
+    **own: Any,
 ) -> tuple[Agent, dict[str, Any]]:
     """The run's agent with its newest weights (or those of ``checkpoint``), and the checkpoint's meta data.
 
-    ``device``: where to put it; default: the run's device if this machine has it, else the CPU. ``torso``,
-    ``agent_factory``: the run's, if it had one of the user's own.
+    ``device``: where to put it; default: the run's device if this machine has it, else the CPU. ``own``:
+    the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
     from offbeat.agents.make import make_agent
-    from offbeat.run.resumable import needs_factory
+    from offbeat.envs.registry import env_spec
+    from offbeat.run.own import check_given
     from offbeat.storage.checkpoint import CheckpointError, load_weights
 
     try:
         weights, meta = load_weights(checkpoint or run)
     except CheckpointError as error:
         raise UserError(f"{error}; go on with the run until it saves one, or pick another run") from error
-    needs_factory(meta, agent_factory, run)
+    check_given(meta, own, run)
+    spec = env_spec(config.eval_env, own.get("env_factory"))
     place = device or _device(config.device)
-    agent = make_agent(config.agent_name, config.agent, spec, place, torso, agent_factory)
+    agent = make_agent(config.agent_name, config.agent, spec, place, own.get("torso"), own.get("agent_factory"))
     try:
         agent.network.load_state_dict(weights)
     except RuntimeError:
@@ -94,30 +92,33 @@ def load_agent(
 class LoadedAgent:
     """A trained agent for use in a program: give it observations, get actions. It remembers what the agent remembers.
 
-    Observations are single frames as the environment gives them (``spec.observation``), with the mask of legal actions
-    where there is one; frame stacks, recurrent state and last actions are kept inside. Call ``reset()`` when an episode
-    starts.
+    It speaks as the environment does: observations are what ``reset`` and ``step`` of a Gymnasium environment give,
+    actions are members of its action space. Of other environments (Atari, toys, a ``VectorEnv``) they are single frames
+    as ``spec.observation`` says, with the mask of legal actions where there is one. Frame stacks, recurrent state and
+    last actions are kept inside. Call ``reset()`` when an episode starts.
     """
 
-    def __init__(self, agent: Agent, *, greedy: bool = True, seed: int = 0) -> None:
-        """``greedy``: the most probable action, else drawn with ``seed``."""
+    def __init__(
+        self, agent: Agent, *, greedy: bool = True, seed: int = 0, translator: Translator | None = None
+    ) -> None:
+        """``greedy``: the most probable action, else drawn with ``seed``. ``translator``: of the spaces."""
         self.agent, self.spec, self._greedy, self._seed = agent, agent.spec, greedy, seed
+        self._translator = translator
         self._generator: torch.Generator | None = None
         self._player: Player | None = None
         self._count = 0
         self._first = np.ones(0, bool)
         agent.network.eval()
 
-    def act(
-        self, observation: np.ndarray | Mapping[str, np.ndarray], reward: float | np.ndarray = 0.0
-    ) -> np.ndarray | int:
+    def act(self, observation: Any, reward: float | np.ndarray = 0.0) -> Any:
         """The action for one observation, or actions [n, ...] for a batch of n; n must stay the same until ``reset()``.
 
         Args:
-            observation: an array or a dictionary of arrays, of ``spec.observation``'s shapes or with a batch axis.
+            observation: as the environment gives it, or a batch: the same with every array one axis longer.
             reward: that the last action earned, as the agent was trained on it; only agents that read it need it.
         """
-        arrays, batched = self._checked(observation)
+        translator = self._translator
+        arrays, batched = self._checked(observation) if translator is None else translator.observation(observation)
         count = len(next(iter(arrays.values())))
         if self._player is None or count != self._count:
             if self._player is not None and not self._first.all():
@@ -129,6 +130,8 @@ class LoadedAgent:
         step = EnvStep(np.arange(count), arrays, rewards, rewards, off, off, self._first.copy(), ~off)
         action = self._player.act(step)
         self._first[:] = False
+        if translator is not None:
+            return translator.action(action, batched)
         if batched:
             return action
         return int(action[0]) if self.spec.action.kind == "discrete" else action[0]
@@ -176,15 +179,15 @@ def load(
     Args:
         run: run folder, or a folder of runs (the newest is taken).
         greedy: the most probable action, else one drawn with ``seed``.
-        own: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
+        own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
-    from offbeat.envs.registry import env_spec
+    from offbeat.envs.registry import translator
     from offbeat.run.folders import find_run
 
     folder = find_run(run)
     config = run_config(folder)
-    agent, _ = load_agent(folder, config, env_spec(config.eval_env), device=device, **own)
-    return LoadedAgent(agent, greedy=greedy, seed=seed)
+    agent, _ = load_agent(folder, config, device=device, **own)
+    return LoadedAgent(agent, greedy=greedy, seed=seed, translator=translator(config.eval_env, own.get("env_factory")))
 
 
 def run_config(run: Path) -> RunConfig:

@@ -19,7 +19,7 @@ from torch import nn
 
 from offbeat.agents.base import Agent, learner_states
 from offbeat.config.run_config import RunConfig, to_dict
-from offbeat.errors import UserError, called
+from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
 from offbeat.replay.layout import COUNTERS, CURSOR_COUNTERS, StreamLayout
 from offbeat.replay.make import make_mixture
@@ -61,21 +61,11 @@ STREAMS = (
 _WRONG = (ValueError, TypeError, IndexError, OverflowError, RuntimeError)
 
 
-def describe(config: RunConfig, layout: StreamLayout, agent_factory: Any = None) -> dict[str, Any]:
+def describe(config: RunConfig, layout: StreamLayout) -> dict[str, Any]:
     """What the meta data of a checkpoint say of the run that saved it, as JSON can hold it."""
-    own = {} if agent_factory is None else {"agent_factory": called(agent_factory)}
     facts = {"streams": layout.num_streams, "capacity": layout.capacity, "block": layout.block}
     facts |= {"state_grid": layout.state_grid, "state_period": layout.state_period}
-    return own | {"config": to_dict(config), "layout": facts | {"items": asdict(layout.items)}}
-
-
-def needs_factory(meta: Mapping[str, Any], agent_factory: Any, run: Path) -> None:
-    """Raise ``UserError`` where a run was trained with a user's own agent and ``agent_factory`` is None."""
-    if "agent_factory" in meta and agent_factory is None:
-        raise UserError(
-            f"{run} was trained with an agent of your own, agent_factory={meta['agent_factory']}: give the same "
-            "agent_factory again, from Python"
-        )
+    return {"config": to_dict(config), "layout": facts | {"items": asdict(layout.items)}}
 
 
 def needs_state(checkpoint: Checkpoint) -> None:

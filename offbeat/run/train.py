@@ -22,14 +22,14 @@ from offbeat.config.run_config import RunConfig, read_config, to_toml
 from offbeat.config.validation import check_resources, check_run_folder, check_travels, validate
 from offbeat.envs.registry import env_spec
 from offbeat.errors import UserError
-from offbeat.networks.encoder import EncoderConfig
 from offbeat.networks.flat import flat_size
-from offbeat.networks.own_torso import TorsoFactory, name_of
+from offbeat.networks.own_torso import TorsoFactory
 from offbeat.run.locked import locked
 from offbeat.run.log import RunLog, open_log
 from offbeat.run.metrics import MetricLogger
+from offbeat.run.own import check_given, noted, resume_command, with_torso
 from offbeat.run.provenance import write_environment
-from offbeat.run.resumable import check_fits, describe, needs_factory, needs_state
+from offbeat.run.resumable import check_fits, describe, needs_state
 from offbeat.runtime.conductor import Conductor, EndNow
 from offbeat.runtime.engines import inline, local
 from offbeat.runtime.interrupts import Interrupts, signals
@@ -80,11 +80,11 @@ def train(
 
     Raises ``UserError`` before anything is spawned if the run cannot work.
     """
-    config = named_torso(config, torso, agent_factory)
+    own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
+    config = with_torso(config, own)
     validate(config, env_factory=env_factory)
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
-    own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
     return _run(decide(replace(config, out=str(run))), run, checkpoint=None, init_from=init_from, own=own, draw=draw)
 
 
@@ -103,12 +103,12 @@ def resume(
         config = replace(config, total_frames=total_frames)
     if device is not None:
         config = moved(config, device)
-    config = named_torso(config, own.get("torso"), own.get("agent_factory"))
-    validate(config, new_run=False, env_factory=own.get("env_factory"))
     found = newest(run, report=lambda text: print(f"offbeat: {text}", file=sys.stderr), accept=needs_state)
     if found is None:
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
-    needs_factory(found.meta, own.get("agent_factory"), run)
+    check_given(found.meta, own, run)
+    config = with_torso(config, own)
+    validate(config, new_run=False, env_factory=own.get("env_factory"))
     return _run(config, run, checkpoint=found.path, init_from=None, own=own, draw=draw)
 
 
@@ -117,17 +117,6 @@ def moved(config: RunConfig, device: str) -> RunConfig:
     device = choose_device(device)
     learner, inference = replace(config.learner, device=device), replace(config.inference, device=(device,))
     return replace(config, device=device, learner=learner, inference=inference)
-
-
-def named_torso(config: RunConfig, torso: TorsoFactory | None, agent_factory: Any) -> RunConfig:
-    """``config`` with the name of a torso that is handed over, for the run's files. UserError where it has no use."""
-    if torso is None:
-        return config
-    if agent_factory is not None:
-        raise UserError("torso and agent_factory were both given: an agent of your own makes its torso itself")
-    if not isinstance(config.agent, EncoderConfig):
-        raise UserError(f"torso was given, but agent {config.agent_name!r} has none that it could replace")
-    return replace(config, agent=replace(config.agent, torso=name_of(torso)))
 
 
 def default_folder(env_id: str) -> Path:
@@ -182,7 +171,7 @@ def _run(
             meta = _load_shared(world, checkpoint, init_from, log.write)
             logger = _open_metrics(home, config, meta, log.write)
             conductor = Conductor(world, home, logger, log.write, meta)
-            conductor.described = describe(config, layout, maker)
+            conductor.described = describe(config, layout) | noted(own)
             finished = _train(conductor, logger, checkpoint and checkpoint.absolute(), log, interrupts)
             _say_goodbye(run, conductor, finished, log.write, draw)
             status = logger.status
@@ -219,7 +208,9 @@ def _train(
     try:
         finished = engine.run(world, conductor, checkpoint)
     except EndNow:
-        log.write(f"ended without saving again; go on from the newest checkpoint with: {_resume_command(run, world)}")
+        log.write(
+            f"ended without saving again; go on from the newest checkpoint with: {resume_command(run, vars(world))}"
+        )
         raise
     except BaseException as error:
         _tell_of_error(error, log)
@@ -240,15 +231,6 @@ def _tell_of_error(error: BaseException, log: RunLog) -> None:
         return
     log.note("".join(traceback.format_exception(error)))
     log.write(f"the run ended with an error: {traceback.format_exception_only(error)[-1].strip()}")
-
-
-def _resume_command(run: Path, world: World, longer: str = "") -> str:
-    """How a user goes on with the run: objects of their own must be handed over again."""
-    own = [name for name in ("env_factory", "agent_factory", "torso") if getattr(world, name) is not None]
-    if not own:
-        return f"offbeat resume {run}{f' --total-frames {longer}' if longer else ''}"
-    given = [f"total_frames={longer}"] * bool(longer) + [f"{name}=..." for name in own]
-    return f"offbeat.resume({str(run)!r}, {', '.join(given)})"
 
 
 def _tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -328,7 +310,7 @@ def _say_goodbye(
     world = conductor.world
     if not finished:
         say(f"stopped ({conductor.stop_reason}) and saved at {conductor.frames:,} frames")
-        say(f"go on with: {_resume_command(run, world)}")
+        say(f"go on with: {resume_command(run, vars(world))}")
         return
     say(f"finished: {conductor.frames:,} frames, {conductor.updates:,} updates; everything is in {run}")
     try:
@@ -339,4 +321,4 @@ def _say_goodbye(
     if world.env_factory is None and world.agent_factory is None and world.torso is None:
         say(f"score it:     offbeat eval {run} --episodes 20")
         say(f"watch it:     offbeat record {run}")
-    say(f"train longer: {_resume_command(run, world, str(2 * world.config.total_frames))}")
+    say(f"train longer: {resume_command(run, vars(world), str(2 * world.config.total_frames))}")

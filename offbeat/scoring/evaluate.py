@@ -50,17 +50,18 @@ def evaluate_run(
         say: is told in a line where the agent plays by another policy than ``policy``.
         options: of the evaluation environments, laid over the run's: ("eval_env.life_loss", "end_episode") gives scores
             of one life each.
-        own: the run's ``torso`` or ``agent_factory``, if it had one of the user's own.
+        own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
     from offbeat.envs.registry import make_env
     from offbeat.run.load import restore
 
     loaded = restore(run, checkpoint=checkpoint, **own)
-    eval_env = lay_over(loaded, options)
+    factory = own.get("env_factory")
+    eval_env = lay_over(loaded, options, factory)
     greedy = choose_policy(loaded, policy, say)
     players = loaded.agent.spec.players
     games = min(episodes, loaded.config.evaluation.envs // players)
-    env = make_env(eval_env, games * players)
+    env = make_env(eval_env, games * players, factory=factory)
     try:
         result = play_episodes(env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, version=loaded.version)
     finally:
@@ -69,10 +70,11 @@ def evaluate_run(
     return replace(result, at={"frames": frames, "agent_steps": loaded.agent_steps, "updates": loaded.version})
 
 
-def lay_over(loaded: Restored, options: Iterable[tuple[str, Any]]) -> EnvConfig:
+def lay_over(loaded: Restored, options: Iterable[tuple[str, Any]], factory: Any = None) -> EnvConfig:
     """The run's evaluation environment with these options, ("eval_env.sticky", 0.25) and the like, laid over it.
 
-    UserError where there is no such option, or the agent could not play there.
+    ``factory``: makes it, if it is the user's own. UserError where there is no such option, or the agent could not play
+    there.
     """
     from offbeat.config.run_config import apply_overrides
     from offbeat.envs.registry import env_spec
@@ -82,7 +84,7 @@ def lay_over(loaded: Restored, options: Iterable[tuple[str, Any]]) -> EnvConfig:
         return loaded.config.eval_env
     eval_env = apply_overrides(loaded.config, options).eval_env
     try:
-        seen, known = env_spec(eval_env), loaded.agent.spec
+        seen, known = env_spec(eval_env, factory), loaded.agent.spec
     except ValueError as error:  # a value that the environment has no use for
         raise UserError(str(error)) from error
     for part in ("observation", "action", "frame_stack", "stacked", "stack_padding", "players"):

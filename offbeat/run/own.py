@@ -1,0 +1,57 @@
+"""What users hand over in person: an environment, an agent, a torso. No file can bring these back, so a run's
+checkpoints note that there were some, and whoever goes on with the run is asked for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offbeat.errors import UserError, called
+from offbeat.networks.encoder import EncoderConfig
+from offbeat.networks.own_torso import name_of
+
+if TYPE_CHECKING:
+    from offbeat.config.run_config import RunConfig
+
+HANDED_OVER = {"env_factory": "an environment", "agent_factory": "an agent", "torso": "a torso"}
+"""What may be handed over -> what it makes."""
+
+
+def noted(own: Mapping[str, Any]) -> dict[str, str]:
+    """What the meta data of checkpoints say of it: names. Torsos are named in the configuration."""
+    names = ("env_factory", "agent_factory")
+    return {name: called(own[name]) for name in names if own.get(name) is not None}
+
+
+def check_given(meta: Mapping[str, Any], own: Mapping[str, Any], run: Path) -> None:
+    """Raise ``UserError`` where a run was made with an environment or agent of the user's that is not given again."""
+    for name in ("env_factory", "agent_factory"):
+        if name in meta and own.get(name) is None:
+            how = ", from Python" + (", or --env module:function on the command line" if name == "env_factory" else "")
+            raise UserError(
+                f"{run} was trained with {HANDED_OVER[name]} of your own, {name}={meta[name]}: give the same {name} "
+                f"again{how}"
+            )
+
+
+def with_torso(config: RunConfig, own: Mapping[str, Any]) -> RunConfig:
+    """``config`` with the name of a torso that is handed over, for the run's files. UserError where it has no use."""
+    if own.get("torso") is None:
+        return config
+    if own.get("agent_factory") is not None:
+        raise UserError("torso and agent_factory were both given: an agent of your own makes its torso itself")
+    if not isinstance(config.agent, EncoderConfig):
+        raise UserError(f"torso was given, but agent {config.agent_name!r} has none that it could replace")
+    return replace(config, agent=replace(config.agent, torso=name_of(own["torso"])))
+
+
+def resume_command(run: Path, own: Mapping[str, Any], longer: str = "") -> str:
+    """How a user goes on with the run: objects of their own must be handed over again."""
+    names = [name for name in HANDED_OVER if own.get(name) is not None]
+    if not names:
+        return f"offbeat resume {run}{f' --total-frames {longer}' if longer else ''}"
+    given = [f"total_frames={longer}"] * bool(longer) + [f"{name}=..." for name in names]
+    return f"offbeat.resume({str(run)!r}, {', '.join(given)})"
