@@ -5,6 +5,11 @@ Importing it is cheap; torch is imported by the first call.
 
 from __future__ import annotations
 
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("offbeat runs on Linux and macOS; on Windows use it inside WSL (https://aka.ms/wsl)")
+
 from offbeat.api import evaluate, export, load, plot, record, resume, train
 
 __all__ = ["evaluate", "export", "load", "plot", "record", "resume", "train"]

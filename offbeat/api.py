@@ -41,7 +41,6 @@ def train(
     Raises:
         UserError: the configuration cannot run here. Nothing has been started then.
     """
-    from offbeat.config.fitting import fitted
     from offbeat.config.run_config import RunConfig, apply_overrides, load_preset
     from offbeat.run.train import train as start
 
@@ -51,8 +50,8 @@ def train(
         pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
     source = None if from_run is None else find_run(from_run)
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
-    config = fitted(apply_overrides(config, pairs), [name for name, _ in pairs], env_factory)
-    return start(config, init_from=source, draw=_curve, **own)
+    config, given = apply_overrides(config, pairs), [name for name, _ in pairs]
+    return start(config, given=given, init_from=source, draw=_curve, **own)
 
 
 def resume(
@@ -63,16 +62,20 @@ def resume(
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
+    **changes: Any,
 ) -> RunResult:
     """Go on with a run (or the newest run in a folder of runs); ``total_frames`` gives it a new length, ``device``
     another device for all of its networks.
+
+    ``changes``: other options that may differ from now on, as of ``train``: ``evaluation``, ``log``, ``checkpoint``,
+    threads, ``learner__learning_rate`` and the like. UserError, with the reason, for the rest.
 
     A run of your own environment, agent or torso needs the same ``env_factory``, ``agent_factory`` or ``torso`` again.
     """
     from offbeat.run.train import resume as go_on
 
-    own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
-    return go_on(find_run(run), total_frames, device=device, draw=_curve, **own)
+    own: dict[str, Any] = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
+    return go_on(find_run(run), total_frames, device=device, changes=_flat(changes), draw=_curve, **own)
 
 
 def load(

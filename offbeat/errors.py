@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import traceback
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 
@@ -27,7 +29,7 @@ def load_entry_point(kind: str, point: EntryPoint) -> Any:
     """What an entry point names. UserError, naming it, where that cannot be imported."""
     try:
         return point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # of the package, of any class
         raise UserError(
             f"{kind} {point.name!r}: {point.value}, the entry point of an installed package, cannot be loaded "
             f"({type(error).__name__}: {error})"
@@ -40,6 +42,14 @@ def called(thing: Any) -> str:
         thing = thing.func
     kind = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def told(error: BaseException) -> str:
+    """An exception of somebody else's code on one line: its class, its text, and where it was raised."""
+    text = " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{where}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

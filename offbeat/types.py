@@ -46,17 +46,27 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """What an environment accepts: ``num_actions`` discrete choices, or a box of floats with bounds."""
+    """What an environment accepts: one of ``num_actions`` choices, several choices at once (``nvec``: among how many
+    each), or a box of floats with bounds.
+    """
 
-    kind: Literal["discrete", "continuous"]
+    kind: Literal["discrete", "multi_discrete", "continuous"]
     num_actions: int = 0
     shape: tuple[int, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    nvec: tuple[int, ...] = ()
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """Among how many each component chooses; empty for continuous actions."""
+        return (self.num_actions,) if self.kind == "discrete" else self.nvec
 
     @property
     def array(self) -> ArraySpec:
-        """The spec of one stored action: int64 scalar, or float32 ``[*shape]``."""
+        """The spec of one stored action: int64 scalar, int64 [components], or float32 ``[*shape]``."""
+        if self.kind == "multi_discrete":
+            return ArraySpec((len(self.nvec),), "int64")
         return ArraySpec((), "int64") if self.kind == "discrete" else ArraySpec(self.shape, "float32")
 
 
@@ -87,10 +97,10 @@ class EnvSpec:
     def __post_init__(self) -> None:
         """Raise ValueError for a mask of actions that does not fit the actions, and for a game without players."""
         mask = self.observation.get(LEGAL)
-        if mask is not None and self.action.kind == "discrete" and mask.shape != (self.action.num_actions,):
+        if mask is not None and self.action.choices and mask.shape != (sum(self.action.choices),):
             raise ValueError(
                 f"{self.id}: observation {LEGAL!r} has shape {list(mask.shape)}, but as the mask of actions it must be "
-                f"[{self.action.num_actions}]; anything else needs another key"
+                f"[{sum(self.action.choices)}]; anything else needs another key"
             )
         if self.players < 1:
             raise ValueError(f"{self.id}: players={self.players} is out of range; allowed: 1 or above")
@@ -98,7 +108,7 @@ class EnvSpec:
     @property
     def features(self) -> dict[str, ArraySpec]:
         """What networks make features of: ``network_observation`` without the mask of discrete actions."""
-        masked = self.action.kind == "discrete"
+        masked = bool(self.action.choices)
         return {key: spec for key, spec in self.network_observation.items() if not (masked and key == LEGAL)}
 
     @property

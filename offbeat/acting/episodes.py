@@ -57,6 +57,7 @@ def play_episodes(
     on_step: Callable[[EnvStep], None] | None = None,
     generator: torch.Generator | None = None,
     version: int = 0,
+    longest: int = 0,
 ) -> Evaluation:
     """Play whole episodes with the agent's weights as they are, and score them by raw reward.
 
@@ -68,6 +69,8 @@ def play_episodes(
         stop: asked before every step; once True, the episodes that have ended so far are returned (``complete`` False).
         on_step: called with every row, also those that are not scored, before actions are chosen.
         version: of the weights; only noted down.
+        longest: an episode that goes on for so many agent steps is given up, and with it what its environment was still
+            to play, since only an end would start it anew; 0: none is.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes} must be at least 1")
@@ -75,7 +78,7 @@ def play_episodes(
     if generator is None:
         generator = torch.Generator(network_device(agent)).manual_seed(seed)
     player = Player(agent, env.num_envs, greedy=greedy, generator=generator)
-    scores = _Scores(env.num_envs, episodes, env.spec)
+    scores = _Scores(env.num_envs, episodes, env.spec, longest)
     training = agent.network.training
     agent.network.eval()
     env.reset(seed)
@@ -96,14 +99,16 @@ def play_episodes(
     agent.network.train(training)
     returns, lengths = scores.result()
     seconds = time.perf_counter() - started
-    return Evaluation(returns, lengths, scores.frames, seconds, version, policy_name(agent, greedy), complete)
+    return Evaluation(
+        returns, lengths, scores.frames, seconds, version, policy_name(agent, greedy), complete, scores.given_up
+    )
 
 
 class _Scores:
     """Return and length of the running episode of each environment, and of those that have ended."""
 
-    def __init__(self, num_envs: int, episodes: int, spec: EnvSpec) -> None:
-        self._players = spec.players
+    def __init__(self, num_envs: int, episodes: int, spec: EnvSpec, longest: int = 0) -> None:
+        self._players, self._longest, self._given_up = spec.players, longest, 0
         share, extra = divmod(episodes, num_envs // spec.players)
         self._left = np.full(num_envs, share) + (np.arange(num_envs) // spec.players < extra)
         self._return = np.zeros(num_envs)
@@ -127,6 +132,14 @@ class _Scores:
             if not step.valid[i]:
                 self._ended[env_id].append((float(self._return[env_id]), int(self._length[env_id])))
                 self._left[env_id] -= 1
+            elif 0 < self._longest <= self._length[env_id]:
+                self._given_up += int(self._left[env_id])
+                self._left[env_id] = 0
+
+    @property
+    def given_up(self) -> int:
+        """Episodes, of all players together, that were not waited for to their end."""
+        return self._given_up // self._players
 
     def playing(self, env_ids: np.ndarray) -> np.ndarray:
         """[n] bool: which of these environments have episodes left."""
@@ -155,8 +168,10 @@ def idle_actions(spec: ActionSpec, count: int, legal: np.ndarray | None = None) 
     ``legal`` [count, A] bool: the first one that is legal; None: all are.
     """
     action = spec.array.zeros(count)
-    if legal is not None:
-        action[:] = np.argmax(legal, -1)
+    if legal is not None and spec.choices:
+        parts = np.split(legal, np.cumsum(spec.choices)[:-1], -1)
+        first = np.stack([np.argmax(part, -1) for part in parts], -1)
+        action[:] = first[:, 0] if spec.kind == "discrete" else first
     if spec.kind == "continuous" and spec.low:
         bounds = (np.asarray(bound, np.float32) for bound in (spec.low, spec.high))
         low, high = (bound.reshape(spec.shape) if bound.size > 1 else bound for bound in bounds)

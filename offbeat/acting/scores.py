@@ -27,6 +27,8 @@ class Evaluation:
     """What was played: ``greedy``, ``sampled``, or ``noisy`` (the best action under noise on the weights)."""
     complete: bool = True
     """False where it was stopped before all episodes had ended."""
+    given_up: int = 0
+    """Episodes that did not end within the longest that was waited for; they are in no score."""
     at: dict[str, float] = field(default_factory=dict)
     """The point of the run that the weights are from: frames, agent_steps, updates."""
 
@@ -67,6 +69,7 @@ class Evaluation:
             "low": low, "high": high, "episodes": len(self.returns), "length": _mean(self.lengths),
             "version": self.version, "seconds": self.seconds, "played_frames": self.frames, "policy": self.policy,
             **self.at, "returns": [float(value) for value in self.returns],
+            **({"given_up": self.given_up} if self.given_up else {}),
         }  # fmt: skip
 
     def summary(self) -> str:
@@ -75,8 +78,13 @@ class Evaluation:
         return (
             f"{len(self.returns)} episodes ({self.policy}): mean {self.mean:.2f} [{low:.2f}, {high:.2f}], "
             f"std {self.std:.2f}, IQM {self.iqm:.2f}, min {self.min:.2f}, max {self.max:.2f}, "
-            f"{_mean(self.lengths):.0f} steps each"
+            f"{_mean(self.lengths):.0f} steps each{given_up(self.given_up)}"
         )
+
+
+def given_up(episodes: int) -> str:
+    """What is said of episodes that were given up; empty where none was."""
+    return f"; {episodes} given up that did not end (env.max_steps ends them)" if episodes else ""
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:

@@ -107,7 +107,7 @@ def _state(agent: Any, who: str) -> dict[str, Tensor]:
 def _zeros(agent: Any, spec: EnvSpec) -> Inputs:
     """A first row of ``ROWS`` environments; every action is legal."""
     seen = {key: torch.from_numpy(array.zeros(1, ROWS)) for key, array in spec.network_observation.items()}
-    if LEGAL in seen and spec.action.kind == "discrete":
+    if LEGAL in seen and spec.action.choices:
         seen[LEGAL] = torch.ones_like(seen[LEGAL])
     inputs = Inputs(seen, torch.ones(1, ROWS, dtype=torch.bool))
     if agent.wants_last:

@@ -76,7 +76,8 @@ class Config(EncoderConfig):
 
 
 class NetworkOutput(NamedTuple):
-    """What ``Network`` returns. ``policy``: logits [T, B, A], or mean and log_std joined, [T, B, 2 K].
+    """What ``Network`` returns. ``policy``: logits [T, B, A], of several components one after the other, or mean and
+    log_std joined, [T, B, 2 K].
 
     Logits of actions that the observation's mask forbids are -1e30: nothing is drawn from them, they add nothing to the
     entropy, and no gradient flows into them.
@@ -100,8 +101,9 @@ class Network(Encoder):
         super().__init__(config, spec, torso=torso, make_core=make_core, clamp_reward=True)
         size, action = self.output_size, spec.action
         self.policy: CategoricalHead | GaussianHead
-        if action.kind == "discrete":
-            self.policy = CategoricalHead(size, action.num_actions, config.policy_init_scale)
+        self.choices = action.choices
+        if action.choices:
+            self.policy = CategoricalHead(size, sum(action.choices), config.policy_init_scale)
         else:
             self.policy = GaussianHead(size, action, config.policy_init_scale)
         self.value = ValueHead(size)
@@ -127,7 +129,7 @@ class Network(Encoder):
         with torch.autocast(features.device.type, enabled=False):  # once for both heads
             policy, value = self.policy(features), self.value(features)
         if isinstance(policy, Tensor):
-            policy = mask_illegal(policy, legal_actions(observation))
+            policy = mask_illegal(policy, legal_actions(observation), self.choices)
         else:
             policy = torch.cat(policy, -1)
         return NetworkOutput(policy, value, state)
@@ -136,7 +138,8 @@ class Network(Encoder):
 class Agent:
     """IMPALA bound to one environment spec: see ``offbeat.agents.base.Agent`` for the methods' contract.
 
-    Extras of a row: ``behaviour_logits`` [A] for discrete actions, ``behaviour_log_prob`` [] for continuous ones.
+    Extras of a row: ``behaviour_logits`` [A] for discrete actions (of several components: all of theirs),
+    ``behaviour_log_prob`` [] for continuous ones.
     """
 
     def __init__(
@@ -153,7 +156,7 @@ class Agent:
         self.discount = config.discount
         self.wants_last = config.last_action or config.last_reward
         self.items = UNROLL
-        self.discrete = spec.action.kind == "discrete"
+        self.discrete, self._nvec = bool(spec.action.choices), spec.action.nvec
 
     def initial_state(self, batch: int) -> CoreState:
         """Zeros for ``batch`` episodes' starts; {} without a core."""
@@ -162,7 +165,7 @@ class Agent:
     def row_extras(self) -> dict[str, ArraySpec]:
         """The behaviour policy's record of each row."""
         if self.discrete:
-            return {"behaviour_logits": ArraySpec((self.spec.action.num_actions,))}
+            return {"behaviour_logits": ArraySpec((sum(self.spec.action.choices),))}
         return {"behaviour_log_prob": ArraySpec(())}
 
     @torch.no_grad()
@@ -177,7 +180,7 @@ class Agent:
         policy = output.policy[0]
         if self.discrete:
             scores = policy if greedy else policy - _noise(policy, generator).exponential_(generator=generator).log()
-            return ActOutput(scores.argmax(-1), {"behaviour_logits": policy}, output.state)
+            return ActOutput(self._best(scores), {"behaviour_logits": policy}, output.state)
         mean, log_std = policy.chunk(2, -1)
         action = mean if greedy else mean + log_std.exp() * _noise(mean, generator).normal_(generator=generator)
         log_prob = actor_critic.gaussian_log_prob(mean, log_std, action)
@@ -228,14 +231,28 @@ class Agent:
     def _evaluate(self, policy: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of ``action`` and entropy, both [T, B], of the policy's output [T, B, ...]."""
         if self.discrete:
-            return actor_critic.categorical_log_prob(policy, action), actor_critic.categorical_entropy(policy)
+            if self._nvec:
+                return self._log_prob(policy, action), actor_critic.multi_categorical_entropy(policy, self._nvec)
+            return self._log_prob(policy, action), actor_critic.categorical_entropy(policy)
         mean, log_std = policy.chunk(2, -1)
         action = action.reshape(mean.shape)
         return actor_critic.gaussian_log_prob(mean, log_std, action), actor_critic.gaussian_entropy(log_std)
 
+    def _log_prob(self, logits: Tensor, action: Tensor) -> Tensor:
+        """Of discrete actions, of one component or of several."""
+        if self._nvec:
+            return actor_critic.multi_categorical_log_prob(logits, action, self._nvec)
+        return actor_critic.categorical_log_prob(logits, action)
+
+    def _best(self, scores: Tensor) -> Tensor:
+        """The actions with the highest scores [..., A], for each component by itself."""
+        if self._nvec:
+            return torch.stack([part.argmax(-1) for part in scores.split(self._nvec, -1)], -1)
+        return scores.argmax(-1)
+
     def _behaviour_log_prob(self, batch: Unroll) -> Tensor:
         if self.discrete:
-            return actor_critic.categorical_log_prob(batch.extras["behaviour_logits"], batch.action)
+            return self._log_prob(batch.extras["behaviour_logits"], batch.action)
         return batch.extras["behaviour_log_prob"]
 
 

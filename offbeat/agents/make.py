@@ -55,19 +55,22 @@ def make_agent(
 
     Raises:
         ValueError: no agent has that name, ``config`` is of another class, or the agent takes no torso.
+        UserError: the agent refuses the environment.
     """
     if factory is not None:
         return factory(config, spec, device)
     module = _agent_module(name)
     if not isinstance(config, module.Config):
         raise ValueError(f"agent {name!r} takes a {module.Config.__module__}.Config, got {type(config).__qualname__}")
-    if torso is None:
-        plain: Agent = module.Agent(config, spec, device)
-        return plain
-    if "torso" not in inspect.signature(module.Agent).parameters:
+    if torso is not None and "torso" not in inspect.signature(module.Agent).parameters:
         raise ValueError(f"agent {name!r} has no torso that could be replaced by {name_of(torso)}")
-    agent: Agent = module.Agent(config, spec, device, torso=torso)
-    return agent
+    try:
+        made: Agent = module.Agent(config, spec, device, **({} if torso is None else {"torso": torso}))
+    except UserError:
+        raise
+    except ValueError as error:  # an environment that this agent cannot play
+        raise UserError(f"agent {name!r} cannot train on {spec.id}: {error}") from error
+    return made
 
 
 def _agent_module(name: str) -> Any:

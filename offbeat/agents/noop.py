@@ -45,10 +45,11 @@ class Agent:
         self, inputs: Inputs, state: CoreState, generator: torch.Generator | None, greedy: bool = False
     ) -> ActOutput:
         """Zeros, or the first legal actions."""
-        discrete, legal = self.spec.action.kind == "discrete", legal_actions(inputs.observation)
-        if discrete and legal is not None:
-            return ActOutput(legal[0].int().argmax(-1), {}, {})
-        dtype = torch.int64 if discrete else torch.float32
+        choices, legal = self.spec.action.choices, legal_actions(inputs.observation)
+        if choices and legal is not None:
+            first = [part.int().argmax(-1) for part in legal[0].split(choices, -1)]
+            return ActOutput(first[0] if self.spec.action.kind == "discrete" else torch.stack(first, -1), {}, {})
+        dtype = torch.int64 if choices else torch.float32
         shape = (inputs.shape[1], *self.spec.action.array.shape)
         return ActOutput(torch.zeros(shape, dtype=dtype, device=inputs.first.device), {}, {})
 

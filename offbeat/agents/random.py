@@ -46,9 +46,11 @@ class Agent:
     ) -> ActOutput:
         """Random actions, also if ``greedy``; same generator state, same actions."""
         device, legal = inputs.first.device, legal_actions(inputs.observation)
-        if legal is not None and self.spec.action.kind == "discrete":
-            uniform = torch.rand(inputs.shape[1], generator=generator, device=device)
-            return ActOutput(draw_legal(legal[0], uniform), {}, {})
+        choices = self.spec.action.choices
+        if legal is not None and choices:
+            uniform = torch.rand(len(choices), inputs.shape[1], generator=generator, device=device)
+            drawn = [draw_legal(part, draws) for part, draws in zip(legal[0].split(choices, -1), uniform, strict=True)]
+            return ActOutput(drawn[0] if self.spec.action.kind == "discrete" else torch.stack(drawn, -1), {}, {})
         return ActOutput(_draw(self.spec.action, inputs.shape[1], device, generator), {}, {})
 
     def policy_name(self, greedy: bool) -> str:
@@ -64,6 +66,9 @@ class Agent:
 def _draw(action: ActionSpec, batch: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
     if action.kind == "discrete":
         return torch.randint(action.num_actions, (batch,), generator=generator, device=device)
+    if action.kind == "multi_discrete":
+        drawn = [torch.randint(count, (batch,), generator=generator, device=device) for count in action.nvec]
+        return torch.stack(drawn, -1)
     shape = (batch, *action.shape)
     bounded = bool(action.low) and all(map(math.isfinite, (*action.low, *action.high)))
     if not bounded:

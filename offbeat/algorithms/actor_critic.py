@@ -32,6 +32,22 @@ def categorical_entropy(logits: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs).sum(-1)
 
 
+def multi_categorical_log_prob(logits: Tensor, action: Tensor, choices: tuple[int, ...]) -> Tensor:
+    """Log-probability of actions whose components are drawn independently, summed over them.
+
+    logits: [..., sum(choices)] float, those of each component one after the other; action: [..., K] int64. Returns
+    [...]. ValueError where the shapes differ.
+    """
+    check_shapes((*logits.shape[:-1], len(choices)), action=action)
+    parts = zip(torch.split(logits, list(choices), -1), action.unbind(-1), strict=True)
+    return torch.stack([categorical_log_prob(part, chosen) for part, chosen in parts]).sum(0)
+
+
+def multi_categorical_entropy(logits: Tensor, choices: tuple[int, ...]) -> Tensor:
+    """Entropy of independent components, the sum of theirs: logits [..., sum(choices)] to nats [...]."""
+    return torch.stack([categorical_entropy(part) for part in torch.split(logits, list(choices), -1)]).sum(0)
+
+
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
     """Log-density of ``action`` under independent Gaussians. All [..., D] float. Returns [...], summed over D."""
     check_shapes(tuple(mean.shape), log_std=log_std, action=action)

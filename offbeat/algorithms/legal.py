@@ -14,13 +14,17 @@ FORBIDDEN = -1e30
 """Value or logit of actions that are not allowed: finite, so that bf16, sums and products with 0 survive it."""
 
 
-def mask_illegal(q: Tensor, legal: Tensor | None) -> Tensor:
+def mask_illegal(q: Tensor, legal: Tensor | None, choices: tuple[int, ...] = ()) -> Tensor:
     """``q`` [..., A], values or logits, with those of illegal actions far below all others; differentiable.
 
-    ``legal``: [..., A] bool, None: all are. Where none is, ``q`` itself.
+    ``legal``: [..., A] bool, None: all are. Where none is, ``q`` itself. ``choices``: A is made of so many choices of
+    each component of an action; empty: there is one.
     """
     if legal is None:
         return q
+    if len(choices) > 1:
+        parts = zip(torch.split(q, list(choices), -1), torch.split(legal, list(choices), -1), strict=True)
+        return torch.cat([mask_illegal(values, allowed) for values, allowed in parts], -1)
     return q.masked_fill(~legal & legal.any(-1, keepdim=True), FORBIDDEN)
 
 

@@ -92,6 +92,8 @@ def random_action(spec: ActionSpec, random: np.random.Generator, *lead: int) -> 
     """Actions [*lead, ...] drawn uniformly."""
     if spec.kind == "discrete":
         return random.integers(spec.num_actions, size=lead)
+    if spec.kind == "multi_discrete":
+        return random.integers(spec.nvec, size=(*lead, len(spec.nvec)))
     return random.uniform(spec.low, spec.high, (*lead, *spec.shape)).astype(np.float32)
 
 

@@ -117,15 +117,16 @@ def time_env(config: RunConfig, seconds: float) -> float:
     rows = envs.recv()
     count, action = len(rows.env_ids), envs.spec.action
     masked = LEGAL in envs.spec.observation
-    drawn = [random.random((count, action.num_actions)) if masked else None for _ in range(64)]
+    drawn = [random.random((count, sum(action.choices))) if masked else None for _ in range(64)]
     actions = [random_action(action, random, count) for _ in drawn]
 
     def choose(turn: int, rows: EnvStep) -> np.ndarray:
         order = drawn[turn % len(drawn)]
         if order is None:
             return actions[turn % len(actions)]
-        chosen: np.ndarray = np.where(rows.observation[LEGAL], order, -1.0).argmax(-1)
-        return chosen
+        parts = np.split(np.where(rows.observation[LEGAL], order, -1.0), np.cumsum(action.choices)[:-1], -1)
+        chosen = np.stack([part.argmax(-1) for part in parts], -1)
+        return chosen[:, 0] if action.kind == "discrete" else chosen
 
     def step(turn: int) -> None:
         nonlocal rows

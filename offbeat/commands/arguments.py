@@ -100,6 +100,21 @@ def scan(arguments: list[str], own: tuple[str, ...] = ()) -> Scanned:
     return scanned
 
 
+def run_options(arguments: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """``arguments`` without ``--section.key value``, options of a run, and those: (full name, text of the value)."""
+    others, found, rest = [], [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if not argument.startswith("--") or "." not in name:
+            others.append(argument)
+            continue
+        check_name(name)
+        found.append((name, value if equals else _value(name, rest)))
+    return others, found
+
+
 def _value(name: str, rest: list[str]) -> str:
     """The value that follows option ``name``, taken from ``rest``; ``true`` where a switch stands alone."""
     switch = any(option.name == name and option.values == "true, false" for option in all_options())

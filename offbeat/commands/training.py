@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from offbeat.commands.arguments import Parser, add_env, env_factory, one_preset, own_of, scan
+from offbeat.commands.arguments import Parser, add_env, env_factory, one_preset, own_of, run_options, scan
 from offbeat.run.folders import find_run
 
 TRAIN = """usage: offbeat train PRESET [--env ID] [--total-frames N] [--out DIR] [--from RUN] [--option value ...]
@@ -35,12 +35,11 @@ def train(arguments: list[str]) -> int:
     factory = env_factory(scanned.value("env"))
     if factory is not None:
         scanned.options.append(("env", getattr(factory, "__name__", "own")))
-    from offbeat.config.fitting import fitted
     from offbeat.report.plot import plot_run
     from offbeat.run.train import train as start
 
-    config = fitted(scanned.config(preset), [name for name, _ in scanned.options], factory)
-    start(config, init_from=source, env_factory=factory, draw=plot_run)
+    config, given = scanned.config(preset), [name for name, _ in scanned.options]
+    start(config, given=given, init_from=source, env_factory=factory, draw=plot_run)
     return 0
 
 
@@ -50,13 +49,18 @@ def resume(arguments: list[str]) -> int:
     parser.add_argument("run", help="run folder, or a folder of runs (the newest is taken)")
     parser.add_argument("--total-frames", type=int, help="new length of the run, in environment frames")
     parser.add_argument("--device", help="where its networks compute from now on: cpu, cuda, cuda:1, auto")
+    parser.epilog = (
+        "--SECTION.KEY VALUE sets what may be another when a run goes on: evaluation.*, log.*, checkpoint.*, trace.*, "
+        "threads, learner.learning_rate, learner.precision and the like; others are refused with the reason."
+    )
     add_env(parser)
-    options = parser.parse_args(arguments)
+    others, changes = run_options(arguments)
+    options = parser.parse_args(others)
     run, own = find_run(options.run), own_of(options)
     from offbeat.report.plot import plot_run
     from offbeat.run.train import resume as go_on
 
-    go_on(run, options.total_frames, device=options.device, draw=plot_run, **own)
+    go_on(run, options.total_frames, device=options.device, changes=changes, draw=plot_run, **own)
     return 0
 
 

@@ -6,6 +6,7 @@ import math
 
 RANGES: dict[str, tuple[float, float]] = {
     "total_frames": (1, math.inf),
+    "seed": (0, 2**63 - 1),
     "env.frame_skip": (1, math.inf),
     "env.frame_stack": (1, math.inf),
     "env.sticky": (0, 1),

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from multiprocessing.reduction import ForkingPickler
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offbeat.config.auto import decide
 from offbeat.config.memory import available_memory
 from offbeat.config.ranges import RANGES
-from offbeat.errors import UserError
+from offbeat.errors import UserError, told
 
 if TYPE_CHECKING:
     from offbeat.config.run_config import RunConfig
@@ -144,6 +143,8 @@ def check_environments(config: RunConfig, factory: Callable[..., object] | None 
         raise
     except ValueError as error:  # a switch that means nothing to the environment
         raise UserError(f"[env] {error}") from error
+    except Exception as error:  # the environment's own, of any class
+        raise UserError(f"[env] {config.env.id} cannot be made: {told(error)}") from error
     if spec.action != seen.action or spec.network_observation != seen.network_observation:
         raise UserError(
             f"eval_env {config.eval_env.id!r} has other observations or actions than env {config.env.id!r}; "
@@ -170,29 +171,30 @@ def check_environments(config: RunConfig, factory: Callable[..., object] | None 
 
 def check_run_folder(path: Path) -> None:
     """Refuse a run folder that already holds something, or whose place cannot be written."""
-    if path.exists() and not path.is_dir():
+    try:
+        exists, folder = path.exists(), path.is_dir()
+        used = folder and any(path.iterdir())
+    except (OSError, ValueError) as error:  # a name that the file system does not take
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"out={_short(str(path))} cannot be a folder: {reason}") from error
+    if exists and not folder:
         raise UserError(f"out={str(path)!r} is a file; name a folder that does not exist yet")
-    if path.is_dir() and any(path.iterdir()):
+    if used:
         raise UserError(
             f"run folder {str(path)!r} is already in use; name another with --out, or 'offbeat resume {path}'"
         )
     parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not parent.is_dir():
+        raise UserError(f"out={str(path)!r} lies below {str(parent)!r}, which is a file; name another with --out")
     if not os.access(parent, os.W_OK):
         raise UserError(
             f"out={str(path)!r} cannot be written: no permission in {str(parent)!r}; name another with --out"
         )
 
 
-def check_travels(own: Mapping[str, Any]) -> None:
-    """Refuse a user's own objects that cannot be handed to the processes of the roles."""
-    for name, value in own.items():
-        try:
-            ForkingPickler.dumps(value)
-        except Exception as error:
-            raise UserError(
-                f"{name}={value!r} cannot be handed to the processes of the roles ({type(error).__name__}: {error}); "
-                "define it at the top of a module, or use engine='inline'"
-            ) from error
+def _short(text: str) -> str:
+    """A text of any length and any letters, in short."""
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 def check_resources(config: RunConfig, needed_bytes: int, out: Path, *, roles_bytes: int = 0) -> None:

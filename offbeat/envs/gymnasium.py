@@ -15,8 +15,8 @@ from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, StateUnsupp
 from offbeat.envs.manners import reset_env, step_env
 from offbeat.envs.rows import check_actions, reject_unused, transform_reward
 from offbeat.envs.seeding import env_generators, pack_generator, unpack_generator
-from offbeat.envs.spaces import Leaf, action_decoder, action_spec, flatten, flatten_space
-from offbeat.types import ArrayDict, EnvSpec, EnvStep
+from offbeat.envs.spaces import MASK, Leaf, action_decoder, action_spec, flatten, flatten_space, with_mask
+from offbeat.types import LEGAL, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep
 
 USED = ("max_steps", "channels")
 """Switches that mean something to every Gymnasium environment."""
@@ -29,18 +29,46 @@ def gymnasium_maker(env_id: str) -> MakeEnv:
 
 
 def gymnasium_spec(config: EnvConfig, env: gymnasium.Env[Any, Any], used: tuple[str, ...] = USED) -> EnvSpec:
-    """The spec of ``env``; ValueError if its spaces are not supported."""
+    """The spec of ``env``; ValueError if its spaces are not supported. One that is not ours is reset once."""
+    return _described(config, env, used)[0]
+
+
+def _described(
+    config: EnvConfig, env: gymnasium.Env[Any, Any], used: tuple[str, ...]
+) -> tuple[EnvSpec, dict[str, Leaf], bool]:
+    """Its spec, the leaves of its observations, and whether ``info`` holds a mask of actions."""
     reject_unused(config, used)
     registered = env.spec.max_episode_steps if env.spec is not None else None
     limits = [limit for limit in (registered, config.max_steps) if limit]
-    leaves = flatten_space(env.observation_space, config.id, channels_of(config, used))
-    return EnvSpec(
+    action = action_spec(env.action_space, config.id)
+    leaves = leaves_of(env, config, used)
+    told = _masks_in_info(config, env, leaves, action) if "channels" in used else False
+    observation = {key: leaf.spec for key, leaf in leaves.items()}
+    spec = EnvSpec(
         id=config.id,
-        observation={key: leaf.spec for key, leaf in leaves.items()},
-        action=action_spec(env.action_space, config.id),
+        observation=observation | ({LEGAL: ArraySpec((sum(action.choices),), "bool")} if told else {}),
+        action=action,
         max_episode_steps=min(limits) if limits else None,
         reference_score=env.spec.reward_threshold if env.spec is not None else None,
     )
+    return spec, leaves, told
+
+
+def leaves_of(env: gymnasium.Env[Any, Any], config: EnvConfig, used: tuple[str, ...] = USED) -> dict[str, Leaf]:
+    """Key -> leaf of its observations, a mask of actions under offbeat's name."""
+    leaves = flatten_space(env.observation_space, config.id, channels_of(config, used))
+    return with_mask(leaves, action_spec(env.action_space, config.id))
+
+
+def _masks_in_info(
+    config: EnvConfig, env: gymnasium.Env[Any, Any], leaves: dict[str, Leaf], action: ActionSpec
+) -> bool:
+    """Whether ``reset`` gives a mask of discrete actions in ``info``, as Taxi does; checks its observation too."""
+    observation, info = reset_env(env, 0, config.id)
+    flatten(leaves, observation)
+    if LEGAL in leaves or not action.choices or MASK not in info:
+        return False
+    return np.shape(info[MASK]) == (sum(action.choices),)
 
 
 def channels_of(config: EnvConfig, used: tuple[str, ...]) -> str:
@@ -51,27 +79,46 @@ def channels_of(config: EnvConfig, used: tuple[str, ...]) -> str:
 class _Slot:
     """One environment with its clock, and what is needed to play its episode again: the seed and the actions."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], leaves: dict[str, Leaf], max_steps: int, env_id: str) -> None:
-        self.env, self.leaves, self.max_steps, self.env_id = env, leaves, max_steps, env_id
+    def __init__(
+        self, env: gymnasium.Env[Any, Any], leaves: dict[str, Leaf], max_steps: int, env_id: str, choices: int
+    ) -> None:
+        """``choices``: numbers in the mask that ``info`` holds; 0: it holds none."""
+        self.env, self.leaves, self.max_steps, self.env_id, self._choices = env, leaves, max_steps, env_id, choices
         self.decode = action_decoder(env.action_space)
         self.ended = True
         self.seed = 0
         self.actions: list[np.ndarray] = []
+        self.steps = 0
+        self.keeps = True
+        """Whether the actions are kept, to play the episode again."""
         self.observation: ArrayDict = {}
 
     def start(self, seed: int) -> None:
         """A new episode; everything random in it follows from ``seed``."""
-        self.observation = flatten(self.leaves, reset_env(self.env, seed, self.env_id))
-        self.seed, self.actions, self.ended = seed, [], False
+        self._look(*reset_env(self.env, seed, self.env_id))
+        self.seed, self.actions, self.steps, self.ended = seed, [], 0, False
 
     def act(self, action: np.ndarray) -> tuple[float, bool, bool]:
         """(reward, terminated, truncated)."""
-        observation, reward, terminated, truncated = step_env(self.env, self.decode(action), self.env_id)
-        self.observation = flatten(self.leaves, observation)
-        self.actions.append(action)
-        truncated = truncated or 0 < self.max_steps <= len(self.actions)
+        observation, reward, terminated, truncated, info = step_env(self.env, self.decode(action), self.env_id)
+        self._look(observation, info)
+        self.steps += 1
+        if self.keeps:
+            self.actions.append(action)
+        truncated = truncated or 0 < self.max_steps <= self.steps
         self.ended = terminated or truncated
         return reward, terminated, truncated and not terminated
+
+    def _look(self, observation: Any, info: dict[str, Any]) -> None:
+        """Take in what is seen now, and which actions may be taken."""
+        self.observation = flatten(self.leaves, observation)
+        if self._choices:
+            mask = np.asarray(info.get(MASK, np.ones(self._choices)), bool)
+            if mask.shape != (self._choices,):
+                raise Misbehaved(
+                    f"{self.env_id}: info[{MASK!r}] must have {self._choices} numbers, got the shape {list(mask.shape)}"
+                )
+            self.observation[LEGAL] = mask
 
 
 class GymnasiumVector:
@@ -81,14 +128,33 @@ class GymnasiumVector:
     ``state`` keeps those, ``load_state`` plays them again and checks that the same observation comes out.
     """
 
-    def __init__(self, config: EnvConfig, num_envs: int, make: MakeEnv, used: tuple[str, ...] = USED) -> None:
-        self._config = config
-        envs = [make() for _ in range(num_envs)]
-        self.spec = gymnasium_spec(config, envs[0], used)
+    def __init__(
+        self,
+        config: EnvConfig,
+        num_envs: int,
+        make: MakeEnv,
+        used: tuple[str, ...] = USED,
+        *,
+        replayable: bool = True,
+        beat: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Make them one after the other.
+
+        ``replayable``: the actions of running episodes are kept, for ``state``. ``beat``: called before each of them is
+        made or starts an episode, which may take long.
+        """
+        self._config, self._beat, self._replayable = config, beat, replayable
+        envs = []
+        for _ in range(num_envs):
+            beat()
+            envs.append(make())
+        self.spec, leaves, told = _described(config, envs[0], used)
         self.num_envs = self.batch_size = num_envs
-        leaves = flatten_space(envs[0].observation_space, config.id, channels_of(config, used))
         _check_different(envs, config.id)
-        self._slots = [_Slot(env, leaves, config.max_steps, config.id) for env in envs]
+        choices = sum(self.spec.action.choices) if told else 0
+        self._slots = [_Slot(env, leaves, config.max_steps, config.id, choices) for env in envs]
+        for slot in self._slots:
+            slot.keeps = replayable
         self._ids = np.arange(num_envs)
         self._generators = env_generators(0, num_envs)
         self._rows: EnvStep | None = None
@@ -123,6 +189,8 @@ class GymnasiumVector:
 
     def state(self) -> ArrayDict:
         """Seeds, actions since the episodes' starts, generators, and the observations that a replay must give."""
+        if not self._replayable:
+            raise StateUnsupported(f"{self._config.id} was not made to be saved: its actions were not kept")
         spec = self.spec.action.array
         counts = np.array([len(slot.actions) for slot in self._slots], np.int64)
         actions = spec.zeros(self.num_envs, int(counts.max()))
@@ -158,6 +226,7 @@ class GymnasiumVector:
                 closing.callback(slot.env.close)
 
     def _start(self, index: int) -> None:
+        self._beat()
         self._slots[index].start(int(self._generators[index].integers(2**31 - 1)))
 
     def _stack(self, key: str) -> np.ndarray:
@@ -207,13 +276,20 @@ def _play(config: EnvConfig, make: MakeEnv, steps: int, used: tuple[str, ...]) -
         envs.reset(1)
         rows = [envs.recv()]
         for _ in range(steps):
-            if spec.kind == "discrete":
-                action = generator.integers(spec.num_actions, size=1)
-            else:
-                action = generator.uniform(-1, 1, (1, *spec.shape)).astype(np.float32)
+            action = _random_action(spec, generator, rows[-1].observation.get(LEGAL))
             envs.send(action)
             rows.append(envs.recv())
     return rows
+
+
+def _random_action(spec: ActionSpec, generator: np.random.Generator, legal: np.ndarray | None) -> np.ndarray:
+    """An action [1, ...], a legal one where a mask [1, A] says which are."""
+    if not spec.choices:
+        return generator.uniform(-1, 1, (1, *spec.shape)).astype(np.float32)
+    chosen = []
+    for part in np.split(np.ones(sum(spec.choices), bool) if legal is None else legal[0], np.cumsum(spec.choices)[:-1]):
+        chosen.append(generator.choice(np.flatnonzero(part if part.any() else ~part)))
+    return np.array(chosen if spec.kind == "discrete" else [chosen])
 
 
 @contextmanager

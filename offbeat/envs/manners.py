@@ -11,8 +11,8 @@ import numpy as np
 from offbeat.envs.base import Misbehaved
 
 
-def reset_env(env: gymnasium.Env[Any, Any], seed: int, env_id: str) -> Any:
-    """The observation that ``reset(seed=seed)`` gives; ``Misbehaved`` where it gives another thing or takes no seed."""
+def reset_env(env: gymnasium.Env[Any, Any], seed: int, env_id: str) -> tuple[Any, dict[str, Any]]:
+    """What ``reset(seed=seed)`` gives; ``Misbehaved`` where it gives another thing or takes no seed."""
     try:
         given = env.reset(seed=seed)
     except TypeError as error:
@@ -27,21 +27,22 @@ def reset_env(env: gymnasium.Env[Any, Any], seed: int, env_id: str) -> Any:
             f"{env_id}: reset() must return (observation, info), info a dict, as Gymnasium has it since 0.26; "
             f"it returned {_said(given)}"
         )
-    return given[0]
+    return given
 
 
-def step_env(env: gymnasium.Env[Any, Any], action: Any, env_id: str) -> tuple[Any, float, bool, bool]:
-    """Observation, reward, terminated, truncated of one step. ``Misbehaved`` where it gives something else."""
+def step_env(env: gymnasium.Env[Any, Any], action: Any, env_id: str) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    """Observation, reward, terminated, truncated, info of one step. ``Misbehaved`` where it gives something else."""
     given = env.step(action)
     if not (isinstance(given, tuple) and len(given) == 5):
         raise Misbehaved(
             f"{env_id}: step() must return (observation, reward, terminated, truncated, info), as Gymnasium has it "
             f"since 0.26; it returned {_said(given)}"
         )
-    observation, reward, terminated, truncated, _ = given
+    observation, reward, terminated, truncated, info = given
     if type(reward) is not float:
         reward = _number(reward, env_id)
-    return observation, reward, _flag(terminated, "terminated", env_id), _flag(truncated, "truncated", env_id)
+    ended = _flag(terminated, "terminated", env_id), _flag(truncated, "truncated", env_id)
+    return observation, reward, *ended, info if isinstance(info, dict) else {}
 
 
 def _number(reward: Any, env_id: str) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -17,9 +18,9 @@ from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, VectorEnv
 from offbeat.envs.counting import NUM_ACTIONS
 from offbeat.envs.rows import check_config
-from offbeat.envs.spaces import Translator, flatten_space
+from offbeat.envs.spaces import Translator
 from offbeat.envs.toy_games import GAMES
-from offbeat.errors import called
+from offbeat.errors import called, load_entry_point
 from offbeat.types import EnvSpec
 
 ENTRY_POINTS = "offbeat.envs"
@@ -49,14 +50,16 @@ def make_env(
     threads: int = 1,
     deterministic: bool = False,
     factory: Factory | None = None,
+    beat: Callable[[], object] = lambda: None,
 ) -> VectorEnv:
     """``num_envs`` environments of ``config.id``.
 
     ``batch_size`` rows per ``recv`` (fewer than ``num_envs`` only where the backend steps part of them); ``threads``
     native threads; ``deterministic`` asks for environments that can be saved exactly. ``factory`` is a user's own: it
     gets (config, num_envs, batch_size=, threads=, deterministic=) and gives a ``VectorEnv`` (of games of several
-    players it has an attribute ``players``), or it takes no argument and gives one ``gymnasium.Env``. Raises
-    ``EnvUnavailable``, ``StateUnsupported`` or ValueError.
+    players it has an attribute ``players``), or it takes no argument and gives one ``gymnasium.Env``. ``beat`` is
+    called before each of those is made or starts an episode. Raises ``EnvUnavailable``, ``StateUnsupported`` or
+    ValueError.
     """
     check_config(config)
     if num_envs < 1 or not 1 <= (batch_size or num_envs) <= num_envs:
@@ -64,7 +67,7 @@ def make_env(
     options = {"batch_size": batch_size, "threads": threads, "deterministic": deterministic}
     kind, name = ("factory", "") if factory is not None else _resolve(config.id)
     if kind == "entry point":
-        factory = _entry_points()[name].load()
+        factory = load_entry_point("environment", _entry_points()[name])
     if factory is not None and not makes_one_env(factory):
         return _checked(factory(config, num_envs, **options), config)
     if kind == "atari":
@@ -80,7 +83,7 @@ def make_env(
     make, used = _single_maker(kind, name, config, factory)
     if deterministic:
         gym_envs.check_replayable(config, make, used=used)
-    return gym_envs.GymnasiumVector(config, num_envs, make, used)
+    return gym_envs.GymnasiumVector(config, num_envs, make, used, replayable=deterministic, beat=beat)
 
 
 def translator(config: EnvConfig, factory: Factory | None = None) -> Translator | None:
@@ -88,18 +91,47 @@ def translator(config: EnvConfig, factory: Factory | None = None) -> Translator 
     check_config(config)
     kind, name = ("factory", "") if factory is not None else _resolve(config.id)
     if kind == "entry point":
-        kind, factory = "factory", _entry_points()[name].load()
+        kind, factory = "factory", load_entry_point("environment", _entry_points()[name])
     if kind != "gymnasium" and (factory is None or not makes_one_env(factory)):
         return None
     make, used = _single_maker(kind, name, config, factory)
     with gym_envs.looked_at(config.id) as keep:
         env = keep(make())
-        leaves = flatten_space(env.observation_space, config.id, gym_envs.channels_of(config, used))
-        return Translator(leaves, env.action_space)
+        return Translator(gym_envs.leaves_of(env, config, used), env.action_space)
+
+
+_kept: dict[tuple[EnvConfig, Factory | None], EnvSpec] = {}
+"""Specs that ``specs_kept`` keeps."""
+_keeping: list[bool] = []
+
+
+@contextmanager
+def specs_kept() -> Iterator[None]:
+    """Meanwhile ``env_spec`` makes an environment once for each configuration: some take half a minute."""
+    _keeping.append(True)
+    try:
+        yield
+    finally:
+        _keeping.pop()
+        if not _keeping:
+            _kept.clear()
 
 
 def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
     """The spec of what ``make_env`` would give, without a batch or a step (where need be, from one environment)."""
+    key = (config, factory)
+    try:
+        if _keeping and key in _kept:
+            return _kept[key]
+    except TypeError:  # a factory that has no hash
+        return _spec(config, factory)
+    spec = _spec(config, factory)
+    if _keeping:
+        _kept[key] = spec
+    return spec
+
+
+def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
     check_config(config)
     kind, name = ("factory", "") if factory is not None else _resolve(config.id)
     if kind == "atari":
@@ -111,7 +143,7 @@ def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
     if kind == "procgen":
         return procgen.procgen_spec(config, name)
     if kind == "entry point":
-        factory = _entry_points()[name].load()
+        factory = load_entry_point("environment", _entry_points()[name])
     if factory is not None and not makes_one_env(factory):
         with gym_envs.looked_at(config.id) as keep:
             return keep(make_env(config, getattr(factory, "players", 1), factory=factory)).spec
@@ -203,6 +235,17 @@ def _unknown(env_id: str, known: list[str], wanted: str = "") -> EnvUnavailable:
 
 def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def registrations(*env_ids: str) -> dict[str, Any]:
+    """What this program has registered with Gymnasium under these ids, for processes that have not."""
+    return {env_id: gymnasium.registry[env_id] for env_id in env_ids if env_id in gymnasium.registry}
+
+
+def register_again(found: Mapping[str, Any]) -> None:
+    """Register what another process had under ids that are unknown here."""
+    for env_id, spec in found.items():
+        gymnasium.registry.setdefault(env_id, spec)
 
 
 def makes_one_env(factory: Factory) -> bool:

@@ -33,17 +33,24 @@ def transform_reward(raw: np.ndarray, config: EnvConfig) -> np.ndarray:
 
 
 def check_actions(action: np.ndarray, spec: ActionSpec, count: int) -> np.ndarray:
-    """``action`` as int64 [count] or float32 [count, *shape]; ValueError where shape, kind or range is wrong."""
+    """``action`` as int64 [count] or [count, components], or float32 [count, *shape].
+
+    ValueError where shape, kind or range is wrong.
+    """
     array = np.asarray(action)
-    expected = (count, *spec.shape) if spec.kind == "continuous" else (count,)
+    expected = (count, *spec.array.shape)
     if array.shape != expected:
         raise ValueError(f"actions have shape {array.shape}; expected {expected}, one for each row of the last recv")
     if spec.kind == "continuous":
         return array.astype(np.float32, copy=False)
     if array.dtype.kind not in "iu":
-        raise ValueError(f"actions have dtype {array.dtype}; expected integers in [0, {spec.num_actions})")
-    if count and (array.min() < 0 or array.max() >= spec.num_actions):
-        raise ValueError(f"actions reach from {array.min()} to {array.max()}; allowed are 0 to {spec.num_actions - 1}")
+        raise ValueError(
+            f"actions have dtype {array.dtype}; expected integers below {', '.join(map(str, spec.choices))}"
+        )
+    most = spec.num_actions if spec.kind == "discrete" else np.array(spec.nvec)
+    if count and ((array < 0) | (array >= most)).any():
+        allowed = ", ".join(f"0 to {choices - 1}" for choices in spec.choices)
+        raise ValueError(f"actions reach from {array.min()} to {array.max()}; allowed are {allowed}")
     return array.astype(np.int64, copy=False)
 
 

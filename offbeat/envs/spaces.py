@@ -18,8 +18,10 @@ import numpy as np
 from gymnasium import spaces
 
 from offbeat.envs.base import Misbehaved
-from offbeat.types import OBSERVATION, ActionSpec, ArrayDict, ArraySpec
+from offbeat.types import LEGAL, OBSERVATION, ActionSpec, ArrayDict, ArraySpec
 
+MASK = "action_mask"
+"""What others call a mask of actions, in observations and in ``info``."""
 MAX_ONE_HOT = 4096
 """Largest number of values of a discrete observation."""
 Encode = Callable[[np.ndarray, int], np.ndarray]
@@ -42,7 +44,7 @@ class Leaf:
     ) -> None:
         self.path, self.space, self.spec, self.encode = path, space, spec, encode
         self.key = ".".join(map(str, path)) or OBSERVATION
-        self._env_id, self._shape = env_id, tuple(space.shape or ())
+        self.env_id, self._shape = env_id, tuple(space.shape or ())
         self._bytes = spec.dtype == "uint8"
         self._range = _allowed(space)
 
@@ -78,7 +80,7 @@ class Leaf:
     def _wrong(self, value: Any, why: str) -> Misbehaved:
         text = repr(value)
         said = text if len(text) <= 60 else f"{text[:57]}..."
-        return Misbehaved(f"{self._env_id}: observation {self.key!r} must belong to {self.space}, but {why}: {said}")
+        return Misbehaved(f"{self.env_id}: observation {self.key!r} must belong to {self.space}, but {why}: {said}")
 
 
 def flatten_space(space: spaces.Space[Any], env_id: str, channels: str = "auto") -> dict[str, Leaf]:
@@ -105,25 +107,47 @@ def flatten(leaves: dict[str, Leaf], observation: Any) -> ArrayDict:
 
 
 def action_spec(space: spaces.Space[Any], env_id: str) -> ActionSpec:
-    """The spec of an action space: ``Discrete`` (any start) or a ``Box`` of floats. ValueError for others."""
+    """The spec of an action space: ``Discrete`` and ``MultiDiscrete`` (any start), ``MultiBinary``, or a ``Box`` of
+    floats. ValueError for others.
+    """
     if isinstance(space, spaces.Discrete):
         return ActionSpec("discrete", int(space.n))
     if isinstance(space, spaces.Box) and space.dtype is not None and np.dtype(space.dtype).kind == "f":
         low, high = (tuple(float(x) for x in bound.ravel()) for bound in (space.low, space.high))
         return ActionSpec("continuous", shape=tuple(space.shape), low=low, high=high)
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.size:
+        return ActionSpec("multi_discrete", nvec=tuple(int(n) for n in space.nvec.ravel()))
+    if isinstance(space, spaces.MultiBinary) and np.prod(space.shape) > 0:
+        return ActionSpec("multi_discrete", nvec=(2,) * int(np.prod(space.shape)))
     raise ValueError(
-        f"{env_id} has the action space {space}; supported are Discrete and Box of floats; "
+        f"{env_id} has the action space {space}; supported are Discrete, MultiDiscrete, MultiBinary and Box of floats; "
         "wrap it with a gymnasium.ActionWrapper that gives one of these"
     )
 
 
 def action_decoder(space: spaces.Space[Any]) -> Callable[[np.ndarray], Any]:
     """From one action as offbeat stores it to what the space holds: start added, or clipped to the box's bounds."""
+    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
+        first, shape, kind = getattr(space, "start", 0), space.shape, space.dtype
+        return lambda action: (np.reshape(action, shape) + first).astype(kind)
     if isinstance(space, spaces.Discrete):
-        start, kind = int(space.start), np.dtype(space.dtype or np.int64).type
-        return lambda action: kind(int(action) + start)
+        start, number = int(space.start), np.dtype(space.dtype or np.int64).type
+        return lambda action: number(int(action) + start)
     low, high, dtype = space.low, space.high, space.dtype  # type: ignore[attr-defined]
     return lambda action: np.clip(np.asarray(action).astype(dtype), low, high)
+
+
+def with_mask(leaves: dict[str, Leaf], action: ActionSpec) -> dict[str, Leaf]:
+    """``leaves`` with a part called ``action_mask`` (as PettingZoo and others name it) under offbeat's own name.
+
+    It is one where it has a number for each choice of a discrete action: not 0 where that may be chosen.
+    """
+    mask = leaves.get(MASK) or leaves.get(LEGAL)
+    if mask is None or not action.choices or mask.spec.shape != (sum(action.choices),):
+        return leaves
+    encode, spec = mask.encode, ArraySpec(mask.spec.shape, "bool")
+    named = Leaf(mask.path, mask.space, spec, lambda x, lead: encode(x, lead).astype(bool), mask.env_id)
+    return {LEGAL if leaf is mask else key: named if leaf is mask else leaf for key, leaf in leaves.items()}
 
 
 class Translator:

@@ -109,10 +109,11 @@ class Encoder(nn.Module):
                 observation, kind, config.hidden_size, config.activation, config.feature_size, config.centered_filters
             )
         self.num_actions, self._clamp = action.num_actions, clamp_reward
+        self._nvec = action.nvec
         self.last_action, self.last_reward = config.last_action, config.last_reward
         size = self.torso.output_size + int(config.last_reward)
         if config.last_action:
-            size += action.num_actions if action.kind == "discrete" else torch.Size(action.shape).numel()
+            size += sum(action.choices) if action.choices else torch.Size(action.shape).numel()
         self.core: Any = None if make_core is None else make_core(size)
         self.output_size: int = size if self.core is None else self.core.output_size
 
@@ -177,5 +178,8 @@ class Encoder(nn.Module):
     def _encode_action(self, action: Tensor, first: Tensor) -> Tensor:
         if self.num_actions:
             action = functional.one_hot(action.long(), self.num_actions)
+        if self._nvec:
+            parts = zip(action.long().unbind(-1), self._nvec, strict=True)
+            action = torch.cat([functional.one_hot(chosen, count) for chosen, count in parts], -1)
         # An episode's first row has no action before it: all zeros, not action 0.
         return action.float().reshape(*first.shape, -1) * (~first).unsqueeze(-1)

@@ -76,7 +76,10 @@ class QNetwork(Encoder):
         sigma: float = 0.0,
     ) -> None:
         if spec.action.kind != "discrete":
-            raise ValueError(f"value-based agents need discrete actions, but those of {spec.id} are {spec.action.kind}")
+            raise ValueError(
+                f"value-based agents need discrete actions, but those of {spec.id} are {spec.action.kind}; "
+                "use an actor-critic such as impala"
+            )
 
         def lstm(size: int) -> LSTMCore:
             return LSTMCore(size, core_size, memory=core_memory)

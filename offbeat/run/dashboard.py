@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from offbeat.acting.scores import given_up
+
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from offbeat.run.status import Status
+from offbeat.run.status import Status
 
 
 class Display(Protocol):
@@ -183,10 +185,11 @@ EVALUATION_SHOWN = ("frames", "mean", "low", "high", "min", "max", "episodes", "
 
 def event_line(role: str, kind: str, values: Mapping[str, Any]) -> str:
     """An event as ``kind role name=value ...``."""
+    more = given_up(int(values.get("given_up", 0))) if kind == "evaluation" else ""
     if kind == "evaluation":
         values = {name: values[name] for name in EVALUATION_SHOWN if name in values}
     shown = (f"{k}={v:.10g}" if isinstance(v, (int, float)) else f"{k}={v}" for k, v in values.items())
-    return " ".join((kind, role, *shown))
+    return " ".join((kind, role, *shown)) + more
 
 
 def number(value: float | None, digits: int, unit: str = "") -> str:

@@ -112,11 +112,14 @@ def describe(agent: Agent, inputs: tuple[Any, ...]) -> dict[str, Any]:
     shown = (
         {f"observation.{k}": v for k, v in observation.items()} | named | {f"state.{k}": v for k, v in state.items()}
     )
-    logits = "logits [1, B, A]" if agent.spec.action.kind == "discrete" else "mean and log_std joined [1, B, 2K]"
+    choices = agent.spec.action.choices
+    logits = "logits [1, B, A]" if choices else "mean and log_std joined [1, B, 2K]"
+    if len(choices) > 1:
+        logits += f", of components with {', '.join(map(str, choices))} choices one after the other"
     outputs = {"policy": logits, "value": "[1, B]"}
     if isinstance(agent, QAgent):
         outputs = {"q": "[1, B, A], the best is the action"}
-    if LEGAL in agent.spec.observation and agent.spec.action.kind == "discrete":
+    if LEGAL in agent.spec.observation and choices:
         name = next(iter(outputs))
         outputs[name] += f"; {FORBIDDEN:g} where observation.{LEGAL} is False (unless all of it is)"
     return {

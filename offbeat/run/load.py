@@ -13,7 +13,7 @@ import torch
 from offbeat.acting.episodes import Player, network_device
 from offbeat.agents.base import Agent
 from offbeat.errors import UserError
-from offbeat.types import OBSERVATION, EnvStep
+from offbeat.types import LEGAL, OBSERVATION, EnvStep
 
 if TYPE_CHECKING:
     from offbeat.config.run_config import RunConfig
@@ -110,16 +110,22 @@ class LoadedAgent:
         self._first = np.ones(0, bool)
         agent.network.eval()
 
-    def act(self, observation: Any, reward: float | np.ndarray = 0.0) -> Any:
+    def act(self, observation: Any, reward: float | np.ndarray = 0.0, action_mask: Any = None) -> Any:
         """The action for one observation, or actions [n, ...] for a batch of n; n must stay the same until ``reset()``.
 
         Args:
             observation: as the environment gives it, or a batch: the same with every array one axis longer.
             reward: that the last action earned, as the agent was trained on it; only agents that read it need it.
+            action_mask: which actions may be taken, [A] or [n, A], where ``info`` says so; None: all.
         """
         translator = self._translator
         arrays, batched = self._checked(observation) if translator is None else translator.observation(observation)
         count = len(next(iter(arrays.values())))
+        if LEGAL in self.spec.observation and LEGAL not in arrays:
+            shape = (count, *self.spec.observation[LEGAL].shape)
+            arrays[LEGAL] = np.broadcast_to(
+                True if action_mask is None else np.asarray(action_mask, bool), shape
+            ).copy()
         if self._player is None or count != self._count:
             if self._player is not None and not self._first.all():
                 raise ValueError(f"observation is a batch of {count}, before it was {self._count}; call reset() first")

@@ -7,29 +7,32 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import time
 from typing import Any
 
 import numpy as np
 
 from offbeat.agents.make import make_agent
 from offbeat.config.auto import choose_device, decide
+from offbeat.config.fitting import fitted
 from offbeat.config.run_config import RunConfig, read_config, to_toml
-from offbeat.config.validation import check_resources, check_run_folder, check_travels, validate
-from offbeat.envs.registry import env_spec
+from offbeat.config.validation import check_resources, check_run_folder, validate
+from offbeat.envs.registry import env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
 from offbeat.networks.own_torso import TorsoFactory
+from offbeat.run.changes import changed
+from offbeat.run.folders import claim, default_folder
 from offbeat.run.locked import locked
 from offbeat.run.log import RunLog, open_log
 from offbeat.run.metrics import MetricLogger
 from offbeat.run.own import check_given, noted, resume_command, with_torso
 from offbeat.run.provenance import write_environment
 from offbeat.run.resumable import check_fits, describe, needs_state
+from offbeat.run.starting import check_registered, check_start
 from offbeat.runtime.conductor import Conductor, EndNow
 from offbeat.runtime.engines import inline, local
 from offbeat.runtime.interrupts import Interrupts, signals
@@ -59,9 +62,11 @@ class RunResult:
     """Mean return of the last evaluation."""
 
 
+@specs_kept()
 def train(
     config: RunConfig,
     *,
+    given: Iterable[str] = (),
     init_from: Path | None = None,
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
@@ -72,6 +77,7 @@ def train(
 
     Args:
         config: the run.
+        given: names of the options that were laid over a preset: its own switches of another environment are left out.
         init_from: another run whose newest weights this one starts from.
         env_factory: a user's own environment (see ``offbeat.envs.registry.make_env``); must be importable by processes.
         agent_factory: a user's own agent: called with (agent config, EnvSpec, device).
@@ -81,24 +87,32 @@ def train(
     Raises ``UserError`` before anything is spawned if the run cannot work.
     """
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
-    config = with_torso(config, own)
+    config = with_torso(fitted(config, given, env_factory), own)
     validate(config, env_factory=env_factory)
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
-    return _run(decide(replace(config, out=str(run))), run, checkpoint=None, init_from=init_from, own=own, draw=draw)
+    config = decide(replace(config, out=str(run)))
+    return _run(config, run, checkpoint=None, init_from=init_from, own=own, draw=draw, fresh=True)
 
 
+@specs_kept()
 def resume(
-    run: Path, total_frames: int | None = None, *, device: str | None = None, draw: Draw | None = None, **own: Any
+    run: Path,
+    total_frames: int | None = None,
+    *,
+    device: str | None = None,
+    changes: Iterable[tuple[str, Any]] = (),
+    draw: Draw | None = None,
+    **own: Any,
 ) -> RunResult:
     """Go on with a run from its newest checkpoint; ``total_frames`` gives it a new length, ``device`` (``auto``: CUDA
-    where there is one) other hardware for all of its networks, ``draw`` draws its curve.
+    where there is one) other hardware for all of its networks, ``changes`` other options, ``draw`` draws its curve.
     """
     run = Path(run)
     path = run / "config.toml"
     if not path.exists():
         raise UserError(f"{run} is no run folder: it has no config.toml; 'offbeat train' makes run folders")
-    config = replace(read_config(path), out=str(run))
+    config = changed(replace(read_config(path), out=str(run)), changes)
     if total_frames is not None:
         config = replace(config, total_frames=total_frames)
     if device is not None:
@@ -119,17 +133,6 @@ def moved(config: RunConfig, device: str) -> RunConfig:
     return replace(config, device=device, learner=learner, inference=inference)
 
 
-def default_folder(env_id: str) -> Path:
-    """``results/<environment>_<unix time>``, with a number behind it if that is taken."""
-    name = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in env_id)
-    folder = Path("results") / f"{name}_{int(time())}"
-    number = 2
-    while folder.exists():
-        folder = folder.with_name(f"{name}_{int(time())}_{number}")
-        number += 1
-    return folder
-
-
 def _run(
     config: RunConfig,
     run: Path,
@@ -138,10 +141,14 @@ def _run(
     init_from: Path | None,
     own: dict[str, Any],
     draw: Draw | None,
+    fresh: bool = False,
 ) -> RunResult:
-    """Everything between a checked configuration and the result."""
+    """Everything between a checked configuration and the result. ``fresh``: in a folder that nobody else has."""
     if config.engine != "inline":
-        check_travels(own)
+        check_start(own)
+        if own.get("env_factory") is None:
+            check_registered(config.env.id)
+            check_registered(config.eval_env.id)
     spec = env_spec(config.env, own.get("env_factory"))
     maker = own.get("agent_factory")
     agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"), maker)
@@ -151,8 +158,8 @@ def _run(
     needed, taken = layout.nbytes() + 16 * weights * 4, roles.nbytes(inline=config.engine == "inline")
     check_resources(config, needed, run, roles_bytes=taken)
     check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=init_from)
-    home = run.absolute()  # an environment may change the working directory
-    home.mkdir(parents=True, exist_ok=True)
+    run = claim(run) if fresh else run
+    config, home = replace(config, out=str(run)), run.absolute()  # an environment may change the working directory
     with (
         _alone_in(home),
         guarded(),

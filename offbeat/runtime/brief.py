@@ -11,7 +11,7 @@ import torch
 from offbeat.agents.base import Agent
 from offbeat.agents.make import make_agent
 from offbeat.envs.base import EnvConfig, VectorEnv
-from offbeat.envs.registry import make_env
+from offbeat.envs.registry import make_env, register_again
 from offbeat.replay.layout import StreamLayout
 from offbeat.runtime.clock import Clock
 from offbeat.runtime.generators import drawing_anew
@@ -48,6 +48,10 @@ class Brief:
     env: EnvConfig
     eval_env: EnvConfig
     env_factory: Any
+    registered: dict[str, Any]
+
+    def beat(self) -> None:
+        """A sign of life between two steps that may take long; engines that watch for them override it."""
 
     def seeds(self, *path: int) -> list[int]:
         """Two independent seeds of 63 bits, for environments and network."""
@@ -65,6 +69,7 @@ class Brief:
 
     def envs(self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False) -> VectorEnv:
         """Environments of its own."""
+        register_again(self.registered)
         return make_env(
             self.eval_env if scored else self.env,
             count,
@@ -72,6 +77,7 @@ class Brief:
             threads=threads,
             deterministic=not self.free,
             factory=self.env_factory,
+            beat=self.beat,
         )
 
 
@@ -101,4 +107,5 @@ def brief_of(world: World, role: str, *, free: bool, incarnation: int) -> Brief:
         env=config.env,
         eval_env=config.eval_env,
         env_factory=world.env_factory,
+        registered=world.registered,
     )

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,6 +35,7 @@ def role_main(offer: Offer, row: Role, pipe: Connection, lockstep: bool, stack_p
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    _allow_children()
     link = Link(pipe)
     with guarded(), _stack_file(stack_path) as stack:
         faulthandler.register(signal.SIGUSR1, file=stack, all_threads=True)
@@ -46,6 +47,12 @@ def role_main(offer: Offer, row: Role, pipe: Connection, lockstep: bool, stack_p
             failed = True
             _tell(link, traceback.format_exc())
     sys.exit(int(failed))
+
+
+def _allow_children() -> None:
+    """Let environments start processes of their own, which multiprocessing forbids those that end with their parent."""
+    with suppress(AttributeError, KeyError):
+        multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
 
 
 def _stack_file(path: Path) -> TextIO:

@@ -29,6 +29,9 @@ class EvaluationConfig:
     policy: Literal["greedy", "sampled"] = "sampled"
     """Most probable action, or one drawn from the policy. Value-based agents have none to draw from: they take the best
     action either way (Rainbow, where ``sampled``: under its noise), and records name what was played."""
+    longest: int = 100_000
+    """An episode that has not ended after so many agent steps is given up and left out of the score, which says so; 0:
+    all are waited for. Unit: agent steps."""
     at_end: bool = True
     """One evaluation of the final weights."""
     threads: int = 1
@@ -61,6 +64,7 @@ def run_evaluator(
         seed=seed,
         stop=stop.is_set,
         version=version,
+        longest=config.longest,
     )
     if result.complete:
         metrics.write("evaluation", result.record() | policy.point._asdict())

@@ -47,6 +47,10 @@ class LocalServices(Brief):
         self.metrics, self.notices, self.heart = metrics, BoardNotices(world.board.arrays), world.heart(role)
         self.wait = world.wait(role) if free else None
 
+    def beat(self) -> None:
+        """A sign of life, between two environments that are made."""
+        self.heart.beat()
+
     def stopped(self) -> bool:
         """Whether the run is over."""
         return self._world.stopped()

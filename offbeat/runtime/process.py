@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from offbeat.runtime.child import role_main
 from offbeat.runtime.link import Inbox
 from offbeat.runtime.services import Offer
-from offbeat.runtime.spawning import native_threads, signals_held, tied_to_this_thread
+from offbeat.runtime.spawning import native_threads, signals_held, tied_to_this_thread, without_a_script
 from offbeat.runtime.world import World
 
 
@@ -54,7 +54,7 @@ class RoleProcess:
         arguments = (offered, self.row, child, lockstep, self._stack_path)
         self.process = context.Process(target=role_main, args=arguments, name=f"offbeat-{role}", daemon=True)
         resource_tracker.ensure_running()  # it would end the hold of the next line
-        with native_threads(self.row.threads), signals_held(), tied_to_this_thread():
+        with native_threads(self.row.threads), signals_held(), without_a_script(), tied_to_this_thread():
             self.process.start()
         if self.row.nice and self.process.pid is not None:
             with suppress(OSError):

@@ -58,6 +58,21 @@ def native_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
+def without_a_script() -> Iterator[None]:
+    """A program from standard input names a file that does not exist; children are not told to import it."""
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or os.path.exists(path):
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = path
+
+
+@contextmanager
 def tied_to_this_thread() -> Iterator[None]:
     """Children that this thread starts here end with it, whatever they are doing; on Linux, by the kernel.
 

@@ -129,10 +129,12 @@ class Supervisor:
         elif not alive:
             self._replace(process, process.death())
         elif self._hangs(process):
-            age, stack = process.silent_s(), process.stack()
+            age, stack, option = process.silent_s(), process.stack(), process.row.hang_option
+            more, told = f" ({option} allows more)" if option else "", stack or "(no answer)"
             process.kill()
             self._replace(
-                process, f"showed no life for {age:.0f} s and was killed; its stacks were:\n{stack or '(no answer)'}"
+                process,
+                f"showed no life for {age:.0f} s and was killed{more}; its stacks were:\n{told}",
             )
 
     def _tell_once(self, text: str) -> None:

@@ -52,6 +52,8 @@ class Role:
     """It writes a part of checkpoints in runs with a fixed schedule, and goes on from it."""
     hang_timeout_s: float = 60.0
     """It may show no life for so long while it should be at work. Unit: seconds."""
+    hang_option: str = ""
+    """The option that says so."""
     long_start: bool = False
     """Its first step may take minutes (compiling), and is taken for a sign of life until its host is ``warm``."""
     replaced: int = 0
@@ -168,6 +170,7 @@ def _learner(config: Settings, items: ItemSpec) -> Role:
         keeper=True,
         saved=True,
         hang_timeout_s=learner.hang_timeout_s,
+        hang_option="learner.hang_timeout_s",
         long_start=learner.compile,
         calls={
             "batches.next": "wait for batch",
@@ -195,6 +198,7 @@ def _evaluator(config: Settings) -> Role:
         devices=(config.learner.device,),
         turn="asked",
         hang_timeout_s=config.evaluation.hang_timeout_s,
+        hang_option="evaluation.hang_timeout_s",
         nice=5,
         calls={"evaluate": "evaluate"},
         detail=f"{config.evaluation.envs} environments",
@@ -215,6 +219,7 @@ def _inference(config: Settings) -> Role:
         devices=config.inference.device,
         turn="serve",
         hang_timeout_s=config.inference.hang_timeout_s,
+        hang_option="inference.hang_timeout_s",
         calls={"agent.act": "forward", "requests._wait.until": "wait for {}"},
         detail="batches requests" + (f", every {servers} workers' first, second, ..." if servers > 1 else ""),
     )
@@ -235,6 +240,7 @@ def _actor(config: Settings) -> Role:
         owns_streams=True,
         saved=True,
         hang_timeout_s=actor.hang_timeout_s,
+        hang_option="actor.hang_timeout_s",
         replaced=actor.max_restarts,
         limit="actor.max_restarts",
         calls={

@@ -12,6 +12,7 @@ import numpy as np
 
 from offbeat.agents.base import Agent
 from offbeat.agents.contract import check_agent
+from offbeat.envs.registry import registrations
 from offbeat.errors import UserError
 from offbeat.replay.layout import StreamLayout, layout_for
 from offbeat.replay.make import check_mixture, check_replay, make_mixture
@@ -57,6 +58,7 @@ class World:
     inbox: SharedArrays | None = None
     init_from: Path | None = None
     clock: Clock = WALL
+    registered: dict[str, Any] = field(default_factory=dict)
     _store: StreamStore | None = field(default=None, repr=False)
 
     @property
@@ -161,6 +163,7 @@ def make_world(
         log_path=log_path,
         guard=make_guard(),
         inbox=inbox,
+        registered=registrations(config.env.id, config.eval_env.id),
         **own,
     )
     # Fifos and rate control write down how far writers may go; writers may ask before the learner has made its own.

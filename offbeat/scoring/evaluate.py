@@ -63,7 +63,13 @@ def evaluate_run(
     games = min(episodes, loaded.config.evaluation.envs // players)
     env = make_env(eval_env, games * players, factory=factory)
     try:
-        result = play_episodes(env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, version=loaded.version)
+        played: dict[str, Any] = {
+            "episodes": episodes,
+            "greedy": greedy,
+            "seed": seed,
+            "longest": loaded.config.evaluation.longest,
+        }
+        result = play_episodes(env, loaded.agent, version=loaded.version, **played)
     finally:
         env.close()
     frames = loaded.meta.get("frames", loaded.agent_steps * loaded.agent.spec.frame_skip)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -81,3 +83,20 @@ def test_worked_example_of_the_whole_loss():
     }
     for name, (known, got) in expected.items():
         torch.testing.assert_close(got, torch.tensor(known, dtype=d), rtol=0, atol=2e-10, msg=name)
+
+
+def test_actions_of_several_components_are_those_of_one_of_their_product() -> None:
+    """Against the joint distribution, enumerated."""
+    torch.manual_seed(0)
+    choices = (2, 3, 4)
+    logits = torch.randn(5, sum(choices), dtype=torch.float64, requires_grad=True)
+    probs = [part.softmax(-1) for part in logits.split(choices, -1)]
+    joint = torch.einsum("ba,bc,bd->bacd", *probs)
+    for action in itertools.product(*map(range, choices)):
+        chosen = torch.tensor(action).expand(5, 3)
+        got = actor_critic.multi_categorical_log_prob(logits, chosen, choices)
+        torch.testing.assert_close(got, joint[:, action[0], action[1], action[2]].log())
+    entropy = -(joint * joint.log()).sum((1, 2, 3))
+    torch.testing.assert_close(actor_critic.multi_categorical_entropy(logits, choices), entropy)
+    with pytest.raises(ValueError, match="action"):
+        actor_critic.multi_categorical_log_prob(logits, torch.zeros(5, 2, dtype=torch.int64), choices)

@@ -1,0 +1,51 @@
+"""What may be another when a run goes on, and why everything else may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from typing import Any
+
+from offbeat.config.run_config import RunConfig, apply_overrides
+from offbeat.errors import UserError
+
+MAY_CHANGE = (
+    "total_frames", "device", "evaluation.*", "log.*", "checkpoint.*", "trace.*", "inference.*",
+    "learner.learning_rate", "learner.final_learning_rate", "learner.schedule", "learner.threads", "learner.device",
+    "learner.precision", "learner.compile", "learner.prefetch", "learner.hang_timeout_s", "learner.nonfinite_limit",
+    "actor.threads", "actor.env_threads", "actor.hang_timeout_s", "actor.max_restarts", "actor.weights",
+)  # fmt: skip
+"""Options that may be given to ``resume``."""
+NOT_BIT_FOR_BIT = ("learner.threads", "learner.precision", "learner.compile", "actor.threads", "inference.*")
+"""Those among them that change what is computed, by a rounding: a deterministic run keeps them."""
+REASONS = {
+    "env": "it decides what the saved streams and games hold",
+    "eval_env": "scores before and after would not compare; 'offbeat eval' takes --eval-env options",
+    "agent": "the saved weights are those of this agent",
+    "replay": "it decides what the saved streams and samplers hold",
+    "actor": "the saved games are those of these actors",
+    "learner": "it decides what the saved batches, statistics and weights are",
+    "seed": "the saved generators go on from it",
+    "engine": "the saved parts are those of this engine's schedule",
+    "deterministic": "the saved parts are those of this schedule",
+    "out": "a run goes on in its own folder",
+    "preset": "it names what the run was started from",
+}
+"""Section or option -> why it stays."""
+
+
+def changed(config: RunConfig, options: Iterable[tuple[str, Any]]) -> RunConfig:
+    """A run's configuration with ``options`` laid over it. UserError, with the reason, for one that may not change."""
+    options = [(name.replace("-", "_"), value) for name, value in options]
+    for name, _ in options:
+        if not any(fnmatch(name, pattern) for pattern in MAY_CHANGE):
+            reason = REASONS.get(name.partition(".")[0], "the run was started with it")
+            raise UserError(
+                f"{name} cannot be another when a run goes on: {reason}; start a new run from its weights with "
+                "'offbeat train PRESET --from RUN'"
+            )
+        if config.deterministic and any(fnmatch(name, pattern) for pattern in NOT_BIT_FOR_BIT):
+            raise UserError(
+                f"{name} cannot be another when a deterministic run goes on: it would not go on bit for bit"
+            )
+    return apply_overrides(config, options)
