@@ -7,14 +7,20 @@ PRESET ?= apex-small
 TRAIN_ARGS ?=
 TRAIN_EXTRAS ?= atari
 BENCH ?= throughput
+GPU_TESTS_S ?= 180
+GPU_MINUTES ?= 5
+GPU_ARGS ?=
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
+# make gpu-check PYTHON_RUN=/path/to/python takes that Python as it is and installs nothing.
+PYTHON_RUN ?=
+GPU_PYTHON = $(or $(PYTHON_RUN),$(BIN)/python)
 
-.PHONY: help train test test-slow check lint types tests format bench docs structure clean
+.PHONY: help train test test-slow check lint types tests format bench gpu-check docs structure clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +51,15 @@ format: $(VENV)/.dev ## sort imports, mend what ruff can mend, format
 
 bench: $(VENV)/.train ## measure this machine (BENCH=throughput or streams)
 	$(BIN)/offbeat bench $(BENCH)
+
+gpu-check: $(if $(PYTHON_RUN),,$(VENV)/.dev) ## test on a GPU, then measure it, in 8 minutes (GPU_TESTS_S=, GPU_MINUTES=)
+	@[ "$$OFFBEAT_CUDA_TESTS" = cpu ] || $(GPU_PYTHON) -c \
+		'import sys, torch; sys.exit(0 if torch.cuda.is_available() else f"torch {torch.__version__} finds no GPU")'
+	@failed=0; \
+	timeout --foreground -k 20 -s INT $(GPU_TESTS_S) $(GPU_PYTHON) -m pytest -m cuda tests/cuda $(PYTEST_ARGS) || failed=$$?; \
+	[ $$failed != 124 ] || echo "the tests were ended after $(GPU_TESTS_S) s"; \
+	$(GPU_PYTHON) -m offbeat bench gpu --minutes $(GPU_MINUTES) $(GPU_ARGS) || failed=$$?; \
+	exit $$failed
 
 docs: $(VENV)/.dev ## write docs/options.md and docs/preset_list.md anew from the source
 	$(RUN) offbeat.config.documents docs
