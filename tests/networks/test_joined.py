@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from offbeat.networks.joined import channels_last_vector, joined, joins
+from offbeat.networks.joined import channels_last_vector, joined, joins, onednn_bf16
 
 
 def make_layers() -> tuple[list[nn.Conv2d], nn.Linear]:
@@ -64,3 +64,11 @@ def test_only_in_bfloat16_on_a_processor() -> None:
         assert not joins(torch.device("meta"))
     with torch.autocast("cpu", torch.float16):
         assert not joins(device)
+
+
+def test_layers_are_computed_one_by_one_where_onednn_has_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    onednn_bf16.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not joins(torch.device("cpu"))
+    onednn_bf16.cache_clear()
