@@ -23,6 +23,7 @@ from offbeat.agents.make import make_agent
 from offbeat.bench.batches import make_batch, make_inputs, random_action
 from offbeat.config.run_config import RunConfig
 from offbeat.envs.registry import env_spec, make_env
+from offbeat.runtime.actor import acting_precision
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import Point, WeightTarget
@@ -142,7 +143,8 @@ def time_env(config: RunConfig, seconds: float) -> float:
 def time_forward(config: RunConfig, spec: EnvSpec, batch: int, seconds: float) -> float:
     """Seconds per row of choosing actions for ``batch`` environments, exploration included."""
     agent = _agent(config, spec, "cpu")
-    policy = LocalPolicy(agent, _NoWeights(), batch, seed=0, precision=config.learner.precision)
+    precision = acting_precision(config.actor, config.learner)
+    policy = LocalPolicy(agent, _NoWeights(), batch, seed=0, precision=precision)
     inputs = make_inputs(spec, agent, 1, batch)
     env_ids = np.arange(batch)
     streams = max(batch, config.actor.workers * config.actor.envs_per_worker)

@@ -28,6 +28,8 @@ def decide(config: RunConfig) -> RunConfig:
     on_gpu = learner.device.startswith("cuda")
     learner = replace(learner, threads=learner.threads or learner_threads(usable_cores(), on_gpu))
     actor = config.actor
+    if actor.precision == "auto" and on_gpu and not computes_bf16("cpu"):
+        actor = replace(actor, precision="fp32")  # elsewhere it goes on meaning the learner's
     if actor.inference == "auto":
         server = any(one.startswith("cuda") for one in inference.device)
         actor = replace(actor, inference="server" if server else "actor")

@@ -15,6 +15,7 @@ from offbeat.envs.base import StateUnsupported, VectorEnv
 from offbeat.replay.layout import StreamBlock, StreamLayout
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.host import Host
+from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, Policy, StopSignal, StreamWriter
 from offbeat.runtime.services import Services, Write
@@ -44,6 +45,9 @@ class ActorConfig:
     weights: Literal["copy", "shared"] = "copy"
     """``copy``: each actor acts with weights of its own; ``shared``: on the published ones where they lie, for networks
     of which a machine has no room for many. A copy is made all the same in bfloat16 and where a server acts."""
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
+    """Arithmetic of actors that run the network themselves; servers act in float32. ``auto``: ``learner.precision``,
+    but fp32 where the learner has a GPU and the processor does not multiply bfloat16 itself."""
     threads: int = 1
     """Torch threads of each actor."""
     env_threads: int = 1
@@ -52,6 +56,11 @@ class ActorConfig:
     """An actor that shows no life for so long is reported with its stack, killed and replaced. Unit: seconds."""
     max_restarts: int = 5
     """Replacements of dead or hung actors in a run; one more ends it."""
+
+
+def acting_precision(actor: ActorConfig, learner: LearnerConfig) -> str:
+    """What actors that run the network themselves compute in: ``fp32`` or ``bf16``."""
+    return learner.precision if actor.precision == "auto" else actor.precision
 
 
 def run_actor(

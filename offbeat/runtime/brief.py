@@ -13,6 +13,7 @@ from offbeat.agents.make import make_agent
 from offbeat.envs.base import EnvConfig, VectorEnv
 from offbeat.envs.registry import make_env, register_again
 from offbeat.replay.layout import StreamLayout
+from offbeat.runtime.actor import acting_precision
 from offbeat.runtime.clock import Clock
 from offbeat.runtime.generators import drawing_anew
 from offbeat.runtime.world import World
@@ -92,7 +93,7 @@ def brief_of(world: World, role: str, *, free: bool, incarnation: int) -> Brief:
         free=free,
         config=row.config,
         total_frames=config.total_frames,
-        precision=config.learner.precision,
+        precision=acting_precision(config.actor, config.learner),
         spec=world.spec,
         layout=world.layout,
         device=torch.device(device if device != "auto" else config.device),

@@ -9,6 +9,7 @@ import torch
 
 from offbeat.config import auto
 from offbeat.config.run_config import RunConfig, load_preset
+from offbeat.runtime.actor import acting_precision
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,19 @@ def test_a_gpu_serves_all_actors(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = auto.decide(everything_auto())
     assert (chosen.device, chosen.actor.inference, chosen.learner.threads) == ("cuda", "server", 1)
     assert (chosen.actor.workers, chosen.actor.env_threads) == (7, 2)
+
+
+@pytest.mark.parametrize(("processor", "acting"), [(True, "bf16"), (False, "fp32")])
+def test_actors_of_a_learner_on_a_gpu_act_in_what_their_processor_computes(
+    processor: bool, acting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(auto, "computes_bf16", lambda device: device == "cuda" or processor)
+    chosen = auto.decide(everything_auto())
+    assert (chosen.learner.precision, acting_precision(chosen.actor, chosen.learner)) == ("bf16", acting)
+    asked = everything_auto()
+    asked = replace(asked, device="cpu", learner=replace(asked.learner, precision="bf16"))
+    chosen = auto.decide(asked)
+    assert acting_precision(chosen.actor, chosen.learner) == "bf16", "on a processor both compute as they are told to"
+    chosen = auto.decide(replace(asked, actor=replace(asked.actor, precision="fp32")))
+    assert acting_precision(chosen.actor, chosen.learner) == "fp32"
