@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the known name closest to ``name``, or an empty string if none is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def failure(attempt: Callable[[], bool]) -> str:
+    """Why an attempt to use what another package does not promise to keep fails, in one line; empty if it succeeds.
+
+    ``attempt`` gives whether the results are right.
+    """
+    try:
+        return "" if attempt() else "it gives other results"
+    except Exception as error:  # what has changed over there may raise anything
+        return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def load_entry_point(kind: str, point: EntryPoint) -> Any:

@@ -34,6 +34,7 @@ def report() -> str:
         "versions": versions(),
         "machine": machine(),
         "torch": torch_facts(),
+        "short cuts": short_cuts(),
         "extras": extras(),
         "auto chooses": choices(),
     }
@@ -95,6 +96,21 @@ def cpu_bf16() -> str:
     flags = info.read_text()
     found = [name for name in ("amx_bf16", "avx512_bf16", "avx_ne_convert", "bf16") if f" {name}" in flags]
     return f"yes ({found[0]})" if found else "no (imitated: slower than fp32)"
+
+
+def short_cuts() -> dict[str, str]:
+    """What torch and numba do here though they do not promise it; without it the same results come more slowly."""
+    import torch
+
+    from offbeat.networks import joined, rounded
+    from offbeat.replay import kernels
+
+    tried = {
+        "layers in one step": joined.missing(),
+        "copies in one call": rounded.missing(torch.device("cpu")),
+        "stacks in vectors": kernels.missing(),
+    }
+    return {name: f"no, done the plain way: {reason}" if reason else "yes" for name, reason in tried.items()}
 
 
 def extras() -> dict[str, str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
+from offbeat.errors import failure
 from offbeat.networks.flat import flat_tensors
 from offbeat.networks.heads import Float32Linear
 from offbeat.networks.torsos import ImageConv
@@ -52,13 +55,34 @@ class RoundedWeights:
         That is one pass instead of two: the exact weights of rounded layers are not written down.
         """
         sources = [flat[start : start + shape.numel()].view(shape) for start, shape in self._places]
-        torch._foreach_copy_(self._targets, sources)
+        _copy_all(self._targets, sources)
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Take over the float32 weights."""
-        if self.exact:
-            torch._foreach_copy_(list(self.exact), list(self.exact.values()))
+        _copy_all([*self.exact], [*self.exact.values()])
+
+
+def _copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Each of ``sources`` into its target, cast on the way; in one call where torch has that."""
+    if targets and not missing(targets[0].device):
+        torch._foreach_copy_(targets, sources)
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
+
+
+@functools.cache
+def missing(device: torch.device) -> str:
+    """Why many tensors cannot be copied in one call, which torch does not promise to keep; empty if they can."""
+
+    def agrees() -> bool:
+        sources = [torch.linspace(-1, 1, 6, device=device).view(2, 3), torch.linspace(2, 3, 4, device=device)]
+        targets = [torch.zeros_like(sources[0], dtype=torch.bfloat16), torch.zeros_like(sources[1])]
+        torch._foreach_copy_(targets, sources)
+        return all(torch.equal(target, source.to(target.dtype)) for target, source in zip(targets, sources))
+
+    return failure(agrees)
 
 
 def _rounds(layer: nn.Module, train: bool) -> bool:

@@ -6,18 +6,24 @@ it is an image [H, W, 4]: the layout in which convolutions are fastest.
 Large batches are written past the caches (non-temporal stores): they would push everything else out, and each line
 would be read before it is written. Frames are asked for one stack before they are needed, because where the next one
 lies is known and processors do not guess across pages.
+
+Both are instructions that numba has no words for and does not promise to take: they are tried once on a small stack,
+and where they fail a loop of plain words stands in.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core.cgutils import ir
+from llvmlite import ir
 from numba.extending import intrinsic
+
+from offbeat.errors import failure
 
 DEPTH = 4
 """Frames per stack that these loops know."""
@@ -146,7 +152,6 @@ def empty_words(*shape: int) -> np.ndarray:
     return memory[skip : skip + count].reshape(shape)
 
 
-@compiled
 def gather_stacks(
     frames: np.ndarray,
     ring: int,
@@ -164,12 +169,72 @@ def gather_stacks(
     ``frames`` [streams * ring, P] uint8 holds the streams' rings one after the other, row t at t % ring. ``age`` [T, B]
     counts rows since the episode's first one; frames before that are black if ``black``, else the first one.
     """
+    if missing():
+        _gather_words(frames, ring, stream, row, age, black, out, begin, end)
+    else:
+        _gather_vectors(frames, ring, stream, row, age, black, out, begin, end, LARGE)
+
+
+@functools.cache
+def missing() -> str:
+    """Why stacks cannot be written in whole vectors here; empty if they can."""
+    return failure(_agrees)
+
+
+def _agrees() -> bool:
+    """Whether a small stack is right, through the caches and past them."""
+    pixels = LINE + PIECE + PIECE // 4  # whole vectors, and a few words that are left
+    frames = (np.arange(DEPTH * pixels) % 251).astype(np.uint8).reshape(DEPTH, pixels)
+    right = np.ascontiguousarray(frames.T).view(np.uint32).ravel()
+    stream, rows = np.zeros(2, np.int64), np.full((1, 2), DEPTH - 1)
+    for large in (LARGE, 0):
+        words = empty_words(1, 2, pixels)
+        _gather_vectors(frames, DEPTH, stream, rows, rows, False, words, 0, 2, large)
+        if not (words == right).all():
+            return False
+    return True
+
+
+@compiled
+def _gather_words(
+    frames: np.ndarray,
+    ring: int,
+    stream: np.ndarray,
+    row: np.ndarray,
+    age: np.ndarray,
+    black: bool,
+    out: np.ndarray,
+    begin: int,
+    end: int,
+) -> None:
+    """``gather_stacks`` word by word."""
+    nothing, found = np.zeros(frames.shape[1], np.uint8), np.empty(DEPTH, np.int64)
+    for b in range(begin, end):
+        for t in range(row.shape[0]):
+            _find_frames(len(frames), ring, stream[b], row[t, b], age[t, b], black, found)
+            _write_words(frames, nothing, found, out[t, b], 0)
+
+
+@compiled
+def _gather_vectors(
+    frames: np.ndarray,
+    ring: int,
+    stream: np.ndarray,
+    row: np.ndarray,
+    age: np.ndarray,
+    black: bool,
+    out: np.ndarray,
+    begin: int,
+    end: int,
+    large: int,
+) -> None:
+    """``gather_stacks`` in vectors; past the caches where ``out`` has ``large`` bytes or more."""
     if begin >= end:
         return
     steps = row.shape[0]
     nothing = np.zeros(frames.shape[1], np.uint8)
     aligned = out.ctypes.data % PIECE == 0 and frames.shape[1] % (PIECE // 4) == 0
-    past_caches = aligned and out.size * 4 >= LARGE
+    past_caches = aligned and out.size * 4 >= large
     here, ahead = np.empty(DEPTH, np.int64), np.empty(DEPTH, np.int64)
     _find_frames(len(frames), ring, stream[begin], row[0, begin], age[0, begin], black, ahead)
     for i in range(begin * steps, end * steps):  # item by item: the stacks of one share frames
@@ -213,8 +278,17 @@ def _write_stack(
                 _weave_past(first + p, second + p, third + p, last + p, to + 4 * p)
             else:
                 _weave_cached(first + p, second + p, third + p, last + p, to + 4 * p)
-    for p in range(whole, size):
-        word = np.uint32(frames[here[3], p])
-        for k in range(DEPTH - 2, -1, -1):
-            word = (word << np.uint32(8)) | (np.uint32(frames[here[k], p]) if here[k] >= 0 else np.uint32(0))
-        out[p] = word
+    _write_words(frames, nothing, here, out, whole)
+
+
+@compiled
+def _write_words(frames: np.ndarray, nothing: np.ndarray, found: np.ndarray, out: np.ndarray, first_pixel: int) -> None:
+    """``out`` [P] from ``first_pixel`` on = the stack of the frames ``found`` [4]."""
+    first = frames[found[0]] if found[0] >= 0 else nothing
+    second = frames[found[1]] if found[1] >= 0 else nothing
+    third = frames[found[2]] if found[2] >= 0 else nothing
+    last = frames[found[3]]
+    for p in range(first_pixel, len(out)):
+        older = np.uint32(first[p]) | (np.uint32(second[p]) << np.uint32(8))
+        newer = (np.uint32(third[p]) << np.uint32(16)) | (np.uint32(last[p]) << np.uint32(24))
+        out[p] = np.uint32(older | newer)

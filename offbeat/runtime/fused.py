@@ -16,8 +16,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core.cgutils import ir
-from numba.extending import intrinsic
+from numba.extending import overload
 
 from offbeat.replay.kernels import compiled, compiled_sum
 
@@ -25,43 +24,38 @@ NOTHING_ROUNDED = np.zeros(0, np.uint16)
 """For weights that no layer keeps in bfloat16."""
 
 
-def _make_exact(typing: Any, value: Any) -> Any:
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        if value == numba.types.float32:
-            return values[0]
-        word = ir.IntType(32)
-        bits = builder.shl(builder.zext(values[0], word), ir.Constant(word, 16))
-        return builder.bitcast(bits, ir.FloatType())
-
-    return numba.types.float32(value), generate
+def _exact(value: Any) -> Any:
+    """A float32 itself, or the float32 that the bits of a bfloat16 stand for."""
+    raise NotImplementedError("for compiled code, which has one of those below")
 
 
-def _make_bits(typing: Any, value: Any) -> Any:
+def _choose_exact(value: Any) -> Any:
+    """For ``_exact`` by the type of its argument."""
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.bitcast(values[0], ir.IntType(32))
+    def itself(value: Any) -> Any:
+        return value
 
-    return numba.types.uint32(numba.types.float32), generate
+    def widened(value: Any) -> Any:
+        return np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+
+    return itself if value == numba.types.float32 else widened
 
 
-_exact: Any = intrinsic(_make_exact)
-"""A float32 itself, or the float32 that the bits of a bfloat16 stand for."""
-_bits: Any = intrinsic(_make_bits)
-"""The bits of a float32."""
+_register: Any = overload(_exact)
+_register(_choose_exact)
 
 
 @compiled
 def _nearest(value: float) -> np.uint16:
     """Bits of the bfloat16 nearest to a finite float32, to the even one of two."""
-    bits = _bits(value)
+    bits = np.float32(value).view(np.uint32)
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
 @compiled
 def _size(value: float) -> np.uint32:
     """Bits of the magnitude of a float32."""
-    return np.uint32(_bits(value) & np.uint32(0x7FFFFFFF))
+    return np.uint32(np.float32(value).view(np.uint32) & np.uint32(0x7FFFFFFF))
 
 
 @compiled

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from offbeat.networks.flat import flatten_parameters
 from offbeat.networks.heads import Float32Linear
-from offbeat.networks.rounded import RoundedWeights
+from offbeat.networks.rounded import RoundedWeights, missing
 from offbeat.networks.torsos import ImageConv
 
+CPU = torch.device("cpu")
 
+
+def nothing_copied(*_: Any) -> None:
+    """As a copy that has become something else."""
+
+
+@pytest.fixture(params=["as it is", "gone", "wrong"])
+def torch_copy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Torch with its copy of many tensors at once, without it, and with one that does not copy."""
+    if request.param == "gone":
+        monkeypatch.delattr(torch, "_foreach_copy_")
+    elif request.param == "wrong":
+        monkeypatch.setattr(torch, "_foreach_copy_", nothing_copied)
+    missing.cache_clear()
+    yield request.param
+    missing.cache_clear()
+
+
+@pytest.mark.usefixtures("torch_copy")
 def test_layers_of_autocast_are_rounded_and_follow_the_exact_weights() -> None:
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 4), Float32Linear(4, 2))
     flat = flatten_parameters(network)
@@ -39,6 +61,7 @@ def test_training_leaves_the_first_convolution_exact_and_gives_gradients_to_the_
     assert set(rounded.exact) == {network[1].weight, network[1].bias}
 
 
+@pytest.mark.usefixtures("torch_copy")
 def test_weights_of_another_vector_are_rounded_on_their_way() -> None:
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 4), Float32Linear(4, 2))
     flat = flatten_parameters(network)
@@ -68,3 +91,15 @@ def test_shared_weights_stay_shared_and_frozen_ones_frozen(train: bool) -> None:
     assert set(rounded.exact) == {network[0].weight, network[0].bias, network[1].bias, network[2].bias}
     assert network[0].weight.requires_grad == train
     assert not network[2].bias.requires_grad
+
+
+def test_what_torch_lacks_is_noticed_and_told(torch_copy: str) -> None:
+    expected = {"gone": "AttributeError", "wrong": "it gives other results"}
+    if torch_copy in expected:
+        assert expected[torch_copy] in missing(CPU)
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 4))
+    flat = flatten_parameters(network)
+    flat.copy_(torch.linspace(-1, 1, len(flat)))
+    RoundedWeights(network, train=True)
+    size = network[0].weight.numel()
+    assert torch.equal(network[0].weight.detach().flatten(), flat[:size].to(torch.bfloat16))

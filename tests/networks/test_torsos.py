@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from offbeat.networks import torsos
+from offbeat.networks.joined import missing
 from offbeat.networks.torsos import Torso, choose_torso
 from offbeat.types import ArraySpec
 
@@ -106,6 +107,7 @@ def test_centered_filters_are_not_silenced_by_a_background():
     assert silent(centered=True) == 0
 
 
+@pytest.mark.skipif(bool(missing()), reason=missing())
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(("kind", "spec"), [("nature", ATARI), ("shallow", ATARI), ("minatar", GRID)])
 @pytest.mark.parametrize("trained", [None, 2])
