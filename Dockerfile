@@ -12,9 +12,9 @@ ARG EXTRAS=atari,minatar,video
 RUN pip install --no-cache-dir --index-url "${TORCH_INDEX}" "torch>=2.6,<2.14"
 
 WORKDIR /opt/offbeat
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY offbeat offbeat
-RUN pip install --no-cache-dir ".[${EXTRAS}]"
+RUN pip install --no-cache-dir --constraint constraints.txt ".[${EXTRAS}]"
 
 RUN useradd --create-home offbeat && install -d -o offbeat /work
 USER offbeat

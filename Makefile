@@ -13,22 +13,28 @@ GPU_ARGS ?=
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-VENV := .venv
+# constraints.txt holds the versions that the tests passed with; LATEST=1 takes the newest, in an environment of its own.
+LATEST ?=
+VENV := .venv$(if $(LATEST),-latest)
+VERSIONS := $(if $(LATEST),,constraints.txt)
+PIP_INSTALL := pip install --quiet $(VERSIONS:%=--constraint %)
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 # make gpu-check PYTHON_RUN=/path/to/python takes that Python as it is and installs nothing.
 PYTHON_RUN ?=
 GPU_PYTHON = $(or $(PYTHON_RUN),$(BIN)/python)
 
-.PHONY: help train test test-slow check lint types tests format bench gpu-check docs structure clean
+.PHONY: help train test test-slow test-lowest check lint types tests format bench gpu-check docs structure constraints \
+	clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-train: $(VENV)/.train ## install what training needs, then train (PRESET=, TRAIN_ARGS=)
+train: $(VENV)/.train ## install what training needs, then train (PRESET=, TRAIN_ARGS=, LATEST=1: newest versions)
 	$(BIN)/offbeat train $(PRESET) $(TRAIN_ARGS)
 
-test: $(VENV)/.dev check ## install what the tests need, then lint, type-check and test
+test: $(VENV)/.dev check ## install what the tests need, then lint, type-check and test (LATEST=1: newest versions)
 
 check: lint types tests ## the same without installing
 
@@ -44,6 +50,9 @@ tests: | $(VENV)/.dev
 
 test-slow: $(VENV)/.dev ## the tests that take minutes
 	$(RUN) pytest -m slow --timeout 3600 $(PYTEST_ARGS)
+
+test-lowest: $(LOWEST)/.dev ## the tests with the lowest versions that pyproject.toml allows, but for torch
+	$(LOWEST)/bin/python -m pytest $(PYTEST_ARGS)
 
 format: $(VENV)/.dev ## sort imports, mend what ruff can mend, format
 	$(RUN) ruff check --fix .
@@ -67,19 +76,31 @@ docs: $(VENV)/.dev ## write docs/options.md and docs/preset_list.md anew from th
 structure: $(VENV)/.dev ## print files to the gradient, layers, circles, sizes
 	$(RUN) tests.house_rules.structure
 
-clean: ## remove the virtual environment and every cache; results stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+constraints: ## test with the newest versions of everything, and write them to constraints.txt if all pass
+	rm -rf .venv-latest
+	$(MAKE) test LATEST=1
+	.venv-latest/bin/python .ci/versions.py installed > constraints.txt.new
+	mv constraints.txt.new constraints.txt
 
-# The stamps are older than pyproject.toml only when it has changed since: then pip runs again.
-$(VENV)/bin/python:
+clean: ## remove the virtual environments and every cache; results stay
+	rm -rf .venv .venv-latest $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The stamps are older than what they depend on only when that has changed since: then pip runs again.
+$(VENV)/bin/python $(LOWEST)/bin/python:
 	@if [ -z "$(PYTHON)" ]; then echo "offbeat needs Python >= 3.11 with venv (Debian: apt-get install python3-venv);" \
 		"found: $$(python3 --version 2>&1 || true); or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; fi
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(@:/bin/python=)
 
-$(VENV)/.train: pyproject.toml | $(VENV)/bin/python
-	$(RUN) pip install --quiet --editable '.[$(TRAIN_EXTRAS)]'
+$(VENV)/.train: pyproject.toml $(VERSIONS) | $(VENV)/bin/python
+	$(RUN) $(PIP_INSTALL) --editable '.[$(TRAIN_EXTRAS)]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(RUN) pip install --quiet --editable '.[dev]'
+$(VENV)/.dev: pyproject.toml $(VERSIONS) | $(VENV)/bin/python
+	$(RUN) $(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.train
+
+$(LOWEST)/.dev: pyproject.toml .ci/versions.py | $(LOWEST)/bin/python
+	$(LOWEST)/bin/python -m pip install --quiet packaging
+	$(LOWEST)/bin/python .ci/versions.py lowest > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/lowest.txt --editable '.[dev]'
+	@touch $@
