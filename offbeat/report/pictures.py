@@ -176,7 +176,7 @@ def draw_text(text: str) -> np.ndarray:
     from matplotlib import get_data_path
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf", 16)
+    font = ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf"), 16)
     width, height = round(font.getlength("x") * TEXT_COLUMNS) + 20, 20 * TEXT_LINES + 20
     picture = Image.new("RGB", (width, height), tuple(BACKGROUND.tolist()))
     pen = ImageDraw.Draw(picture)
