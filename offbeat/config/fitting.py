@@ -27,18 +27,21 @@ def fitted(config: RunConfig, given: Iterable[str], factory: Callable[..., Any] 
 
 
 def _fitted(config: EnvConfig, given: set[str], section: str, factory: Callable[..., Any] | None) -> EnvConfig:
-    """One section of it. Whatever else is wrong with the environment is said by whoever checks it next."""
+    """One section of it."""
+    for _ in fields(EnvConfig):
+        unused = _unused(config, factory)
+        if unused is None or f"{section}.{unused.name}" in given or f"env.{unused.name}" in given:
+            break
+        config = replace(config, **{unused.name: unused.default})  # type: ignore[arg-type]
+    return config
+
+
+def _unused(config: EnvConfig, factory: Callable[..., Any] | None) -> UnusedSwitch | None:
+    """A switch that means nothing to the environment. Whatever else is wrong is said by whoever checks it next."""
     from offbeat.envs.registry import env_spec
 
-    for _ in fields(EnvConfig):
-        try:
-            env_spec(config, factory)
-        except UnusedSwitch as unused:
-            if f"{section}.{unused.name}" in given or f"env.{unused.name}" in given:
-                break
-            config = replace(config, **{unused.name: unused.default})  # type: ignore[arg-type]
-            continue
-        except Exception:  # an environment may raise anything; nobody has asked for it yet
-            break
-        break
-    return config
+    try:
+        env_spec(config, factory)
+    except Exception as error:  # an environment may raise anything
+        return error if isinstance(error, UnusedSwitch) else None
+    return None

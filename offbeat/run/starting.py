@@ -17,10 +17,10 @@ from offbeat.errors import UserError, called
 INLINE = "or use engine='inline', which starts none"
 
 
-def check_start(own: Mapping[str, Any]) -> None:
+def check_start(own: Mapping[str, Any], *env_ids: str) -> None:
     """Raise ``UserError`` where the processes of a run would not come up, or could not make what the user hands over.
 
-    Everything is looked for here, in the process that starts them, before a folder is made.
+    Everything is looked for here, in the process that starts them, before a folder is made. ``env_ids``: of the run.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UserError(
@@ -36,6 +36,8 @@ def check_start(own: Mapping[str, Any]) -> None:
     for name, value in own.items():
         if value is not None:
             _check_travels(name, value)
+    for env_id in env_ids if own.get("env_factory") is None else ():
+        _check_registered(env_id)
 
 
 def _check_travels(name: str, value: Any) -> None:
@@ -58,7 +60,7 @@ def _check_travels(name: str, value: Any) -> None:
         )
 
 
-def check_registered(env_id: str) -> None:
+def _check_registered(env_id: str) -> None:
     """Refuse an id that only this program has registered with Gymnasium, with a class that no process could import."""
     import gymnasium
 

@@ -32,7 +32,7 @@ from offbeat.run.metrics import MetricLogger
 from offbeat.run.own import check_given, noted, resume_command, with_torso
 from offbeat.run.provenance import write_environment
 from offbeat.run.resumable import check_fits, describe, needs_state
-from offbeat.run.starting import check_registered, check_start
+from offbeat.run.starting import check_start
 from offbeat.runtime.conductor import Conductor, EndNow
 from offbeat.runtime.engines import inline, local
 from offbeat.runtime.interrupts import Interrupts, signals
@@ -145,10 +145,7 @@ def _run(
 ) -> RunResult:
     """Everything between a checked configuration and the result. ``fresh``: in a folder that nobody else has."""
     if config.engine != "inline":
-        check_start(own)
-        if own.get("env_factory") is None:
-            check_registered(config.env.id)
-            check_registered(config.eval_env.id)
+        check_start(own, config.env.id, config.eval_env.id)
     spec = env_spec(config.env, own.get("env_factory"))
     maker = own.get("agent_factory")
     agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"), maker)
@@ -181,9 +178,8 @@ def _run(
             conductor.described = describe(config, layout) | noted(own)
             finished = _train(conductor, logger, checkpoint and checkpoint.absolute(), log, interrupts)
             _say_goodbye(run, conductor, finished, log.write, draw)
-            status = logger.status
             counted = (conductor.frames, conductor.agent_steps, conductor.updates)
-            return RunResult(run, finished, *counted, status.return_mean, status.eval_mean)
+            return RunResult(run, finished, *counted, logger.status.return_mean, logger.status.eval_mean)
         finally:
             interrupts.tell(None)
             world.close()
