@@ -20,6 +20,7 @@ from offbeat.envs.counting import NUM_ACTIONS
 from offbeat.envs.rows import check_config
 from offbeat.envs.spaces import Translator
 from offbeat.envs.toy_games import GAMES
+from offbeat.envs.vector import GymnasiumVectorEnv
 from offbeat.errors import called, load_entry_point
 from offbeat.types import EnvSpec
 
@@ -92,7 +93,11 @@ def translator(config: EnvConfig, factory: Factory | None = None) -> Translator 
     kind, name = ("factory", "") if factory is not None else _resolve(config.id)
     if kind == "entry point":
         kind, factory = "factory", load_entry_point("environment", _entry_points()[name])
-    if kind != "gymnasium" and (factory is None or not makes_one_env(factory)):
+    if factory is not None and not makes_one_env(factory):
+        with gym_envs.looked_at(config.id) as keep:
+            many = keep(make_env(config, getattr(factory, "players", 1), factory=factory))
+            return many.translator() if isinstance(many, GymnasiumVectorEnv) else None
+    if kind != "gymnasium" and factory is None:
         return None
     make, used = _single_maker(kind, name, config, factory)
     with gym_envs.looked_at(config.id) as keep:
@@ -312,6 +317,8 @@ def _is_vector(env: object) -> bool:
 
 
 def _checked(env: object, config: EnvConfig) -> VectorEnv:
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        env = GymnasiumVectorEnv(config, env)
     if not isinstance(env, VectorEnv):
         raise ValueError(f"the factory of {config.id} gave {type(env).__name__}; expected a VectorEnv")
     if env.num_envs % env.spec.players:

@@ -160,6 +160,7 @@ class Translator:
 
     def __init__(self, leaves: dict[str, Leaf], action_space: spaces.Space[Any]) -> None:
         self._leaves, self._decode = leaves, action_decoder(action_space)
+        self._decode_many = actions_decoder(action_space)
 
     def observation(self, given: Any) -> tuple[ArrayDict, bool]:
         """One observation as the environment gives it, or a batch (every array with one more axis in front), as key ->
@@ -179,9 +180,16 @@ class Translator:
 
     def action(self, action: np.ndarray, batched: bool) -> Any:
         """Stored actions [n, ...] as members of the action space: a batch [n, ...] of them, or the only one."""
-        if batched:
-            return np.stack([self._decode(one) for one in action])
-        return self._decode(action[0])
+        return self._decode_many(action) if batched else self._decode(action[0])
+
+
+def actions_decoder(space: spaces.Space[Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """From stored actions [n, ...] to a batch of members of ``space``, as its vector environment takes them."""
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        start, shape, kind = getattr(space, "start", 0), tuple(space.shape or ()), space.dtype
+        return lambda action: (action.reshape(len(action), *shape) + start).astype(kind)
+    low, high, dtype = space.low, space.high, space.dtype  # type: ignore[attr-defined]
+    return lambda action: np.clip(action.astype(dtype), low, high)
 
 
 def channel_axis(shape: tuple[int, ...], channels: str, what: str) -> int:
