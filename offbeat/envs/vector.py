@@ -112,8 +112,8 @@ class GymnasiumVectorEnv:
     def state(self) -> ArrayDict:
         """It cannot be saved."""
         raise StateUnsupported(
-            f"{self._config.id} is a vector environment, whose episodes cannot be played again; deterministic runs need "
-            "a factory of single ones"
+            f"{self._config.id} is a vector environment, whose episodes cannot be played again; deterministic runs "
+            "need a factory of single ones"
         )
 
     def load_state(self, state: ArrayDict) -> None:
