@@ -68,6 +68,8 @@ def importance_weights(probability: Tensor, size: int, beta: float, reference: f
 def max_mean(td_error: Tensor, mask: Tensor, eta: float) -> Tensor:
     """``eta max_t |d_t| + (1 - eta) mean_t |d_t|`` over masked steps (Kapturowski et al. 2019, section 2.3).
 
+    ``replay/scan.py`` has the same for priorities before anything was trained on.
+
     Args:
         td_error: [T, B] float.
         mask: [T, B] bool, steps that count: trained on, neither burn-in nor padding.

@@ -100,14 +100,18 @@ def scan(arguments: list[str], own: tuple[str, ...] = ()) -> Scanned:
     return scanned
 
 
-def run_options(arguments: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """``arguments`` without ``--section.key value``, options of a run, and those: (full name, text of the value)."""
+def run_options(arguments: list[str], own: tuple[str, ...] = ()) -> tuple[list[str], list[tuple[str, str]]]:
+    """``arguments`` without ``--section.key value``, options of a run, and those: (full name, text of the value).
+
+    ``own``: names of options that are the command's own.
+    """
     others, found, rest = [], [], list(arguments)
+    whole = {option.name for option in all_options() if "." not in option.name} - set(own)
     while rest:
         argument = rest.pop(0)
         name, equals, value = argument.removeprefix("--").partition("=")
         name = name.replace("-", "_")
-        if not argument.startswith("--") or "." not in name:
+        if not argument.startswith("--") or ("." not in name and name not in whole):
             others.append(argument)
             continue
         check_name(name)

@@ -54,7 +54,7 @@ def resume(arguments: list[str]) -> int:
         "threads, learner.learning_rate, learner.precision and the like; others are refused with the reason."
     )
     add_env(parser)
-    others, changes = run_options(arguments)
+    others, changes = run_options(arguments, own=("total_frames", "device"))
     options = parser.parse_args(others)
     run, own = find_run(options.run), own_of(options)
     from offbeat.report.plot import plot_run

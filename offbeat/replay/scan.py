@@ -100,7 +100,10 @@ def _priority(
     eta: float,
     epsilon: float,
 ) -> float:
-    """The priority of an item from the values that its actor saw; NaN where that is not finite."""
+    """The priority of an item from the values that its actor saw; NaN where that is not finite.
+
+    What ``algorithms.priorities.max_mean`` is for the learner's errors, in compiled code.
+    """
     largest, total = 0.0, 0.0
     for t in range(trained):
         value, factor, step = 0.0, 1.0, t

@@ -1,7 +1,8 @@
 """Whether a checkpoint can be gone on from with a configuration: decided by its headers, before anything is spawned.
 
 A configuration may be edited between a stop and a resume. What only says how to go on may change (learning rate,
-length, evaluation, threads, ...); what decides which arrays there are may not. ``describe`` gives what a checkpoint
+length, evaluation, threads, ...); what decides which arrays there are may not. Options that are given to ``resume`` are
+judged before, by ``changes.py``. ``describe`` gives what a checkpoint
 notes of its run, so that the option can be named; checkpoints without that note are judged by their arrays alone.
 """
 

@@ -80,22 +80,22 @@ def run_actor(
     if work.rows is None:
         left_over = streams.attach(staging.streams)
         if left_over is not None:
-            work.adopt(left_over)
+            work.adopt(left_over)  # a dead actor's episodes are cut at the rows that it left
         envs.reset(work.seed)
         work.rows = envs.recv()
     policy.refresh()
     while not stop.is_set():
         rows = work.rows
-        ended = staging.complete(rows)
-        if len(ended):
-            block = staging.take(ended, rows)
+        full = staging.complete(rows)  # environments whose block has all of its rows now
+        if len(full):
+            block = staging.take(full, rows)  # and the rows in hand, which a reader bootstraps from
             policy.release()  # appending may wait, for long: nobody is to wait for the weights meanwhile
             work.waiting(streams.append, block)
             yield  # everything that was acted on is in the streams; the rows in hand belong to ``work``
             policy.refresh()
         staging.open(rows)
         inputs = observer.observe(rows)
-        due = staging.due(rows.env_ids)
+        due = staging.due(rows.env_ids)  # rows at which an unroll or a burn-in may start
         if len(due):
             staging.keep(due, policy.core_state(due))  # the state *before* this row: ``act`` moves it on
         started = now()
@@ -106,7 +106,7 @@ def run_actor(
         envs.send(action)
         staging.act(rows.env_ids, action, extras, policy.version)
         observer.remember(rows, action)
-        streams.produced(staging.streams[rows.env_ids])
+        streams.produced(staging.streams[rows.env_ids])  # now: rows that die with this process count as lost
         work.rows = envs.recv()
         work.account(metrics, acted - started, now() - acted)
 

@@ -163,7 +163,7 @@ class StreamBatches:
         return self._counts()[0]
 
     def frames(self) -> int:
-        """Environment frames that those took."""
+        """Environment frames that those took: the run's own count, which every other one is read from."""
         return self._counts()[1]
 
     def _counts(self) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def run_learner(
             batches.skip(batch)
         else:
             batches.done(batch)
-            for state in work.states.values():
+            for state in work.states.values():  # target networks and the like
                 state.trained(batch, work.updates)
             if feedback is not None and output.feedback:
                 feedback.feedback(batch, output.feedback)
@@ -220,7 +220,7 @@ class LearnerWork:
         self._sources = batches.stats()
 
     def report(self, metrics: MetricSink, force: bool = False) -> None:
-        """Send the sums since the last report, about once a second."""
+        """Send the sums since the last report, about twice a second."""
         now = self.clock.now()
         if not (self._summed and self._lags) or (now - self._reported < REPORT_S and not force):
             return

@@ -34,6 +34,8 @@ def test_what_may_change_is_taken_and_written_down(tmp_path: Path, capsys: pytes
         (["--learner.learning-rate", "-1"], "learner.learning_rate=-1.0 is out of range"),
         (["--learner.lerning-rate", "1"], "did you mean"),
         (["--log.every-s"], "needs a value"),
+        (["--seed", "3"], "seed cannot be another when a run goes on: the saved generators go on from it"),
+        (["--engine=local"], "engine cannot be another when a run goes on"),
     ):
         assert main(["resume", str(run), *given]) == 2
         said = capsys.readouterr().err

@@ -21,7 +21,7 @@ from offbeat.config.run_config import RunConfig, apply_overrides, load_preset, r
 from offbeat.run.train import resume, train
 from offbeat.run.verify import compare_checkpoints
 from offbeat.runtime.engines import local
-from offbeat.runtime.progress import NoProgress
+from offbeat.runtime.stuck import NoProgress
 from offbeat.storage.checkpoint import load, newest
 
 

@@ -15,7 +15,7 @@ from offbeat.runtime.conductor import Conductor, EndNow, Overdue
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
 from offbeat.runtime.host import Host, built
 from offbeat.runtime.local_services import LocalServices
-from offbeat.runtime.progress import NoProgress, ProgressWatch
+from offbeat.runtime.stuck import NoProgress, ProgressWatch
 from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.world import World
 from offbeat.storage.checkpoint import CheckpointError, write_part

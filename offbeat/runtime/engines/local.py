@@ -14,7 +14,7 @@ from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
 from offbeat.runtime.local_services import offer
 from offbeat.runtime.process import MakeOffer, RoleProcess
-from offbeat.runtime.progress import NoProgress, ProgressWatch
+from offbeat.runtime.stuck import NoProgress, ProgressWatch
 from offbeat.runtime.supervisor import SILENT_S, RoleFailed, Supervisor, Unanswered
 from offbeat.runtime.world import World
 

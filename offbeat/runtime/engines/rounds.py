@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from offbeat.runtime.conductor import Conductor
-from offbeat.runtime.progress import NoProgress
+from offbeat.runtime.stuck import NoProgress
 
 
 class RoundCut(Exception):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from offbeat.runtime.engines import local
-from offbeat.runtime.progress import NoProgress
+from offbeat.runtime.stuck import NoProgress
 from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.topology import topology
 from offbeat.types import UNROLL

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
-from offbeat.runtime.progress import NoProgress
+from offbeat.runtime.stuck import NoProgress
 
 
 class Notes:

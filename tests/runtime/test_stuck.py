@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from offbeat.runtime.clock import VirtualClock
-from offbeat.runtime.progress import STUCK_S, NoProgress, ProgressWatch, rows_without_update
+from offbeat.runtime.stuck import STUCK_S, NoProgress, ProgressWatch, rows_without_update
 from tests.runtime.parts import small_config, small_world
 
 
