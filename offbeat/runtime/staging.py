@@ -11,7 +11,7 @@ from offbeat.types import ArrayDict, ArraySpec, CoreState, EnvStep
 class Staging:
     """Unfinished blocks of ``length`` rows for K environments, each at a position of its own.
 
-    The order of calls for some environments: ``complete`` (what the last action led to), ``take`` (full blocks to ship),
+    The order of calls for some environments: ``complete`` (what the last action led to), ``take`` (full blocks),
     ``open`` (the new row), ``keep`` where a state is due, ``act`` (action and extras of that row).
 
     Args:
