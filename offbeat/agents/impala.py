@@ -15,6 +15,7 @@ from torch import Tensor
 from offbeat.algorithms import actor_critic
 from offbeat.algorithms.legal import mask_illegal
 from offbeat.algorithms.vtrace import VTrace, vtrace
+from offbeat.networks.autocast import without_autocast
 from offbeat.networks.encoder import Encoder, EncoderConfig
 from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead, legal_actions
 from offbeat.networks.lstm import LSTMCore, check_memory
@@ -126,7 +127,7 @@ class Network(Encoder):
         """
         trained = len(first) - 1 if bootstrap else None
         features, state = self.encode(observation, first, state, last_action, last_reward, trained)
-        with torch.autocast(features.device.type, enabled=False):  # once for both heads
+        with without_autocast(features.device.type):  # once for both heads
             policy, value = self.policy(features), self.value(features)
         if isinstance(policy, Tensor):
             policy = mask_illegal(policy, legal_actions(observation), self.choices)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offbeat.networks.autocast import without_autocast
 from offbeat.networks.exact import exact
 from offbeat.types import CoreState
 
@@ -79,7 +80,7 @@ class LSTMCore(nn.Module):
         Returns:
             Outputs [T, B, N] float32, and the state after row T - 1.
         """
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             x = exact(x)
             h, c = state["h"].to(x.dtype).transpose(0, 1), state["c"].to(x.dtype).transpose(0, 1)
             keep = (~first).to(x.dtype).unsqueeze(-1)  # [T, B, 1]
@@ -121,4 +122,4 @@ class LSTMCore(nn.Module):
         return x, torch.stack(hs), torch.stack(cs)
 
     def _weights(self, layer: int) -> list[Tensor]:
-        return [self.get_parameter(f"{name}_l{layer}") for name in _WEIGHTS]
+        return [getattr(self, f"{name}_l{layer}") for name in _WEIGHTS]

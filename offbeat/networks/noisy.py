@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offbeat.networks.autocast import without_autocast
 from offbeat.networks.exact import exact
 
 
@@ -43,7 +44,7 @@ class NoisyLinear(nn.Module):
             bias = torch.addcmul(bias, self.bias_sigma, outer)
         if not self.exact:
             return functional.linear(x, weight, bias)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             return functional.linear(exact(x), weight, bias)
 
     def _noise(self, size: int) -> Tensor:

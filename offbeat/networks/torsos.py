@@ -116,7 +116,7 @@ class Torso(nn.Module):
         trunks: Any = self.trunks
         for trunk, key in zip(trunks, self.image_keys, strict=True):
             images[key] = trunk[0].cast(observation[key].flatten(0, 1)).unflatten(0, observation[key].shape[:2])
-        return observation | images
+        return {**observation, **images}  # not |, which compilers of older torch cannot follow
 
     def forward(self, observation: TensorDict, trained: int | None = None) -> Tensor:
         """Features [T, B, output_size] of observations, key -> [T, B, ...] in the dtypes of the specs.

@@ -10,6 +10,7 @@ import torch
 
 from offbeat.agents.base import Agent, learner_states
 from offbeat.agents.contract import check_output
+from offbeat.networks.autocast import keeps_history
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.generators import choose_deterministic_kernels, generator_state, load_generator_state
 from offbeat.runtime.host import Host
@@ -164,9 +165,8 @@ class LearnerWork:
         torch.set_flush_denormal(True)
         bf16 = self.config.precision == "bf16"
         self.optimiser.zero()
-        # No forward finds weights that another one rounded: older torch keeps what a forward without gradients (double
-        # Q-learning, a burn-in) has rounded, and the forward that is trained would then give its weights no gradient.
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+        cached = not bf16 or keeps_history(self.device.type)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=cached):
             output: LossOutput = self._loss(batch, self.progress)
         if not self._checked:
             check_output(output, batch, OWN_METRICS)

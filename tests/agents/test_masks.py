@@ -127,6 +127,7 @@ def test_impala_in_bfloat16_stays_finite() -> None:
     agent = make("impala", masked_spec(), entropy_cost=0.1)
     with torch.autocast("cpu", torch.bfloat16):
         batch, _ = masked_unroll(agent)
+    with torch.autocast("cpu", torch.bfloat16):
         output = agent.loss(batch, 0.0)
     output.loss.backward()
     assert output.loss.isfinite() and all(value.isfinite() for value in output.metrics.values())

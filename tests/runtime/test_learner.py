@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from offbeat.runtime import learner
 from offbeat.runtime.learner import LearnerWork, NonFinite, run_learner
 from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.types import Batch, LossOutput, TensorDict, Unroll
@@ -276,7 +277,7 @@ class Looking(Slope):
 
     def loss(self, batch: Unroll, progress: float) -> LossOutput:
         """The sum of what the network gives for ones."""
-        assert torch.is_autocast_enabled("cpu") and not torch.is_autocast_cache_enabled()
+        assert torch.is_autocast_enabled("cpu")
         ones = torch.ones(2, 3)
         with torch.no_grad():
             self.network[1](self.network[0](ones).unsqueeze(-1))
@@ -333,3 +334,25 @@ def test_a_resumed_learner_goes_on_from_its_counters() -> None:
     assert events == [("trained", 3)]
     assert again_agent.progress == [0.2]
     assert params.version() == 3
+
+
+class Looking(Slope):
+    """Looks at autocast while its loss is computed."""
+
+    def loss(self, batch: Unroll, progress: float) -> LossOutput:
+        """The same loss."""
+        self.seen = torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()
+        return super().loss(batch, progress)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_autocast_keeps_rounded_weights_only_where_gradients_survive_it(
+    precision: str, keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "keeps_history", lambda device_type: keeps)
+    agent = Looking()
+    work = make_work(agent, precision=precision)
+    work.train_step(agent, batch())  # type: ignore[arg-type]
+    assert agent.seen == (precision == "bf16", keeps or precision == "fp32")
+    assert torch.is_autocast_cache_enabled()
