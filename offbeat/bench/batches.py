@@ -38,6 +38,7 @@ def make_unroll(spec: EnvSpec, agent: Agent, length: int, width: int) -> Unroll:
         stream=torch.arange(width),
         row=torch.zeros(width, dtype=torch.int64),
         source=torch.zeros(width, dtype=torch.int64),
+        elapsed=torch.ones(lead, dtype=torch.int32),
     )
 
 
@@ -58,6 +59,7 @@ def make_transitions(spec: EnvSpec, agent: Agent, items: ItemSpec, width: int) -
         source=unroll.source,
         weight=torch.ones(width),
         replayed=torch.ones(width, dtype=torch.bool),
+        elapsed=torch.ones(width, dtype=torch.int32),
     )
 
 

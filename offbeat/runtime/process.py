@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from offbeat.runtime.child import role_main
+from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.link import Inbox
 from offbeat.runtime.services import Offer
 from offbeat.runtime.spawning import native_threads, signals_held, tied_to_this_thread, without_a_script
@@ -31,6 +32,8 @@ class MakeOffer(Protocol):
 
 class RoleProcess:
     """The parent's end of one role."""
+
+    _clock: Clock = WALL
 
     def __init__(
         self,

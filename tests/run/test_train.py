@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import torch
 from offbeat.agents import noop
 from offbeat.config.run_config import RunConfig, apply_overrides, load_preset
 from offbeat.errors import UserError
-from offbeat.run.train import default_folder, resume, train
+from offbeat.run.folders import default_folder
+from offbeat.run.train import resume, train
 from offbeat.run.verify import compare_checkpoints, verify_resume
 from offbeat.runtime import conductor
 from offbeat.runtime.learner import NonFinite
@@ -229,7 +229,7 @@ def test_what_cannot_be_resumed_is_said(tmp_path: Path) -> None:
 
 def test_default_folders_are_never_taken_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys.modules["offbeat.run.train"], "time", lambda: 1234.5)  # offbeat.train is also a function
+    monkeypatch.setattr("offbeat.run.folders.time", lambda: 1234.5)
     first = default_folder("toy/catch")
     assert first == Path("results/toy_catch_1234")
     first.mkdir(parents=True)

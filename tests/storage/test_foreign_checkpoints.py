@@ -164,7 +164,11 @@ def test_roles_load_the_checkpoint_that_the_parent_chose(run: Path, tmp_path: Pa
     assert result.equal, result.differing
 
 
-SIZES, TABLES, LISTS = ("metrics_bytes", "progress_bytes"), ("status", "acted", "trained"), ("returns", "lengths")
+SIZES, TABLES, LISTS = (
+    ("metrics_bytes", "progress_bytes"),
+    ("status", "acted_frames", "trained_frames"),
+    ("returns", "lengths"),
+)
 OTHER = [(name, value) for name in SIZES for value in (None, "x", -1, 1.5, [], True, 2**70)]
 OTHER += [("seconds", value) for value in (None, "x", -1, {})]
 OTHER += [(name, value) for name in TABLES for value in (None, "x", 3, [], {"a": "x"}, {"a": [1]})]
