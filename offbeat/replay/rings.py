@@ -38,7 +38,7 @@ class Rings:
         self._columns = layout.columns()
         self.open_columns = {name for name in self._columns if name.startswith("observation/")} | {"first", "valid"}
         self._flat = {
-            name: array.reshape(-1, *array.shape[2:])
+            name: array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
             for name, array in arrays.items()
             if name not in (*COUNTERS, *UNCOUNTED) and not name.startswith("cursor/")
         }
