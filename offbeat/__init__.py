@@ -10,6 +10,6 @@ import sys
 if sys.platform == "win32":
     raise ImportError("offbeat runs on Linux and macOS; on Windows use it inside WSL (https://aka.ms/wsl)")
 
-from offbeat.api import evaluate, export, load, plot, record, resume, train
+from offbeat.api import check_env, evaluate, export, load, plot, record, resume, train
 
-__all__ = ["evaluate", "export", "load", "plot", "record", "resume", "train"]
+__all__ = ["check_env", "evaluate", "export", "load", "plot", "record", "resume", "train"]

@@ -6,14 +6,53 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offbeat.errors import UserError
 from offbeat.run.folders import find_run
 
 if TYPE_CHECKING:
+    import gymnasium
+
+    from offbeat.acting.env_report import EnvReport
     from offbeat.acting.scores import Evaluation
     from offbeat.config.run_config import RunConfig
     from offbeat.networks.own_torso import TorsoFactory
     from offbeat.run.load import LoadedAgent
     from offbeat.run.train import RunResult
+
+
+def check_env(
+    env: str | Callable[..., Any] | gymnasium.Env[Any, Any],
+    *,
+    steps: int = 300,
+    seconds: float = 10.0,
+    seed: int = 0,
+    **switches: Any,
+) -> EnvReport:
+    """Whether an environment can be trained on: plays it for a moment as a run would, and says what it is, what is
+    wrong with it, and how to mend that. ``print`` the report; it has ``ok``, ``errors``, ``warnings`` and ``facts``.
+
+    Args:
+        env: an id, what makes the environment (as ``env_factory`` of ``train``), or one environment, which is played
+            and not closed.
+        steps: random steps of the longest of three trials.
+        seconds: about how long they may take together.
+        switches: options of ``env`` as in a run, such as ``max_steps=500`` or ``channels="last"``.
+
+    Raises:
+        UserError: there is no environment of that id, or no such switch.
+    """
+    from offbeat.acting.env_check import check_env as check
+    from offbeat.config import schema
+    from offbeat.envs.base import EnvConfig
+
+    if isinstance(env, str):
+        given, name = None, env
+    else:
+        given, name = env, getattr(env, "__name__", type(env).__name__)
+    if given is not None and not callable(given) and not hasattr(given, "action_space"):
+        raise UserError(f"env={env!r}: expected an id, what makes an environment, or an environment")
+    config = schema.build(EnvConfig, {"id": name, **switches}, "env")
+    return check(config, given, steps=steps, seconds=seconds, seed=seed)
 
 
 def train(

@@ -157,10 +157,11 @@ FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """What names a user's own environment on the command line: module:function. Ids of Gymnasium end in a version."""
 
 
-def env_factory(text: str | None) -> Callable[..., Any] | None:
+def env_factory(text: str | None, said: str = "--env") -> Callable[..., Any] | None:
     """The environment's class or function that ``text``, given on the command line, names; None where it is an id.
 
-    Modules are looked for in the working directory too. Only the command line names something to import, never a file.
+    ``said``: what stands before it there, for messages. Modules are looked for in the working directory too. Only the
+    command line names something to import, never a file.
     UserError where there is no such module or nothing of that name in it.
     """
     if text is None or not FACTORY.fullmatch(text) or text.startswith("procgen:"):
@@ -172,14 +173,14 @@ def env_factory(text: str | None) -> Callable[..., Any] | None:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise UserError(f"--env {text}: importing {module} failed: {error}") from error
-        raise UserError(f"--env {text}: there is no module {module!r} here or among what is installed") from None
+            raise UserError(f"{said} {text}: importing {module} failed: {error}") from error
+        raise UserError(f"{said} {text}: there is no module {module!r} here or among what is installed") from None
     except AttributeError:
-        raise UserError(f"--env {text}: module {module!r} has no {name!r}") from None
+        raise UserError(f"{said} {text}: module {module!r} has no {name!r}") from None
     except Exception as error:  # of the module itself
-        raise UserError(f"--env {text}: importing {module} failed: {type(error).__name__}: {error}") from error
+        raise UserError(f"{said} {text}: importing {module} failed: {type(error).__name__}: {error}") from error
     if not callable(found):
-        raise UserError(f"--env {text}: expected a class or function that makes an environment, got {found!r}")
+        raise UserError(f"{said} {text}: expected a class or function that makes an environment, got {found!r}")
     made: Callable[..., Any] = found
     return made
 

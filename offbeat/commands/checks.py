@@ -1,10 +1,12 @@
-"""``offbeat bench`` and ``offbeat verify``: commands that measure or prove something on this machine."""
+"""``offbeat bench``, ``verify`` and ``envs check``: commands that measure or prove something on this machine."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from offbeat.commands.arguments import Scanned, one_preset, scan
+from offbeat.commands.arguments import Scanned, env_factory, one_preset, scan
 from offbeat.config.run_config import RunConfig
 from offbeat.errors import UserError, nearest
 
@@ -31,6 +33,14 @@ VERIFY = """usage: offbeat verify resume PRESET [--kills N] [--option value ...]
 
 Train in deterministic mode, kill the run at random moments, resume it each time, and compare its end bit for bit with
 that of a run never killed."""
+
+
+CHECK = """usage: offbeat envs check NAME [--steps N] [--seconds N] [--env.max-steps N] [--env.option value ...]
+
+Whether an environment can be trained on: plays it for some hundred random steps as a run would, and says what its
+spaces become, which agents can take it, how it behaves, what is wrong with it and how to mend that. This happens in a
+process of its own, which it may hang in or end. NAME is an id, or module:function of your own.
+Exit code: 0 without errors, 1 where something is wrong that a run would fail by, 2 where there is none of that name."""
 
 
 def bench(arguments: list[str]) -> int:
@@ -112,6 +122,35 @@ def _bench_peers(arguments: list[str]) -> None:
     )
     seconds, rounds = _number(scanned, "seconds", 30), max(1, round(_number(scanned, "rounds", 3)))
     bench_peers(plan, seconds=seconds, rounds=rounds, file=_file(scanned))
+
+
+def check_environment(arguments: list[str]) -> int:
+    """Try an environment out; 1 where it has errors."""
+    if "--help" in arguments or "-h" in arguments:
+        print(CHECK)
+        return 0
+    scanned = scan(arguments, own=("steps", "seconds"))
+    if len(scanned.positional) != 1:
+        raise UserError(f"'offbeat envs check' takes one environment, got {len(scanned.positional)}; --help says more")
+    if other := [name for name, _ in scanned.options if not name.startswith("env.") or name == "env.id"]:
+        raise UserError(f"'offbeat envs check' takes options of env.* only, such as --env.max-steps, got --{other[0]}")
+    (name,) = scanned.positional
+    values: dict[str, Any] = {key.removeprefix("env."): value for key, value in scanned.options}
+    values |= {"steps": max(1, round(_number(scanned, "steps", 300))), "seconds": _number(scanned, "seconds", 10)}
+    from offbeat.acting.env_apart import apart
+
+    well, text = apart(partial(_checked, name, values))
+    print(text)
+    return 0 if well else 1
+
+
+def _checked(name: str, values: dict[str, Any]) -> tuple[bool, str]:
+    """Whether an environment has no errors, and the report; the environment's own module is imported here."""
+    from offbeat.api import check_env
+
+    factory = env_factory(name, "envs check")
+    report = check_env(name if factory is None else factory, **values)
+    return report.ok, str(report)
 
 
 def _print_streams(rates: dict[str, float]) -> None:

@@ -20,7 +20,11 @@ def presets(arguments: list[str]) -> int:
 
 def envs(arguments: list[str]) -> int:
     """Print the environments that can be used here."""
-    parser = Parser("envs", "List the environments, with the number of actions where it is known.")
+    if arguments[:1] == ["check"]:
+        from offbeat.commands.checks import check_environment
+
+        return check_environment(arguments[1:])
+    parser = Parser("envs", "List the environments, with the number of actions; 'envs check NAME' tries one out.")
     parser.add_argument("text", nargs="?", default="", help="only those whose name holds this text")
     options = parser.parse_args(arguments)
     from offbeat.envs.registry import list_envs

@@ -157,6 +157,15 @@ def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
         return gym_envs.gymnasium_spec(config, keep(make()), used)
 
 
+def single_factory(env_id: str) -> Factory | None:
+    """What makes environments of an id of Gymnasium, or is an entry point; None for those that offbeat makes itself."""
+    kind, name = _resolve(env_id)
+    if kind == "entry point":
+        found: Factory = _entry_points()[name].load()
+        return found
+    return gym_envs.gymnasium_maker(name) if kind == "gymnasium" else None
+
+
 def list_envs() -> list[EnvListing]:
     """Every environment that has a name here, installed or not. Atari's action counts are read from the emulator."""
     records = []
