@@ -82,9 +82,11 @@ class Maker:
         if self.lent is not None:  # no factory, which would have to give another one each time
             recorded = Recorder(self.lent, self.log, self._box)
             return GymnasiumVector(self._config, 1, lambda: recorded)
-        if self._factory is None or not self.alone():
-            return make_env(self._config, count, factory=self._factory)
-        return make_env(self._config, count, factory=self._named())
+        factory = self._factory if self._factory is None or not self.alone() else self._named()
+        made = make_env(self._config, count, factory=factory)
+        if isinstance(made, GymnasiumVector):
+            made.keep_actions()
+        return made
 
     def _make(self) -> Any:
         factory: Any = self._factory

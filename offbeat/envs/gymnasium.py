@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -153,11 +154,19 @@ class GymnasiumVector:
         _check_different(envs, config.id)
         choices = sum(self.spec.action.choices) if told else 0
         self._slots = [_Slot(env, leaves, config.max_steps, config.id, choices) for env in envs]
-        for slot in self._slots:
-            slot.keeps = replayable
+        self._keep(replayable)
         self._ids = np.arange(num_envs)
         self._generators = env_generators(0, num_envs)
         self._rows: EnvStep | None = None
+
+    def keep_actions(self) -> None:
+        """Keep the actions of episodes from now on, so that ``state`` may be asked for."""
+        self._keep(True)
+
+    def _keep(self, wanted: bool) -> None:
+        self._replayable = wanted
+        for slot in self._slots:
+            slot.keeps = wanted
 
     def reset(self, seed: int) -> None:
         """Start all episodes; each environment gets a sequence of seeds of its own from ``seed``."""
@@ -296,9 +305,11 @@ def _random_action(spec: ActionSpec, generator: np.random.Generator, legal: np.n
 def looked_at(env_id: str) -> Iterator[Callable[[Any], Any]]:
     """Close the environment that was made for a look at its spaces; what goes wrong then is a warning.
 
-    A user's environment that ends the program while it is made is an error like any other.
+    The working directory is as before afterwards. A user's environment that ends the program while it is made is an
+    error like any other.
     """
     made: list[Any] = []
+    here = os.getcwd()
 
     def keep(env: Any) -> Any:
         made.append(env)
@@ -309,6 +320,7 @@ def looked_at(env_id: str) -> Iterator[Callable[[Any], Any]]:
     except (SystemExit, GeneratorExit) as error:
         raise RuntimeError(f"{env_id} raised {error!r} while it was made") from error
     finally:
+        os.chdir(here)
         for env in made:
             try:
                 env.close()

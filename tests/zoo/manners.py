@@ -291,24 +291,29 @@ PAIR = spaces.Dict({"a": spaces.Discrete(3), "b": VECTOR})
 
 
 def wrong(name: str, make: Any, says: str, **known: Any) -> Entry:
-    """Only a step or a reset can show it."""
+    """Only a step or a later reset can show it."""
     return Entry(name, make, says, at="run", **known)
 
 
+def shown(name: str, make: Any, says: str, **known: Any) -> Entry:
+    """Its first reset shows it, before there is a run folder."""
+    return Entry(name, make, says, **known)
+
+
 ENTRIES = [
-    wrong("wrong-shape", partial(Shows, np.zeros(4, np.float32)), BELONG + r"its shape is \[4\]"),
+    shown("wrong-shape", partial(Shows, np.zeros(4, np.float32)), BELONG + r"its shape is \[4\]"),
     wrong("wrong-shape-later", partial(Shows, np.zeros(4, np.float32), later=True), BELONG + r"its shape is \[4\]"),
-    wrong("wrong-picture", partial(Shows, np.zeros((3, 6, 7), np.uint8), IMAGE), BELONG + r"its shape is \[3, 6, 7\]"),
+    shown("wrong-picture", partial(Shows, np.zeros((3, 6, 7), np.uint8), IMAGE), BELONG + r"its shape is \[3, 6, 7\]"),
     Entry("wrong-float64", partial(Shows, np.zeros(3)), warns=("float64",)),
     Entry("wrong-list", partial(Shows, [0.0, 0.5, 1.0]), warns=("list",)),
-    wrong("wrong-text", partial(Shows, np.array(["a", "b", "c"])), BELONG + "its dtype is <U1"),
-    wrong("wrong-nothing", partial(Shows, None), BELONG + r"its shape is \[\]"),
-    wrong("wrong-float-bytes", partial(pictured, IMAGE), BELONG + "its dtype is float64"),
+    shown("wrong-text", partial(Shows, np.array(["a", "b", "c"])), BELONG + "its dtype is <U1"),
+    shown("wrong-nothing", partial(Shows, None), BELONG + r"its shape is \[\]"),
+    shown("wrong-float-bytes", partial(pictured, IMAGE), BELONG + "its dtype is float64"),
     Entry("outside-box", partial(Shows, np.full(3, 9, np.float32)), warns=(r"outside of",)),
-    wrong("outside-bytes", partial(Shows, np.full((6, 7, 3), 300), IMAGE), BELONG + "300 is outside"),
+    shown("outside-bytes", partial(Shows, np.full((6, 7, 3), 300), IMAGE), BELONG + "300 is outside"),
     wrong("outside-discrete", partial(Shows, 3, spaces.Discrete(3), later=True), BELONG + "3 is outside"),
-    wrong("outside-bits", partial(Shows, [0, 2], spaces.MultiBinary(2)), BELONG + "2 is outside"),
-    wrong("missing-key", partial(Shows, {"a": 1}, PAIR), BELONG + "there is no 'b' in it"),
+    shown("outside-bits", partial(Shows, [0, 2], spaces.MultiBinary(2)), BELONG + "2 is outside"),
+    shown("missing-key", partial(Shows, {"a": 1}, PAIR), BELONG + "there is no 'b' in it"),
     wrong("missing-key-later", partial(Shows, {"b": ZEROS}, PAIR, later=True), BELONG + "there is no 'a' in it"),
     Entry("more-keys", partial(Shows, {"a": 1, "b": ZEROS, "c": 3}, PAIR), warns=(r"'c'",)),
     wrong("observation-nan", partial(Shows, NAN, later=True), DIAGNOSIS, options=BROKEN, error="was nan"),
@@ -320,24 +325,31 @@ ENTRIES = [
         options=BROKEN,
         error=r"1e\+200",
     ),
-    wrong("old-reset", OldReset, r"reset\(\) must return \(observation, info\)"),
+    shown("old-reset", OldReset, r"reset\(\) must return \(observation, info\)"),
     wrong(
         "old-step", OldStep, r"step\(\) must return \(observation, reward, terminated, truncated, info\).*tuple of 4"
     ),
     wrong("step-nothing", partial(Gives), r"step\(\) must return .*it returned a tuple of 0"),
     wrong("flag-array", partial(Gives, ZEROS, 1.0, np.array([True, False]), False, {}), "terminated as True or False"),
     wrong("flag-text", partial(Gives, ZEROS, 1.0, False, "no", {}), "truncated as True or False"),
-    wrong("no-seed", NoSeed, r"reset\(\) takes no seed"),
+    shown("no-seed", NoSeed, r"reset\(\) takes no seed"),
     wrong("ignores-seed", IgnoresSeed, UNSTEADY, local_trains=True, warns=UNSTABLE),
     Entry("remembers", Remembers, resume_says=UNSTEADY, warns=UNSTABLE),
     Entry("raises-init", partial(Raises, "__init__"), "broken in __init__"),
-    wrong("raises-reset", partial(Raises, "reset"), "broken in reset"),
+    shown("raises-reset", partial(Raises, "reset"), "broken in reset"),
     wrong("raises-reset-later", partial(Raises, "reset", 2), "broken in reset"),
     wrong("raises-step", partial(Raises, "step", 9), "broken in step"),
     Entry("raises-close", partial(Raises, "close"), warns=(r"close\(\) raised",)),
     wrong("exits", Exits, "SystemExit"),
     Entry("vector", vector, single=False),
-    Entry("vector-of", vector_of, single=False),
+    Entry(
+        "vector-of",
+        vector_of,
+        "deterministic runs need a factory of single ones",
+        "run",
+        single=False,
+        local_trains=True,
+    ),
     Entry("vector-own", own_vector, single=False),
     Entry("needs-arguments", Sized, r"class that needs size, speed; hand over functools\.partial"),
     Entry("has-arguments", partial(Sized, 4, speed=1.0)),
@@ -347,14 +359,19 @@ ENTRIES = [
     Entry("buffer", Buffered, warns=(ONE_BUFFER,)),
     Entry("buffer-picture", partial(Buffered, spaces.Box(0, 255, (6, 7, 1), np.uint8)), warns=(ONE_BUFFER,)),
     Entry("buffer-frozen", Frozen, warns=(ONE_BUFFER,)),
-    wrong(
+    shown(
         "grows",
         partial(Grows, "observation"),
         BELONG + r"its shape is \[4\]",
         error=r"its shape is \[4\]|its observation_space changes",
     ),
     Entry("grows-actions", partial(Grows, "action"), error="action_space"),
-    Entry("differs", Differs, "has other observations or actions", error="two of them have different"),
+    Entry(
+        "differs",
+        Differs,
+        "has other observations or actions|did not give the same observation",
+        error="two of them have different",
+    ),
     Entry("slow-init", partial(Slow, 0.01)),
     Entry("needs-close", NeedsClose),
     Entry("closes-once", ClosesOnce),

@@ -16,28 +16,9 @@ class Pending:
     at: Literal["start", "run"] = "start"
 
 
-ACTIONS = Pending(
-    "MultiDiscrete and MultiBinary actions", "has the action space Multi.*; supported are Discrete and Box"
-)
-MASKS = Pending("action masks", "is illegal now", at="run")
-VECTORS = "environments of gymnasium.vector"
+VECTORS = "environments of gymnasium.vector from a factory without arguments"
 PENDING = {
-    "action-multi-discrete": ACTIONS,
-    "action-multi-discrete-start": ACTIONS,
-    "action-multi-discrete-nested": ACTIONS,
-    "action-multi-binary": ACTIONS,
-    "action-multi-binary-shape": ACTIONS,
-    "mask-bits": MASKS,
-    "mask-bool": MASKS,
-    "mask-int8": MASKS,
-    "mask-float": MASKS,
-    "mask-start": MASKS,
-    "mask-last": MASKS,
-    "mask-named": MASKS,
-    "mask-info": MASKS,
     "vector": Pending(VECTORS, "gave SyncVectorEnv; expected a gymnasium.Env"),
-    "vector-of": Pending(VECTORS, "gave SyncVectorEnv; expected a VectorEnv"),
-    "ends-never-scored": Pending("scores of endless episodes", ""),
 }
 """Name of an entry -> what it awaits."""
 UNSCORED = {"raises-close"}
