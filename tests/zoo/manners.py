@@ -366,7 +366,7 @@ ENTRIES = [
         error=r"its shape is \[4\]|its observation_space changes",
     ),
     Entry("grows-actions", partial(Grows, "action"), error="action_space"),
-    Entry(
+    wrong(
         "differs",
         Differs,
         "has other observations or actions|did not give the same observation",
