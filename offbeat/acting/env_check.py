@@ -73,10 +73,11 @@ class _Check:
     def everything(self) -> None:
         """All of it, as far as the environment lets it."""
         try:
-            alone = self.maker.alone()
-            if not self.found.errors:
-                self.one() if alone else self.many()
-            self.maker.describe()
+            with self.box.trying("checking it", None):
+                alone = self.maker.alone()
+                if not self.found.errors:
+                    self.one() if alone else self.many()
+                self.maker.describe()
         finally:
             self.maker.close()
         if self.box.printed > TALKATIVE:
@@ -92,7 +93,8 @@ class _Check:
                 self.many()  # takes it, or says what it is
             elif (spec := self.describe(env)) is not None:
                 self.play(spec, 1, self.maker.log)
-                self.look(env)
+                with self.box.trying("looking at its render modes", GRACE_S, self.found.warning):
+                    self.look(env)
 
     def many(self) -> None:
         """Environments that are made in batches."""

@@ -92,7 +92,7 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any], log: Log, box: Sandbox) -> None:
         super().__init__(env)
         self._log, self._box, self._length, self._closed = log, box, 0, False
-        self._before = {name: copy.deepcopy(getattr(env, name)) for name in ("observation_space", "action_space")}
+        self._before = {name: _copied(getattr(env, name, None)) for name in ("observation_space", "action_space")}
 
     def reset(self, **given: Any) -> Any:  # type: ignore[override]
         """Exactly the arguments that offbeat gives, as a reset may take no others."""
@@ -153,6 +153,14 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
                 now = getattr(self.env, name)
             if name not in self._log.moved and now != before:
                 self._log.moved[name] = f"{before} when it was made, and {now} later"
+
+
+def _copied(space: Any) -> Any:
+    """A copy to compare with later; where it cannot be copied itself, and changes in it are not seen."""
+    try:
+        return copy.deepcopy(space)
+    except Exception:  # a class of the user's
+        return space
 
 
 def extra_keys(space: spaces.Space[Any], observation: Any, path: str, found: set[str]) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from offbeat.envs.base import EnvUnavailable
+from offbeat.envs.base import EnvUnavailable, StateUnsupported
 
 WIDTH = 118
 """Columns of a report. Unit: characters."""
@@ -119,9 +119,9 @@ class Sandbox:
             raise
 
     @contextmanager
-    def trying(self, what: str, seconds: float, note: Callable[[str], None] | None = None) -> Iterator[None]:
+    def trying(self, what: str, seconds: float | None, note: Callable[[str], None] | None = None) -> Iterator[None]:
         """What goes wrong inside is noted (as an error, unless ``note`` is given), and so is what takes longer than
-        ``seconds``, where this can be measured. ``EnvUnavailable`` and Ctrl-C go through.
+        ``seconds``, where this can be measured (None: no bound). ``EnvUnavailable`` and Ctrl-C go through.
         """
         note = note or self.found.error
         sink = _Sink(self)
@@ -145,11 +145,10 @@ class Sandbox:
     def _said(self, error: BaseException, what: str) -> str:
         """One line about an exception: of the environment, or a refusal of ours, which says everything itself."""
         if self._raised is not None and self._raised[0] is error:
-            text = textwrap.shorten(f": {error}" if str(error) else "", LONGEST)
-            return f"{self._raised[1]} raised {type(error).__name__}{text}{self._raised[2]}"
-        if isinstance(error, ValueError | RuntimeError):
+            return f"{self._raised[1]} raised {_named(error)}{self._raised[2]}"
+        if isinstance(error, ValueError | StateUnsupported):
             return str(error)
-        return f"{what} failed: {type(error).__name__}: {error}"
+        return f"{what} failed: {_named(error)}"
 
     def _go_home(self) -> None:
         """Back to the working directory, if it was left."""
@@ -163,6 +162,16 @@ class Sandbox:
                 "elsewhere then; use absolute paths instead"
             )
             os.chdir(self._home)
+
+
+def _named(error: BaseException) -> str:
+    """The class of an exception and what it says, if it can say it."""
+    try:
+        said = f": {error}".rstrip(" :")
+    except Exception as another:
+        said = f" (whose text raises {type(another).__name__})"
+    text = type(error).__name__ + said
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 class _Sink(io.TextIOBase):
@@ -180,9 +189,10 @@ class _Sink(io.TextIOBase):
 
 
 @contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def _alarm(seconds: float | None) -> Iterator[None]:
     """``Overdue`` is raised inside after so long: only in the main thread, and only where Python gets to it."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+    here = threading.current_thread() is threading.main_thread()
+    if seconds is None or not here or not hasattr(signal, "setitimer"):
         yield
         return
 

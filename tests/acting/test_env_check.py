@@ -204,6 +204,62 @@ def test_the_sandbox_says_whose_error_it_is() -> None:
     assert box.printed == 3
 
 
+class NoText(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class Mute(Small):
+    def step(self, action: Any) -> Any:
+        raise NoText
+
+
+class Homeless(gymnasium.Env[Any, Any]):
+    """Without spaces."""
+
+
+class Hidden(Small):
+    @property
+    def observation_space(self) -> Any:
+        raise RuntimeError("no space")
+
+    @observation_space.setter
+    def observation_space(self, space: Any) -> None:
+        pass
+
+
+class Strange(spaces.Box):
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TypeError("no copies")
+
+
+class Odd(Small):
+    metadata = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = Strange(-1, 1, (3,))
+
+
+@pytest.mark.parametrize(("made", "says"), [
+    (Mute, "step() raised NoText (whose text raises RuntimeError); a run ends there"),
+    (Homeless, "AttributeError: 'Homeless' object has no attribute 'observation_space'"),
+    (Hidden, "RuntimeError: no space"),
+    (lambda config, count: None, "unexpected keyword argument 'batch_size'"),
+    (int, "gave int; expected a gymnasium.Env"),
+])  # fmt: skip
+def test_nothing_crashes_the_check(made: Any, says: str) -> None:
+    report = offbeat.check_env(made, steps=10)
+    assert 1 <= len(report.errors) <= 2 and says in report.errors[0]
+
+
+def test_what_only_the_check_needs_is_no_error() -> None:
+    report = offbeat.check_env(Odd, steps=20)
+    assert report.ok and report.warnings == (
+        "looking at its render modes failed: AttributeError: 'NoneType' object has no attribute 'get'",
+    )
+
+
 ENDS = '''
 import os, signal, threading
 from tests.zoo.small import Small
