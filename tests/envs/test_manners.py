@@ -75,16 +75,16 @@ CASES: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("made", "says"), CASES)
 def test_what_it_does_otherwise_is_said(made: Any, says: str) -> None:
-    envs = make_env(EnvConfig(id="mine"), 2, factory=made)
+    """The first reset is where it is made."""
 
     def play() -> None:
+        envs = make_env(EnvConfig(id="mine"), 2, factory=made)
         envs.reset(0)
         envs.recv()
         envs.send(np.array([0, 1]))
 
     with pytest.raises(Misbehaved, match=f"mine: .*{says}"):
         play()
-    envs.close()
 
 
 TAKEN = [(ZEROS, np.float32(2), np.bool_(True), False), (ZEROS, 2, 1, 0), ([0, 0], np.array(2), True, False)]
