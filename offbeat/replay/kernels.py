@@ -189,6 +189,7 @@ def _agrees() -> bool:
     stream, rows = np.zeros(2, np.int64), np.full((1, 2), DEPTH - 1)
     for large in (LARGE, 0):
         words = empty_words(1, 2, pixels)
+        words.fill(0)  # memory may hold the right words of before
         _gather_vectors(frames, DEPTH, stream, rows, rows, False, words, 0, 2, large)
         if not (words == right).all():
             return False
