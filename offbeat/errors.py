@@ -47,6 +47,11 @@ def load_entry_point(kind: str, point: EntryPoint) -> Any:
         ) from error
 
 
+def in_short(text: str) -> str:
+    """``text``, or its beginning where it is long."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def called(thing: Any) -> str:
     """The full name of a function, a class, or the class of an object; of what a ``partial`` calls."""
     while isinstance(thing, functools.partial):

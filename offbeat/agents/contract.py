@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from offbeat.agents.base import Explores, learner_states, trains_on
-from offbeat.errors import UserError, called
+from offbeat.errors import UserError, called, in_short
 from offbeat.types import LEGAL, ActOutput, ArraySpec, Batch, EnvSpec, Inputs, LossOutput
 
 ROWS = 2
@@ -171,5 +171,5 @@ def check_output(output: Any, batch: Batch, reserved: Collection[str] = ()) -> N
 
 def _said(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
-        return f"{type(value).__name__} {value!r}"[:80]
+        return in_short(f"{type(value).__name__} {value!r}")
     return f"a tensor {list(value.shape)} {'with' if value.requires_grad else 'without'} gradients"

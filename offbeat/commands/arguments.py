@@ -105,13 +105,18 @@ def run_options(arguments: list[str], own: tuple[str, ...] = ()) -> tuple[list[s
 
     ``own``: names of options that are the command's own.
     """
-    others, found, rest = [], [], list(arguments)
     whole = {option.name for option in all_options() if "." not in option.name} - set(own)
+    return split_options(arguments, lambda name: "." in name or name in whole)
+
+
+def split_options(arguments: list[str], wanted: Callable[[str], bool]) -> tuple[list[str], list[tuple[str, str]]]:
+    """``arguments`` without the options of a run that are ``wanted``, and those: (full name, text of the value)."""
+    others, found, rest = [], [], list(arguments)
     while rest:
         argument = rest.pop(0)
         name, equals, value = argument.removeprefix("--").partition("=")
         name = name.replace("-", "_")
-        if not argument.startswith("--") or ("." not in name and name not in whole):
+        if not argument.startswith("--") or not wanted(name):
             others.append(argument)
             continue
         check_name(name)

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from offbeat.commands.arguments import Parser, add_env, check_name, own_of
+from offbeat.commands.arguments import Parser, add_env, own_of, split_options
 from offbeat.errors import UserError
 from offbeat.run.folders import find_run
 
@@ -26,7 +26,8 @@ def evaluate(arguments: list[str]) -> int:
         "--eval-env.OPTION VALUE lays an option over those of the run's evaluation environments: --eval-env.life-loss "
         "end_episode scores one life each, where the run's own evaluations play whole games."
     )
-    arguments, laid_over = _eval_env(arguments)
+    arguments, over = split_options(arguments, lambda name: name.startswith("eval_env."))
+    laid_over = dict(over)
     options = parser.parse_args(arguments)
     run = find_run(options.run)
     _at_least_one("--episodes", options.episodes)
@@ -137,23 +138,6 @@ def _played(command: str, summary: str, episodes: int) -> Parser:
     parser.add_argument("--seed", type=int, default=0, help="of environments and drawn actions; default: 0")
     add_env(parser)
     return parser
-
-
-def _eval_env(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    """``arguments`` without the options of the evaluation environment, and those: ``eval_env.life_loss`` -> value."""
-    others, found, rest = [], {}, list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        name, equals, value = argument.removeprefix("--").partition("=")
-        name = name.replace("-", "_")
-        if not (argument.startswith("--") and name.startswith("eval_env.")):
-            others.append(argument)
-            continue
-        check_name(name)
-        if not equals and (not rest or rest[0].startswith("--")):
-            raise UserError(f"option --{name} needs a value")
-        found[name] = value if equals else rest.pop(0)
-    return others, found
 
 
 def _write_json(path: Path, record: dict[str, object]) -> None:

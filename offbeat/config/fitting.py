@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from typing import Any
 
-from offbeat.config.run_config import RunConfig
+from offbeat.config.run_config import RunConfig, full_name
 from offbeat.envs.base import EnvConfig, UnusedSwitch
 
 
@@ -18,7 +18,7 @@ def fitted(config: RunConfig, given: Iterable[str], factory: Callable[..., Any] 
         given: names of those options, e.g. ``env.length``; they stay, to be refused if they mean nothing.
         factory: makes the environment, if it is the user's own.
     """
-    names = {{"env": "env.id", "eval_env": "eval_env.id"}.get(name, name).replace("-", "_") for name in given}
+    names = {full_name(name) for name in given}
     if "env.id" not in names and "eval_env.id" not in names:
         return config
     env = _fitted(config.env, names, "env", factory)

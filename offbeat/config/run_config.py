@@ -139,7 +139,7 @@ def apply_overrides(config: RunConfig, overrides: Iterable[tuple[str, Any]]) -> 
     from its defaults. ``env.*`` also changes ``eval_env`` where the two were equal. ``env`` is short for ``env.id``.
     ``replay.samplers.0.share`` changes one sampler. Raises ``UserError``.
     """
-    items = [(_full_name(key), value) for key, value in overrides]
+    items = [(full_name(key), value) for key, value in overrides]
     for key, value in sorted(items, key=lambda item: item[0] != "agent.name"):
         config = _override(config, key, value)
     return config
@@ -223,7 +223,7 @@ def _update_section(instance: Any, rest: str, value: Any, section: str) -> Any:
     return replace(instance, **{name: tuple(items)})
 
 
-def _full_name(key: str) -> str:
+def full_name(key: str) -> str:
     """An option's full name with underscores: short forms and dashes resolved."""
     key = key.replace("-", "_")
     return {"env": "env.id", "eval_env": "eval_env.id", "agent": "agent.name", "agent_name": "agent.name"}.get(key, key)

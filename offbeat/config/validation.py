@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from offbeat.config.auto import decide
 from offbeat.config.memory import available_memory
 from offbeat.config.ranges import RANGES
-from offbeat.errors import UserError, told
+from offbeat.errors import UserError, in_short, told
 
 if TYPE_CHECKING:
     from offbeat.config.run_config import RunConfig
@@ -176,7 +176,7 @@ def check_run_folder(path: Path) -> None:
         used = folder and any(path.iterdir())
     except (OSError, ValueError) as error:  # a name that the file system does not take
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"out={_short(str(path))} cannot be a folder: {reason}") from error
+        raise UserError(f"out={in_short(str(path))!r} cannot be a folder: {reason}") from error
     if exists and not folder:
         raise UserError(f"out={str(path)!r} is a file; name a folder that does not exist yet")
     if used:
@@ -190,11 +190,6 @@ def check_run_folder(path: Path) -> None:
         raise UserError(
             f"out={str(path)!r} cannot be written: no permission in {str(parent)!r}; name another with --out"
         )
-
-
-def _short(text: str) -> str:
-    """A text of any length and any letters, in short."""
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 def check_resources(config: RunConfig, needed_bytes: int, out: Path, *, roles_bytes: int = 0) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from offbeat.envs.atari_games import EXTRA, action_ids, ale_module, max_episode_actions, rom_path
 from offbeat.envs.atari_rows import AtariRows
 from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported
-from offbeat.envs.rows import check_actions
+from offbeat.envs.rows import check_actions, handed_out
 from offbeat.envs.seeding import env_generators, env_seeds, pack_generator, unpack_generator
 from offbeat.types import OBSERVATION, ArrayDict, EnvSpec, EnvStep
 
@@ -132,9 +132,7 @@ class AtariSingle:
 
     def recv(self) -> EnvStep:
         """The rows that the last ``send`` led to."""
-        if self._rows is None:
-            raise RuntimeError("recv() needs a reset() or send() before it")
-        rows, self._rows = self._rows, None
+        rows, self._rows = handed_out(self._rows), None
         return rows
 
     def send(self, action: np.ndarray) -> None:

@@ -14,9 +14,18 @@ import numpy as np
 
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, StateUnsupported
 from offbeat.envs.manners import reset_env, step_env
-from offbeat.envs.rows import check_actions, reject_unused, transform_reward
+from offbeat.envs.rows import check_actions, handed_out, make_rows, reject_unused
 from offbeat.envs.seeding import env_generators, pack_generator, unpack_generator
-from offbeat.envs.spaces import MASK, Leaf, action_decoder, action_spec, flatten, flatten_space, with_mask
+from offbeat.envs.spaces import (
+    Leaf,
+    action_decoder,
+    action_spec,
+    flatten,
+    flatten_space,
+    has_mask,
+    read_mask,
+    with_mask,
+)
 from offbeat.types import LEGAL, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep
 
 USED = ("max_steps", "channels")
@@ -43,7 +52,7 @@ def _described(
     limits = [limit for limit in (registered, config.max_steps) if limit]
     action = action_spec(env.action_space, config.id)
     leaves = leaves_of(env, config, used)
-    told = _masks_in_info(config, env, leaves, action) if "channels" in used else False
+    told = "channels" in used and _masks_in_info(config, env, leaves, action)
     observation = {key: leaf.spec for key, leaf in leaves.items()}
     spec = EnvSpec(
         id=config.id,
@@ -67,9 +76,7 @@ def _masks_in_info(
     """Whether ``reset`` gives a mask of discrete actions in ``info``, as Taxi does; checks its observation too."""
     observation, info = reset_env(env, 0, config.id)
     flatten(leaves, observation)
-    if LEGAL in leaves or not action.choices or MASK not in info:
-        return False
-    return np.shape(info[MASK]) == (sum(action.choices),)
+    return LEGAL not in leaves and has_mask(info, action)
 
 
 def channels_of(config: EnvConfig, used: tuple[str, ...]) -> str:
@@ -114,12 +121,7 @@ class _Slot:
         """Take in what is seen now, and which actions may be taken."""
         self.observation = flatten(self.leaves, observation)
         if self._choices:
-            mask = np.asarray(info.get(MASK, np.ones(self._choices)), bool)
-            if mask.shape != (self._choices,):
-                raise Misbehaved(
-                    f"{self.env_id}: info[{MASK!r}] must have {self._choices} numbers, got the shape {list(mask.shape)}"
-                )
-            self.observation[LEGAL] = mask
+            self.observation[LEGAL] = read_mask(info, (self._choices,), self.env_id)
 
 
 class GymnasiumVector:
@@ -155,7 +157,6 @@ class GymnasiumVector:
         choices = sum(self.spec.action.choices) if told else 0
         self._slots = [_Slot(env, leaves, config.max_steps, config.id, choices) for env in envs]
         self._keep(replayable)
-        self._ids = np.arange(num_envs)
         self._generators = env_generators(0, num_envs)
         self._rows: EnvStep | None = None
 
@@ -179,9 +180,7 @@ class GymnasiumVector:
 
     def recv(self) -> EnvStep:
         """The rows that the last ``send`` led to."""
-        if self._rows is None:
-            raise RuntimeError("recv() needs a reset() or send() before it")
-        rows, self._rows = self._rows, None
+        rows, self._rows = handed_out(self._rows), None
         return rows
 
     def send(self, action: np.ndarray) -> None:
@@ -242,17 +241,8 @@ class GymnasiumVector:
         return np.stack([slot.observation[key] for slot in self._slots])
 
     def _make_rows(self, outcome: np.ndarray) -> EnvStep:
-        raw, (terminated, truncated, first) = outcome[0].astype(np.float32), outcome[1:] > 0
-        return EnvStep(
-            env_ids=self._ids.copy(),
-            observation={key: self._stack(key) for key in self.spec.observation},
-            reward=transform_reward(raw, self._config),
-            raw_reward=raw,
-            terminated=terminated,
-            truncated=truncated,
-            first=first,
-            valid=~(terminated | truncated),
-        )
+        observation = {key: self._stack(key) for key in self.spec.observation}
+        return make_rows(self._config, observation, outcome[0], *(outcome[1:] > 0))
 
 
 def _check_different(envs: list[gymnasium.Env[Any, Any]], env_id: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from offbeat.envs.base import EnvConfig, EnvUnavailable
-from offbeat.envs.rows import check_actions, reject_unused, transform_reward
+from offbeat.envs.rows import check_actions, handed_out, make_rows, reject_unused
 from offbeat.envs.seeding import env_generators, pack_generator, unpack_generator
 from offbeat.errors import UserError
 from offbeat.types import LEGAL, OBSERVATION, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep
@@ -171,9 +171,7 @@ class HanabiVector:
 
     def recv(self) -> EnvStep:
         """The rows that the last ``send`` led to."""
-        if self._rows is None:
-            raise RuntimeError("recv() needs a reset() or send() before it")
-        rows, self._rows = self._rows, None
+        rows, self._rows = handed_out(self._rows), None
         return rows
 
     def send(self, action: np.ndarray) -> None:
@@ -251,17 +249,7 @@ class HanabiVector:
 
     def _make_rows(self, outcome: np.ndarray) -> EnvStep:
         outcome = np.repeat(outcome, PLAYERS, axis=1)
-        raw, (terminated, truncated, first) = outcome[0].astype(np.float32), outcome[1:] > 0
-        return EnvStep(
-            env_ids=self._ids.copy(),
-            observation=self._observe(),
-            reward=transform_reward(raw, self._config),
-            raw_reward=raw,
-            terminated=terminated,
-            truncated=truncated,
-            first=first,
-            valid=~(terminated | truncated),
-        )
+        return make_rows(self._config, self._observe(), outcome[0], *(outcome[1:] > 0))
 
 
 def _load(env_id: str, rules: Rules) -> Any:

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from offbeat.envs.base import Misbehaved
+from offbeat.errors import in_short
 
 
 def reset_env(env: gymnasium.Env[Any, Any], seed: int, env_id: str) -> tuple[Any, dict[str, Any]]:
@@ -78,5 +79,4 @@ def _said(value: Any) -> str:
         return f"a tuple of {len(value)}"
     if isinstance(value, np.ndarray):
         return f"an array {list(value.shape)} of {value.dtype}"
-    text = f"{type(value).__name__} {value!r}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return in_short(f"{type(value).__name__} {value!r}")

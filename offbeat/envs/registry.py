@@ -7,6 +7,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -66,9 +67,7 @@ def make_env(
     if num_envs < 1 or not 1 <= (batch_size or num_envs) <= num_envs:
         raise ValueError(f"batch_size={batch_size} of num_envs={num_envs} ; need 1 <= batch_size <= num_envs")
     options = {"batch_size": batch_size, "threads": threads, "deterministic": deterministic}
-    kind, name = ("factory", "") if factory is not None else _resolve(config.id)
-    if kind == "entry point":
-        factory = load_entry_point("environment", _entry_points()[name])
+    kind, name, factory = _found(config.id, factory)
     if factory is not None and not makes_one_env(factory):
         return _checked(factory(config, num_envs, **options), config)
     if kind == "atari":
@@ -90,9 +89,7 @@ def make_env(
 def translator(config: EnvConfig, factory: Factory | None = None) -> Translator | None:
     """Between the spaces of a Gymnasium environment and what ``env_spec`` says; None for environments without any."""
     check_config(config)
-    kind, name = ("factory", "") if factory is not None else _resolve(config.id)
-    if kind == "entry point":
-        kind, factory = "factory", load_entry_point("environment", _entry_points()[name])
+    kind, name, factory = _found(config.id, factory)
     if factory is not None and not makes_one_env(factory):
         with gym_envs.looked_at(config.id) as keep:
             many = keep(make_env(config, getattr(factory, "players", 1), factory=factory))
@@ -105,40 +102,37 @@ def translator(config: EnvConfig, factory: Factory | None = None) -> Translator 
         return Translator(gym_envs.leaves_of(env, config, used), env.action_space)
 
 
-_kept: dict[tuple[EnvConfig, Factory | None], EnvSpec] = {}
-"""Specs that ``specs_kept`` keeps."""
-_keeping: list[bool] = []
+_kept: ContextVar[dict[tuple[EnvConfig, Factory | None], EnvSpec] | None] = ContextVar("kept specs", default=None)
 
 
 @contextmanager
 def specs_kept() -> Iterator[None]:
     """Meanwhile ``env_spec`` makes an environment once for each configuration: some take half a minute."""
-    _keeping.append(True)
+    outer = _kept.get()
+    token = _kept.set({} if outer is None else outer)
     try:
         yield
     finally:
-        _keeping.pop()
-        if not _keeping:
-            _kept.clear()
+        _kept.reset(token)
 
 
 def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
     """The spec of what ``make_env`` would give, without a batch or a step (where need be, from one environment)."""
-    key = (config, factory)
+    kept, key = _kept.get(), (config, factory)
     try:
-        if _keeping and key in _kept:
-            return _kept[key]
+        hash(key)
     except TypeError:  # a factory that has no hash
+        kept = None
+    if kept is None:
         return _spec(config, factory)
-    spec = _spec(config, factory)
-    if _keeping:
-        _kept[key] = spec
-    return spec
+    if key not in kept:
+        kept[key] = _spec(config, factory)
+    return kept[key]
 
 
 def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
     check_config(config)
-    kind, name = ("factory", "") if factory is not None else _resolve(config.id)
+    kind, name, factory = _found(config.id, factory)
     if kind == "atari":
         return atari.atari_spec(config, name)
     if kind == "toy":
@@ -147,8 +141,6 @@ def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
         return hanabi.hanabi_spec(config, name)
     if kind == "procgen":
         return procgen.procgen_spec(config, name)
-    if kind == "entry point":
-        factory = load_entry_point("environment", _entry_points()[name])
     if factory is not None and not makes_one_env(factory):
         with gym_envs.looked_at(config.id) as keep:
             return keep(make_env(config, getattr(factory, "players", 1), factory=factory)).spec
@@ -190,6 +182,17 @@ def list_envs() -> list[EnvListing]:
     records += [EnvListing(name, "entry point", "", "", point.value) for name, point in _entry_points().items()]
     records.append(EnvListing("<any Gymnasium id>", "gymnasium", "", "", "for instance CartPole-v1"))
     return records
+
+
+def _found(env_id: str, factory: Factory | None) -> tuple[str, str, Factory | None]:
+    """(kind, name within the kind, factory) of an id: the factory is the user's own, that of an entry point, or None.
+
+    Either makes the kind ``factory``.
+    """
+    kind, name = ("factory", "") if factory is not None else _resolve(env_id)
+    if kind == "entry point":
+        return "factory", "", load_entry_point("environment", _entry_points()[name])
+    return kind, name, factory
 
 
 def _resolve(env_id: str) -> tuple[str, str]:

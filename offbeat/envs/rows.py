@@ -1,4 +1,4 @@
-"""What all adapters do to their rows: reward as trained on, checks of actions and of switches that have no meaning."""
+"""What all adapters do to rows: make them, the reward as trained on, checks of actions and of unused switches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 
 from offbeat.envs.base import EnvConfig, UnusedSwitch
-from offbeat.types import ActionSpec
+from offbeat.types import ActionSpec, ArrayDict, EnvStep
 
 _ALSO_HARMLESS = {"frame_skip": 1, "frame_stack": 1, "noop_max": 0, "fire_reset": False}
 
@@ -30,6 +30,35 @@ def transform_reward(raw: np.ndarray, config: EnvConfig) -> np.ndarray:
     if config.reward_scale != 1.0:
         reward = reward * config.reward_scale
     return np.asarray(reward, np.float32)
+
+
+def make_rows(
+    config: EnvConfig,
+    observation: ArrayDict,
+    reward: np.ndarray,
+    terminated: np.ndarray,
+    truncated: np.ndarray,
+    first: np.ndarray,
+) -> EnvStep:
+    """Rows of environments 0 to n - 1, in this order, from their raw rewards [n] and flags bool [n]."""
+    raw = np.asarray(reward, np.float32)
+    return EnvStep(
+        env_ids=np.arange(len(raw)),
+        observation=observation,
+        reward=transform_reward(raw, config),
+        raw_reward=raw,
+        terminated=terminated,
+        truncated=truncated,
+        first=first,
+        valid=~(terminated | truncated),
+    )
+
+
+def handed_out(rows: EnvStep | None) -> EnvStep:
+    """``rows``, if there are any that ``recv`` has not given yet; RuntimeError otherwise."""
+    if rows is None:
+        raise RuntimeError("recv() needs a reset() or send() before it")
+    return rows
 
 
 def check_actions(action: np.ndarray, spec: ActionSpec, count: int) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium import spaces
 
 from offbeat.envs.base import Misbehaved
+from offbeat.errors import in_short
 from offbeat.types import LEGAL, OBSERVATION, ActionSpec, ArrayDict, ArraySpec
 
 MASK = "action_mask"
@@ -78,8 +79,7 @@ class Leaf:
         return array
 
     def _wrong(self, value: Any, why: str) -> Misbehaved:
-        text = repr(value)
-        said = text if len(text) <= 60 else f"{text[:57]}..."
+        said = in_short(repr(value))
         return Misbehaved(f"{self.env_id}: observation {self.key!r} must belong to {self.space}, but {why}: {said}")
 
 
@@ -126,15 +126,34 @@ def action_spec(space: spaces.Space[Any], env_id: str) -> ActionSpec:
 
 
 def action_decoder(space: spaces.Space[Any]) -> Callable[[np.ndarray], Any]:
-    """From one action as offbeat stores it to what the space holds: start added, or clipped to the box's bounds."""
+    """From one action as offbeat stores it, or a batch [n, ...] of them, to what the space or its batches hold.
+
+    Its start is added, or what it gives is clipped to the box's bounds.
+    """
     if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
         first, shape, kind = getattr(space, "start", 0), space.shape, space.dtype
-        return lambda action: (np.reshape(action, shape) + first).astype(kind)
+        return lambda action: (np.reshape(action, (*np.shape(action)[:-1], *shape)) + first).astype(kind)
     if isinstance(space, spaces.Discrete):
-        start, number = int(space.start), np.dtype(space.dtype or np.int64).type
-        return lambda action: number(int(action) + start)
+        start, number = space.start, np.dtype(space.dtype or np.int64).type
+        return lambda action: number(action + start)
     low, high, dtype = space.low, space.high, space.dtype  # type: ignore[attr-defined]
     return lambda action: np.clip(np.asarray(action).astype(dtype), low, high)
+
+
+def has_mask(info: dict[str, Any], action: ActionSpec, num_envs: int | None = None) -> bool:
+    """Whether ``info`` of one environment, or of a vector of ``num_envs``, says which discrete actions are legal."""
+    lead = () if num_envs is None else (num_envs,)
+    return bool(action.choices) and np.shape(info.get(MASK, ())) == (*lead, sum(action.choices))
+
+
+def read_mask(info: dict[str, Any], shape: tuple[int, ...], env_id: str) -> np.ndarray:
+    """The mask in ``info``, bool of ``shape``; where there is none all are legal. ``Misbehaved`` for another shape."""
+    mask = np.array(info.get(MASK, np.ones(shape)), bool)
+    if mask.shape != shape:
+        raise Misbehaved(f"{env_id}: info[{MASK!r}] must have the shape {list(shape)}, got {list(mask.shape)}")
+    if len(shape) > 1:  # of a vector, which notes who gave one
+        mask[~np.broadcast_to(info.get(f"_{MASK}", True), len(mask))] = True
+    return mask
 
 
 def with_mask(leaves: dict[str, Leaf], action: ActionSpec) -> dict[str, Leaf]:
@@ -160,7 +179,6 @@ class Translator:
 
     def __init__(self, leaves: dict[str, Leaf], action_space: spaces.Space[Any]) -> None:
         self._leaves, self._decode = leaves, action_decoder(action_space)
-        self._decode_many = actions_decoder(action_space)
 
     def observation(self, given: Any) -> tuple[ArrayDict, bool]:
         """One observation as the environment gives it, or a batch (every array with one more axis in front), as key ->
@@ -180,16 +198,7 @@ class Translator:
 
     def action(self, action: np.ndarray, batched: bool) -> Any:
         """Stored actions [n, ...] as members of the action space: a batch [n, ...] of them, or the only one."""
-        return self._decode_many(action) if batched else self._decode(action[0])
-
-
-def actions_decoder(space: spaces.Space[Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """From stored actions [n, ...] to a batch of members of ``space``, as its vector environment takes them."""
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        start, shape, kind = getattr(space, "start", 0), tuple(space.shape or ()), space.dtype
-        return lambda action: (action.reshape(len(action), *shape) + start).astype(kind)
-    low, high, dtype = space.low, space.high, space.dtype  # type: ignore[attr-defined]
-    return lambda action: np.clip(action.astype(dtype), low, high)
+        return self._decode(action if batched else action[0])
 
 
 def channel_axis(shape: tuple[int, ...], channels: str, what: str) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.counting import Counting
-from offbeat.envs.rows import check_actions, reject_unused, transform_reward
+from offbeat.envs.rows import check_actions, handed_out, reject_unused, transform_reward
 from offbeat.envs.seeding import pack_generator, unpack_generator
 from offbeat.envs.toy_games import GAMES, ToyGame
 from offbeat.types import ArrayDict, EnvSpec, EnvStep
@@ -63,9 +63,7 @@ class ToyVector:
 
     def recv(self) -> EnvStep:
         """The rows that the last ``send`` led to."""
-        if self._rows is None:
-            raise RuntimeError("recv() was called twice; send actions in between")
-        rows, self._rows = self._rows, None
+        rows, self._rows = handed_out(self._rows), None
         return rows
 
     def send(self, action: np.ndarray) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from offbeat.envs.base import EnvConfig, Misbehaved, StateUnsupported
-from offbeat.envs.rows import check_actions, reject_unused, transform_reward
-from offbeat.envs.spaces import MASK, Translator, action_spec, actions_decoder, flatten_space, with_mask
+from offbeat.envs.rows import check_actions, handed_out, make_rows, reject_unused
+from offbeat.envs.spaces import Translator, action_decoder, action_spec, flatten_space, has_mask, read_mask, with_mask
 from offbeat.types import LEGAL, ArrayDict, ArraySpec, EnvSpec, EnvStep
 
 USED = ("channels",)
@@ -36,23 +36,18 @@ class GymnasiumVectorEnv:
             )
         self._env, self._config = env, config
         self.num_envs = self.batch_size = env.num_envs
-        self._ids = np.arange(self.num_envs)
         action = action_spec(env.single_action_space, config.id)
         self._leaves = with_mask(flatten_space(env.single_observation_space, config.id, config.channels), action)
-        self._decode = actions_decoder(env.single_action_space)
+        self._decode = action_decoder(env.single_action_space)
         self._over = np.zeros(self.num_envs, bool)
-        self._told = False
         self._rows: EnvStep | None = None
         _, info = env.reset(seed=0)
-        choices = sum(action.choices)
-        self._told = (
-            LEGAL not in self._leaves and choices > 0 and np.shape(info.get(MASK, ())) == (self.num_envs, choices)
-        )
+        self._told = LEGAL not in self._leaves and has_mask(info, action, self.num_envs)
         observation = {key: leaf.spec for key, leaf in self._leaves.items()}
         registered = getattr(env.spec, "max_episode_steps", None)
         self.spec = EnvSpec(
             id=config.id,
-            observation=observation | ({LEGAL: ArraySpec((choices,), "bool")} if self._told else {}),
+            observation=observation | ({LEGAL: ArraySpec((sum(action.choices),), "bool")} if self._told else {}),
             action=action,
             max_episode_steps=registered,
         )
@@ -70,9 +65,7 @@ class GymnasiumVectorEnv:
 
     def recv(self) -> EnvStep:
         """The rows that the last ``send`` led to."""
-        if self._rows is None:
-            raise RuntimeError("recv() needs a reset() or send() before it")
-        rows, self._rows = self._rows, None
+        rows, self._rows = handed_out(self._rows), None
         return rows
 
     def send(self, action: np.ndarray) -> None:
@@ -93,21 +86,11 @@ class GymnasiumVectorEnv:
         truncated: np.ndarray,
         first: np.ndarray,
     ) -> None:
-        raw = np.asarray(reward, np.float32)
         seen = {key: leaf.encode(leaf.checked(leaf.pick(observation), 1), 1) for key, leaf in self._leaves.items()}
         if self._told:
             shape = (self.num_envs, *self.spec.observation[LEGAL].shape)
-            seen[LEGAL] = np.array(np.broadcast_to(info.get(MASK, True), shape), bool)
-        self._rows = EnvStep(
-            env_ids=self._ids.copy(),
-            observation=seen,
-            reward=transform_reward(raw, self._config),
-            raw_reward=raw,
-            terminated=terminated,
-            truncated=truncated,
-            first=first,
-            valid=~(terminated | truncated),
-        )
+            seen[LEGAL] = read_mask(info, shape, self._config.id)
+        self._rows = make_rows(self._config, seen, reward, terminated, truncated, first)
 
     def state(self) -> ArrayDict:
         """It cannot be saved."""

@@ -41,7 +41,8 @@ class ParamStore:
         guard: AbstractContextManager[Any] | None = None,
         reader: int | None = None,
     ) -> None:
-        self._arrays, self._guard = arrays, guard if guard is not None else nullcontext()
+        self._arrays, self._given = arrays, guard
+        self._guard = guard if guard is not None else nullcontext()
         self._fence = guard if guard is not None else threading.Lock()  # taking any lock orders a store before a load
         self._slot, self._version, self._newest = arrays["slot"], arrays["version"], arrays["newest"]
         self._steps, self._counts, self._pins = arrays["steps"], arrays["counts"], arrays["pins"]
@@ -51,7 +52,7 @@ class ParamStore:
 
     def reader(self, index: int) -> ParamStore:
         """The same weights for the reader ``index``, which may pin slots; it starts without a pin."""
-        return ParamStore(self._arrays, None if isinstance(self._guard, nullcontext) else self._guard, index)
+        return ParamStore(self._arrays, self._given, index)
 
     @property
     def retries(self) -> int:

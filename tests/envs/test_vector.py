@@ -78,6 +78,39 @@ def test_a_run_trains_on_them_and_is_scored(tmp_path: Path) -> None:
     assert offbeat.resume(run, 3000, env_factory=cart_poles).finished
 
 
+class Forgetful(Told):
+    """Its first step tells no mask, or one of another length."""
+
+    def given(self) -> dict[str, Any]:
+        return {}
+
+    def step(self, action: Any) -> Any:
+        *outcome, _ = super().step(action)
+        return *outcome, self.given()
+
+
+class Short(Forgetful):
+    def given(self) -> dict[str, Any]:
+        return {"action_mask": np.ones(2, bool)}
+
+
+def test_masks_that_are_missing_or_of_another_shape() -> None:
+    """Vectors fill in zeros for those that tell none: no action would be legal."""
+    kinds = [Told, Forgetful]
+    envs = make_env(EnvConfig(id="mine"), 2, factory=lambda config, num_envs, **_: SyncVectorEnv(kinds))
+    envs.reset(0)
+    action = envs.recv().observation[LEGAL].argmax(-1)
+    envs.send(action)
+    legal = envs.recv().observation[LEGAL]
+    assert legal[1].all() and legal[0].any() and not legal[0].all()
+    envs.close()
+    envs = make_env(EnvConfig(id="mine"), 1, factory=lambda config, num_envs, **_: SyncVectorEnv([Short]))
+    envs.reset(0)
+    action = envs.recv().observation[LEGAL].argmax(-1)
+    with pytest.raises(Misbehaved, match=r"mine: info\['action_mask'\] must have the shape \[1, .\], got \[1, 2\]"):
+        envs.send(action)
+
+
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
 def test_other_modes_of_resetting_are_refused(mode: AutoresetMode) -> None:
     def make(config: EnvConfig, num_envs: int, **_: Any) -> Any:

@@ -336,8 +336,8 @@ def test_a_resumed_learner_goes_on_from_its_counters() -> None:
     assert params.version() == 3
 
 
-class LookingAround(Slope):
-    """Looks at autocast while its loss is computed."""
+class NotingAutocast(Slope):
+    """Notes whether autocast is on while its loss is computed."""
 
     def loss(self, batch: Unroll, progress: float) -> LossOutput:
         """The same loss."""
@@ -351,7 +351,7 @@ def test_autocast_keeps_rounded_weights_only_where_gradients_survive_it(
     precision: str, keeps: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learner, "keeps_history", lambda device_type: keeps)
-    agent = LookingAround()
+    agent = NotingAutocast()
     work = make_work(agent, precision=precision)
     work.train_step(agent, batch())  # type: ignore[arg-type]
     assert agent.seen == (precision == "bf16", keeps or precision == "fp32")

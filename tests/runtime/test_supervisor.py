@@ -38,6 +38,7 @@ class FakeProcess:
     ) -> None:
         self.role, self.incarnation, self.checkpoint = role, incarnation, checkpoint
         self.row = world.topology.row(role)
+        self.clock = world.clock
         self.pipe, self.other = multiprocessing.Pipe()
         self.process = SimpleNamespace(sentinel=self.other)
         self.heart = SimpleNamespace(last=lambda: self.beat)
@@ -92,6 +93,8 @@ class FakeProcess:
             self.living = False
 
     def join(self, timeout_s: float) -> bool:
+        if self.living:
+            self.clock.sleep(timeout_s)
         return not self.living
 
     def read(self) -> Any:
@@ -131,7 +134,7 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lockstep: bool = False
 
 
 def test_the_stand_ins_have_the_faces_of_what_they_stand_for() -> None:
-    own = "other beat silent living ends records commands killed excused freed stopped checkpoint"
+    own = "clock other beat silent living ends records commands killed excused freed stopped checkpoint"
     same_face(FakeProcess, RoleProcess, besides=set(own.split()))
     same_face(Notes, Conductor, besides={"said", "records", "stopping"})
 
