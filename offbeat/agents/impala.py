@@ -248,7 +248,7 @@ class Agent:
     def _best(self, scores: Tensor) -> Tensor:
         """The actions with the highest scores [..., A], for each component by itself."""
         if self._nvec:
-            return torch.stack([part.argmax(-1) for part in scores.split(self._nvec, -1)], -1)
+            return actor_critic.multi_categorical_mode(scores, self._nvec)
         return scores.argmax(-1)
 
     def _behaviour_log_prob(self, batch: Unroll) -> Tensor:

@@ -48,6 +48,11 @@ def multi_categorical_entropy(logits: Tensor, choices: tuple[int, ...]) -> Tenso
     return torch.stack([categorical_entropy(part) for part in torch.split(logits, list(choices), -1)]).sum(0)
 
 
+def multi_categorical_mode(logits: Tensor, choices: tuple[int, ...]) -> Tensor:
+    """The most probable choice of each component: logits [..., sum(choices)] to int64 [..., K]."""
+    return torch.stack([part.argmax(-1) for part in torch.split(logits, list(choices), -1)], -1)
+
+
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
     """Log-density of ``action`` under independent Gaussians. All [..., D] float. Returns [...], summed over D."""
     check_shapes(tuple(mean.shape), log_std=log_std, action=action)

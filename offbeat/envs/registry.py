@@ -99,7 +99,7 @@ def translator(config: EnvConfig, factory: Factory | None = None) -> Translator 
     make, used = _single_maker(kind, name, config, factory)
     with gym_envs.looked_at(config.id) as keep:
         env = keep(make())
-        return Translator(gym_envs.leaves_of(env, config, used), env.action_space)
+        return Translator(gym_envs.leaves_of(env, config, used), env.observation_space, env.action_space)
 
 
 _kept: ContextVar[dict[tuple[EnvConfig, Factory | None], EnvSpec] | None] = ContextVar("kept specs", default=None)

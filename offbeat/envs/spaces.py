@@ -12,7 +12,8 @@ What an environment gives is checked against its space: what does not belong to 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -25,8 +26,34 @@ MASK = "action_mask"
 """What others call a mask of actions, in observations and in ``info``."""
 MAX_ONE_HOT = 4096
 """Largest number of values of a discrete observation."""
-Encode = Callable[[np.ndarray, int], np.ndarray]
-"""From a checked value with so many leading batch axes (0 or 1) to the leaf's array."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How a part of an observation becomes an array."""
+
+    spec: ArraySpec
+    axes: Literal["same", "channels last", "no channels"] = "same"
+    """Of what the environment gives: channels go to the front, and a picture that has none gets one."""
+    places: np.ndarray | None = None
+    """[components]: which place is set for 0 in each component, where they become one-hot."""
+
+    def __call__(self, value: np.ndarray, lead: int) -> np.ndarray:
+        """The array of a checked ``value`` with so many leading batch axes (0 or 1)."""
+        if self.places is not None:
+            return self._one_hot(self.places, value, lead)
+        if self.axes == "channels last":
+            return np.ascontiguousarray(np.moveaxis(value, -1, lead), self.spec.dtype)
+        return np.array(np.expand_dims(value, lead) if self.axes == "no channels" else value, self.spec.dtype)
+
+    def _one_hot(self, places: np.ndarray, value: np.ndarray, lead: int) -> np.ndarray:
+        places = places + value.astype(np.int64).reshape(*value.shape[:lead], -1)
+        vector = self.spec.zeros(*value.shape[:lead])
+        if lead:
+            np.put_along_axis(vector, places, 1, axis=-1)
+        else:
+            vector[places] = 1
+        return vector
 
 
 class Leaf:
@@ -35,18 +62,15 @@ class Leaf:
     Args:
         path: keys and indices that lead to it.
         space: its part of the observation space.
-        spec: of what it becomes.
-        encode: makes that of a value that belongs to the space.
+        encode: makes the array of a value that belongs to the space.
         env_id: for messages.
     """
 
-    def __init__(
-        self, path: tuple[Any, ...], space: spaces.Space[Any], spec: ArraySpec, encode: Encode, env_id: str
-    ) -> None:
-        self.path, self.space, self.spec, self.encode = path, space, spec, encode
+    def __init__(self, path: tuple[Any, ...], space: spaces.Space[Any], encode: Conversion, env_id: str) -> None:
+        self.path, self.space, self.spec, self.encode = path, space, encode.spec, encode
         self.key = ".".join(map(str, path)) or OBSERVATION
         self.env_id, self._shape = env_id, tuple(space.shape or ())
-        self._bytes = spec.dtype == "uint8"
+        self._bytes = encode.spec.dtype == "uint8"
         self._range = _allowed(space)
 
     def read(self, observation: Any) -> np.ndarray:
@@ -164,8 +188,8 @@ def with_mask(leaves: dict[str, Leaf], action: ActionSpec) -> dict[str, Leaf]:
     mask = leaves.get(MASK) or leaves.get(LEGAL)
     if mask is None or not action.choices or mask.spec.shape != (sum(action.choices),):
         return leaves
-    encode, spec = mask.encode, ArraySpec(mask.spec.shape, "bool")
-    named = Leaf(mask.path, mask.space, spec, lambda x, lead: encode(x, lead).astype(bool), mask.env_id)
+    encode = replace(mask.encode, spec=ArraySpec(mask.spec.shape, "bool"))
+    named = Leaf(mask.path, mask.space, encode, mask.env_id)
     return {LEGAL if leaf is mask else key: named if leaf is mask else leaf for key, leaf in leaves.items()}
 
 
@@ -174,21 +198,24 @@ class Translator:
 
     Args:
         leaves: of the observation space, as ``flatten_space`` gives them.
-        action_space: of the environment.
+        observation_space, action_space: of the environment.
     """
 
-    def __init__(self, leaves: dict[str, Leaf], action_space: spaces.Space[Any]) -> None:
-        self._leaves, self._decode = leaves, action_decoder(action_space)
+    def __init__(
+        self, leaves: dict[str, Leaf], observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    ) -> None:
+        self.leaves, self.observation_space, self.action_space = leaves, observation_space, action_space
+        self._decode = action_decoder(action_space)
 
     def observation(self, given: Any) -> tuple[ArrayDict, bool]:
         """One observation as the environment gives it, or a batch (every array with one more axis in front), as key ->
         [n, ...]; and whether it was a batch. ``Misbehaved`` for what is neither.
         """
-        first = next(iter(self._leaves.values()))
+        first = next(iter(self.leaves.values()))
         lead = np.ndim(first.pick(given)) - len(first.space.shape or ())
         batched = lead == 1
         found = {}
-        for key, leaf in self._leaves.items():
+        for key, leaf in self.leaves.items():
             value = leaf.encode(leaf.checked(leaf.pick(given), int(batched)), int(batched))
             found[key] = value if batched else value[None]
         sizes = {key: len(value) for key, value in found.items()}
@@ -230,13 +257,13 @@ def _leaves(space: spaces.Space[Any], path: tuple[Any, ...], env_id: str, channe
     elif isinstance(space, spaces.MultiDiscrete):
         made = _one_hot(space.nvec.ravel(), np.ravel(space.start), space, env_id)
     elif isinstance(space, spaces.MultiBinary):
-        made = ArraySpec(tuple(space.shape), "float32", 0.0, 1.0), lambda x, lead: np.array(x, np.float32)
+        made = Conversion(ArraySpec(tuple(space.shape), "float32", 0.0, 1.0))
     else:
         raise ValueError(
             f"{env_id} has the observation space {space}; supported are Box, Discrete, MultiDiscrete, MultiBinary, and "
             "Dict and Tuple of these; wrap it with a gymnasium.ObservationWrapper that gives one of these"
         )
-    return [Leaf(path, space, *made, env_id)]
+    return [Leaf(path, space, made, env_id)]
 
 
 def _allowed(space: spaces.Space[Any]) -> tuple[Any, Any] | None:
@@ -250,33 +277,22 @@ def _allowed(space: spaces.Space[Any]) -> tuple[Any, Any] | None:
     return (0, 255) if space.dtype == np.uint8 else None
 
 
-def _box(space: spaces.Box, channels: str, what: str) -> tuple[ArraySpec, Encode]:
+def _box(space: spaces.Box, channels: str, what: str) -> Conversion:
     """A box as it is stored; pictures with their channels in front."""
     shape, dtype = tuple(space.shape), "uint8" if space.dtype == np.uint8 else "float32"
     low, high = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
     ends = (float(low.min(initial=np.inf)), float(high.max(initial=-np.inf)))
     bounds = (0.0, ends[1]) if dtype == "uint8" else ends if np.isfinite(ends).all() else (None, None)
     if len(shape) == 3 and channel_axis(shape, channels, what) == 2:
-        planes = ArraySpec((shape[2], shape[0], shape[1]), dtype, *bounds)
-        return planes, lambda x, lead: np.ascontiguousarray(np.moveaxis(x, -1, lead), dtype)
+        return Conversion(ArraySpec((shape[2], shape[0], shape[1]), dtype, *bounds), "channels last")
     if len(shape) == 2 and dtype == "uint8":
-        return ArraySpec((1, *shape), dtype, *bounds), lambda x, lead: np.array(np.expand_dims(x, lead), dtype)
-    return ArraySpec(shape, dtype, *bounds), lambda x, lead: np.array(x, dtype)
+        return Conversion(ArraySpec((1, *shape), dtype, *bounds), "no channels")
+    return Conversion(ArraySpec(shape, dtype, *bounds))
 
 
-def _one_hot(counts: np.ndarray, starts: np.ndarray, space: object, env_id: str) -> tuple[ArraySpec, Encode]:
+def _one_hot(counts: np.ndarray, starts: np.ndarray, space: object, env_id: str) -> Conversion:
     size = int(counts.sum())
     if size > MAX_ONE_HOT:
         raise ValueError(f"{env_id} has the observation space {space}; at most {MAX_ONE_HOT} values become one-hot")
-    first = np.concatenate([[0], np.cumsum(counts)[:-1]]) - starts
-
-    def encode(value: np.ndarray, lead: int) -> np.ndarray:
-        places = first + value.astype(np.int64).reshape(*value.shape[:lead], -1)
-        vector = np.zeros((*value.shape[:lead], size), np.float32)
-        if lead:
-            np.put_along_axis(vector, places, 1.0, axis=-1)
-        else:
-            vector[places] = 1.0
-        return vector
-
-    return ArraySpec((size,), "float32", 0.0, 1.0), encode
+    places = np.concatenate([[0], np.cumsum(counts)[:-1]]) - starts
+    return Conversion(ArraySpec((size,), "float32", 0.0, 1.0), places=places)

@@ -54,7 +54,8 @@ class GymnasiumVectorEnv:
 
     def translator(self) -> Translator:
         """Between the spaces of one of its environments and what ``spec`` says."""
-        return Translator(self._leaves, self._env.single_action_space)
+        env = self._env
+        return Translator(self._leaves, env.single_observation_space, env.single_action_space)
 
     def reset(self, seed: int) -> None:
         """Start all episodes."""

@@ -1,7 +1,16 @@
 """``offbeat export``: the network that acted and trained, as a torch.export program that runs without offbeat.
 
     program = torch.export.load("policy.pt2").module()
-    output = program(observation, first, state)          # keyword dicts of tensors, one row (T = 1), any batch
+    output = program(observation, first, state)          # tensors of one row (T = 1), any batch
+
+Of a Gymnasium environment, ``observation`` is what ``reset`` gives: its dictionaries (keys sorted) and tuples, each
+array as a tensor [1, B, ...] of its space's dtype. Of others (Atari, toys) it is a dictionary, as the agent's
+``spec.network_observation`` says. ``first`` [1, B] bool is True where an episode starts, ``state`` zeros at first and
+then ``output["state"]``.
+
+``output["action"]`` [1, B, ...] is what ``step`` takes: the most probable action, or the best. Beside it: ``policy``
+and ``value`` [1, B], or ``q``. If the network reads them, ``last_action`` and ``last_reward`` follow, the former as
+``output["last_action"]`` gives it. If ``info`` holds a mask, ``action_mask=`` [1, B, A] bool does too.
 
 The file carries ``offbeat.json``: names, shapes and dtypes of inputs and outputs.
 """
@@ -10,48 +19,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from offbeat.agents.base import Agent
 from offbeat.agents.q_agent import QAgent
-from offbeat.algorithms.legal import FORBIDDEN, mask_illegal
-from offbeat.networks.heads import legal_actions
+from offbeat.algorithms.legal import FORBIDDEN
+from offbeat.envs.spaces import MASK, Translator
 from offbeat.networks.noisy import set_noise
-from offbeat.types import LEGAL, CoreState, TensorDict
+from offbeat.run.exported import ExportedNetwork, OwnAction, OwnObservation, example
+from offbeat.types import LEGAL, ArraySpec
 
 DESCRIPTION = "offbeat.json"
-
-
-class ExportedNetwork(nn.Module):
-    """The agent's network with plain outputs: ``policy`` [1, B, ...], ``value`` [1, B] and the next ``state``.
-
-    Of a value-based agent: ``q`` [1, B, A], the action values, and ``state``. Where the observation has a mask of
-    actions, logits or values of those that are not legal are -1e30, so that the largest is always a legal one's.
-    """
-
-    def __init__(self, network: nn.Module, values: Callable[[Tensor], Tensor] | None = None) -> None:
-        """``network`` is shared, not copied. ``values``: from a value-based network's output to action values."""
-        super().__init__()
-        self.network, self.values = network, values
-
-    def forward(
-        self,
-        observation: TensorDict,
-        first: Tensor,
-        state: CoreState,
-        last_action: Tensor | None = None,
-        last_reward: Tensor | None = None,
-    ) -> dict[str, Any]:
-        """One row for B environments; last action and reward only where the network reads them."""
-        output = self.network(observation, first, state, last_action, last_reward)._asdict()
-        if self.values is None:
-            return dict(output)
-        return {"q": mask_illegal(self.values(output["value"]), legal_actions(observation)), "state": output["state"]}
 
 
 def export_run(run: Path, out: Path | None = None, **own: Any) -> Path:
@@ -59,17 +42,24 @@ def export_run(run: Path, out: Path | None = None, **own: Any) -> Path:
 
     ``own``: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
+    from offbeat.envs.registry import translator
     from offbeat.run.load import load_agent, run_config
 
     config = run_config(run)
     agent, _ = load_agent(run, config, device="cpu", **own)
     path = out or run / "policy.pt2"
-    export_agent(agent, path, {"run": run.name, "agent": config.agent_name, "env": config.env.id})
+    about = {"run": run.name, "agent": config.agent_name, "env": config.env.id}
+    export_agent(agent, path, about, translator(config.eval_env, own.get("env_factory")))
     return path
 
 
-def export_agent(agent: Agent, path: Path, about: dict[str, Any] | None = None) -> None:
-    """Write an agent's network to ``path``; ``about`` joins the description. Raises ``UserError`` if it has none."""
+def export_agent(
+    agent: Agent, path: Path, about: dict[str, Any] | None = None, translator: Translator | None = None
+) -> None:
+    """Write an agent's network to ``path``; ``about`` joins the description. Raises ``UserError`` if it has none.
+
+    ``translator``: of the environment's own spaces, which the file then speaks in; None: in offbeat's terms.
+    """
     from offbeat.errors import UserError, called
 
     if not hasattr(agent.network, "initial_state"):
@@ -77,41 +67,48 @@ def export_agent(agent: Agent, path: Path, about: dict[str, Any] | None = None) 
             f"agent {called(type(agent))} cannot be exported: its network must have a method "
             "initial_state(batch), as offbeat.networks.encoder.Encoder has"
         )
-    inputs = example_inputs(agent, batch=2)
-    module = ExportedNetwork(agent.network, agent.values if isinstance(agent, QAgent) else None).eval()
-    set_noise(agent.network, None, quiet=True)
+    inputs = example_inputs(agent, 2, translator)
+    given = {name: inputs[name] for name in inputs if name != MASK}
+    terms = (OwnObservation(translator), OwnAction(translator.action_space)) if translator is not None else ()
+    module = ExportedNetwork(agent, *terms).eval()
     batch = torch.export.Dim("batch", min=1, max=65_536)
-    shapes = _dynamic(inputs, batch)
+    shapes = {name: _mapped(value, {0 if name == "state" else 1: batch}) for name, value in inputs.items()}
+    set_noise(agent.network, None, quiet=True)
     with torch.no_grad():
-        program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(
+            module,
+            tuple(given.values()),
+            {name: inputs[name] for name in inputs.keys() - given.keys()},
+            dynamic_shapes=shapes,
+            strict=False,
+        )
     set_noise(agent.network, None)
-    description = {**(about or {}), **describe(agent, inputs)}
+    description = {**(about or {}), **describe(agent, inputs, translator)}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.export.save(program, path, extra_files={DESCRIPTION: json.dumps(description, indent=1)})
 
 
-def example_inputs(agent: Agent, batch: int) -> tuple[Any, ...]:
-    """Zero inputs for one row: observation, first, state and, where the network reads them, last action and reward."""
+def example_inputs(agent: Agent, batch: int, translator: Translator | None = None) -> dict[str, Any]:
+    """Zero inputs for one row by their names, in their order."""
     spec = agent.spec
-    observation = {
-        key: torch.zeros(1, batch, *array.shape, dtype=getattr(torch, array.dtype))
-        for key, array in spec.network_observation.items()
+    observation: Any = {key: _zeros(array, batch) for key, array in spec.network_observation.items()}
+    if translator is not None:
+        observation = example(translator.observation_space, batch)
+    inputs = {
+        "observation": observation,
+        "first": torch.ones(1, batch, dtype=torch.bool),
+        "state": agent.initial_state(batch),
     }
-    inputs: tuple[Any, ...] = (observation, torch.ones(1, batch, dtype=torch.bool), agent.initial_state(batch))
     if agent.wants_last:
-        action = spec.action.array
-        last_action = torch.zeros(1, batch, *action.shape, dtype=getattr(torch, action.dtype))
-        inputs += (last_action, torch.zeros(1, batch))
+        inputs |= {"last_action": _zeros(spec.action.array, batch), "last_reward": torch.zeros(1, batch)}
+    if translator is not None and LEGAL in spec.observation and LEGAL not in translator.leaves:
+        inputs[MASK] = _zeros(spec.observation[LEGAL], batch)
     return inputs
 
 
-def describe(agent: Agent, inputs: tuple[Any, ...]) -> dict[str, Any]:
+def describe(agent: Agent, inputs: dict[str, Any], translator: Translator | None = None) -> dict[str, Any]:
     """What goes in and comes out, for those who load the file."""
-    observation, _, state, *last = inputs
-    named = {"first": inputs[1], **dict(zip(("last_action", "last_reward"), last, strict=False))}
-    shown = (
-        {f"observation.{k}": v for k, v in observation.items()} | named | {f"state.{k}": v for k, v in state.items()}
-    )
+    shown = {path: tensor for name, value in inputs.items() for path, tensor in _tensors(value, name)}
     choices = agent.spec.action.choices
     logits = "logits [1, B, A]" if choices else "mean and log_std joined [1, B, 2K]"
     if len(choices) > 1:
@@ -120,14 +117,24 @@ def describe(agent: Agent, inputs: tuple[Any, ...]) -> dict[str, Any]:
     if isinstance(agent, QAgent):
         outputs = {"q": "[1, B, A], the best is the action"}
     if LEGAL in agent.spec.observation and choices:
-        name = next(iter(outputs))
-        outputs[name] += f"; {FORBIDDEN:g} where observation.{LEGAL} is False (unless all of it is)"
+        outputs[next(iter(outputs))] += f"; {FORBIDDEN:g} where the mask is False (unless all of it is)"
+    outputs["action"] = "[1, B, ...], the most probable or best, as the environment takes it"
+    if agent.wants_last:
+        outputs["last_action"] = "as the input, for the next row"
+    own = (
+        {"observation": str(translator.observation_space), "action": str(translator.action_space)} if translator else {}
+    )
     return {
         "inputs": {name: {"shape": _shape(name, x), "dtype": str(x.dtype)[6:]} for name, x in shown.items()},
         "outputs": outputs | {"state": "as the input, for the next row"},
         "action": dataclasses.asdict(agent.spec.action),
-        "order": ["observation", "first", "state", *list(named)[1:]],
+        "spaces": own,
+        "order": list(inputs),
     }
+
+
+def _zeros(spec: ArraySpec, batch: int) -> Tensor:
+    return torch.from_numpy(spec.zeros(1, batch))
 
 
 def _shape(name: str, tensor: Tensor) -> list[int | str]:
@@ -136,8 +143,17 @@ def _shape(name: str, tensor: Tensor) -> list[int | str]:
     return ["B" if i == axis else size for i, size in enumerate(tensor.shape)]
 
 
-def _dynamic(inputs: tuple[Any, ...], batch: Any) -> Any:
-    """The same structure with the batch axis of each tensor marked: axis 0 of states, axis 1 of all others."""
-    observation, _, state, *last = inputs
-    rows = {1: batch}
-    return (dict.fromkeys(observation, rows), rows, {key: {0: batch} for key in state}, *(rows for _ in last))
+def _mapped(value: Any, one: Any) -> Any:
+    """The same structure with ``one`` in place of each tensor."""
+    if isinstance(value, dict):
+        return {key: _mapped(part, one) for key, part in value.items()}
+    return tuple(_mapped(part, one) for part in value) if isinstance(value, tuple) else one
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """(name joined with ".", tensor) of all in a structure."""
+    if isinstance(value, Tensor):
+        yield name, value
+        return
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _tensors(part, f"{name}.{key}")

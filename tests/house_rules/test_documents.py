@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import offbeat
 from offbeat.cli import COMMANDS
 from offbeat.commands.arguments import one_preset, scan
 from offbeat.config.presets import list_presets
@@ -40,17 +39,6 @@ def test_python_blocks_import_what_exists(document):
         tree = ast.parse(block)
         imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         exec(compile(ast.Module(imports, []), str(document), "exec"), {})
-
-
-def test_the_example_of_an_environment_of_ones_own_runs(tmp_path, monkeypatch):
-    """As it is printed, but for the length of the run."""
-    (block,) = [text for text in blocks(ROOT / "docs" / "environments.md", "python") if "env_factory" in text]
-    train = offbeat.train
-    short = {"total_frames": 400, "engine": "inline", "evaluation": {"every_frames": 0}, "out": str(tmp_path / "run")}
-    monkeypatch.setattr(offbeat, "train", lambda *given, **options: train(*given, **options, **short))
-    seen: dict[str, object] = {"__name__": "__main__"}
-    exec(compile(block, "environments.md", "exec"), seen)
-    assert seen["env"].action_space.contains(seen["action"])
 
 
 @by_name

@@ -45,7 +45,7 @@ def random_inputs(agent, batch: int) -> tuple:
             return torch.randn(x.shape, generator=generator)
         return torch.randint(0, 3 if x.dtype is torch.int64 else 255, x.shape, generator=generator).to(x.dtype)
 
-    return torch.utils._pytree.tree_map(fill, example_inputs(agent, batch))
+    return tuple(torch.utils._pytree.tree_map(fill, value) for value in example_inputs(agent, batch).values())
 
 
 @pytest.mark.parametrize(("observation", "action", "options"), CASES, ids=["image", "lstm", "continuous"])
@@ -59,7 +59,7 @@ def test_an_exported_network_gives_the_same(tmp_path: Path, observation, action,
         got = exported(*inputs)
         with torch.no_grad():
             wanted = agent.network(*inputs)._asdict()
-        torch.testing.assert_close(got, wanted)
+        torch.testing.assert_close({name: got[name] for name in wanted}, wanted)
         assert got["value"].shape == (1, batch)
     description = json.loads(extra[DESCRIPTION])
     assert description["agent"] == "impala"
@@ -95,7 +95,9 @@ def test_a_value_based_agent_is_exported_as_action_values_without_noise(tmp_path
     export_agent(agent, tmp_path / "policy.pt2")
     extra = {DESCRIPTION: ""}
     exported = torch.export.load(tmp_path / "policy.pt2", extra_files=extra).module()
-    assert set(json.loads(extra[DESCRIPTION])["outputs"]) == {"q", "state"}
+    assert set(json.loads(extra[DESCRIPTION])["outputs"]) == {"q", "action", "state"} | (
+        {"last_action"} if name == "r2d2" else set()
+    )
     for batch in (1, 5):
         observation, first, state, *last = random_inputs(agent, batch)
         got = exported(observation, first, state, *last)
@@ -103,3 +105,4 @@ def test_a_value_based_agent_is_exported_as_action_values_without_noise(tmp_path
         acted = agent.act(Inputs(observation, first, *last), state, None, greedy=True)
         torch.testing.assert_close(got["q"][0].max(-1).values, acted.extras["q_max"])
         assert torch.equal(got["q"][0].argmax(-1), acted.action)
+        assert torch.equal(got["action"][0], acted.action)

@@ -1,0 +1,34 @@
+"""Every Python example of the documents runs as it is printed, one after the other of each document, in short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import offbeat
+from tests.house_rules.source import ROOT
+from tests.house_rules.test_documents import DOCUMENTS, blocks
+
+SHORT = {"total_frames": 400, "engine": "inline", "evaluation": {"every_frames": 0}, "log": {"tensorboard": False}}
+
+
+@pytest.mark.parametrize(
+    "document", [file for file in DOCUMENTS if blocks(file, "python")], ids=lambda file: str(file.relative_to(ROOT))
+)
+def test_it_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train, trained = offbeat.train, []
+
+    def shortly(*given: Any, **options: Any) -> Any:
+        trained.append(train(*given, **options, **SHORT))
+        return trained[-1]
+
+    monkeypatch.setattr(offbeat, "train", shortly)
+    seen: dict[str, Any] = {"__name__": "__main__"}
+    for number, block in enumerate(blocks(document, "python")):
+        exec(compile(block, f"{document.name}, example {number + 1}", "exec"), seen)
+    assert all(result.finished for result in trained)
+    if document.name == "environments.md":
+        assert seen["env"].action_space.contains(seen["action"]) and seen["over"]
