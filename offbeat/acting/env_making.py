@@ -80,7 +80,7 @@ class Maker:
 
     def _vector(self, count: int) -> VectorEnv:
         if self.lent is not None:  # no factory, which would have to give another one each time
-            recorded = Recorder(self.lent, self.log, self._box)
+            recorded = Recorder(self.lent, self.log, self._box, lent=True)
             return GymnasiumVector(self._config, 1, lambda: recorded)
         factory = self._factory if self._factory is None or not self.alone() else self._named()
         made = make_env(self._config, count, factory=factory)

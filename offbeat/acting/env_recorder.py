@@ -89,9 +89,10 @@ class Log:
 class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment whose every step and reset is noted in ``log`` and called through ``box``."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], log: Log, box: Sandbox) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], log: Log, box: Sandbox, lent: bool = False) -> None:
+        """``lent``: it is never closed here."""
         super().__init__(env)
-        self._log, self._box, self._length, self._closed = log, box, 0, False
+        self._log, self._box, self._length, self._closed = log, box, 0, lent
         self._before = {name: _copied(getattr(env, name, None)) for name in ("observation_space", "action_space")}
 
     def reset(self, **given: Any) -> Any:  # type: ignore[override]

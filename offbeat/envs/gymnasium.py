@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,6 +11,7 @@ import gymnasium
 import numpy as np
 
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, StateUnsupported
+from offbeat.envs.closing import close_envs, closed_on_failure, warn
 from offbeat.envs.manners import reset_env, step_env
 from offbeat.envs.rows import check_actions, handed_out, make_rows, reject_unused
 from offbeat.envs.seeding import env_generators, pack_generator, unpack_generator
@@ -147,13 +146,14 @@ class GymnasiumVector:
         made or starts an episode, which may take long.
         """
         self._config, self._beat, self._replayable = config, beat, replayable
-        envs = []
-        for _ in range(num_envs):
-            beat()
-            envs.append(make())
-        self.spec, leaves, told = _described(config, envs[0], used)
+        envs: list[gymnasium.Env[Any, Any]] = []
+        with closed_on_failure(envs, config.id):
+            for _ in range(num_envs):
+                beat()
+                envs.append(make())
+            self.spec, leaves, told = _described(config, envs[0], used)
+            _check_different(envs, config.id)
         self.num_envs = self.batch_size = num_envs
-        _check_different(envs, config.id)
         choices = sum(self.spec.action.choices) if told else 0
         self._slots = [_Slot(env, leaves, config.max_steps, config.id, choices) for env in envs]
         self._keep(replayable)
@@ -311,11 +311,7 @@ def looked_at(env_id: str) -> Iterator[Callable[[Any], Any]]:
         raise RuntimeError(f"{env_id} raised {error!r} while it was made") from error
     finally:
         os.chdir(here)
-        for env in made:
-            try:
-                env.close()
-            except (Exception, SystemExit):
-                warnings.warn(f"{env_id} cannot be closed:\n{traceback.format_exc()}", stacklevel=2)
+        warn(close_envs(made, env_id))
 
 
 def unavailable(env_id: str, error: Exception) -> EnvUnavailable:

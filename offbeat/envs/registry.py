@@ -17,6 +17,7 @@ import gymnasium
 from offbeat.envs import atari, atari_games, faulty, hanabi, minatar, procgen, toy
 from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, VectorEnv
+from offbeat.envs.closing import close_env, closed_on_failure, warn
 from offbeat.envs.counting import NUM_ACTIONS
 from offbeat.envs.rows import check_config
 from offbeat.envs.spaces import Translator
@@ -69,7 +70,9 @@ def make_env(
     options = {"batch_size": batch_size, "threads": threads, "deterministic": deterministic}
     kind, name, factory = _found(config.id, factory)
     if factory is not None and not makes_one_env(factory):
-        return _checked(factory(config, num_envs, **options), config)
+        made = factory(config, num_envs, **options)
+        with closed_on_failure([made] if hasattr(made, "close") else [], config.id):
+            return _checked(made, config)
     if kind == "atari":
         return atari.make_atari(config, name, num_envs, batch_size, threads, deterministic)
     if kind == "procgen":
@@ -294,9 +297,10 @@ def _single_maker(
         return minatar.maker(config, name), ("max_steps", "sticky", "full_action_space")
     make = gym_envs.gymnasium_maker(name)
     try:
-        make().close()
+        tried = make()
     except Exception as error:
         raise gym_envs.unavailable(name, error) from error
+    warn(close_env(tried, name))
     return make, gym_envs.USED
 
 

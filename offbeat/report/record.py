@@ -38,13 +38,14 @@ def record_run(
         seed: of the environment and the drawn actions.
         max_seconds: the video ends here even if the episode goes on. Unit: seconds of video.
         checkpoint: folder of another checkpoint than the newest.
-        say: is told in a line where the agent plays by another policy than ``policy``.
+        say: is told in a line where the agent plays by another policy than ``policy``, and what closing raises.
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
 
     Returns:
         The file. UserError where the format is unknown or its encoder missing, before anything is played.
     """
     from offbeat.agents.base import policy_name
+    from offbeat.envs.closing import closed_after
     from offbeat.report.pictures import open_camera
     from offbeat.run.load import restore
     from offbeat.scoring.evaluate import choose_policy, play_episodes
@@ -57,20 +58,17 @@ def record_run(
     if out is None:
         out = run / "videos" / f"{loaded.agent_steps:012d}_{policy_name(loaded.agent, greedy)}_{seed}.{kind}"
     camera = open_camera(loaded.config.eval_env, own.get("env_factory"))
-    try:
-        with VideoFile(out, camera.fps, kind) as video:
+    with closed_after(camera.env, loaded.config.eval_env.id, say), VideoFile(out, camera.fps, kind) as video:
 
-            def film(step: EnvStep) -> None:
-                frame = camera.picture(step)
-                if frame is not None:
-                    video.add(frame)
+        def film(step: EnvStep) -> None:
+            frame = camera.picture(step)
+            if frame is not None:
+                video.add(frame)
 
-            play_episodes(
-                camera.env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, on_step=film,
-                stop=lambda: video.seconds >= max_seconds,
-            )  # fmt: skip
-    finally:
-        camera.env.close()
+        play_episodes(
+            camera.env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, on_step=film,
+            stop=lambda: video.seconds >= max_seconds,
+        )  # fmt: skip
     return out
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from offbeat.acting.episodes import play_episodes
 from offbeat.acting.scores import Evaluation
+from offbeat.envs.closing import closed_after
 from offbeat.errors import UserError
 from offbeat.report.pictures import open_camera
 from offbeat.run.load import restore
@@ -46,14 +48,11 @@ def play_run(
         if frame is not None:
             window.show(frame, 1 / camera.fps)
 
-    try:
+    with closed_after(camera.env, loaded.config.eval_env.id, say), closing(window):
         return play_episodes(
             camera.env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, on_step=show,
             stop=lambda: window.closed, version=loaded.version,
         )  # fmt: skip
-    finally:
-        window.close()
-        camera.env.close()
 
 
 class Window:

@@ -11,7 +11,8 @@ import torch
 
 from offbeat.acting.observer import Observer
 from offbeat.agents.base import Agent, Explores
-from offbeat.envs.base import StateUnsupported, VectorEnv
+from offbeat.envs.base import Misbehaved, StateUnsupported, VectorEnv
+from offbeat.envs.closing import close_env
 from offbeat.replay.layout import StreamBlock, StreamLayout
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.host import Host
@@ -192,7 +193,8 @@ class Actor(Host):
 
     def close(self) -> None:
         """Close the environments."""
-        self.envs.close()
+        if line := close_env(self.envs, self.envs.spec.id):
+            raise Misbehaved(line)
 
 
 def exploration(services: Services, agent: Agent, streams: np.ndarray) -> Callable[[int], np.ndarray] | None:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TextIO
 
-from offbeat.runtime.host import Host, built
+from offbeat.runtime.host import Host, built, closing_failed
 from offbeat.runtime.link import Link, ParentGone
 from offbeat.runtime.ports import Stopped
 from offbeat.runtime.services import Offer, Services
@@ -169,5 +169,5 @@ class _Server:
         finally:
             try:
                 self._host.close()
-            except BaseException:
-                self._link.complaint(f"closing it failed:\n{traceback.format_exc()}")
+            except BaseException as error:
+                self._link.complaint(closing_failed(error))

@@ -9,7 +9,8 @@ import torch
 
 from offbeat.acting.episodes import play_episodes
 from offbeat.acting.scores import Evaluation
-from offbeat.envs.base import VectorEnv
+from offbeat.envs.base import Misbehaved, VectorEnv
+from offbeat.envs.closing import close_env
 from offbeat.runtime.host import Host
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, StopSignal
@@ -99,5 +100,5 @@ class Evaluator(Host):
 
     def close(self) -> None:
         """Close the environments."""
-        if self._envs is not None:
-            self._envs.close()
+        if self._envs is not None and (line := close_env(self._envs, self._envs.spec.id)):
+            raise Misbehaved(line)

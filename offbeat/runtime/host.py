@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from offbeat.envs.base import Misbehaved
 from offbeat.runtime.services import Services, Write
 
 
@@ -15,6 +17,13 @@ def built(build: Callable[[Services], Any], services: Services) -> Host:
         name = getattr(build, "__qualname__", str(build))
         raise TypeError(f"{services.name}: {name}: expected an offbeat.runtime.host.Host, got {type(host).__name__}")
     return host
+
+
+def closing_failed(error: BaseException) -> str:
+    """What is said where a role cannot be closed: of an environment's own exception only the line that names it."""
+    if isinstance(error, Misbehaved):
+        return f"closing it failed: {error}"
+    return "closing it failed:\n" + "".join(traceback.format_exception(error))
 
 
 class Host:

@@ -47,11 +47,12 @@ def evaluate_run(
         policy: ``greedy`` or ``sampled``; None: as the run's evaluation. Agents without a policy to draw from play
             greedily either way; the result's ``policy`` says what was played.
         seed: of environments and drawn actions; the same seed gives the same games.
-        say: is told in a line where the agent plays by another policy than ``policy``.
+        say: is told in a line where the agent plays by another policy than ``policy``, and what closing raises.
         options: of the evaluation environments, laid over the run's: ("eval_env.life_loss", "end_episode") gives scores
             of one life each.
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
+    from offbeat.envs.closing import closed_after
     from offbeat.envs.registry import make_env
     from offbeat.run.load import restore
 
@@ -62,7 +63,7 @@ def evaluate_run(
     players = loaded.agent.spec.players
     games = min(episodes, loaded.config.evaluation.envs // players)
     env = make_env(eval_env, games * players, factory=factory)
-    try:
+    with closed_after(env, eval_env.id, say):
         played: dict[str, Any] = {
             "episodes": episodes,
             "greedy": greedy,
@@ -70,8 +71,6 @@ def evaluate_run(
             "longest": loaded.config.evaluation.longest,
         }
         result = play_episodes(env, loaded.agent, version=loaded.version, **played)
-    finally:
-        env.close()
     frames = loaded.meta.get("frames", loaded.agent_steps * loaded.agent.spec.frame_skip)
     return replace(result, at={"frames": frames, "agent_steps": loaded.agent_steps, "updates": loaded.version})
 

@@ -21,5 +21,3 @@ PENDING = {
     "vector": Pending(VECTORS, "gave SyncVectorEnv; expected a gymnasium.Env"),
 }
 """Name of an entry -> what it awaits."""
-UNSCORED = {"raises-close"}
-"""Entries that train, but whose scores and films are lost: what close() raises ends ``evaluate`` and ``record``."""

@@ -11,7 +11,7 @@ import offbeat
 from offbeat.errors import UserError
 from tests.zoo.entries import ZOO
 from tests.zoo.entry import Entry
-from tests.zoo.pending import PENDING, UNSCORED
+from tests.zoo.pending import PENDING
 from tests.zoo.runs import line, run_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -47,7 +47,7 @@ def test_scored_exported_filmed_and_gone_on_with(
     run = tmp_path / "run"
     assert run_of(entry, agent, run).updates > 0
     assert offbeat.export(run, env_factory=entry.make).stat().st_size > 0
-    if scored(entry):
+    if entry.ends:
         assert len(offbeat.evaluate(run, episodes=2, env_factory=entry.make).returns) == 2
         film(entry, run)
     if entry.resume_says:
@@ -56,11 +56,6 @@ def test_scored_exported_filmed_and_gone_on_with(
         return
     result = offbeat.resume(run, 80, env_factory=entry.make)
     assert result.finished and result.frames >= 80
-
-
-def scored(entry: Entry) -> bool:
-    """Whether whole episodes of it can be played by themselves."""
-    return entry.ends and entry.name not in UNSCORED
 
 
 def film(entry: Entry, run: Path) -> None:
@@ -86,7 +81,7 @@ def test_in_processes(entry: Entry, agent: str, tmp_path: Path, monkeypatch: pyt
     if entry.trains or entry.local_trains:
         result = run_of(entry, agent, run, **options)
         assert result.finished and result.updates > 0
-        if scored(entry):
+        if entry.ends:
             assert len(offbeat.evaluate(run, episodes=2, env_factory=entry.make).returns) == 2
         return
     with pytest.raises(BaseException) as caught:

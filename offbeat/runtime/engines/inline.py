@@ -13,7 +13,7 @@ from typing import Any
 
 from offbeat.runtime.conductor import Conductor, EndNow, Overdue
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
-from offbeat.runtime.host import Host, built
+from offbeat.runtime.host import Host, built, closing_failed
 from offbeat.runtime.local_services import LocalServices
 from offbeat.runtime.stuck import NoProgress, ProgressWatch
 from offbeat.runtime.supervisor import RoleFailed
@@ -125,8 +125,8 @@ class InlineRoles:
                 host.close()
             except EndNow:
                 raise
-            except BaseException:
-                self._conductor.say(f"{role}: closing it failed:\n{traceback.format_exc()}")
+            except BaseException as error:
+                self._conductor.say(f"{role}: {closing_failed(error)}")
 
 
 class _Sink:
