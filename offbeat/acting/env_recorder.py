@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from offbeat.acting.env_report import Sandbox
 from offbeat.envs.base import Misbehaved
+from offbeat.envs.manners import changes, same_space
 from offbeat.envs.spaces import Leaf
 
 MASKS = ("action_mask", "action_masks", "legal_actions", "avail_actions")
@@ -83,7 +84,7 @@ class Log:
     masks: set[str] = field(default_factory=set)
     """Keys that look like masks of actions, and where they were."""
     moved: dict[str, str] = field(default_factory=dict)
-    """Space that changed -> what it was and became."""
+    """Space that changed -> the line that says so."""
 
 
 class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -152,8 +153,8 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
         for name, before in self._before.items():
             with self._box.calling(name):
                 now = getattr(self.env, name)
-            if name not in self._log.moved and now != before:
-                self._log.moved[name] = f"{before} when it was made, and {now} later"
+            if name not in self._log.moved and not same_space(now, before):
+                self._log.moved[name] = changes(name, before, now)
 
 
 def _copied(space: Any) -> Any:

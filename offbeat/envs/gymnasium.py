@@ -12,7 +12,7 @@ import numpy as np
 
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, StateUnsupported
 from offbeat.envs.closing import close_envs, closed_on_failure, warn
-from offbeat.envs.manners import reset_env, step_env
+from offbeat.envs.manners import Declared, check_spaces, reset_env, spaces_of, step_env
 from offbeat.envs.rows import check_actions, handed_out, make_rows, reject_unused
 from offbeat.envs.seeding import env_generators, pack_generator, unpack_generator
 from offbeat.envs.spaces import (
@@ -49,9 +49,10 @@ def _described(
     reject_unused(config, used)
     registered = env.spec.max_episode_steps if env.spec is not None else None
     limits = [limit for limit in (registered, config.max_steps) if limit]
+    made = spaces_of(env)
     action = action_spec(env.action_space, config.id)
     leaves = leaves_of(env, config, used)
-    told = "channels" in used and _masks_in_info(config, env, leaves, action)
+    told = "channels" in used and _masks_in_info(config, env, leaves, action, made)
     observation = {key: leaf.spec for key, leaf in leaves.items()}
     spec = EnvSpec(
         id=config.id,
@@ -70,10 +71,14 @@ def leaves_of(env: gymnasium.Env[Any, Any], config: EnvConfig, used: tuple[str, 
 
 
 def _masks_in_info(
-    config: EnvConfig, env: gymnasium.Env[Any, Any], leaves: dict[str, Leaf], action: ActionSpec
+    config: EnvConfig, env: gymnasium.Env[Any, Any], leaves: dict[str, Leaf], action: ActionSpec, made: Declared
 ) -> bool:
-    """Whether ``reset`` gives a mask of discrete actions in ``info``, as Taxi does; checks its observation too."""
+    """Whether ``reset`` gives a mask of discrete actions in ``info``, as Taxi does.
+
+    Checks its observation too, and that the spaces stay as they were ``made``.
+    """
     observation, info = reset_env(env, 0, config.id)
+    check_spaces(env, made, config.id)
     flatten(leaves, observation)
     return LEGAL not in leaves and has_mask(info, action)
 
@@ -87,11 +92,17 @@ class _Slot:
     """One environment with its clock, and what is needed to play its episode again: the seed and the actions."""
 
     def __init__(
-        self, env: gymnasium.Env[Any, Any], leaves: dict[str, Leaf], max_steps: int, env_id: str, choices: int
+        self,
+        env: gymnasium.Env[Any, Any],
+        made: Declared,
+        leaves: dict[str, Leaf],
+        max_steps: int,
+        env_id: str,
+        choices: int,
     ) -> None:
-        """``choices``: numbers in the mask that ``info`` holds; 0: it holds none."""
+        """``made``: the spaces that it was made with. ``choices``: numbers in the mask in ``info``; 0: no mask."""
         self.env, self.leaves, self.max_steps, self.env_id, self._choices = env, leaves, max_steps, env_id, choices
-        self.decode = action_decoder(env.action_space)
+        self.made, self.decode = made, action_decoder(made["action_space"])
         self.ended = True
         self.seed = 0
         self.actions: list[np.ndarray] = []
@@ -102,7 +113,9 @@ class _Slot:
 
     def start(self, seed: int) -> None:
         """A new episode; everything random in it follows from ``seed``."""
-        self._look(*reset_env(self.env, seed, self.env_id))
+        given = reset_env(self.env, seed, self.env_id)
+        check_spaces(self.env, self.made, self.env_id)
+        self._look(*given)
         self.seed, self.actions, self.steps, self.ended = seed, [], 0, False
 
     def act(self, action: np.ndarray) -> tuple[float, bool, bool]:
@@ -151,11 +164,13 @@ class GymnasiumVector:
             for _ in range(num_envs):
                 beat()
                 envs.append(make())
+            made = [spaces_of(env) for env in envs]
             self.spec, leaves, told = _described(config, envs[0], used)
             _check_different(envs, config.id)
         self.num_envs = self.batch_size = num_envs
         choices = sum(self.spec.action.choices) if told else 0
-        self._slots = [_Slot(env, leaves, config.max_steps, config.id, choices) for env in envs]
+        alike = leaves, config.max_steps, config.id, choices
+        self._slots = [_Slot(env, spaces, *alike) for env, spaces in zip(envs, made, strict=True)]
         self._keep(replayable)
         self._generators = env_generators(0, num_envs)
         self._rows: EnvStep | None = None

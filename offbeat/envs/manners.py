@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 
 from offbeat.envs.base import Misbehaved
 from offbeat.errors import in_short
+
+Declared = Mapping[str, spaces.Space[Any]]
+"""Name of the attribute -> space."""
+
+
+def spaces_of(env: Any, names: tuple[str, ...] = ("observation_space", "action_space")) -> Declared:
+    """The spaces that an environment declares now."""
+    return {name: getattr(env, name) for name in names}
+
+
+def check_spaces(env: Any, made: Declared, env_id: str) -> None:
+    """Refuse an environment that does not declare the spaces that it was ``made`` with any more.
+
+    Asked at each reset, and by identity where nothing has changed: it costs nothing per step. What a step has changed
+    shows at the reset after it; until then observations are checked by the space as it was.
+    """
+    for name, before in made.items():
+        now = getattr(env, name)
+        if not same_space(now, before):
+            raise Misbehaved(f"{env_id}: {changes(name, before, now)}")
+
+
+def changes(name: str, before: Any, now: Any) -> str:
+    """What is said of a space that does not stay."""
+    return (
+        f"its {name} changes, {_shown(before)} when it was made, and {_shown(now)} later: spaces must stay as they were"
+    )
+
+
+def same_space(one: Any, other: Any) -> bool:
+    """Whether two spaces are equal; bounds that are not numbers, which equal nothing, by how they are written."""
+    return bool(one is other or one == other or repr(one) == repr(other))
 
 
 def reset_env(env: gymnasium.Env[Any, Any], seed: int, env_id: str) -> tuple[Any, dict[str, Any]]:
@@ -71,6 +105,11 @@ def _takes_seed(env: gymnasium.Env[Any, Any]) -> bool:
     except (TypeError, ValueError):
         return True
     return "seed" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _shown(space: Any) -> str:
+    """A space on one line."""
+    return " ".join(repr(space).split())
 
 
 def _said(value: Any) -> str:

@@ -9,12 +9,15 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from offbeat.envs.base import EnvConfig, Misbehaved, StateUnsupported
+from offbeat.envs.manners import check_spaces, spaces_of
 from offbeat.envs.rows import check_actions, handed_out, make_rows, reject_unused
 from offbeat.envs.spaces import Translator, action_decoder, action_spec, flatten_space, has_mask, read_mask, with_mask
 from offbeat.types import LEGAL, ArrayDict, ArraySpec, EnvSpec, EnvStep
 
 USED = ("channels",)
 """Switches that mean something to them."""
+SPACES = ("single_observation_space", "single_action_space")
+"""What they call the spaces of one of them."""
 
 
 class GymnasiumVectorEnv:
@@ -34,7 +37,7 @@ class GymnasiumVectorEnv:
                 f"{config.id} resets its environments in mode {getattr(mode, 'name', mode)}; make it with "
                 "autoreset_mode=gymnasium.vector.AutoresetMode.NEXT_STEP"
             )
-        self._env, self._config = env, config
+        self._env, self._config, self._made = env, config, spaces_of(env, SPACES)
         self.num_envs = self.batch_size = env.num_envs
         action = action_spec(env.single_action_space, config.id)
         self._leaves = with_mask(flatten_space(env.single_observation_space, config.id, config.channels), action)
@@ -42,6 +45,7 @@ class GymnasiumVectorEnv:
         self._over = np.zeros(self.num_envs, bool)
         self._rows: EnvStep | None = None
         _, info = env.reset(seed=0)
+        check_spaces(env, self._made, config.id)
         self._told = LEGAL not in self._leaves and has_mask(info, action, self.num_envs)
         observation = {key: leaf.spec for key, leaf in self._leaves.items()}
         registered = getattr(env.spec, "max_episode_steps", None)
@@ -60,6 +64,7 @@ class GymnasiumVectorEnv:
     def reset(self, seed: int) -> None:
         """Start all episodes."""
         observation, info = self._env.reset(seed=seed % 2**31)
+        check_spaces(self._env, self._made, self._config.id)
         self._over[:] = False
         zeros = np.zeros(self.num_envs)
         self._take(observation, info, zeros, zeros > 0, zeros > 0, np.ones(self.num_envs, bool))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -98,6 +99,38 @@ def test_what_can_only_mean_one_thing_is_taken(outcome: Any) -> None:
     envs.send(np.array([0]))
     rows = envs.recv()
     assert (rows.raw_reward[0], rows.terminated[0], rows.truncated[0]) == (2.0, True, False)
+
+
+class MovesInVector(gymnasium.vector.SyncVectorEnv):
+    """Declares more actions from its second reset on."""
+
+    def reset(self, **given: Any) -> Any:
+        outcome = super().reset(**given)
+        self.single_action_space = spaces.Discrete(2 + getattr(self, "again", 0))
+        self.again = 1
+        return outcome
+
+
+def test_vectors_whose_spaces_change_are_refused_at_their_reset() -> None:
+    envs = make_env(EnvConfig(id="mine"), 2, factory=lambda config, count, **_: MovesInVector([Plain] * count))
+    with pytest.raises(
+        Misbehaved, match=r"mine: its single_action_space changes, Discrete\(2\) .* Discrete\(3\)"
+    ):
+        envs.reset(0)
+
+
+def test_bounds_that_are_no_numbers_are_equal_to_themselves() -> None:
+    """In a new object they equal nothing."""
+
+    class Odd(Plain):
+        observation_space = spaces.Box(-1, 1, (2,))
+        observation_space.low[:] = np.nan
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            self.observation_space = copy.deepcopy(Odd.observation_space)
+            return super().reset(seed=seed)
+
+    make_env(EnvConfig(id="mine"), 2, factory=Odd).reset(0)
 
 
 def test_its_own_type_errors_stay_what_they_are() -> None:

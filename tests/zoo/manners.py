@@ -139,21 +139,6 @@ class Frozen(Buffered):
         return view
 
 
-class Grows(Small):
-    """Its spaces change when it is reset."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__()
-        self.what = what
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        if self.what == "observation":
-            self.observation_space = spaces.Box(-1, 1, (4,))
-        else:
-            self.action_space = spaces.Discrete(9)
-        return super().reset(seed=seed)
-
-
 class Differs(Small):
     """Each one that is made shows more than the one before."""
 
@@ -359,13 +344,6 @@ ENTRIES = [
     Entry("buffer", Buffered, warns=(ONE_BUFFER,)),
     Entry("buffer-picture", partial(Buffered, spaces.Box(0, 255, (6, 7, 1), np.uint8)), warns=(ONE_BUFFER,)),
     Entry("buffer-frozen", Frozen, warns=(ONE_BUFFER,)),
-    shown(
-        "grows",
-        partial(Grows, "observation"),
-        BELONG + r"its shape is \[4\]",
-        error=r"its shape is \[4\]|its observation_space changes",
-    ),
-    Entry("grows-actions", partial(Grows, "action"), error="action_space"),
     wrong(
         "differs",
         Differs,

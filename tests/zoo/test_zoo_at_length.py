@@ -26,8 +26,9 @@ IN_PROCESSES = (
     "reward-nan", "reward-nan-last", "reward-array-1", "reward-huge-clipped", "mask-bits", "mask-info", "mask-short",
     "mask-stuck", "wrong-shape-later", "wrong-float-bytes", "missing-key-later", "observation-nan", "old-reset",
     "old-step", "no-seed", "ignores-seed", "remembers", "raises-init", "raises-reset", "raises-step", "raises-close",
-    "exits", "needs-arguments", "has-arguments", "nothing", "same", "vector", "vector-own", "buffer-frozen", "grows",
-    "differs", "needs-close", "slow-init", "leaves-thread", "talks", "wanders", "draws", "draws-window",
+    "exits", "needs-arguments", "has-arguments", "nothing", "same", "vector", "vector-own", "buffer-frozen",
+    "moves-actions-later", "differs", "needs-close", "slow-init", "leaves-thread", "talks", "wanders", "draws",
+    "draws-window",
 )  # fmt: skip
 """Those with which something could go otherwise between processes: starting them takes long."""
 LOCAL = [
