@@ -69,7 +69,8 @@ def train(
     Args:
         from_run: start from the newest weights of this run, in a folder of its own.
         env_factory: an environment of your own: a class or function without arguments that gives a ``gymnasium.Env``,
-            or one that takes (config, num_envs, ...) and gives a ``VectorEnv``. Processes import it by its name.
+            or one that takes ``num_envs`` or (config, num_envs, ...) and gives a vector environment. Processes import
+            it by its name.
         agent_factory: an agent of your own, called with (agent config, EnvSpec, device).
         torso: a torso of your own for offbeat's agents: a function of the observations' specs, key -> ``ArraySpec``,
             that gives a ``torch.nn.Module`` with ``output_size``, from observations, key -> [T, B, ...], to features

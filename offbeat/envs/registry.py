@@ -59,10 +59,10 @@ def make_env(
 
     ``batch_size`` rows per ``recv`` (fewer than ``num_envs`` only where the backend steps part of them); ``threads``
     native threads; ``deterministic`` asks for environments that can be saved exactly. ``factory`` is a user's own: it
-    gets (config, num_envs, batch_size=, threads=, deterministic=) and gives a ``VectorEnv`` (of games of several
-    players it has an attribute ``players``), or it takes no argument and gives one ``gymnasium.Env``. ``beat`` is
-    called before each of those is made or starts an episode. Raises ``EnvUnavailable``, ``StateUnsupported`` or
-    ValueError.
+    takes no argument and gives one ``gymnasium.Env``, or it takes ``num_envs`` or (config, num_envs, batch_size=,
+    threads=, deterministic=) and gives a ``VectorEnv`` or one of Gymnasium's (of games of several players it has an
+    attribute ``players``). ``beat`` is called before each single one is made or starts an episode. Raises
+    ``EnvUnavailable``, ``StateUnsupported`` or ValueError.
     """
     check_config(config)
     if num_envs < 1 or not 1 <= (batch_size or num_envs) <= num_envs:
@@ -70,9 +70,9 @@ def make_env(
     options = {"batch_size": batch_size, "threads": threads, "deterministic": deterministic}
     kind, name, factory = _found(config.id, factory)
     if factory is not None and not makes_one_env(factory):
-        made = factory(config, num_envs, **options)
+        made = _batch_of(factory, config, num_envs, **options)
         with closed_on_failure([made] if hasattr(made, "close") else [], config.id):
-            return _checked(made, config)
+            return _checked(made, config, num_envs)
     if kind == "atari":
         return atari.make_atari(config, name, num_envs, batch_size, threads, deterministic)
     if kind == "procgen":
@@ -273,18 +273,39 @@ def makes_one_env(factory: Factory) -> bool:
 
     ``Misbehaved`` for an environment's class that cannot: nobody else knows its arguments.
     """
-    required = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # a class of an extension module says nothing
-        return True
-    missing = [p.name for p in parameters if p.default is p.empty and p.kind in (*required, p.KEYWORD_ONLY)]
+    missing = _required(factory)
     if missing and isinstance(factory, type) and issubclass(factory, gymnasium.Env):
         raise Misbehaved(
             f"the env factory {called(factory)} is an environment's class that needs {', '.join(missing)}; hand over "
             f"functools.partial({factory.__name__}, {', '.join(f'{name}=...' for name in missing)})"
         )
-    return not any(p.default is p.empty and p.kind in required for p in parameters)
+    return not missing
+
+
+def _required(factory: Factory) -> list[str]:
+    """Names of the arguments that it cannot be called without."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # a class of an extension module says nothing
+        return []
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in several]
+
+
+def _batch_of(factory: Factory, config: EnvConfig, num_envs: int, **options: Any) -> object:
+    """What a factory of whole batches gives. ``Misbehaved`` for one that takes what nobody knows."""
+    if _required(factory) == ["num_envs"]:
+        return factory(num_envs=num_envs)
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(config, num_envs, **options)
+    except TypeError as error:
+        raise Misbehaved(
+            f"the env factory {called(factory)} takes {signature}; allowed are no arguments (it makes one "
+            "environment), num_envs, or (config, num_envs, *, batch_size, threads, deterministic); functools.partial "
+            "fills in others"
+        ) from error
+    return factory(config, num_envs, **options)
 
 
 def _single_maker(
@@ -312,7 +333,9 @@ def _checked_single(factory: Factory) -> gym_envs.MakeEnv:
     def make() -> gymnasium.Env[Any, Any]:
         env = factory()
         if not isinstance(env, gymnasium.Env):
-            hint = "; a vector environment needs a factory of (config, num_envs, ...)" if _is_vector(env) else ""
+            hint = (
+                "; a factory of vector environments takes num_envs, as many as it is to make" if _is_vector(env) else ""
+            )
             raise Misbehaved(
                 f"the env factory {called(factory)} gave {type(env).__name__}; expected a gymnasium.Env{hint}"
             )
@@ -332,7 +355,7 @@ def _is_vector(env: object) -> bool:
     return isinstance(env, VectorEnv | gymnasium.vector.VectorEnv)
 
 
-def _checked(env: object, config: EnvConfig) -> VectorEnv:
+def _checked(env: object, config: EnvConfig, num_envs: int) -> VectorEnv:
     if isinstance(env, gymnasium.vector.VectorEnv):
         env = GymnasiumVectorEnv(config, env)
     if not isinstance(env, VectorEnv):
@@ -342,4 +365,6 @@ def _checked(env: object, config: EnvConfig) -> VectorEnv:
             f"{config.id} has {env.spec.players} players, and each is an environment; its factory gave {env.num_envs} "
             f"environments, allowed are multiples of {env.spec.players}; give the factory an attribute players"
         )
+    if env.num_envs != num_envs:
+        raise Misbehaved(f"the factory of {config.id} gave {env.num_envs} environments, asked for num_envs={num_envs}")
     return env
