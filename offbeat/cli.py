@@ -105,6 +105,7 @@ def is_user_error(error: Exception) -> bool:
     kinds: list[type] = [UserError]
     for module, name in (
         ("offbeat.envs.base", "EnvUnavailable"),
+        ("offbeat.envs.base", "Misbehaved"),
         ("offbeat.envs.base", "StateUnsupported"),
         ("offbeat.storage.checkpoint", "CheckpointError"),
     ):

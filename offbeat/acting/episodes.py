@@ -16,6 +16,7 @@ from offbeat.acting.observer import Observer
 from offbeat.acting.scores import Evaluation
 from offbeat.agents.base import Agent, policy_name
 from offbeat.envs.base import VectorEnv
+from offbeat.envs.manners import check_like
 from offbeat.types import LEGAL, ActionSpec, CoreState, EnvSpec, EnvStep, move
 
 
@@ -71,9 +72,12 @@ def play_episodes(
         version: of the weights; only noted down.
         longest: an episode that goes on for so many agent steps is given up, and with it what its environment was still
             to play, since only an end would start it anew; 0: none is.
+
+    ``Misbehaved`` where ``env`` shows or takes other things than the agent was made for.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes} must be at least 1")
+    check_like(env.spec, agent.spec, "what is to be played", "the agent's own environment")
     started = time.perf_counter()
     if generator is None:
         generator = torch.Generator(network_device(agent)).manual_seed(seed)

@@ -135,10 +135,13 @@ def check_device(name: str, device: str) -> None:
 def check_environments(config: RunConfig, factory: Callable[..., object] | None = None) -> None:
     """Refuse environments that do not exist, are not installed, or differ between training and evaluation."""
     from offbeat.envs.base import EnvUnavailable
+    from offbeat.envs.manners import check_like
     from offbeat.envs.registry import env_spec
 
     try:
         spec, seen = env_spec(config.env, factory), env_spec(config.eval_env, factory)
+        if factory is not None:
+            check_like(seen, spec, "that for evaluation", "that for training")
     except EnvUnavailable:
         raise
     except ValueError as error:  # a switch that means nothing to the environment

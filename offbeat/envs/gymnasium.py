@@ -12,7 +12,15 @@ import numpy as np
 
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, StateUnsupported
 from offbeat.envs.closing import close_envs, closed_on_failure, warn
-from offbeat.envs.manners import Declared, check_spaces, reset_env, spaces_of, step_env
+from offbeat.envs.manners import (
+    Declared,
+    check_copies,
+    check_like,
+    check_spaces,
+    reset_env,
+    spaces_of,
+    step_env,
+)
 from offbeat.envs.rows import check_actions, handed_out, make_rows, reject_unused
 from offbeat.envs.seeding import env_generators, pack_generator, unpack_generator
 from offbeat.envs.spaces import (
@@ -165,6 +173,7 @@ class GymnasiumVector:
                 beat()
                 envs.append(make())
             made = [spaces_of(env) for env in envs]
+            check_copies(made, config.id)
             self.spec, leaves, told = _described(config, envs[0], used)
             _check_different(envs, config.id)
         self.num_envs = self.batch_size = num_envs
@@ -272,8 +281,9 @@ def check_replayable(config: EnvConfig, make: MakeEnv, steps: int = 50, used: tu
 
     A run that must be resumable bit for bit asks this before it starts.
     """
-    played = [_play(config, make, steps, used) for _ in range(2)]
-    for one, two in zip(*played, strict=True):
+    (spec, first), (again, second) = (_play(config, make, steps, used) for _ in range(2))
+    check_like(again, spec, "the second one", "the first")
+    for one, two in zip(first, second, strict=True):
         if not np.array_equal(one.raw_reward, two.raw_reward, equal_nan=True) or one.valid != two.valid:
             raise _not_replayable(config.id, "reward or end")
         for key in one.observation:
@@ -281,8 +291,8 @@ def check_replayable(config: EnvConfig, make: MakeEnv, steps: int = 50, used: tu
                 raise _not_replayable(config.id, key)
 
 
-def _play(config: EnvConfig, make: MakeEnv, steps: int, used: tuple[str, ...]) -> list[EnvStep]:
-    """Rows of ``steps`` random actions, always the same ones."""
+def _play(config: EnvConfig, make: MakeEnv, steps: int, used: tuple[str, ...]) -> tuple[EnvSpec, list[EnvStep]]:
+    """The spec of one that is made for it, and its rows of ``steps`` random actions, always the same ones."""
     with looked_at(config.id) as keep:
         envs = keep(GymnasiumVector(config, 1, make, used))
         generator = np.random.Generator(np.random.PCG64(1))
@@ -293,7 +303,7 @@ def _play(config: EnvConfig, make: MakeEnv, steps: int, used: tuple[str, ...]) -
             action = _random_action(spec, generator, rows[-1].observation.get(LEGAL))
             envs.send(action)
             rows.append(envs.recv())
-    return rows
+    return envs.spec, rows
 
 
 def _random_action(spec: ActionSpec, generator: np.random.Generator, legal: np.ndarray | None) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import gymnasium
@@ -12,6 +13,7 @@ from gymnasium import spaces
 
 from offbeat.envs.base import Misbehaved
 from offbeat.errors import in_short
+from offbeat.types import ActionSpec, ArraySpec, EnvSpec
 
 Declared = Mapping[str, spaces.Space[Any]]
 """Name of the attribute -> space."""
@@ -39,6 +41,44 @@ def changes(name: str, before: Any, now: Any) -> str:
     return (
         f"its {name} changes, {_shown(before)} when it was made, and {_shown(now)} later: spaces must stay as they were"
     )
+
+
+def check_copies(made: Sequence[Declared], env_id: str) -> None:
+    """Refuse copies that were ``made`` with other spaces than the first one of them."""
+    for number, spaces_made in enumerate(made, 1):
+        for name, first in made[0].items():
+            if not same_space(spaces_made[name], first):
+                raise Misbehaved(
+                    f"{env_id}: all copies must have the same spaces, but the {name} of copy {number} of {len(made)} "
+                    f"is {_shown(spaces_made[name])}, of the first {_shown(first)}"
+                )
+
+
+def check_like(seen: EnvSpec, known: EnvSpec, who: str, other: str) -> None:
+    """Refuse environments, ``who``'s, that show or take other things than those that are ``known``, of ``other``."""
+    both = [_parts(spec) for spec in (seen, known)]
+    for part in both[0] | both[1]:
+        here, there = (parts.get(part) for parts in both)
+        if here != there:
+            raise Misbehaved(
+                f"{seen.id}: {who} has {_described(here)} as {part}, {other} {_described(there)}: all that a factory "
+                "makes must have the same spaces"
+            )
+
+
+def _parts(spec: EnvSpec) -> dict[str, ArraySpec | ActionSpec]:
+    seen = {f"observation {key!r}": array for key, array in spec.network_observation.items()}
+    return {**seen, "action": spec.action}
+
+
+def _described(spec: ArraySpec | ActionSpec | None) -> str:
+    """What is said in a spec."""
+    if spec is None:
+        return "nothing"
+    said = [
+        f"{field.name}={value!r}" for field in fields(spec) if (value := getattr(spec, field.name)) != field.default
+    ]
+    return f"({', '.join(said)})"
 
 
 def same_space(one: Any, other: Any) -> bool:

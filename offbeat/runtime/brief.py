@@ -11,6 +11,8 @@ import torch
 from offbeat.agents.base import Agent
 from offbeat.agents.make import make_agent
 from offbeat.envs.base import EnvConfig, VectorEnv
+from offbeat.envs.closing import closed_on_failure
+from offbeat.envs.manners import check_like
 from offbeat.envs.registry import make_env, register_again
 from offbeat.replay.layout import StreamLayout
 from offbeat.runtime.actor import acting_precision
@@ -71,7 +73,7 @@ class Brief:
     def envs(self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False) -> VectorEnv:
         """Environments of its own."""
         register_again(self.registered)
-        return make_env(
+        made = make_env(
             self.eval_env if scored else self.env,
             count,
             batch_size=batch or None,
@@ -80,6 +82,9 @@ class Brief:
             factory=self.env_factory,
             beat=self.beat,
         )
+        with closed_on_failure([made], made.spec.id):
+            check_like(made.spec, self.spec, self.name, "the run was started with")
+        return made
 
 
 def brief_of(world: World, role: str, *, free: bool, incarnation: int) -> Brief:

@@ -113,9 +113,7 @@ class MovesInVector(gymnasium.vector.SyncVectorEnv):
 
 def test_vectors_whose_spaces_change_are_refused_at_their_reset() -> None:
     envs = make_env(EnvConfig(id="mine"), 2, factory=lambda config, count, **_: MovesInVector([Plain] * count))
-    with pytest.raises(
-        Misbehaved, match=r"mine: its single_action_space changes, Discrete\(2\) .* Discrete\(3\)"
-    ):
+    with pytest.raises(Misbehaved, match=r"mine: its single_action_space changes, Discrete\(2\) .* Discrete\(3\)"):
         envs.reset(0)
 
 

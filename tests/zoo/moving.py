@@ -1,4 +1,4 @@
-"""Environments whose spaces do not stay as they were."""
+"""Environments whose spaces do not stay as they were, or are not those of their copies."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ class Property(Small):
         pass
 
 
+class Unlike(Small):
+    """Every second one that is made has more actions than the one before."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        Unlike.made += 1
+        super().__init__(action=spaces.Discrete(2 + Unlike.made % 2))
+
+
 MORE, WIDE = {"action_space": spaces.Discrete(9)}, {"observation_space": spaces.Box(-1, 1, (4,))}
 ACTIONS = r"its action_space changes, Discrete\(3\) when it was made, and Discrete\(9\) later: spaces must stay"
 SEEN = r"its observation_space changes, Box\(.*\(3,\), float32\) when it was made, and Box\(.*\(4,\), float32\) later"
@@ -65,4 +75,11 @@ ENTRIES = [
     Entry("moves-observation-later", partial(Moves, 3, **WIDE), SEEN, at="run"),
     Entry("moves-to-equal", Anew),
     Entry("moves-to-equal-always", Property),
+    Entry(
+        "unlike",
+        Unlike,
+        "must have the same spaces",
+        at="run",
+        error="two of them have different|must have the same spaces",
+    ),
 ]
