@@ -89,7 +89,7 @@ ENDLESS = r"no episode ended within \d+ steps.*env\.max_steps"
 ENTRIES = [
     Entry("ends-at-once", partial(Small, length=1)),
     Entry("ends-never", Never, options={"evaluation.at_end": False}, ends=False, warns=(ENDLESS,)),
-    Entry("ends-never-scored", Never, warns=(ENDLESS,)),
+    Entry("ends-never-scored", Never, options={"evaluation.longest": 50}, ends=False, warns=(ENDLESS,)),
     Entry("ends-never-cut", Never, options={"env.max_steps": 5}),
     Entry("ends-truncated", partial(Flags, False, True)),
     Entry("ends-both", partial(Flags, True, True)),

@@ -268,6 +268,7 @@ def pictured(space: Any) -> gymnasium.Env[Any, Any]:
 BELONG = r"observation '\w+' must belong to .*, but "
 NAN, INF = np.full(3, np.nan, np.float32), np.array([0, np.inf, 0], np.float32)
 BROKEN = {"learner.nonfinite_limit": 2}
+LONGER_BROKEN = BROKEN | {"total_frames": 2000}  # not every batch of a replay holds one
 DIAGNOSIS = r"2 updates in a row.* not finite"
 UNSTEADY = "cannot be saved exactly: the same seed and actions did not give the same observation"
 UNSTABLE = (r"reset\(seed=\.\.\.\) does not repeat itself",)
@@ -302,7 +303,7 @@ ENTRIES = [
     shown("missing-key", partial(Shows, {"a": 1}, PAIR), BELONG + "there is no 'b' in it"),
     wrong("missing-key-later", partial(Shows, {"b": ZEROS}, PAIR, later=True), BELONG + "there is no 'a' in it"),
     Entry("more-keys", partial(Shows, {"a": 1, "b": ZEROS, "c": 3}, PAIR), warns=(r"'c'",)),
-    wrong("observation-nan", partial(Shows, NAN, later=True), DIAGNOSIS, options=BROKEN, error="was nan"),
+    wrong("observation-nan", partial(Shows, NAN, later=True), DIAGNOSIS, options=LONGER_BROKEN, error="was nan"),
     wrong("observation-inf", partial(Shows, INF), DIAGNOSIS, options=BROKEN, error="was inf"),
     wrong(
         "observation-beyond-float32",
