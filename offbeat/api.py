@@ -44,9 +44,11 @@ def check_env(
     from offbeat.acting.env_check import check_env as check
     from offbeat.config import schema
     from offbeat.envs.base import EnvConfig
+    from offbeat.envs.module_ids import module_id
 
     if isinstance(env, str):
-        given, name = None, env
+        by_id: Any = module_id(env)
+        given, name = by_id, env
     else:
         given, name = env, getattr(env, "__name__", type(env).__name__)
     if given is not None and not callable(given) and not hasattr(given, "action_space"):
@@ -81,11 +83,15 @@ def train(
     Raises:
         UserError: the configuration cannot run here. Nothing has been started then.
     """
-    from offbeat.config.run_config import RunConfig, apply_overrides, load_preset
+    from offbeat.config.run_config import RunConfig, apply_overrides, full_name, load_preset
+    from offbeat.envs.module_ids import module_id
     from offbeat.run.train import train as start
 
     config = preset if isinstance(preset, RunConfig) else load_preset(preset)
     pairs = _flat(overrides)
+    ids = [value for name, value in pairs if full_name(name) == "env.id"]
+    if env_factory is None and ids:
+        env_factory = module_id(str(ids[-1]))
     if env_factory is not None:  # the run's files name it, not the preset's environment
         pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
     source = None if from_run is None else find_run(from_run)

@@ -147,14 +147,16 @@ def check_name(name: str) -> None:
 
 def add_env(parser: argparse.ArgumentParser) -> None:
     """The option of commands that go on with a run of a user's own environment; ``own_of`` reads it."""
-    parser.add_argument("--env", metavar="MODULE:FUNCTION", help="makes the run's environment, if it is your own")
+    parser.add_argument(
+        "--env", metavar="MODULE:NAME", help="makes the run's environment: module:function of your own, or module:Id"
+    )
 
 
 def own_of(options: argparse.Namespace) -> dict[str, Any]:
     """What ``--env`` hands over. UserError where it names nothing that could make an environment."""
     factory = env_factory(options.env)
     if options.env is not None and factory is None:
-        raise UserError(f"--env {options.env}: expected module:function, which makes the run's environment")
+        raise UserError(f"--env {options.env}: expected module:function or module:Id, for the run's environment")
     return {"env_factory": factory}
 
 
@@ -163,17 +165,23 @@ FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def env_factory(text: str | None, said: str = "--env") -> Callable[..., Any] | None:
-    """The environment's class or function that ``text``, given on the command line, names; None where it is an id.
+    """The environment's class or function that ``text``, given on the command line, names; what makes environments of
+    an id with a module in it; None where it is another id.
 
     ``said``: what stands before it there, for messages. Modules are looked for in the working directory too. Only the
     command line names something to import, never a file.
     UserError where there is no such module or nothing of that name in it.
     """
-    if text is None or not FACTORY.fullmatch(text) or text.startswith("procgen:"):
+    from offbeat.envs.module_ids import module_id
+
+    by_id = None if text is None else module_id(text)
+    if text is None or by_id is None:
         return None
-    module, _, name = text.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if not FACTORY.fullmatch(text):
+        return by_id
+    module, _, name = text.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:

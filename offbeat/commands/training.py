@@ -14,7 +14,7 @@ Options lay themselves over the preset; --option value and --option=value are th
 
   --env ID
       Short for --env.id; 'offbeat envs' lists what there is. --env module:function trains on an environment of your
-      own, which that class or function makes.
+      own, which that class or function makes; --env module:Id-v0 on one that the module registers with Gymnasium.
   --agent NAME
       Short for --agent.name.
   --from RUN

@@ -19,6 +19,7 @@ from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
 from offbeat.envs.counting import NUM_ACTIONS
+from offbeat.envs.module_ids import refused
 from offbeat.envs.rows import check_config
 from offbeat.envs.spaces import Translator
 from offbeat.envs.toy_games import GAMES
@@ -199,7 +200,10 @@ def _found(env_id: str, factory: Factory | None) -> tuple[str, str, Factory | No
 
 
 def _resolve(env_id: str) -> tuple[str, str]:
-    """(kind, name within the kind) of an id; EnvUnavailable with the nearest known names if there is none."""
+    """(kind, name within the kind) of an id, which may be from a file: nothing is imported that it names.
+
+    EnvUnavailable with the nearest known names if there is none.
+    """
     if env_id in _entry_points():
         return "entry point", env_id
     if env_id.startswith("toy/"):
@@ -222,13 +226,15 @@ def _resolve(env_id: str) -> tuple[str, str]:
         if game is None:
             raise _unknown(env_id, [f"procgen:procgen-{known}-v0" for known in procgen.GAMES])
         return "procgen", game
+    if ":" in env_id:
+        raise refused(env_id)
     game = None if _is_plain_gymnasium(env_id) else atari_games.find_game(env_id)
     if game is not None:
         return "atari", game
     if atari_games.looks_like_atari(env_id):
         atari_games.ale_module()
         raise _unknown(env_id, list(atari_games.game_names()), atari_games.game_stem(env_id))
-    if ":" in env_id or env_id in gymnasium.registry or _same_name_registered(env_id):
+    if env_id in gymnasium.registry or _same_name_registered(env_id):
         return "gymnasium", env_id
     registered = [known for known in gymnasium.registry if _is_plain_gymnasium(known)]
     raise _unknown(env_id, [*atari_games.game_names(), *registered, *(f"toy/{known}" for known in GAMES)])

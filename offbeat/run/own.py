@@ -4,11 +4,12 @@ checkpoints note that there were some, and whoever goes on with the run is asked
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offbeat.envs.module_ids import MODULE_ID, ModuleId, given_by
 from offbeat.errors import UserError, called
 from offbeat.networks.encoder import EncoderConfig
 from offbeat.networks.own_torso import name_of
@@ -23,18 +24,34 @@ HANDED_OVER = {"env_factory": "an environment", "agent_factory": "an agent", "to
 def noted(own: Mapping[str, Any]) -> dict[str, str]:
     """What the meta data of checkpoints say of it: names. Torsos are named in the configuration."""
     names = ("env_factory", "agent_factory")
-    return {name: called(own[name]) for name in names if own.get(name) is not None}
+    given = {name: own[name] for name in names if own.get(name) is not None}
+    return {name: thing.id if isinstance(thing, ModuleId) else called(thing) for name, thing in given.items()}
 
 
 def check_given(meta: Mapping[str, Any], own: Mapping[str, Any], run: Path) -> None:
     """Raise ``UserError`` where a run was made with an environment or agent of the user's that is not given again."""
     for name in ("env_factory", "agent_factory"):
         if name in meta and own.get(name) is None:
+            if MODULE_ID.fullmatch(str(meta[name])):
+                raise UserError(
+                    f"{run} was trained with the environment {meta[name]}: give {given_by(meta[name])} again"
+                )
             how = ", from Python" + (", or --env module:function on the command line" if name == "env_factory" else "")
             raise UserError(
                 f"{run} was trained with {HANDED_OVER[name]} of your own, {name}={meta[name]}: give the same {name} "
                 f"again{how}"
             )
+
+
+def check_scored(config: RunConfig, given: Iterable[str], own: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` where evaluations were to be played elsewhere than in the user's own environment."""
+    if own.get("env_factory") is None or config.eval_env.id == config.env.id:
+        return
+    if {"eval_env", "eval_env.id"} & {name.replace("-", "_") for name in given}:
+        raise UserError(
+            f"eval_env.id={config.eval_env.id!r} was given beside an environment of your own, which evaluations are "
+            "played in too; leave it out"
+        )
 
 
 def with_torso(config: RunConfig, own: Mapping[str, Any]) -> RunConfig:
@@ -51,7 +68,9 @@ def with_torso(config: RunConfig, own: Mapping[str, Any]) -> RunConfig:
 def resume_command(run: Path, own: Mapping[str, Any], longer: str = "") -> str:
     """How a user goes on with the run: objects of their own must be handed over again."""
     names = [name for name in HANDED_OVER if own.get(name) is not None]
-    if not names:
-        return f"offbeat resume {run}{f' --total-frames {longer}' if longer else ''}"
+    by_id = own.get("env_factory")
+    if not names or (len(names) == 1 and isinstance(by_id, ModuleId)):
+        again = f" --env {by_id.id}" if isinstance(by_id, ModuleId) else ""
+        return f"offbeat resume {run}{again}{f' --total-frames {longer}' if longer else ''}"
     given = [f"total_frames={longer}"] * bool(longer) + [f"{name}=..." for name in names]
     return f"offbeat.resume({str(run)!r}, {', '.join(given)})"

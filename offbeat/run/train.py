@@ -29,7 +29,7 @@ from offbeat.run.folders import claim, default_folder
 from offbeat.run.locked import locked
 from offbeat.run.log import RunLog, open_log
 from offbeat.run.metrics import MetricLogger
-from offbeat.run.own import check_given, noted, resume_command, with_torso
+from offbeat.run.own import check_given, check_scored, noted, resume_command, with_torso
 from offbeat.run.provenance import write_environment
 from offbeat.run.resumable import check_fits, describe, needs_state
 from offbeat.run.starting import check_start
@@ -87,6 +87,7 @@ def train(
     Raises ``UserError`` before anything is spawned if the run cannot work.
     """
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
+    check_scored(config, given, own)
     config = with_torso(fitted(config, given, env_factory), own)
     validate(config, env_factory=env_factory)
     run = Path(config.out) if config.out else default_folder(config.env.id)

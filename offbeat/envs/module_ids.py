@@ -1,0 +1,52 @@
+"""Ids of Gymnasium that name a module, ``my_package.envs:Mine-v0``: whoever makes one has that module imported.
+
+So they are like an ``env_factory``: a user gives one, on the command line or in Python, and gives it again to go on
+with the run. An id in a file, a run folder's, a preset's or a campaign's, never has anything imported.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import gymnasium
+
+from offbeat.envs.base import EnvUnavailable
+from offbeat.envs.gymnasium import unavailable
+
+MODULE_ID = re.compile(r"[A-Za-z_][\w.]*:\S+")
+"""What they look like; those of ``procgen:``, which offbeat makes itself, name no module."""
+
+
+class ModuleId:
+    """Makes environments of such an id: an ``env_factory`` that processes can be handed."""
+
+    def __init__(self, text: str) -> None:
+        """``text``: the id. Nothing is imported before the first call."""
+        self.id = self.__name__ = text
+        self.__module__, _, self.__qualname__ = text.partition(":")
+
+    def __call__(self) -> gymnasium.Env[Any, Any]:
+        """One environment. ``EnvUnavailable`` where there is no such module, or it registers no such id."""
+        try:
+            return gymnasium.make(self.id, disable_env_checker=True)
+        except (gymnasium.error.Error, ImportError) as error:
+            raise unavailable(self.id, error) from error
+
+
+def module_id(text: str) -> ModuleId | None:
+    """What makes environments of an id that a user gave, if it names a module. Nobody hands it what a file says."""
+    return ModuleId(text) if MODULE_ID.fullmatch(text) and not text.startswith("procgen:") else None
+
+
+def refused(env_id: str) -> EnvUnavailable:
+    """The error for such an id that nobody has handed over."""
+    return EnvUnavailable(
+        f"{env_id!r} names a module that Gymnasium would import, and no file has anything imported: "
+        f"give {given_by(env_id)}, or register the environment by the entry point offbeat.envs"
+    )
+
+
+def given_by(env_id: str) -> str:
+    """How a user hands it over."""
+    return f"--env {env_id} on the command line, env_factory=functools.partial(gymnasium.make, {env_id!r}) in Python"
