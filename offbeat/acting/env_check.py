@@ -20,9 +20,10 @@ from offbeat.acting.env_verdicts import (
     judge_observations,
     judge_rewards,
 )  # fmt: skip
-from offbeat.envs.base import EnvConfig, StateUnsupported, VectorEnv
+from offbeat.envs.base import EnvConfig, Misbehaved, StateUnsupported, VectorEnv
 from offbeat.envs.gymnasium import USED, channels_of, gymnasium_spec
 from offbeat.envs.registry import env_spec
+from offbeat.envs.shown import ALLOWED, picture_of
 from offbeat.envs.spaces import action_spec, flatten_space
 from offbeat.errors import called
 from offbeat.types import EnvSpec
@@ -245,13 +246,15 @@ class _Check:
             )
         if mode != PICTURES:
             return
-        shown: list[np.ndarray] = []
+        shown: list[Any] = []
         with self.box.trying("drawing it", GRACE_S, self.found.warning):
             env.reset(seed=self.seed)
             with self.box.calling("render()", "; films of it fail"):
-                shown.append(np.asarray(env.render()))
-        if shown and (shown[0].dtype != np.uint8 or shown[0].ndim != 3 or shown[0].shape[2] != 3):
-            self.found.warning(
-                f"render() gave {shown[0].dtype} {list(shown[0].shape)}, so films of it fail: give uint8 "
-                "[height, width, 3]"
-            )
+                shown.append(env.render())
+        if shown and shown[0] is None:
+            self.found.warning(f"render() gave None, so that films of it show observations; {ALLOWED}")
+        elif shown:
+            try:
+                picture_of(shown[0], self.config.id)
+            except Misbehaved as error:
+                self.found.warning(f"{error}; films of it fail")

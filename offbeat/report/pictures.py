@@ -13,7 +13,9 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from offbeat.envs.base import EnvConfig, VectorEnv
+from offbeat.envs.base import EnvConfig, Misbehaved, VectorEnv
+from offbeat.envs.shown import ALLOWED, picture_of
+from offbeat.errors import UserError
 from offbeat.types import EnvStep
 
 SMALLEST_SIDE = 240
@@ -41,33 +43,49 @@ class Camera:
     """One environment, or one game of several players, and pictures of it after each of its rows."""
 
     def __init__(self, env: VectorEnv, render: Callable[[], Any] | None = None, fps: float | None = None) -> None:
-        """``render`` draws the environment as it is now, [H, W, 3] uint8 or None; without it the observation is drawn.
+        """``render`` draws the environment as it is now, as ``picture_of`` takes it; without it, or where its first
+        picture is None, the observation is drawn.
 
         ``fps``: pictures per second at the speed that people play; default: 60 Hz over the frame skip, 10 without one.
         """
-        self.env, self._render = env, render
+        self.env, self._render, self._drew = env, render, False
         self.fps = fps or (60 / env.spec.frame_skip if env.spec.frame_skip > 1 else 10.0)
 
     def picture(self, step: EnvStep) -> np.ndarray | None:
-        """A picture [H, W, 3] uint8 of environment 0 after ``step``; None where ``step`` has no row of it."""
+        """A picture [H, W, 3] uint8 of environment 0 after ``step``; None where ``step`` has no row of it.
+
+        UserError where the environment gives what is no picture.
+        """
         rows = np.flatnonzero(step.env_ids == 0)
         if not len(rows):
             return None
         drawn = self._drawn()
         if drawn is None:
             drawn = draw_observation({key: value[rows[0]] for key, value in step.observation.items()})
-        return enlarge(np.asarray(drawn, np.uint8))
+        return enlarge(drawn)
 
-    def _drawn(self) -> Any:
-        """What the environment draws; None where it cannot, for ever once something for drawing is not installed."""
+    def _drawn(self) -> np.ndarray | None:
+        """What the environment draws; None where it cannot, for ever once it gave None, or is not installed whole."""
         if self._render is None:
             return None
+        env_id = self.env.spec.id
         try:
-            return self._render()
+            given = self._render()
+            if given is not None:
+                picture = picture_of(given, env_id)
+                self._drew = True
+                return picture
         except gymnasium.error.DependencyNotInstalled as error:
             self._render = None
-            warnings.warn(f"{self.env.spec.id} draws no pictures, its observations are shown: {error}", stacklevel=2)
+            warnings.warn(f"{env_id} draws no pictures, its observations are shown: {error}", stacklevel=2)
             return None
+        except Misbehaved as error:
+            raise UserError(str(error)) from error
+        if self._drew:
+            raise UserError(f"{env_id}: render() gave None, before that pictures; {ALLOWED}")
+        self._render = None
+        warnings.warn(f"{env_id}: render() gave None, so its observations are shown", stacklevel=2)
+        return None
 
 
 def open_camera(config: EnvConfig, factory: Any = None) -> Camera:

@@ -62,8 +62,12 @@ def record_run(
 
         def film(step: EnvStep) -> None:
             frame = camera.picture(step)
-            if frame is not None:
+            if frame is None:
+                return
+            try:
                 video.add(frame)
+            except ValueError as error:  # looked at one by one, they still may be of several sizes
+                raise UserError(f"{loaded.config.eval_env.id}: its pictures cannot be filmed: {error}") from error
 
         play_episodes(
             camera.env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, on_step=film,
