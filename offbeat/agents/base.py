@@ -110,6 +110,9 @@ TAKEN = ("weights", "optimiser", "published", "generator")
 def learner_states(agent: Any) -> dict[str, LearnerState]:
     """What ``agent`` keeps in the learner, by name; {} where it keeps nothing. ValueError for names that are taken."""
     states = dict(agent.learner_states()) if isinstance(agent, KeepsState) else {}
+    normaliser = getattr(getattr(agent, "network", None), "normaliser", None)
+    if normaliser is not None:  # an ``Encoder`` has one where its configuration asks for it
+        states.setdefault("normaliser", normaliser)
     for name in states:
         if name in TAKEN or "/" in name:
             raise ValueError(

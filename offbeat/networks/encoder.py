@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from offbeat.networks.exact import exact
 from offbeat.networks.initial import make_orthogonal
+from offbeat.networks.normaliser import Normaliser
 from offbeat.networks.own_torso import OwnTorso, TorsoFactory, check_torso, find_torso
 from offbeat.networks.torsos import KINDS, Torso, choose_torso
 from offbeat.types import CoreState, EnvSpec, TensorDict
@@ -48,9 +49,18 @@ class EncoderConfig:
     last_reward: bool = False
     """Show the previous reward to the network; IMPALA clamps it to [-1, 1]."""
 
+    normalise: bool = False
+    """Show observations of floats as their distance from the running mean, in standard deviations; pictures of bytes
+    and what is declared to lie within [0, 1] stay as they are. The statistics are those of the rows trained on, a part
+    of the weights."""
+    normalise_clip: float = 10.0
+    """Largest magnitude that ``normalise`` lets through. Unit: standard deviations, > 0."""
+
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
         check_torso(self.torso)
+        if not self.normalise_clip > 0:
+            raise ValueError(f"normalise_clip={self.normalise_clip} is out of range; allowed: above 0")
         if any(width <= 0 for width in self.hidden_size):
             raise ValueError(f"hidden_size={self.hidden_size} is out of range; allowed: widths above 0")
         if self.feature_size < -1:
@@ -98,6 +108,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         observation, action = spec.features, spec.action
+        self.normaliser = Normaliser(observation, config.normalise_clip) if config.normalise else None
         factory = torso or find_torso(config.torso)
         self.torso: Torso | OwnTorso
         if factory is not None:
@@ -161,6 +172,8 @@ class Encoder(nn.Module):
             last_reward: [T, B] float32, likewise.
             trained: gradients flow into the observations' features of the first so many rows only; None: of all.
         """
+        if self.normaliser is not None:
+            observation = self.normaliser(observation)
         parts = [exact(self.torso(observation, trained))]
         if self.last_action:
             if last_action is None:
