@@ -31,6 +31,7 @@ from offbeat.envs.spaces import (
     flatten_space,
     has_mask,
     read_mask,
+    refuse_late_mask,
     with_mask,
 )
 from offbeat.types import LEGAL, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep
@@ -106,10 +107,12 @@ class _Slot:
         leaves: dict[str, Leaf],
         max_steps: int,
         env_id: str,
-        choices: int,
+        action: ActionSpec,
+        told: bool,
     ) -> None:
-        """``made``: the spaces that it was made with. ``choices``: numbers in the mask in ``info``; 0: no mask."""
-        self.env, self.leaves, self.max_steps, self.env_id, self._choices = env, leaves, max_steps, env_id, choices
+        """``made``: the spaces that it was made with. ``told``: ``info`` holds a mask of actions."""
+        self.env, self.leaves, self.max_steps, self.env_id = env, leaves, max_steps, env_id
+        self._action, self._told, self._reads = action, told, told or LEGAL in leaves
         self.made, self.decode = made, action_decoder(made["action_space"])
         self.ended = True
         self.seed = 0
@@ -140,8 +143,10 @@ class _Slot:
     def _look(self, observation: Any, info: dict[str, Any]) -> None:
         """Take in what is seen now, and which actions may be taken."""
         self.observation = flatten(self.leaves, observation)
-        if self._choices:
-            self.observation[LEGAL] = read_mask(info, (self._choices,), self.env_id)
+        if self._told:
+            self.observation[LEGAL] = read_mask(info, (sum(self._action.choices),), self.env_id)
+        elif not self._reads:
+            refuse_late_mask(info, self._action, self.env_id)
 
 
 class GymnasiumVector:
@@ -177,8 +182,7 @@ class GymnasiumVector:
             self.spec, leaves, told = _described(config, envs[0], used)
             _check_different(envs, config.id)
         self.num_envs = self.batch_size = num_envs
-        choices = sum(self.spec.action.choices) if told else 0
-        alike = leaves, config.max_steps, config.id, choices
+        alike = leaves, config.max_steps, config.id, self.spec.action, told
         self._slots = [_Slot(env, spaces, *alike) for env, spaces in zip(envs, made, strict=True)]
         self._keep(replayable)
         self._generators = env_generators(0, num_envs)

@@ -170,6 +170,15 @@ def has_mask(info: dict[str, Any], action: ActionSpec, num_envs: int | None = No
     return bool(action.choices) and np.shape(info.get(MASK, ())) == (*lead, sum(action.choices))
 
 
+def refuse_late_mask(info: dict[str, Any], action: ActionSpec, env_id: str, num_envs: int | None = None) -> None:
+    """``Misbehaved`` if ``info`` holds a mask, of an environment whose first reset gave none: nobody would read it."""
+    if MASK in info and has_mask(info, action, num_envs):
+        raise Misbehaved(
+            f"{env_id}: info[{MASK!r}] is there now and was not at the first reset; give it at every reset and step, "
+            "all ones where every action is legal"
+        )
+
+
 def read_mask(info: dict[str, Any], shape: tuple[int, ...], env_id: str) -> np.ndarray:
     """The mask in ``info``, bool of ``shape``; where there is none all are legal. ``Misbehaved`` for another shape."""
     mask = np.array(info.get(MASK, np.ones(shape)), bool)

@@ -11,7 +11,16 @@ from gymnasium.vector import AutoresetMode
 from offbeat.envs.base import EnvConfig, Misbehaved, StateUnsupported
 from offbeat.envs.manners import check_spaces, spaces_of
 from offbeat.envs.rows import check_actions, handed_out, make_rows, reject_unused
-from offbeat.envs.spaces import Translator, action_decoder, action_spec, flatten_space, has_mask, read_mask, with_mask
+from offbeat.envs.spaces import (
+    Translator,
+    action_decoder,
+    action_spec,
+    flatten_space,
+    has_mask,
+    read_mask,
+    refuse_late_mask,
+    with_mask,
+)
 from offbeat.types import LEGAL, ArrayDict, ArraySpec, EnvSpec, EnvStep
 
 USED = ("channels",)
@@ -96,6 +105,8 @@ class GymnasiumVectorEnv:
         if self._told:
             shape = (self.num_envs, *self.spec.observation[LEGAL].shape)
             seen[LEGAL] = read_mask(info, shape, self._config.id)
+        elif LEGAL not in seen:
+            refuse_late_mask(info, self.spec.action, self._config.id, self.num_envs)
         self._rows = make_rows(self._config, seen, reward, terminated, truncated, first)
 
     def state(self) -> ArrayDict:

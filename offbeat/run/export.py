@@ -74,18 +74,30 @@ def export_agent(
     batch = torch.export.Dim("batch", min=1, max=65_536)
     shapes = {name: _mapped(value, {0 if name == "state" else 1: batch}) for name, value in inputs.items()}
     set_noise(agent.network, None, quiet=True)
-    with torch.no_grad():
-        program = torch.export.export(
-            module,
-            tuple(given.values()),
-            {name: inputs[name] for name in inputs.keys() - given.keys()},
-            dynamic_shapes=shapes,
-            strict=False,
-        )
+    program = _exported(agent, module, given, {name: inputs[name] for name in inputs.keys() - given.keys()}, shapes)
     set_noise(agent.network, None)
     description = {**(about or {}), **describe(agent, inputs, translator)}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.export.save(program, path, extra_files={DESCRIPTION: json.dumps(description, indent=1)})
+
+
+def _exported(
+    agent: Agent, module: ExportedNetwork, given: dict[str, Any], named: dict[str, Any], shapes: dict[str, Any]
+) -> torch.export.ExportedProgram:
+    """What torch makes of ``module``. ``UserError`` for a network of the user's that takes or gives something else."""
+    from offbeat.errors import UserError, called
+
+    try:
+        with torch.no_grad():
+            module(*given.values(), **named)
+    except Exception as error:
+        raise UserError(
+            f"agent {called(type(agent))} cannot be exported: its network must be called as network(observation, "
+            "first, state, last_action, last_reward) and give a named tuple with policy or value, and state, as "
+            f"offbeat.networks.encoder.Encoder's do: {type(error).__name__}: {error}"
+        ) from error
+    with torch.no_grad():
+        return torch.export.export(module, tuple(given.values()), named, dynamic_shapes=shapes, strict=False)
 
 
 def example_inputs(agent: Agent, batch: int, translator: Translator | None = None) -> dict[str, Any]:
@@ -117,7 +129,9 @@ def describe(agent: Agent, inputs: dict[str, Any], translator: Translator | None
     if isinstance(agent, QAgent):
         outputs = {"q": "[1, B, A], the best is the action"}
     if LEGAL in agent.spec.observation and choices:
-        outputs[next(iter(outputs))] += f"; {FORBIDDEN:g} where the mask is False (unless all of it is)"
+        key = translator.leaves[LEGAL].key if translator is not None and LEGAL in translator.leaves else LEGAL
+        mask = MASK if MASK in inputs else f"observation.{key}"
+        outputs[next(iter(outputs))] += f"; {FORBIDDEN:g} where {mask} is False (unless all of it is)"
     outputs["action"] = "[1, B, ...], the most probable or best, as the environment takes it"
     if agent.wants_last:
         outputs["last_action"] = "as the input, for the next row"

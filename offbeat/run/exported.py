@@ -131,11 +131,11 @@ class OwnAction(nn.Module):
 
 
 def example(space: spaces.Space[Any], batch: int) -> Any:
-    """Zeros [1, batch, ...] of the structure, shapes and dtypes of an observation space; keys are sorted, since
-    ``torch.export`` fixes their order.
+    """Zeros, or the first of numbered choices, [1, batch, ...]: of the structure, shapes and dtypes of an observation
+    space; keys are sorted, since ``torch.export`` fixes their order.
     """
     if isinstance(space, spaces.Dict):
         return {key: example(space.spaces[key], batch) for key in sorted(space.spaces)}
     if isinstance(space, spaces.Tuple):
         return tuple(example(part, batch) for part in space.spaces)
-    return torch.from_numpy(np.zeros((1, batch, *(space.shape or ())), space.dtype))
+    return torch.from_numpy(np.full((1, batch, *(space.shape or ())), getattr(space, "start", 0), space.dtype))

@@ -116,16 +116,19 @@ class LoadedAgent:
         Args:
             observation: as the environment gives it, or a batch: the same with every array one axis longer.
             reward: that the last action earned, as the agent was trained on it; only agents that read it need it.
-            action_mask: which actions may be taken, [A] or [n, A], where ``info`` says so; None: all.
+            action_mask: which actions may be taken, [A] or [n, A]; needed where ``info`` says so in training.
         """
         translator = self._translator
         arrays, batched = self._checked(observation) if translator is None else translator.observation(observation)
         count = len(next(iter(arrays.values())))
         if LEGAL in self.spec.observation and LEGAL not in arrays:
+            if action_mask is None:
+                raise ValueError(
+                    f"{self.spec.id} says in info which actions may be taken: call act(observation, "
+                    "action_mask=info['action_mask']); ones allow all"
+                )
             shape = (count, *self.spec.observation[LEGAL].shape)
-            arrays[LEGAL] = np.broadcast_to(
-                True if action_mask is None else np.asarray(action_mask, bool), shape
-            ).copy()
+            arrays[LEGAL] = np.broadcast_to(np.asarray(action_mask, bool), shape).copy()
         if self._player is None or count != self._count:
             if self._player is not None and not self._first.all():
                 raise ValueError(f"observation is a batch of {count}, before it was {self._count}; call reset() first")

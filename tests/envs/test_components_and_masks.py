@@ -9,10 +9,11 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
 
 import offbeat
-from offbeat.envs.base import EnvConfig
-from offbeat.envs.registry import env_spec
+from offbeat.envs.base import EnvConfig, Misbehaved
+from offbeat.envs.registry import env_spec, make_env
 from offbeat.errors import UserError
 from offbeat.types import LEGAL
 
@@ -126,6 +127,37 @@ def test_masks_are_honoured_wherever_they_are_given(env: Any, preset: str, tmp_p
         action = agent.act(observation, action_mask=info.get("action_mask"))
         observation, _, _, _, info = one.step(action)
     assert offbeat.export(run, env_factory=env).exists()
+
+
+class Late(Told):
+    """Tells its mask from the first step on only."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        seen, _ = super().reset(seed=seed)
+        self.mask[:] = 1
+        return seen, {}
+
+
+def test_a_mask_that_the_first_reset_did_not_give_is_refused() -> None:
+    says = r"info\['action_mask'\] is there now and was not at the first reset"
+    kinds: list[Any] = [Late, lambda config, num_envs, **_: SyncVectorEnv([Late] * num_envs)]
+    for factory in kinds:
+        envs = make_env(EnvConfig(id="mine"), 2, factory=factory)
+        envs.reset(0)
+        envs.recv()
+        with pytest.raises(Misbehaved, match=says):
+            envs.send(np.zeros(2, np.int64))
+        envs.close()
+
+
+def test_a_loaded_agent_asks_for_the_mask(tmp_path: Path) -> None:
+    options = {name: value for name, value in OPTIONS.items() if name in ("log", "engine", "evaluation")}
+    run = offbeat.train("impala-catch", env_factory=Told, out=str(tmp_path / "run"), total_frames=400, **options).run
+    agent = offbeat.load(run, env_factory=Told)
+    observation, info = Told().reset(seed=0)
+    with pytest.raises(ValueError, match=r"call act\(observation, action_mask=info\['action_mask'\]\)"):
+        agent.act(observation)
+    assert info["action_mask"][agent.act(observation, action_mask=info["action_mask"]) - 2]
 
 
 def test_masks_of_several_components_are_those_of_each() -> None:

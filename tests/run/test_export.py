@@ -106,3 +106,17 @@ def test_a_value_based_agent_is_exported_as_action_values_without_noise(tmp_path
         torch.testing.assert_close(got["q"][0].max(-1).values, acted.extras["q_max"])
         assert torch.equal(got["q"][0].argmax(-1), acted.action)
         assert torch.equal(got["action"][0], acted.action)
+
+
+class Odd(torch.nn.Linear):
+    """A network of somebody else's, which takes what it likes."""
+
+    def initial_state(self, batch: int) -> dict[str, torch.Tensor]:
+        return {}
+
+
+def test_a_network_that_takes_something_else_is_refused(tmp_path: Path) -> None:
+    agent = build(ArraySpec((4,)), DISCRETE, {})
+    agent.network = Odd(4, 3)
+    with pytest.raises(UserError, match=r"its network must be called as network\(observation, first, .*: TypeError"):
+        export_agent(agent, tmp_path / "policy.pt2")

@@ -50,8 +50,8 @@ def trains(entry: Entry, run: Path) -> None:
     if not entry.single:
         return
     env = entry.make()
-    observation, _ = env.reset(seed=3)
-    action = agent.act(observation)
+    observation, info = env.reset(seed=3)
+    action = agent.act(observation, action_mask=info.get("action_mask"))
     assert env.action_space.contains(action), action
 
 
