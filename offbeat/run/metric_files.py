@@ -21,7 +21,7 @@ Value = float | int | str | None | Sequence[float]
 
 COUNTERS = frozenset({
     "updates", "samples", "sample_frames", "env_frames", "frames",
-    "agent_steps", "steps", "policy_version", "version", "learning_rate", "skipped",
+    "agent_steps", "steps", "policy_version", "version", "learning_rate", "skipped", "bad_rewards",
     "sampled_rows", "dropped_unrolls", "skipped_unrolls", "stored_rows",
 })  # fmt: skip
 """Names whose last value stands for a period; names ending in ``_s`` are summed, all others averaged."""

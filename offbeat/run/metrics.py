@@ -163,7 +163,10 @@ class MetricLogger:
             status.agent_steps = max(status.agent_steps, int(values.get("agent_steps", 0)))
             if int(values.get("skipped", 0)) > status.skipped:
                 status.skipped = int(values["skipped"])
-                said = {"updates": status.skipped, "reason": "loss, gradient or result not finite"}
+                reason = "loss, gradient or result not finite"
+                if values.get("bad_rewards"):
+                    reason = "the environment's rewards are not finite"
+                said = {"updates": status.skipped, "reason": reason}
                 self._display.event(role, "skipped", said)
         elif kind == "actor" and "env_frames" in values:
             self._acted.update(role, values["env_frames"], self.seconds())

@@ -80,7 +80,7 @@ Reduce = Callable[[FlatOptimiser, torch.Tensor, Any], tuple[torch.Tensor, Any]]
 """Takes a learner's gradients (in its optimiser), total [] and count, and gives it those of all shards together."""
 
 
-OWN_METRICS = ("loss", "gradient_norm", *COUNTERS[:5], "learning_rate", "policy_lag", "unpublished")
+OWN_METRICS = ("loss", "gradient_norm", *COUNTERS[:5], "learning_rate", "policy_lag", "unpublished", "bad_rewards")
 """What the learner reports itself."""
 
 
@@ -125,7 +125,7 @@ class LearnerWork:
         self.optimiser = FlatOptimiser(agent.network, config, rounded=rounded)
         self.device = self.optimiser.flat.device
         self.updates = self.agent_steps = self.frames = self.skipped = self.bad_in_a_row = 0
-        self.samples = self.sample_frames = self.unpublished = 0
+        self.samples = self.sample_frames = self.unpublished = self.bad_rewards = 0
         self.scheduled: tuple[torch.Tensor, Point] | None = None
         self.wait_s = self.train_s = 0.0
         self._loss = torch.compile(agent.loss) if config.compile else agent.loss
@@ -197,6 +197,7 @@ class LearnerWork:
     def _skip(self, batch: Batch, loss: torch.Tensor, norm: torch.Tensor) -> None:
         self.skipped += 1
         self.bad_in_a_row += 1
+        self.bad_rewards += not bool(torch.isfinite(batch.reward).all())
         if self.bad_in_a_row < self.config.nonfinite_limit:
             return
         reward = batch.reward
@@ -236,6 +237,7 @@ class LearnerWork:
             "wait_s": self.wait_s,
             "train_s": self.train_s,
             "skipped": self.skipped,
+            "bad_rewards": self.bad_rewards,
             "unpublished": self.unpublished,
         }
         metrics.write("learner", self._sources | values)

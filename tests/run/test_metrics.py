@@ -135,10 +135,12 @@ def test_skipped_updates_are_counted_and_said(tmp_path: Path) -> None:
     logger = make(tmp_path, clock, out=out)
     for update, skipped in enumerate([0, 2, 2, 3]):
         logger.record("learner", "learner", learner(update + 1, skipped=skipped))
-    assert logger.status.skipped == 3
+    logger.record("learner", "learner", learner(5, skipped=4, bad_rewards=1))
+    assert logger.status.skipped == 4
     assert [line for line in out.getvalue().splitlines() if line.startswith("skipped learner")] == [
         "skipped learner updates=2 reason=loss, gradient or result not finite",
         "skipped learner updates=3 reason=loss, gradient or result not finite",
+        "skipped learner updates=4 reason=the environment's rewards are not finite",
     ]
     logger.close()
 

@@ -217,6 +217,7 @@ def test_updates_that_are_not_finite_are_skipped_and_counted(bad: float) -> None
         "sample_frames": 12 * ROWS,
     }
     assert work.counters() == counted | {"skipped": 2, "bad_in_a_row": 0}
+    assert work.bad_rewards == 2
     assert (len(source.finished), len(source.skipped)) == (3, 2), "skipped batches are in the ledger too"
     assert len(priorities.sent) == 3
     assert float(agent.network.get_parameter("w").detach()) == pytest.approx(0.7)
