@@ -84,6 +84,7 @@ class LearnerState(Protocol):
     """What an agent keeps in the learner beside its network: a target network, statistics, sensitivities."""
 
     exact: bool  # it reads the network's own parameters, which must then not be rounded to bfloat16
+    # ``grows = True``, where it is there: arrays of ``state`` have more rows as more streams are seen
 
     def trained(self, batch: Any, updates: int) -> None:
         """The learner has made its ``updates``-th update, with ``batch``."""
@@ -110,9 +111,9 @@ TAKEN = ("weights", "optimiser", "published", "generator")
 def learner_states(agent: Any) -> dict[str, LearnerState]:
     """What ``agent`` keeps in the learner, by name; {} where it keeps nothing. ValueError for names that are taken."""
     states = dict(agent.learner_states()) if isinstance(agent, KeepsState) else {}
-    normaliser = getattr(getattr(agent, "network", None), "normaliser", None)
-    if normaliser is not None:  # an ``Encoder`` has one where its configuration asks for it
-        states.setdefault("normaliser", normaliser)
+    for name in ("normaliser", "reward_scale"):  # an ``Encoder`` has them where its configuration asks for them
+        if (kept := getattr(getattr(agent, "network", None), name, None)) is not None:
+            states.setdefault(name, kept)
     for name in states:
         if name in TAKEN or "/" in name:
             raise ValueError(

@@ -18,6 +18,7 @@ from offbeat.networks.exact import exact
 from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.normaliser import Normaliser
 from offbeat.networks.own_torso import OwnTorso, TorsoFactory, check_torso, find_torso
+from offbeat.networks.reward_scale import RewardScale
 from offbeat.networks.torsos import KINDS, Torso, choose_torso
 from offbeat.types import CoreState, EnvSpec, TensorDict
 
@@ -53,8 +54,11 @@ class EncoderConfig:
     """Show observations of floats as their distance from the running mean, in standard deviations; pictures of bytes
     and what is declared to lie within [0, 1] stay as they are. The statistics are those of the rows trained on, a part
     of the weights."""
+    normalise_reward: bool = False
+    """Train on rewards divided by the running standard deviation of the return so far, a part of the weights too;
+    scores and ``last_reward`` stay in the environment's units."""
     normalise_clip: float = 10.0
-    """Largest magnitude that ``normalise`` lets through. Unit: standard deviations, > 0."""
+    """Largest magnitude that ``normalise`` and ``normalise_reward`` let through. Unit: standard deviations, > 0."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
@@ -109,6 +113,7 @@ class Encoder(nn.Module):
         super().__init__()
         observation, action = spec.features, spec.action
         self.normaliser = Normaliser(observation, config.normalise_clip) if config.normalise else None
+        self.reward_scale = RewardScale(config.normalise_clip) if config.normalise_reward else None
         factory = torso or find_torso(config.torso)
         self.torso: Torso | OwnTorso
         if factory is not None:

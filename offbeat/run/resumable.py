@@ -167,13 +167,21 @@ def _check_learner(checkpoint: Checkpoint, agent: Agent, config: RunConfig) -> N
         kept = ", ".join(sorted(statistics.keys() - {"step"}))
         raise _misfit(checkpoint, config, options, f"the optimiser's statistics there are {kept}: {wrong}")
     for kept, state in learner_states(agent).items():
-        wrong = _differences({n: _info(value) for n, value in state.state().items()}, _group(found, f"{kept}/"))
+        needed, saved = {n: _info(value) for n, value in state.state().items()}, _group(found, f"{kept}/")
+        if getattr(state, "grows", False):
+            needed = {n: _as_long(info, saved.get(n, info)) for n, info in needed.items()}
+        wrong = _differences(needed, saved)
         if wrong:
             raise _misfit(checkpoint, config, NETWORK, f"what the agent keeps as {kept!r} differs: {wrong}")
     generator = {name: info for name, info in found.items() if name == "generator"}
     wrong = _differences({"generator": _info(torch.get_rng_state())}, generator)
     if generator and wrong:
         raise _misfit(checkpoint, config, (), wrong)
+
+
+def _as_long(needed: ArrayInfo, saved: ArrayInfo) -> ArrayInfo:
+    """``needed`` with as many rows as were saved."""
+    return ArrayInfo(needed.dtype, (*saved.shape[:1], *needed.shape[1:]))
 
 
 def _check_streams(checkpoint: Checkpoint, layout: StreamLayout, config: RunConfig) -> None:

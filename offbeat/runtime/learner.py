@@ -121,6 +121,7 @@ class LearnerWork:
         self.config, self.total_frames, self.whole_rounds, self.clock = config, total_frames, whole_rounds, clock
         agent.network.train()
         self.states = learner_states(agent)
+        self._reward_scale = getattr(agent.network, "reward_scale", None)
         rounded = config.precision == "bf16" and not any(state.exact for state in self.states.values())
         self.optimiser = FlatOptimiser(agent.network, config, rounded=rounded)
         self.device = self.optimiser.flat.device
@@ -164,6 +165,8 @@ class LearnerWork:
         # slow it down twentyfold, so processors take them as zero; a setting of this thread.
         torch.set_flush_denormal(True)
         bf16 = self.config.precision == "bf16"
+        if self._reward_scale is not None:
+            batch = self._reward_scale.scaled(batch)
         self.optimiser.zero()
         cached = not bf16 or keeps_history(self.device.type)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=cached):
