@@ -19,6 +19,10 @@ class EndNow(KeyboardInterrupt):
     """Raised by a signal handler: the user wants the run to end at once, without saving."""
 
 
+FIRST_SAVE_S = 60.0
+"""A new run is saved after so long at most: who kills it in its first minutes keeps something. Unit: seconds."""
+
+
 class Overdue(BaseException):
     """Raised by a signal handler in the middle of a round that does not come to its end although a stop was asked."""
 
@@ -64,7 +68,7 @@ class Conductor:
         self.frames = int(counters.get("frames", self.agent_steps * world.spec.frame_skip))
         """Environment frames of the run so far; checkpoints of before count none."""
         self._saved_updates = self.updates
-        self._saved_at = self.world.clock.now()
+        self._saved_at, self._saved = self.world.clock.now(), bool(meta)
         self.stop_reason: str | None = None
         self._stop_asked = 0.0
         self.may_cut = False
@@ -105,12 +109,14 @@ class Conductor:
         config = self.world.config.checkpoint
         if config.every_updates and self.updates - self._saved_updates >= config.every_updates:
             return True
-        timed = config.every_s and not self.world.config.deterministic and self.world.config.engine != "inline"
-        return bool(timed) and self.world.clock.now() - self._saved_at >= config.every_s
+        if not config.every_s or self.world.config.deterministic or self.world.config.engine == "inline":
+            return False
+        every_s = config.every_s if self._saved else min(config.every_s, FIRST_SAVE_S)
+        return self.world.clock.now() - self._saved_at >= every_s
 
     def save(self, save: Save) -> Path | None:
         """Write a checkpoint. None if the disk does not take it: the run goes on and the older ones stay."""
-        self._saved_updates, self._saved_at = self.updates, self.world.clock.now()
+        self._saved_updates, self._saved_at, self._saved = self.updates, self.world.clock.now(), True
         try:
             draft = begin(self.run, self.agent_steps)
             try:

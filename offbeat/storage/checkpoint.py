@@ -67,7 +67,8 @@ class CheckpointConfig:
     """When a run is saved and how much of it."""
 
     every_s: float = 600.0
-    """Save after so many seconds; 0: never by time. Not used in deterministic runs."""
+    """Save after so many seconds, a new run after one minute at most; 0: never by time. Not used in deterministic
+    runs, nor inline."""
     every_updates: int = 0
     """Save after so many learner updates, at the next round boundary; 0: never by count."""
     keep: int = 3

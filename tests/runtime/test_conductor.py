@@ -124,6 +124,27 @@ def test_only_free_runs_are_saved_by_the_clock(engine: str, deterministic: str, 
     assert not conductor.checkpoint_due(), "the clock starts again"
 
 
+def test_a_new_run_is_saved_after_a_minute(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    conductor, _ = make_conductor(
+        tmp_path, clock=clock, engine="local", checkpoint__every_updates=0, checkpoint__every_s=600
+    )
+    clock.sleep(59.0)
+    assert not conductor.checkpoint_due()
+    clock.sleep(1.0)
+    assert conductor.checkpoint_due()
+    conductor.save(writes(1))
+    clock.sleep(599.0)
+    assert not conductor.checkpoint_due()
+    clock.sleep(1.0)
+    assert conductor.checkpoint_due()
+    resumed, _ = make_conductor(
+        tmp_path, {"resumes": 0}, clock=clock, engine="local", checkpoint__every_updates=0, checkpoint__every_s=600
+    )
+    clock.sleep(599.0)
+    assert not resumed.checkpoint_due(), "there is one already"
+
+
 def test_a_saved_checkpoint_says_where_the_run_was(tmp_path: Path) -> None:
     conductor, said = make_conductor(tmp_path, {"resumes": 1}, evaluation__every_frames=100)
     conductor.progress(6, 210, 210 * SKIP)
