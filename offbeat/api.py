@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from offbeat.errors import UserError
 from offbeat.run.folders import find_run
+from offbeat.run.hooks import Call
 
 if TYPE_CHECKING:
     import gymnasium
@@ -64,6 +65,9 @@ def train(
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
+    on_evaluation: Call | None = None,
+    on_checkpoint: Call | None = None,
+    on_metrics: Call | None = None,
     **overrides: Any,
 ) -> RunResult:
     """Train a preset (name or .toml file) or a configuration, and return the run's result once it has ended.
@@ -77,6 +81,9 @@ def train(
         torso: a torso of your own for offbeat's agents: a function of the observations' specs, key -> ``ArraySpec``,
             that gives a ``torch.nn.Module`` with ``output_size``, from observations, key -> [T, B, ...], to features
             [T, B, output_size]. Processes import it by its name.
+        on_evaluation, on_checkpoint, on_metrics: functions that this process calls after each evaluation, checkpoint,
+            or line of metrics.jsonl, with one dict of plain data; docs/runtime.md lists what is in it. One that returns
+            ``offbeat.STOP`` ends the run as Ctrl-C does; one that raises too, and then ``HookFailed`` is raised here.
         overrides: options as on the command line; ``learner__batch_size=16`` stands for ``learner.batch_size``,
             ``env="Breakout"`` for ``env.id``. A dict sets several of a section: ``learner={"batch_size": 16}``.
 
@@ -97,7 +104,8 @@ def train(
     source = None if from_run is None else find_run(from_run)
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
     config, given = apply_overrides(config, pairs), [name for name, _ in pairs]
-    return start(config, given=given, init_from=source, draw=_curve, **own)
+    hooks = {"on_evaluation": on_evaluation, "on_checkpoint": on_checkpoint, "on_metrics": on_metrics}
+    return start(config, given=given, init_from=source, draw=_curve, hooks=hooks, **own)
 
 
 def resume(
@@ -108,6 +116,9 @@ def resume(
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
+    on_evaluation: Call | None = None,
+    on_checkpoint: Call | None = None,
+    on_metrics: Call | None = None,
     **changes: Any,
 ) -> RunResult:
     """Go on with a run (or the newest run in a folder of runs); ``total_frames`` gives it a new length, ``device``
@@ -117,11 +128,13 @@ def resume(
     threads, ``learner__learning_rate`` and the like. UserError, with the reason, for the rest.
 
     A run of your own environment, agent or torso needs the same ``env_factory``, ``agent_factory`` or ``torso`` again.
+    ``on_evaluation``, ``on_checkpoint`` and ``on_metrics`` are as of ``train``; nothing asks for them again.
     """
     from offbeat.run.train import resume as go_on
 
     own: dict[str, Any] = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
-    return go_on(find_run(run), total_frames, device=device, changes=_flat(changes), draw=_curve, **own)
+    hooks = {"on_evaluation": on_evaluation, "on_checkpoint": on_checkpoint, "on_metrics": on_metrics}
+    return go_on(find_run(run), total_frames, device=device, changes=_flat(changes), draw=_curve, hooks=hooks, **own)
 
 
 def load(

@@ -69,6 +69,7 @@ class Evaluation:
             "low": low, "high": high, "episodes": len(self.returns), "length": _mean(self.lengths),
             "version": self.version, "seconds": self.seconds, "played_frames": self.frames, "policy": self.policy,
             **self.at, "returns": [float(value) for value in self.returns],
+            "lengths": [int(value) for value in self.lengths],
             **({"given_up": self.given_up} if self.given_up else {}),
         }  # fmt: skip
 

@@ -17,3 +17,6 @@ class LogConfig:
     """Write TensorBoard events into the run folder."""
     dashboard: bool = True
     """A live dashboard where the output is a terminal; plain lines otherwise."""
+    hooks: tuple[str, ...] = ()
+    """Names of hooks that installed packages bring in by the entry point ``offbeat.hooks``: code that is called after
+    evaluations, checkpoints and lines of metrics. See docs/runtime.md."""

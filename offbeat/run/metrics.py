@@ -53,10 +53,12 @@ class MetricLogger:
         resume_offset: Mapping[str, Any] | None = None,
         display: Display | None = None,
         say: Callable[[str], None] = print,
+        listen: Callable[[Mapping[str, Any], int], None] | None = None,
     ) -> None:
         """Open the files in ``run_dir``; with ``resume_offset`` (an earlier ``offsets()``) cut them back to it.
 
-        ``say`` hears what is wrong with them; nothing that goes wrong with them raises.
+        ``say`` hears what is wrong with them; nothing that goes wrong with them raises. ``listen`` hears every line of
+        metrics.jsonl, with the updates done by then.
         """
         saved = dict(resume_offset or {})
         self._config, self._clock = config, clock
@@ -83,6 +85,7 @@ class MetricLogger:
             self._events = _open_events(run_dir, self.status.frames if saved else None, say)
         self._display = display or make_display(run_dir, total_frames, live=config.dashboard)
         self._closed = False
+        self._listen = listen
 
     def seconds(self) -> float:
         """Wall seconds of the run, those before a resume included."""
@@ -232,6 +235,8 @@ class MetricLogger:
             clash = name in line and kind not in OWN_FRAMES
             line[f"{kind}_{name}" if clash else name] = plain(value)
         self._lines.write(json.dumps(line, allow_nan=False))
+        if self._listen is not None:
+            self._listen(line, self.status.updates)
         if self._events is not None:
             prefix = role if kind in PERIODIC else kind
             self._events.scalars({k: v for k, v in line.items() if k in values}, int(line["frames"]), prefix)  # type: ignore[arg-type]

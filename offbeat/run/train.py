@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,8 @@ from offbeat.networks.flat import flat_size
 from offbeat.networks.own_torso import TorsoFactory
 from offbeat.run.changes import changed
 from offbeat.run.folders import claim, default_folder
+from offbeat.run.hook_calls import HookCalls
+from offbeat.run.hooks import HookFailed, find_hooks
 from offbeat.run.locked import locked
 from offbeat.run.log import RunLog, open_log
 from offbeat.run.metrics import MetricLogger
@@ -72,6 +74,7 @@ def train(
     agent_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     draw: Draw | None = None,
+    hooks: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Train in a new run folder.
 
@@ -83,17 +86,19 @@ def train(
         agent_factory: a user's own agent: called with (agent config, EnvSpec, device).
         torso: a user's own torso for offbeat's agents, see ``offbeat.networks.own_torso``.
         draw: draws the curve of a run that has finished.
+        hooks: moment -> function, see ``offbeat.run.hooks``; beside those that ``log.hooks`` names.
 
     Raises ``UserError`` before anything is spawned if the run cannot work.
     """
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
     check_scored(config, given, own)
     config = with_torso(fitted(config, given, env_factory), own)
+    calls = HookCalls(find_hooks(config.log.hooks, hooks or {}))
     validate(config, env_factory=env_factory)
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
     config = decide(replace(config, out=str(run)))
-    return _run(config, run, checkpoint=None, init_from=init_from, own=own, draw=draw, fresh=True)
+    return _run(config, run, checkpoint=None, init_from=init_from, own=own, draw=draw, hooks=calls, fresh=True)
 
 
 @specs_kept()
@@ -104,10 +109,12 @@ def resume(
     device: str | None = None,
     changes: Iterable[tuple[str, Any]] = (),
     draw: Draw | None = None,
+    hooks: Mapping[str, Any] | None = None,
     **own: Any,
 ) -> RunResult:
     """Go on with a run from its newest checkpoint; ``total_frames`` gives it a new length, ``device`` (``auto``: CUDA
-    where there is one) other hardware for all of its networks, ``changes`` other options, ``draw`` draws its curve.
+    where there is one) other hardware for all of its networks, ``changes`` other options, ``draw`` draws its curve;
+    ``hooks`` as of ``train``.
     """
     run = Path(run)
     path = run / "config.toml"
@@ -123,8 +130,9 @@ def resume(
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
     check_given(found.meta, own, run)
     config = with_torso(config, own)
+    calls = HookCalls(find_hooks(config.log.hooks, hooks or {}))
     validate(config, new_run=False, env_factory=own.get("env_factory"))
-    return _run(config, run, checkpoint=found.path, init_from=None, own=own, draw=draw)
+    return _run(config, run, checkpoint=found.path, init_from=None, own=own, draw=draw, hooks=calls)
 
 
 def moved(config: RunConfig, device: str) -> RunConfig:
@@ -142,6 +150,7 @@ def _run(
     init_from: Path | None,
     own: dict[str, Any],
     draw: Draw | None,
+    hooks: HookCalls,
     fresh: bool = False,
 ) -> RunResult:
     """Everything between a checked configuration and the result. ``fresh``: in a folder that nobody else has."""
@@ -172,12 +181,11 @@ def _run(
         write_environment(home, seed=config.seed, say=log.write)
         world = make_world(config, spec, layout, roles, weights, home / "run.log", **own)
         try:
-            _tell_of_streams(world, log.write)
             meta = _load_shared(world, checkpoint, init_from, log.write)
-            logger = _open_metrics(home, config, meta, log.write)
-            conductor = Conductor(world, home, logger, log.write, meta)
+            logger = _open_metrics(home, config, meta, log.write, hooks)
+            conductor = Conductor(world, home, logger, log.write, meta, hooks)
             conductor.described = describe(config, layout) | noted(own)
-            finished = _train(conductor, logger, checkpoint and checkpoint.absolute(), log, interrupts)
+            finished = _train(conductor, logger, checkpoint and checkpoint.absolute(), log, interrupts, hooks)
             _say_goodbye(run, conductor, finished, log.write, draw)
             counted = (conductor.frames, conductor.agent_steps, conductor.updates)
             return RunResult(run, finished, *counted, logger.status.return_mean, logger.status.eval_mean)
@@ -186,20 +194,30 @@ def _run(
             world.close()
 
 
-def _open_metrics(run: Path, config: RunConfig, meta: dict[str, Any], say: Callable[[str], None]) -> MetricLogger:
+def _open_metrics(
+    run: Path, config: RunConfig, meta: dict[str, Any], say: Callable[[str], None], hooks: HookCalls
+) -> MetricLogger:
     """The run's metrics, cut back to where the checkpoint left them."""
     _tell_of_schedule(config, meta, say)
-    return MetricLogger(
+    logger = MetricLogger(
         run,
         config.log,
         total_frames=config.total_frames,
         resume_offset=meta.get("metrics"),
         say=say,
+        listen=hooks.line,
     )
+    hooks.begin(run, logger.seconds)
+    return logger
 
 
 def _train(
-    conductor: Conductor, logger: MetricLogger, checkpoint: Path | None, log: RunLog, interrupts: Interrupts
+    conductor: Conductor,
+    logger: MetricLogger,
+    checkpoint: Path | None,
+    log: RunLog,
+    interrupts: Interrupts,
+    hooks: HookCalls,
 ) -> bool:
     """Run the engine to the end, from where the conductor and the checkpoint are, and close the books.
 
@@ -212,6 +230,7 @@ def _train(
     try:
         finished = engine.run(world, conductor, checkpoint)
     except EndNow:
+        hooks.drop()
         log.write(
             f"ended without saving again; go on from the newest checkpoint with: {resume_command(run, vars(world))}"
         )
@@ -222,9 +241,13 @@ def _train(
     finally:
         _write_ledger(world, logger)
         logger.close()
+        hooks.end(conductor)
     world.store.check_ledger()
     if conductor.unsaved:
         raise CheckpointError(f"the run's end is not saved: {conductor.unsaved}")
+    if hooks.failure is not None:
+        _tell_of_hook(hooks.failure, conductor, log)
+        raise hooks.failure
     return finished
 
 
@@ -235,6 +258,13 @@ def _tell_of_error(error: BaseException, log: RunLog) -> None:
         return
     log.note("".join(traceback.format_exception(error)))
     log.write(f"the run ended with an error: {traceback.format_exception_only(error)[-1].strip()}")
+
+
+def _tell_of_hook(failure: HookFailed, conductor: Conductor, log: RunLog) -> None:
+    """Say that a hook has ended the run, which is saved, and how to go on."""
+    _tell_of_error(failure, log)
+    go_on = resume_command(conductor.run, vars(conductor.world))
+    log.write(f"saved at {conductor.frames:,} frames; go on with: {go_on}")
 
 
 def _tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -268,6 +298,7 @@ def _load_shared(
     world: World, checkpoint: Path | None, init_from: Path | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Put what belongs to nobody alone into shared memory: streams of a checkpoint. Returns its meta data."""
+    _tell_of_streams(world, say)
     world.init_from = init_from
     if checkpoint is None:
         return {}

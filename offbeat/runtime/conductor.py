@@ -46,6 +46,16 @@ class Logger(Protocol):
         """What a checkpoint must remember, as JSON can hold it."""
 
 
+class Listener(Protocol):
+    """Hears of what happens in a run, in the main process."""
+
+    def saved(self, path: Path, counters: Mapping[str, int]) -> None:
+        """Note that a checkpoint is complete."""
+
+    def deliver(self, conductor: Conductor) -> None:
+        """Tell the user's code what has happened; it may take its time, and ask for the run's end."""
+
+
 class Conductor:
     """Schedules of a run, in the main process.
 
@@ -55,12 +65,20 @@ class Conductor:
         logger: takes every record.
         say: prints a line to the user and the run's log.
         meta: what the checkpoint that this run goes on from held, or {}.
+        listener: hears of checkpoints, and tells the user's hooks.
     """
 
     def __init__(
-        self, world: World, run: Path, logger: Logger, say: Callable[[str], None], meta: dict[str, Any]
+        self,
+        world: World,
+        run: Path,
+        logger: Logger,
+        say: Callable[[str], None],
+        meta: dict[str, Any],
+        listener: Listener | None = None,
     ) -> None:
         self.world, self.run, self.logger, self.say = world, run, logger, say
+        self._listener = listener
         self.evaluations = int(meta.get("evaluations", 0))
         self.resumes = int(meta.get("resumes", -1)) + 1
         counters = meta.get("counters", {})
@@ -72,7 +90,7 @@ class Conductor:
         self.stop_reason: str | None = None
         self._stop_asked = 0.0
         self.may_cut = False
-        """Whether ``Overdue`` may be raised now: roles are at work in this thread, and nothing is being saved."""
+        """Whether ``Overdue`` may be raised now: roles or hooks are at work in this thread, nothing is being saved."""
         self.described: dict[str, Any] = {}
         """What the meta data of checkpoints say of the run itself."""
         self.unsaved: str | None = None
@@ -88,6 +106,12 @@ class Conductor:
         """Where the learner is now."""
         self.updates, self.agent_steps, self.frames = updates, agent_steps, frames
         self.logger.progress(updates, agent_steps, frames)
+
+    def tick(self) -> None:
+        """Called at least about once a second, where nothing is half done: what is due is written, shown and told."""
+        self.logger.tick()
+        if self._listener is not None:
+            self._listener.deliver(self)
 
     def finished(self) -> bool:
         """Whether the run has all its frames."""
@@ -149,6 +173,8 @@ class Conductor:
         self.unsaved = None
         for name in ("updates", "agent_steps", "frames"):  # the learner may be further than it was when it was asked
             setattr(self, name, max(getattr(self, name), counters[name]))
+        if self._listener is not None:
+            self._listener.saved(path, counters)
         return path
 
     def stopping_s(self) -> float:

@@ -68,6 +68,8 @@ class Supervisor:
         """Replacements so far, by kind of role."""
         self._clock = world.clock
         self._looked = self._clock.now()
+        self._excused: float | None = None
+        """When silence was last excused; None: never."""
         self.failed: str | None = None
         self.roles: dict[str, RoleProcess] = {}
 
@@ -102,12 +104,19 @@ class Supervisor:
         if waiting:
             connection.wait(waiting, timeout_s)
         self._read()
-        if self._clock.now() - self._looked > PAUSED_S:  # all processes were stopped together, with Ctrl-Z for instance
+        if self._clock.now() - self._looked > PAUSED_S:  # by Ctrl-Z, which stops all together, or a slow hook
+            self._excused = self._clock.now()
             for process in self.roles.values():
                 process.excuse()
         for process in list(self.roles.values()):
             self._look_after(process)
         self._looked = self._clock.now()
+
+    def shows_life(self, column: str) -> bool:
+        """Whether every role that the table marks in this column gives signs of life, as far as anybody has looked."""
+        if self._excused is not None and self._clock.now() - self._excused < SILENT_S:
+            return False
+        return all(process.silent_s() < SILENT_S for process in self.that(column))
 
     def _read(self) -> None:
         for role, process in self.roles.items():

@@ -20,6 +20,13 @@ corridor = outside.corridor:Corridor
 [offbeat.torsos]
 squares = outside.squares:Squares
 gone = outside.squares:Gone
+[offbeat.hooks]
+notes = outside.notes:Notes
+enough = outside.notes
+clumsy = outside.notes:Clumsy
+unmakeable = outside.notes:unmakeable
+nothing = outside
+gone = outside.gone
 """
 
 
@@ -28,7 +35,7 @@ def install(folder: Path) -> Path:
     wheel, info, target = folder / "outside-1.0-py3-none-any.whl", "outside-1.0.dist-info", folder / "installed"
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr("outside/__init__.py", "")
-        for name in ("linear_q", "reservoir", "squares", "corridor"):
+        for name in ("linear_q", "reservoir", "squares", "corridor", "notes"):
             file.write(HERE / f"{name}.py", f"outside/{name}.py")
         file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
         file.writestr(

@@ -15,7 +15,7 @@ from offbeat.runtime.clock import VirtualClock
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.local_services import offer
 from offbeat.runtime.process import MakeOffer, RoleProcess
-from offbeat.runtime.supervisor import INCARNATIONS, START_S, RoleFailed, Supervisor
+from offbeat.runtime.supervisor import INCARNATIONS, PAUSED_S, SILENT_S, START_S, RoleFailed, Supervisor
 from offbeat.runtime.topology import topology
 from offbeat.storage.checkpoint import CheckpointError
 from offbeat.types import UNROLL
@@ -249,6 +249,22 @@ def test_a_learner_that_has_finished_may_be_silent(monkeypatch: pytest.MonkeyPat
     learner.busy = True
     with pytest.raises(RoleFailed, match="learner showed no life"):
         supervisor.pump(0)
+
+
+def test_nobody_is_seen_alive_by_an_excuse_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """After a slow hook it takes a while until silence means something again."""
+    supervisor, _ = make(monkeypatch, tmp_path)
+    supervisor.pump(0)
+    assert supervisor.shows_life("owns_streams")
+    supervisor.roles["actor-1"].silent = 1000.0
+    assert not supervisor.shows_life("owns_streams")
+    supervisor.roles["actor-1"].silent = 0.0
+    supervisor.world.clock.sleep(PAUSED_S + 1)
+    supervisor.pump(0)
+    assert supervisor.roles["actor-1"].excused == 1
+    assert not supervisor.shows_life("owns_streams")
+    supervisor.world.clock.sleep(SILENT_S)
+    assert supervisor.shows_life("owns_streams")
 
 
 def test_complaints_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -81,13 +81,14 @@ class InlineRoles:
             with self._at_work(role):
                 host.advance()
 
-    def evaluate(self, number: int) -> None:
+    def evaluate(self, number: int) -> bool:
         """One evaluation; broken off by a stop."""
         try:
             with self._at_work("evaluator"):
-                self.evaluator.evaluate(number)
+                return bool(self.evaluator.evaluate(number)["complete"])
         except RoundCut:
             self._conductor.say("the evaluation was broken off")
+            return False
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Every role's part of a checkpoint. Those of actors that were cut in their round are left out."""

@@ -15,7 +15,7 @@ from offbeat.runtime.engines.rounds import RoundCut, run_rounds
 from offbeat.runtime.local_services import offer
 from offbeat.runtime.process import MakeOffer, RoleProcess
 from offbeat.runtime.stuck import NoProgress, ProgressWatch
-from offbeat.runtime.supervisor import SILENT_S, RoleFailed, Supervisor, Unanswered
+from offbeat.runtime.supervisor import RoleFailed, Supervisor, Unanswered
 from offbeat.runtime.world import World
 
 ROUND_S = 5.0
@@ -55,13 +55,13 @@ def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
     while not learner.finished and conductor.stop_reason is None:
         supervisor.pump()
         _note_progress(conductor)
-        conductor.logger.tick()
+        conductor.tick()
         if not evaluator.busy and conductor.evaluation_due() and not learner.finished:
             evaluator.command("evaluate", number=conductor.evaluations)
         if conductor.checkpoint_due():
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
         tries = conductor.updates + int(world.board["skipped"][0])
-        if watch.stuck_freely(tries, all(actor.silent_s() < SILENT_S for actor in supervisor.that("owns_streams"))):
+        if watch.stuck_freely(tries, supervisor.shows_life("owns_streams")):
             missing = supervisor.ask(learner, "missing")["text"]
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
             raise NoProgress(missing)
@@ -69,9 +69,10 @@ def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
     conductor.save(lambda folder: supervisor.save_part(learner, folder))
     if conductor.stop_reason is not None:
         return False
+    conductor.tick()
     if world.config.evaluation.at_end:
-        _score_final_weights(supervisor, conductor)
-    return conductor.stop_reason is None
+        return _score_final_weights(supervisor, conductor)
+    return True
 
 
 def _note_progress(conductor: Conductor) -> None:
@@ -80,18 +81,19 @@ def _note_progress(conductor: Conductor) -> None:
     conductor.progress(*(int(board[name][0]) for name in ("updates", "agent_steps", "frames")))
 
 
-def _score_final_weights(supervisor: Supervisor, conductor: Conductor) -> None:
-    """The last evaluation, after everybody else has stopped working."""
+def _score_final_weights(supervisor: Supervisor, conductor: Conductor) -> bool:
+    """The last evaluation, after everybody else has stopped working; False if it was broken off."""
     world, evaluator = supervisor.world, supervisor.roles["evaluator"]
     world.board["pause"][0] = 1  # actors have nothing left to do and would only take its cores
     conductor.say(f"training is done; playing {world.config.evaluation.episodes} episodes with the final weights")
     try:
         if evaluator.busy:
-            supervisor.answers([evaluator], conductor.logger.tick, supervisor.late(SCORE_S))
+            supervisor.answers([evaluator], conductor.tick, supervisor.late(SCORE_S))
         evaluator.command("evaluate", number=conductor.evaluations + 1_000_000)
-        supervisor.answers([evaluator], conductor.logger.tick, supervisor.late(SCORE_S))
+        return bool(supervisor.answers([evaluator], conductor.tick, supervisor.late(SCORE_S))[0]["complete"])
     except Unanswered:
         conductor.say("the last evaluation was broken off")
+        return False
 
 
 def _save_after_failure(supervisor: Supervisor, conductor: Conductor, failed: str) -> None:
@@ -162,13 +164,15 @@ class LockstepRoles:
         except Unanswered as error:
             raise RoundCut(f"{error} in the round that was under way") from error
 
-    def evaluate(self, number: int) -> None:
+    def evaluate(self, number: int) -> bool:
         """One evaluation; broken off by a stop."""
         self._evaluator.command("evaluate", number=number)
         try:
-            self._supervisor.answers([self._evaluator], give_up=self._supervisor.late(SCORE_S))
+            answers = self._supervisor.answers([self._evaluator], give_up=self._supervisor.late(SCORE_S))
+            return bool(answers[0]["complete"])
         except Unanswered:
             self._supervisor.conductor.say("the evaluation was broken off")
+            return False
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Every role's part of a checkpoint. Actors that do not answer although the run is to end are left out."""

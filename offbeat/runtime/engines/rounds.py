@@ -22,8 +22,8 @@ class Roles(Protocol):
     def learn(self) -> dict[str, Any]:
         """The learner trains on every batch that is ready; {"finished", "skipped", and the counters}."""
 
-    def evaluate(self, number: int) -> None:
-        """One evaluation of the current weights."""
+    def evaluate(self, number: int) -> bool:
+        """One evaluation of the current weights; False if it was broken off."""
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Every role writes its part of a checkpoint."""
@@ -39,7 +39,8 @@ class Roles(Protocol):
 
 
 def run_rounds(roles: Roles, conductor: Conductor) -> bool:
-    """Rounds until the learner is finished or the conductor stops; saves at the end. True if finished.
+    """Rounds until the learner is finished or the conductor stops; saves at the end. True if finished, and
+    scored if it is to be.
 
     A run that was finished before is only scored: one more round would change the state that was saved.
     """
@@ -54,12 +55,14 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
             return False
         roles.pump()
         conductor.progress(status["updates"], status["agent_steps"], status["frames"])
-        conductor.logger.tick()
+        conductor.tick()
         finished = bool(status["finished"])
         if conductor.evaluation_due() and not finished:
             roles.evaluate(conductor.evaluations)
+            conductor.tick()
         if finished:
             conductor.save(roles.save)
+            conductor.tick()
         elif conductor.stop_reason is not None:  # looked at after a round: roles that never worked have nothing to save
             conductor.save(roles.save)
             return False
@@ -72,6 +75,6 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
     scores = conductor.world.config.evaluation
     if scores.at_end:
         conductor.say(f"training is done; playing {scores.episodes} episodes with the final weights")
-        roles.evaluate(conductor.evaluations + 1_000_000)
+        finished = roles.evaluate(conductor.evaluations + 1_000_000)
     roles.pump()
-    return True
+    return finished

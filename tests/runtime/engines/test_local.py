@@ -30,7 +30,6 @@ class Roles:
         evaluation = SimpleNamespace(at_end=at_end, episodes=5)
         self.config = SimpleNamespace(deterministic=False, evaluation=evaluation)
         self.world = self
-        self.logger = SimpleNamespace(tick=lambda: None)
         self.failed: str | None = None
         self.stop_reason: str | None = None
         self.evaluations = 0
@@ -43,7 +42,7 @@ class Roles:
 
         def command(what: str, **arguments: Any) -> None:
             self.events.append(f"{name} {what} {arguments.get('number', '')}".strip())
-            role.result = {}
+            role.result = {"complete": self.stop_reason is None}
 
         role.command = command
         return role
@@ -68,7 +67,13 @@ class Roles:
         return {"text": "a miracle"}
 
     def answers(self, processes: list[Any], tick: Any = None, give_up: Any = None) -> list[Any]:
-        return []
+        return [process.result for process in processes]
+
+    def tick(self) -> None:
+        """Nobody listens."""
+
+    def shows_life(self, column: str) -> bool:
+        return True
 
     def stuck_freely(self, tries: int, at_work: bool) -> bool:
         return bool(tries == self.stuck_at)

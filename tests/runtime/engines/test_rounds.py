@@ -27,7 +27,6 @@ class Notes:
         self.evaluations = 4
         self.stop_reason: str | None = None
         self.world = SimpleNamespace(config=SimpleNamespace(evaluation=SimpleNamespace(at_end=at_end, episodes=5)))
-        self.logger = SimpleNamespace(tick=lambda: self.log.append("tick"))
         self.roles = SimpleNamespace(
             act=self.act, learn=self.learn, evaluate=self.evaluate, save=self.part, pump=self.pump,
             stuck=lambda updates: self.round == self.stuck_at, missing=lambda: "a miracle",
@@ -64,9 +63,14 @@ class Notes:
         if self.round == self.fail_at:
             raise ZeroDivisionError("a role failed")
 
-    def evaluate(self, number: int) -> None:
-        """With the number that seeds it."""
+    def evaluate(self, number: int) -> bool:
+        """With the number that seeds it; broken off where a stop was asked."""
         self.log.append(f"evaluate#{number}@{self.updates}")
+        return self.stop_reason is None
+
+    def tick(self) -> None:
+        """Write, show and tell what is due."""
+        self.log.append("tick")
 
     def part(self, folder: Path) -> dict[str, Any]:
         """What conductors call."""
@@ -98,7 +102,7 @@ class Notes:
     def run(self) -> tuple[bool, list[str]]:
         """Whether it finished, and everything that happened without the ticks."""
         finished = run_rounds(self.roles, self)  # type: ignore[arg-type]
-        assert self.log.count("tick") == self.round
+        assert self.log.count("tick") >= self.round
         return finished, [note for note in self.log if note not in ("tick", "pump") and not note.startswith("said")]
 
 
@@ -125,10 +129,18 @@ def test_a_stop_saves_and_ends_after_the_round() -> None:
     assert log == ["act1", "learn", "progress1", "act2", "learn", "progress2", "save"]
 
 
-def test_a_stop_in_the_last_round_is_a_finished_run() -> None:
-    finished, log = Notes(2, stop=2).run()
-    assert finished
+@pytest.mark.parametrize("at_end", [True, False])
+def test_a_stop_in_the_last_round_leaves_nothing_but_the_score_undone(at_end: bool) -> None:
+    finished, log = Notes(2, stop=2, at_end=at_end).run()
+    assert finished is not at_end
     assert log.count("save") == 1
+
+
+def test_hooks_are_told_after_each_round_evaluation_and_the_end_of_training() -> None:
+    notes = Notes(2, evaluate=(1,))
+    notes.run()
+    around = [notes.log[at - 1] for at, note in enumerate(notes.log) if note == "tick"]
+    assert around == ["progress1", "evaluate#5@1", "progress2", "save"]
 
 
 @pytest.mark.parametrize("fail", [1, 2])
