@@ -29,12 +29,10 @@ def envs(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from offbeat.envs.registry import list_envs
 
-    found = [(env.id, env.actions or "-", env.kind, env.note) for env in list_envs()]
-    shown = [line for line in found if options.text.lower() in line[0].lower()]
+    shown = [(env.id, env.actions or "-", env.kind, env.note) for env in list_envs(options.text)]
     if not shown:
-        raise UserError(
-            f"no environment with {options.text!r} in its name{nearest(options.text, [e[0] for e in found])}"
-        )
+        hint = nearest(options.text, [env.id for env in list_envs()])
+        raise UserError(f"no environment with {options.text!r} in its name{hint}")
     rows = [("environment", "actions", "kind", ""), *shown]
     widths = [max(len(line[i]) for line in rows) for i in range(3)]
     for *cells, note in rows:

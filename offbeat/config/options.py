@@ -177,16 +177,29 @@ def _is_text(node: ast.stmt | None) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+ALSO_CALLED = {
+    "lr": "learning_rate", "bs": "batch_size", "gamma": "discount", "num_envs": "envs_per_worker", "n_envs": "envs_per_worker", "num_workers": "workers",
+    "timesteps": "total_frames", "total_timesteps": "total_frames", "max_grad_norm": "clip_norm",
+    "ent_coef": "entropy_cost", "vf_coef": "baseline_cost", "buffer_size": "capacity", "n_steps": "unroll_length",
+    "hidden_sizes": "hidden_size", "eps": "epsilon",
+}  # fmt: skip
+"""What other libraries call options."""
+
+
 def suggest(key: str) -> str:
     """The nearest option to an unknown ``key``, as the end of a message; where the list is, if none is close.
 
-    The part after the last dot counts too: ``batch_size`` suggests ``learner.batch_size``.
+    The part after the last dot counts too: ``batch_size`` suggests ``learner.batch_size``; so does what others call it:
+    ``lr`` suggests ``learner.learning_rate``.
     """
-    names = [option.name for option in all_options()]
+    names = list(dict.fromkeys(option.name for option in all_options()))
     key = key.replace("-", "_")
-    tail = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    known = tail or [*names, *SHORT, "from"]
-    found = f"; did you mean {tail[0]!r}?" if len(tail) == 1 else nearest(key, known)
+    last = key.rpartition(".")[2]
+    last = ALSO_CALLED.get(last, last)
+    tail = [name for name in names if name.rpartition(".")[2] == last]
+    if 0 < len(tail) <= 3:
+        return f"; did you mean {' or '.join(map(repr, tail))}?"
+    found = nearest(key, tail or [*names, *SHORT, "from"])
     return found or "; 'offbeat train --help' lists all options"
 
 

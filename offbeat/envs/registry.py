@@ -16,6 +16,7 @@ import gymnasium
 
 from offbeat.envs import atari, atari_games, faulty, hanabi, minatar, procgen, toy
 from offbeat.envs import gymnasium as gym_envs
+from offbeat.envs.atari_actions import ACTIONS
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
 from offbeat.envs.counting import NUM_ACTIONS
@@ -162,11 +163,19 @@ def single_factory(env_id: str) -> Factory | None:
     return gym_envs.gymnasium_maker(name) if kind == "gymnasium" else None
 
 
-def list_envs() -> list[EnvListing]:
-    """Every environment that has a name here, installed or not. Atari's action counts are read from the emulator."""
+def list_envs(text: str = "") -> list[EnvListing]:
+    """Every environment that has a name here, installed or not, and whose name holds ``text`` in any case.
+
+    Those of Gymnasium are named only if there is a ``text``.
+    """
+    return [record for record in _all_envs(bool(text)) if text.lower() in record.id.lower()]
+
+
+def _all_envs(named: bool) -> list[EnvListing]:
+    """``named``: with the ids of Gymnasium."""
     records = []
     for game in atari_games.game_names():
-        count = len(atari_games.action_ids(game, full=False))
+        count = ACTIONS.get(game) or len(atari_games.action_ids(game, full=False))
         records.append(EnvListing(game, "atari", "atari", str(count), "or all 18 with full_action_space"))
     if not records:
         records.append(EnvListing("<Game>, ALE/<Game>-v5", "atari", "atari", "", f"not installed: {atari_games.EXTRA}"))
@@ -184,8 +193,10 @@ def list_envs() -> list[EnvListing]:
     for game in procgen.GAMES:
         records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", "hard, all levels"))
     records += [EnvListing(name, "entry point", "", "", point.value) for name, point in _entry_points().items()]
-    records.append(EnvListing("<any Gymnasium id>", "gymnasium", "", "", "for instance CartPole-v1"))
-    return records
+    if not named:
+        return [*records, EnvListing("<any Gymnasium id>", "gymnasium", "", "", "for instance CartPole-v1")]
+    plain = [env_id for env_id in sorted(gymnasium.registry) if _is_plain_gymnasium(env_id)]
+    return [*records, *(EnvListing(env_id, "gymnasium", "", "", "") for env_id in plain)]
 
 
 def _found(env_id: str, factory: Factory | None) -> tuple[str, str, Factory | None]:

@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from offbeat.agents.make import agent_config_class, list_agents
-from offbeat.config.options import all_options, help_text, markdown, suggest
+from offbeat.config.options import ALSO_CALLED, all_options, help_text, markdown, suggest
 
 OWN = ["apex", "dqn", "impala", "noop", "r2d2", "rainbow", "random"]
 
@@ -56,6 +56,8 @@ def test_help_and_page_have_a_section_for_every_agent() -> None:
 @pytest.mark.parametrize(
     ("key", "text"),
     [
+        ("learner.lr", "; did you mean 'learner.learning_rate'?"),
+        ("gamma", "; did you mean 'agent.discount'?"),
         ("agent.ladder_bas", "; did you mean 'agent.ladder_base'?"),
         ("burn-in", "; did you mean 'agent.burn_in'?"),
         ("agent.noisy_sigm", "; did you mean 'agent.noisy_sigma'?"),
@@ -66,3 +68,9 @@ def test_help_and_page_have_a_section_for_every_agent() -> None:
 )
 def test_unknown_options_name_the_nearest(key: str, text: str) -> None:
     assert suggest(key) == text
+
+
+def test_other_names_lead_to_options() -> None:
+    assert set(ALSO_CALLED.values()) <= {option.name.rpartition(".")[2] for option in all_options()}
+    for name, ours in ALSO_CALLED.items():
+        assert f".{ours}" in suggest(name) or ours in suggest(name)

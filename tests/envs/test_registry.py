@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from offbeat.envs import atari_games, registry
+from offbeat.envs.atari_actions import ACTIONS
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.registry import env_spec, list_envs, make_env
 from offbeat.envs.rows import transform_reward
@@ -106,6 +107,24 @@ def test_listing_has_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert records["toy/continuous"].actions == "box(2)"
     if "Pong" in records:
         assert records["Pong"].actions == "6" and records["Freeway"].actions == "3"
+
+
+def test_listing_finds_names_of_gymnasium_too() -> None:
+    found = {record.id: record.kind for record in list_envs("cartpole-v1")}
+    assert found["CartPole-v1"] == "gymnasium" and all("cartpole-v1" in name.lower() for name in found)
+    assert list_envs("no such thing") == []
+
+
+def test_the_numbers_of_actions_are_the_emulators() -> None:
+    games = atari_games.game_names()
+    assert set(games) <= set(ACTIONS)
+    for game in ("Pong", "Freeway", "Seaquest", "Turmoil"):
+        assert game not in games or ACTIONS[game] == len(atari_games.action_ids(game, full=False))
+
+
+@pytest.mark.slow
+def test_all_numbers_of_actions_are_the_emulators() -> None:
+    assert {game: len(atari_games.action_ids(game, full=False)) for game in atari_games.game_names()} == ACTIONS
 
 
 def test_rewards_are_transformed_as_configured() -> None:
