@@ -178,7 +178,8 @@ def _is_text(node: ast.stmt | None) -> bool:
 
 
 ALSO_CALLED = {
-    "lr": "learning_rate", "bs": "batch_size", "gamma": "discount", "num_envs": "envs_per_worker", "n_envs": "envs_per_worker", "num_workers": "workers",
+    "lr": "learning_rate", "bs": "batch_size", "gamma": "discount",
+    "num_envs": "envs_per_worker", "n_envs": "envs_per_worker", "num_workers": "workers",
     "timesteps": "total_frames", "total_timesteps": "total_frames", "max_grad_norm": "clip_norm",
     "ent_coef": "entropy_cost", "vf_coef": "baseline_cost", "buffer_size": "capacity", "n_steps": "unroll_length",
     "hidden_sizes": "hidden_size", "eps": "epsilon",
