@@ -56,6 +56,7 @@ def play_episodes(
     seed: int = 0,
     stop: Callable[[], bool] | None = None,
     on_step: Callable[[EnvStep], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
     generator: torch.Generator | None = None,
     version: int = 0,
     longest: int = 0,
@@ -69,6 +70,7 @@ def play_episodes(
         seed: of the environments and, unless ``generator`` is given, of the drawn actions.
         stop: asked before every step; once True, the episodes that have ended so far are returned (``complete`` False).
         on_step: called with every row, also those that are not scored, before actions are chosen.
+        on_progress: called after every step with the episodes that have ended and the frames of all so far.
         version: of the weights; only noted down.
         longest: an episode that goes on for so many agent steps is given up, and with it what its environment was still
             to play, since only an end would start it anew; 0: none is.
@@ -92,6 +94,8 @@ def play_episodes(
         scores.add(step)
         if on_step is not None:
             on_step(step)
+        if on_progress is not None:
+            on_progress(scores.ended, scores.frames)
         complete = scores.complete()
         if complete:
             break
@@ -139,6 +143,11 @@ class _Scores:
             elif 0 < self._longest <= self._length[env_id]:
                 self._given_up += int(self._left[env_id])
                 self._left[env_id] = 0
+
+    @property
+    def ended(self) -> int:
+        """Episodes, of all players together, that have ended."""
+        return sum(map(len, self._ended)) // self._players
 
     @property
     def given_up(self) -> int:

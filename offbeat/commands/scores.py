@@ -9,11 +9,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from offbeat.commands.arguments import Parser, add_env, own_of, split_options
 from offbeat.errors import UserError
 from offbeat.run.folders import find_run
 
+STOPPED = 130
+"""Exit code of what Ctrl-C ended, as shells have it."""
 RUN = "run folder, or a folder of runs (the newest is taken)"
 
 
@@ -35,14 +38,22 @@ def evaluate(arguments: list[str]) -> int:
         if laid_over or options.out:
             raise UserError("--render goes with neither --eval-env options nor --out; leave it out")
         return _watch(options)
+    from offbeat.commands.watched import watched
     from offbeat.scoring.evaluate import evaluate_run
 
-    played = {"say": _note, "options": laid_over.items(), **own_of(options)}
-    result = evaluate_run(run, options.episodes, options.policy, options.seed, **played)
+    with watched(options.episodes) as watch:
+        played: dict[str, Any] = {"say": _note, "options": laid_over.items(), "stop": watch.stop}
+        played |= {"on_progress": watch.see, **own_of(options)}
+        result = evaluate_run(run, options.episodes, options.policy, options.seed, **played)
+    if not result.complete:
+        _note(
+            f"stopped after {len(result.returns)} of {options.episodes} episodes; those that end first are short ones"
+        )
     if options.out:
         _write_json(options.out, result.record() | {"eval_env": laid_over})
-    print(result.summary())
-    return 0
+    if len(result.returns) or result.complete:
+        print(result.summary())
+    return 0 if result.complete else STOPPED
 
 
 def play(arguments: list[str]) -> int:

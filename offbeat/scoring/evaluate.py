@@ -36,6 +36,8 @@ def evaluate_run(
     checkpoint: Path | None = None,
     say: Callable[[str], None] | None = None,
     options: Iterable[tuple[str, Any]] = (),
+    stop: Callable[[], bool] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
     **own: Any,
 ) -> Evaluation:
     """Score a run's newest weights (or those of ``checkpoint``) by whole episodes in its evaluation environments.
@@ -50,6 +52,8 @@ def evaluate_run(
         say: is told in a line where the agent plays by another policy than ``policy``, and what closing raises.
         options: of the evaluation environments, laid over the run's: ("eval_env.life_loss", "end_episode") gives scores
             of one life each.
+        stop: once it gives True, the episodes that have ended are scored (``complete`` is False).
+        on_progress: is told after every step how many episodes have ended, and the frames of all.
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
     from offbeat.envs.closing import closed_after
@@ -69,6 +73,8 @@ def evaluate_run(
             "greedy": greedy,
             "seed": seed,
             "longest": loaded.config.evaluation.longest,
+            "stop": stop,
+            "on_progress": on_progress,
         }
         result = play_episodes(env, loaded.agent, version=loaded.version, **played)
     frames = loaded.meta.get("frames", loaded.agent_steps * loaded.agent.spec.frame_skip)
