@@ -18,5 +18,11 @@ class LogConfig:
     dashboard: bool = True
     """A live dashboard where the output is a terminal; plain lines otherwise."""
     hooks: tuple[str, ...] = ()
-    """Names of hooks that installed packages bring in by the entry point ``offbeat.hooks``: code that is called after
-    evaluations, checkpoints and lines of metrics. See docs/runtime.md."""
+    """Names of hooks: ``wandb``, ``mlflow``, and what installed packages bring in by the entry point ``offbeat.hooks``:
+    code that is called after evaluations, checkpoints and lines of metrics. See docs/runtime.md."""
+    project: str = "offbeat"
+    """Project of Weights & Biases, or experiment of MLflow, that those hooks report to."""
+    run_name: str = ""
+    """What the run is called there; empty: as its folder."""
+    tags: tuple[str, ...] = ()
+    """Tags that it gets there."""

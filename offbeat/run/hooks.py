@@ -8,15 +8,19 @@ argument of ``offbeat.train`` and ``offbeat.resume``, or by its name from an ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from offbeat.config.log import LogConfig
 from offbeat.errors import UserError, called, load_entry_point, told, unknown
 
 ENTRY_POINT_GROUP = "offbeat.hooks"
+SINKS = {"wandb": "wandb", "mlflow": "mlflow-skinny"}
+"""Hooks of our own, ``run/sinks``, each with an extra of its name -> the package that it needs."""
 MOMENTS = ("on_evaluation", "on_checkpoint", "on_metrics")
 """When a hook may be called."""
 
@@ -56,15 +60,15 @@ class Hook:
     """Called once at the end of the run, whatever its end was."""
 
 
-def find_hooks(names: Iterable[str], given: Mapping[str, Any]) -> list[Hook]:
-    """The hooks handed over, moment -> function or None, then those of installed packages, by name.
+def find_hooks(log: LogConfig, given: Mapping[str, Any]) -> list[Hook]:
+    """The hooks handed over, moment -> function or None, then those that the options name.
 
     UserError, in one line, for what is no hook.
     """
-    names = list(names)
+    names = list(log.hooks)
     if doubled := {name for name in names if names.count(name) > 1}:
         raise UserError(f"log.hooks names {sorted(doubled)[0]!r} twice; once is enough")
-    return [*_handed_over(given), *(_installed(name) for name in names)]
+    return [*_handed_over(given), *(_sink(name, log) if name in SINKS else _installed(name) for name in names)]
 
 
 def _handed_over(given: Mapping[str, Any]) -> list[Hook]:
@@ -78,13 +82,26 @@ def _handed_over(given: Mapping[str, Any]) -> list[Hook]:
     return hooks
 
 
+def _sink(name: str, log: LogConfig) -> Hook:
+    """A hook of our own, whose package is imported here."""
+    try:
+        module = import_module(f"offbeat.run.sinks.{name}")
+    except Exception as error:  # of the package, of any class
+        raise UserError(
+            f"hook {name!r} needs the package {SINKS[name]} ({told(error)}); install it with pip install "
+            f"'offbeat[{name}]'"
+        ) from error
+    try:
+        return hook_of(f"hook {name!r}", module.Sink(log))
+    except Exception as error:
+        raise UserError(f"hook {name!r} cannot report anywhere: {told(error)}") from error
+
+
 def _installed(name: str) -> Hook:
     """The hook of an installed package."""
     points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    if name not in points and not points:
-        raise UserError(f"unknown hook {name!r}: no installed package has an entry point {ENTRY_POINT_GROUP}")
     if name not in points:
-        raise unknown("hook", name, sorted(points))
+        raise unknown("hook", name, [*SINKS, *sorted(points)])
     found = load_entry_point("hook", points[name])
     if callable(found) and (isinstance(found, type) or not any(hasattr(found, moment) for moment in MOMENTS)):
         try:

@@ -93,7 +93,7 @@ def train(
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
     check_scored(config, given, own)
     config = with_torso(fitted(config, given, env_factory), own)
-    calls = HookCalls(find_hooks(config.log.hooks, hooks or {}))
+    calls = HookCalls(find_hooks(config.log, hooks or {}))
     validate(config, env_factory=env_factory)
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
@@ -130,7 +130,7 @@ def resume(
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
     check_given(found.meta, own, run)
     config = with_torso(config, own)
-    calls = HookCalls(find_hooks(config.log.hooks, hooks or {}))
+    calls = HookCalls(find_hooks(config.log, hooks or {}))
     validate(config, new_run=False, env_factory=own.get("env_factory"))
     return _run(config, run, checkpoint=found.path, init_from=None, own=own, draw=draw, hooks=calls)
 

@@ -16,6 +16,7 @@ PACKAGES = {
     "ale_py": "ale-py",
     "cv2": "opencv-python-headless",
     "imageio_ffmpeg": "imageio-ffmpeg",
+    "mlflow": "mlflow-skinny",
     "pyspiel": "open_spiel",
 }
 """Import name -> package, where they differ."""
@@ -104,7 +105,7 @@ def test_the_library_imports_without_any_extra():
     program = """
 import importlib, sys
 blocked = {"ale_py", "envpool", "minatar", "cv2", "imageio", "imageio_ffmpeg", "ray", "mujoco", "Box2D", "pygame"}
-blocked |= {"pyspiel", "open_spiel"}
+blocked |= {"pyspiel", "open_spiel", "wandb", "mlflow"}
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in blocked:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import offbeat
+from offbeat.config.log import LogConfig
 from offbeat.errors import UserError
 from offbeat.run.hook_calls import HookCalls
 from offbeat.run.hooks import STOP, Hook, HookFailed, find_hooks, hook_of
@@ -197,7 +198,9 @@ def test_an_object_may_have_any_of_the_functions() -> None:
         hook_of("hook 'x'", 3)
     with pytest.raises(UserError, match=r"hook 'x': on_metrics is 3, expected a function"):
         hook_of("hook 'x'", type("X", (), {"on_metrics": 3}))
-    assert find_hooks([], {"on_metrics": functools.partial(print), "on_evaluation": None})[0].name.endswith("print")
+    assert find_hooks(LogConfig(), {"on_metrics": functools.partial(print), "on_evaluation": None})[0].name.endswith(
+        "print"
+    )
 
 
 class Conductor:

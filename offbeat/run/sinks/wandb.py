@@ -1,0 +1,49 @@
+"""Metrics to Weights & Biases: the hook ``wandb``. ``WANDB_MODE=offline`` writes them into the run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from offbeat.config.log import LogConfig
+from offbeat.run.sinks.common import Numbers, keep_id, kept_id, options_of
+
+
+class Sink:
+    """One run there for one run folder; it begins with the first line of metrics."""
+
+    def __init__(self, log: LogConfig) -> None:
+        self._log, self._numbers = log, Numbers()
+        self._there: Any = None
+
+    def on_metrics(self, event: dict[str, Any]) -> None:
+        """Send the numbers of one line, over the environment frames."""
+        if self._there is None:
+            self._there = self._begin(Path(event["run"]))
+        if numbers := self._numbers.of(event):
+            point = {name: event[name] for name in ("frames", "agent_steps", "updates", "seconds")}
+            self._there.log(numbers | point)
+
+    def close(self) -> None:
+        """Send what is left."""
+        if self._there is not None:
+            self._there.finish()
+
+    def _begin(self, run: Path) -> Any:
+        """The run over there: the one that was begun before, if this one goes on."""
+        there = wandb.init(
+            project=self._log.project,
+            name=self._log.run_name or run.name,
+            tags=list(self._log.tags),
+            id=kept_id(run, "wandb") or None,
+            resume="allow",
+            dir=str(run),
+            config=options_of(run),
+            settings=wandb.Settings(console="off"),
+        )
+        keep_id(run, "wandb", there.id)
+        there.define_metric("frames")
+        there.define_metric("*", step_metric="frames")
+        return there
