@@ -60,7 +60,7 @@ def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
             evaluator.command("evaluate", number=conductor.evaluations)
         if conductor.checkpoint_due():
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
-        tries = conductor.updates + int(world.board["skipped"][0])
+        tries = int(world.board["updates"][0]) + int(world.board["skipped"][0])  # now: a hook may have taken long
         if watch.stuck_freely(tries, supervisor.shows_life("owns_streams")):
             missing = supervisor.ask(learner, "missing")["text"]
             conductor.save(lambda folder: supervisor.save_part(learner, folder))

@@ -133,6 +133,18 @@ def test_saves_and_evaluates_on_schedule_and_at_the_end(monkeypatch: pytest.Monk
     assert roles.board["pause"][0] == 1, "actors rest during the last evaluation"
 
 
+def test_updates_during_a_slow_hook_count_as_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    roles, tries = Roles(9), list[int]()
+
+    def slow() -> None:
+        roles.board["updates"][0] += 2
+
+    monkeypatch.setattr(roles, "tick", slow)
+    monkeypatch.setattr(roles, "stuck_freely", lambda updates, at_work: bool(tries.append(updates)))
+    assert run(roles, monkeypatch)
+    assert tries == [3, 6, 9, 12]
+
+
 def test_without_a_last_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     roles = Roles(at_end=False)
     assert run(roles, monkeypatch)
