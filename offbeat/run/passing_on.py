@@ -48,7 +48,7 @@ def _signals_for(running: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
     def pause(number: int, frame: FrameType | None) -> None:
         groups = [process.pid for process in running if process.poll() is None]
         for group in groups:
-            os.killpg(group, signal.SIGSTOP)
+            os.killpg(group, signal.SIGTSTP)  # not SIGSTOP: a run has more groups, which it stops itself
         os.kill(os.getpid(), signal.SIGSTOP)  # until ``fg`` or ``bg``
         for group in groups:
             os.killpg(group, signal.SIGCONT)

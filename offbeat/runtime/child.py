@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TextIO
 
+from offbeat.runtime.forking import handle_here
 from offbeat.runtime.host import Host, built, closing_failed
 from offbeat.runtime.link import Link, ParentGone
 from offbeat.runtime.ports import Stopped
@@ -31,8 +32,7 @@ ORDERS_S = 0.5
 
 def role_main(offer: Offer, row: Role, pipe: Connection, lockstep: bool, stack_path: Path) -> None:
     """What a child process runs: build the role, then serve commands or run freely, until the run ends."""
-    for number in HELD:
-        signal.signal(number, signal.SIG_IGN)
+    _leave_signals_to_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _allow_children()
@@ -53,6 +53,18 @@ def _allow_children() -> None:
     """Let environments start processes of their own, which multiprocessing forbids those that end with their parent."""
     with suppress(AttributeError, KeyError):
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+
+
+def _leave_signals_to_parent() -> None:
+    """Let signals that are the parent's business do nothing here. Ignored, they would be so in what environments start.
+
+    That has the default ones, in this process group, which a terminal does not tell of Ctrl-C: environments need it
+    until the run is saved. It may write to the terminal as before.
+    """
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    for number in handle_here(HELD, lambda number, frame: None):
+        signal.siginterrupt(number, False)  # for libraries that do not call again when a signal comes between
 
 
 def _stack_file(path: Path) -> TextIO:

@@ -95,6 +95,8 @@ class Conductor:
         """What the meta data of checkpoints say of the run itself."""
         self.unsaved: str | None = None
         """Why the newest checkpoint could not be written; None if it was."""
+        self.groups: Callable[[], list[int]] = list
+        """Process groups of the run beside our own, which a terminal tells nothing."""
 
     def post(self) -> None:
         """Put the counters that a resumed run starts from on the notice board, before any role looks at it."""

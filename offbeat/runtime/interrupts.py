@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.conductor import Conductor, EndNow, Overdue
+from offbeat.runtime.forking import handle_here
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, what ends services, and a terminal that was closed."""
@@ -49,6 +51,13 @@ class Interrupts:
         if before is not None and now - before > TOGETHER_S:
             raise EndNow
 
+    def pause(self, number: int, frame: FrameType | None) -> None:
+        """Stop all processes of the run, as a terminal's Ctrl-Z means it, until ``fg`` or ``bg``."""
+        groups = self._conductor.groups() if self._conductor is not None else []
+        _tell_groups(groups, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        _tell_groups(groups, signal.SIGCONT)
+
     def _stop(self) -> None:
         if self._conductor is not None:
             self._conductor.ask_to_stop(self._received)
@@ -76,13 +85,21 @@ class Interrupts:
             self._timer.cancel()
 
 
+def _tell_groups(groups: list[int], number: signal.Signals) -> None:
+    for group in groups:
+        with suppress(ProcessLookupError, PermissionError):  # it has ended
+            try:
+                os.killpg(group, number)
+            except ProcessLookupError:  # its first process is starting, and not its leader yet
+                os.kill(group, number)
+
+
 @contextmanager
 def signals(say: Callable[[str], None]) -> Iterator[Interrupts]:
     """The signals of this process go to the object that this gives."""
     interrupts = Interrupts(say)
     try:
-        wanted = [one for one in HANDLED if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]  # nohup
-        before = {number: signal.signal(number, interrupts.handle) for number in wanted}
+        before = handle_here(HANDLED, interrupts.handle) | handle_here([signal.SIGTSTP], interrupts.pause)
     except ValueError:  # not the main thread: the caller's signals are its own
         before = {}
     try:

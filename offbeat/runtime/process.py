@@ -151,7 +151,10 @@ class RoleProcess:
         return ""
 
     def kill(self) -> None:
-        """End the process at once and wait for it."""
+        """End the process at once and wait for it; with what it had started, unless it came to its own end."""
+        if self.process.pid is not None and (self.alive() or (self.process.exitcode or 0) < 0):
+            with suppress(ProcessLookupError, PermissionError):  # nobody is left, or it never had a group of its own
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join(timeout=10.0)
         self.close()

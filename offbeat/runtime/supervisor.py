@@ -75,6 +75,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start every role."""
+        self.conductor.groups = lambda: [role.process.pid for role in list(self.roles.values()) if role.process.pid]
         for role in self.world.topology.names():
             self._start(role, self.conductor.resumes * INCARNATIONS)
 

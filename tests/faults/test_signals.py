@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_later(tmp_path: Path) -> None:
 def test_a_run_that_was_stopped_and_continued_blames_nobody_for_silence(tmp_path: Path) -> None:
     with training(tmp_path, *SAVE_OFTEN, "--actor.hang-timeout-s", "5") as command:
         command.until(lambda: saved(tmp_path), "a checkpoint")
-        os.killpg(command.process.pid, signal.SIGSTOP)
+        os.killpg(command.process.pid, signal.SIGTSTP)
         time.sleep(8)
         before = saved(tmp_path)[-1]
         os.killpg(command.process.pid, signal.SIGCONT)
@@ -59,6 +60,25 @@ def test_a_run_that_was_stopped_and_continued_blames_nobody_for_silence(tmp_path
         command.press_ctrl_c()
         check_stopped(command, tmp_path, "SIGINT")
         assert "showed no life" not in command.output
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads states from /proc")
+def test_ctrl_z_stops_all_processes_of_a_run_and_fg_continues_them(tmp_path: Path) -> None:
+    """A terminal tells the command's own group, and roles are in others."""
+
+    def stopped() -> list[bool]:
+        return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T" for pid in every]
+
+    with training(tmp_path, *SAVE_OFTEN) as command:
+        command.until(lambda: saved(tmp_path), "a checkpoint")
+        every = [command.process.pid, *command.children()]
+        for _ in range(2):
+            os.killpg(command.process.pid, signal.SIGTSTP)
+            command.until(lambda: all(stopped()), "all stood still")
+            os.killpg(command.process.pid, signal.SIGCONT)
+            command.until(lambda: not any(stopped()), "all went on")
+        command.press_ctrl_c()
+        check_stopped(command, tmp_path, "SIGINT")
 
 
 @pytest.mark.parametrize("options", [(), ("--engine", "inline"), ("--deterministic", "true")])
