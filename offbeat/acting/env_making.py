@@ -4,7 +4,6 @@ them.
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
 from multiprocessing.reduction import ForkingPickler
@@ -12,6 +11,7 @@ from typing import Any
 
 import gymnasium
 
+from offbeat.acting.children import children, left_over
 from offbeat.acting.env_recorder import Log, Recorder
 from offbeat.acting.env_report import Findings, Sandbox
 from offbeat.envs.base import EnvConfig, VectorEnv
@@ -45,7 +45,7 @@ class Maker:
         self._made: list[Recorder] = []
         self._vectors: list[Any] = []
         self._took: list[float] = []
-        self._threads, self._processes = threading.active_count(), len(multiprocessing.active_children())
+        self._threads, self._processes = threading.active_count(), children()
 
     def alone(self) -> bool:
         """Whether one Gymnasium environment is made at a time; else whole batches, as a ``VectorEnv``."""
@@ -143,10 +143,10 @@ class Maker:
             with self._box.trying("closing it", LIMIT_S, self._found.warning):
                 vector.close()
         threads = threading.active_count() - self._threads
-        processes = len(multiprocessing.active_children()) - self._processes
-        if threads > 0 or processes > 0:
+        processes = len(left_over(self._processes))
+        if threads > 0 or processes:
             self._found.warning(
-                f"{max(threads, 0)} threads and {max(processes, 0)} processes go on after close(): end them there, or "
+                f"{max(threads, 0)} threads and {processes} processes go on after close(): end them there, or "
                 "programs will not end"
             )
         if len(self._found.warnings) == before and (self._made or self._vectors):
