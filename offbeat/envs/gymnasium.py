@@ -283,7 +283,7 @@ def _check_different(envs: list[gymnasium.Env[Any, Any]], env_id: str) -> None:
 def check_replayable(config: EnvConfig, make: MakeEnv, steps: int = 50, used: tuple[str, ...] = USED) -> None:
     """Play ``steps`` random actions twice from one seed; ``StateUnsupported`` if the rows differ.
 
-    A run that must be resumable bit for bit asks this before it starts.
+    A run that must be resumable bit for bit asks this once, before it has a folder.
     """
     (spec, first), (again, second) = (_play(config, make, steps, used) for _ in range(2))
     check_like(again, spec, "the second one", "the first")

@@ -86,9 +86,22 @@ def make_env(
     if kind == "toy":
         return faulty.make_faulty(config, num_envs) if faulty.is_faulty(name) else toy.ToyVector(config, num_envs)
     make, used = _single_maker(kind, name, config, factory)
-    if deterministic:
-        gym_envs.check_replayable(config, make, used=used)
     return gym_envs.GymnasiumVector(config, num_envs, make, used, replayable=deterministic, beat=beat)
+
+
+def check_exact(config: EnvConfig, factory: Factory | None = None) -> None:
+    """``StateUnsupported`` where ``config.id`` cannot be saved exactly: single ones are played twice, batches asked."""
+    check_config(config)
+    kind, name, factory = _found(config.id, factory)
+    if kind == "procgen" or (factory is not None and not makes_one_env(factory)):
+        with gym_envs.looked_at(config.id) as keep:
+            envs = keep(make_env(config, getattr(factory, "players", 1), deterministic=True, factory=factory))
+            envs.reset(0)
+            envs.recv()
+            envs.state()
+    elif kind not in ("atari", "hanabi", "toy"):  # those are exact, or refuse to be made
+        make, used = _single_maker(kind, name, config, factory)
+        gym_envs.check_replayable(config, make, used=used)
 
 
 def translator(config: EnvConfig, factory: Factory | None = None) -> Translator | None:

@@ -20,7 +20,7 @@ from offbeat.config.auto import choose_device, decide
 from offbeat.config.fitting import fitted
 from offbeat.config.run_config import RunConfig, read_config, to_toml
 from offbeat.config.validation import check_resources, check_run_folder, validate
-from offbeat.envs.registry import env_spec, specs_kept
+from offbeat.envs.registry import check_exact, env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
 from offbeat.networks.own_torso import TorsoFactory
@@ -165,6 +165,7 @@ def _run(
     needed, taken = layout.nbytes() + 16 * weights * 4, roles.nbytes(inline=config.engine == "inline")
     check_resources(config, needed, run, roles_bytes=taken)
     check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=init_from)
+    _check_exact(config, own.get("env_factory"))
     run = claim(run) if fresh else run
     config, home = replace(config, out=str(run)), run.absolute()  # an environment may change the working directory
     with (
@@ -192,6 +193,13 @@ def _run(
         finally:
             interrupts.tell(None)
             world.close()
+
+
+def _check_exact(config: RunConfig, factory: Callable[..., Any] | None) -> None:
+    """Refuse environments that a deterministic run could not save."""
+    if is_deterministic(config):
+        for env in {config.eval_env.id: config.eval_env, config.env.id: config.env}.values():
+            check_exact(env, factory)
 
 
 def _open_metrics(

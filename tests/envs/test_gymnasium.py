@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported, VectorEnv
 from offbeat.envs.gymnasium import GymnasiumVector
-from offbeat.envs.registry import env_spec, make_env
+from offbeat.envs.registry import check_exact, env_spec, make_env
 from offbeat.envs.spaces import action_decoder, action_spec, flatten, flatten_space
 from offbeat.types import OBSERVATION, ActionSpec
 
@@ -123,7 +123,7 @@ class Moody(gymnasium.Env[np.ndarray, np.int64]):
 def test_an_environment_that_cannot_be_replayed_is_refused_by_name() -> None:
     config = EnvConfig(id="moody")
     with pytest.raises(StateUnsupported, match="moody cannot be saved exactly: the same seed and actions"):
-        make_env(config, 1, deterministic=True, factory=Moody)
+        check_exact(config, Moody)
     env = GymnasiumVector(config, 2, Moody)
     env.reset(0)
     env.recv()

@@ -20,8 +20,9 @@ class Entry:
     """Makes it; travels to other processes."""
     says: str = ""
     """Pattern of the line with which it is refused, or ends a run; empty: it trains."""
-    at: Literal["start", "run"] = "start"
-    """Where ``says`` is said: before there is a run folder, or where a role first meets it."""
+    at: Literal["start", "look", "run"] = "start"
+    """Where ``says`` is said: when one is made and reset, before there is a run folder; in the steps that deterministic
+    runs play before that; or where a role first meets it."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the run, beside those that all have."""
     agents: tuple[str, ...] = ALL

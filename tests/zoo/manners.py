@@ -279,7 +279,7 @@ PAIR = spaces.Dict({"a": spaces.Discrete(3), "b": VECTOR})
 
 def wrong(name: str, make: Any, says: str, **known: Any) -> Entry:
     """Only a step or a later reset can show it."""
-    return Entry(name, make, says, at="run", **known)
+    return Entry(name, make, says, **{"at": "look"} | known)
 
 
 def shown(name: str, make: Any, says: str, **known: Any) -> Entry:
@@ -303,12 +303,15 @@ ENTRIES = [
     shown("missing-key", partial(Shows, {"a": 1}, PAIR), BELONG + "there is no 'b' in it"),
     wrong("missing-key-later", partial(Shows, {"b": ZEROS}, PAIR, later=True), BELONG + "there is no 'a' in it"),
     Entry("more-keys", partial(Shows, {"a": 1, "b": ZEROS, "c": 3}, PAIR), warns=(r"'c'",)),
-    wrong("observation-nan", partial(Shows, NAN, later=True), DIAGNOSIS, options=LONGER_BROKEN, error="was nan"),
-    wrong("observation-inf", partial(Shows, INF), DIAGNOSIS, options=BROKEN, error="was inf"),
+    wrong(
+        "observation-nan", partial(Shows, NAN, later=True), DIAGNOSIS, at="run", options=LONGER_BROKEN, error="was nan"
+    ),
+    wrong("observation-inf", partial(Shows, INF), DIAGNOSIS, at="run", options=BROKEN, error="was inf"),
     wrong(
         "observation-beyond-float32",
         partial(Shows, np.full(3, 1e200), spaces.Box(-np.inf, np.inf, (3,), np.float64)),
         DIAGNOSIS,
+        at="run",
         options=BROKEN,
         error=r"1e\+200",
     ),
@@ -333,7 +336,7 @@ ENTRIES = [
         "vector-of",
         vector_of,
         "deterministic runs need a factory of single ones",
-        "run",
+        "look",
         single=False,
         local_trains=True,
     ),

@@ -81,6 +81,6 @@ ENTRIES = [
     Entry("mask-info", partial(Masked, "action_mask", "int8", "info")),
     Entry("mask-short", Narrow, says=r"as the mask of actions it must be \[5\]"),
     Entry(
-        "mask-stuck", partial(Stuck, "legal_actions"), says="is illegal now", at="run", warns=("no action was legal",)
+        "mask-stuck", partial(Stuck, "legal_actions"), says="is illegal now", at="look", warns=("no action was legal",)
     ),
 ]

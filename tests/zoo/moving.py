@@ -69,17 +69,17 @@ SEEN = r"its observation_space changes, Box\(.*\(3,\), float32\) when it was mad
 
 ENTRIES = [
     Entry("moves-actions", partial(Moves, 1, **MORE), ACTIONS),
-    Entry("moves-actions-later", partial(Moves, 3, **MORE), ACTIONS, at="run"),
-    Entry("moves-actions-in-step", partial(Moves, 1, True, **MORE), ACTIONS, at="run"),
+    Entry("moves-actions-later", partial(Moves, 3, **MORE), ACTIONS, at="look"),
+    Entry("moves-actions-in-step", partial(Moves, 1, True, **MORE), ACTIONS, at="look"),
     Entry("moves-observation", partial(Moves, 1, **WIDE), SEEN),
-    Entry("moves-observation-later", partial(Moves, 3, **WIDE), SEEN, at="run"),
+    Entry("moves-observation-later", partial(Moves, 3, **WIDE), SEEN, at="look"),
     Entry("moves-to-equal", Anew),
     Entry("moves-to-equal-always", Property),
     Entry(
         "unlike",
         Unlike,
         "must have the same spaces",
-        at="run",
+        at="look",
         error="two of them have different|must have the same spaces",
     ),
 ]
