@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offbeat.errors import UserError
 from offbeat.run.folders import find_run
 from offbeat.run.hooks import Call
 
@@ -42,18 +41,21 @@ def check_env(
     Raises:
         UserError: there is no environment of that id, or no such switch.
     """
+    import gymnasium
+
     from offbeat.acting.env_check import check_env as check
     from offbeat.config import schema
     from offbeat.envs.base import EnvConfig
     from offbeat.envs.module_ids import module_id
+    from offbeat.run.own import check_factory
 
     if isinstance(env, str):
         by_id: Any = module_id(env)
         given, name = by_id, env
     else:
         given, name = env, getattr(env, "__name__", type(env).__name__)
-    if given is not None and not callable(given) and not hasattr(given, "action_space"):
-        raise UserError(f"env={env!r}: expected an id, what makes an environment, or an environment")
+    if not isinstance(given, gymnasium.Env):
+        check_factory(given, "env must be an id, an environment, or")
     config = schema.build(EnvConfig, {"id": name, **switches}, "env")
     return check(config, given, steps=steps, seconds=seconds, seed=seed)
 
@@ -91,14 +93,13 @@ def train(
         UserError: the configuration cannot run here. Nothing has been started then.
     """
     from offbeat.config.run_config import RunConfig, apply_overrides, full_name, load_preset
-    from offbeat.envs.module_ids import module_id
+    from offbeat.run.own import factory_beside
     from offbeat.run.train import train as start
 
     config = preset if isinstance(preset, RunConfig) else load_preset(preset)
     pairs = _flat(overrides)
     ids = [value for name, value in pairs if full_name(name) == "env.id"]
-    if env_factory is None and ids:
-        env_factory = module_id(str(ids[-1]))
+    env_factory = factory_beside(ids[-1] if ids else None, env_factory)
     if env_factory is not None:  # the run's files name it, not the preset's environment
         pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
     source = None if from_run is None else find_run(from_run)
@@ -132,7 +133,7 @@ def resume(
     """
     from offbeat.run.train import resume as go_on
 
-    own: dict[str, Any] = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
+    own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
     hooks = {"on_evaluation": on_evaluation, "on_checkpoint": on_checkpoint, "on_metrics": on_metrics}
     return go_on(find_run(run), total_frames, device=device, changes=_flat(changes), draw=_curve, hooks=hooks, **own)
 
@@ -159,7 +160,7 @@ def load(
     """
     from offbeat.run.load import load as load_run
 
-    own: dict[str, Any] = {"env_factory": env_factory, "torso": torso, "agent_factory": agent_factory}
+    own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
     return load_run(run, greedy=greedy, seed=seed, device=device, **own)
 
 
@@ -180,7 +181,7 @@ def evaluate(
     """
     from offbeat.scoring.evaluate import evaluate_run
 
-    own: dict[str, Any] = {"env_factory": env_factory, "torso": torso, "agent_factory": agent_factory}
+    own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
     return evaluate_run(find_run(run), episodes, policy, seed, **own)
 
 
@@ -200,7 +201,7 @@ def record(
     """
     from offbeat.report.record import record_run
 
-    own: dict[str, Any] = {"env_factory": env_factory, "torso": torso, "agent_factory": agent_factory}
+    own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
     return record_run(find_run(run), out, format, episodes, **own)
 
 
@@ -225,8 +226,16 @@ def export(
     """
     from offbeat.run.export import export_run
 
-    own: dict[str, Any] = {"env_factory": env_factory, "torso": torso, "agent_factory": agent_factory}
+    own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
     return export_run(find_run(run), out, **own)
+
+
+def _own(**given: Any) -> dict[str, Any]:
+    """What a user hands over. UserError for an ``env_factory`` that is none."""
+    from offbeat.run.own import check_factory
+
+    check_factory(given["env_factory"])
+    return given
 
 
 def _curve(run: Path) -> Path:

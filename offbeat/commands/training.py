@@ -34,6 +34,11 @@ def train(arguments: list[str]) -> int:
     source = find_run(scanned.own["from"]) if "from" in scanned.own else None
     factory = env_factory(scanned.value("env"))
     if factory is not None:
+        label = scanned.value("env.id")
+        if label is not None:
+            from offbeat.run.own import check_label
+
+            check_label(label, f"--env.id {label}", f"--env {scanned.value('env')}")
         scanned.options.append(("env", getattr(factory, "__name__", "own")))
     from offbeat.report.plot import plot_run
     from offbeat.run.train import train as start

@@ -31,7 +31,18 @@ class ModuleId:
         try:
             return gymnasium.make(self.id, disable_env_checker=True)
         except (gymnasium.error.Error, ImportError) as error:
-            raise unavailable(self.id, error) from error
+            raise _unavailable(self.id, error) from error
+
+
+def _unavailable(env_id: str, error: Exception) -> EnvUnavailable:
+    """The error for an id that Gymnasium does not make; one that looks like a function may be meant as such."""
+    text, (module, _, name) = str(unavailable(env_id, error)), env_id.partition(":")
+    if not name.isidentifier() or isinstance(error, ImportError):
+        return EnvUnavailable(text)
+    return EnvUnavailable(
+        f"{text.rstrip('. ')}; a class or function of your own is no id: in Python 'from {module} import {name}' and "
+        f"give env_factory={name}, or --env {env_id} on the command line"
+    )
 
 
 def module_id(text: str) -> ModuleId | None:

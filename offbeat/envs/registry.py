@@ -176,6 +176,15 @@ def single_factory(env_id: str) -> Factory | None:
     return gym_envs.gymnasium_maker(name) if kind == "gymnasium" else None
 
 
+def exists(env_id: str) -> bool:
+    """Whether there is an environment of that id here. Nothing is imported that it names."""
+    try:
+        _resolve(env_id)
+    except EnvUnavailable:
+        return False
+    return True
+
+
 def list_envs(text: str = "") -> list[EnvListing]:
     """Every environment that has a name here, installed or not, and whose name holds ``text`` in any case.
 

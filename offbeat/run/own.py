@@ -4,12 +4,16 @@ checkpoints note that there were some, and whoever goes on with the run is asked
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offbeat.envs.module_ids import MODULE_ID, ModuleId, given_by
+import gymnasium
+
+from offbeat.envs.base import VectorEnv
+from offbeat.envs.module_ids import MODULE_ID, ModuleId, given_by, module_id
+from offbeat.envs.registry import exists
 from offbeat.errors import UserError, called
 from offbeat.networks.encoder import EncoderConfig
 from offbeat.networks.own_torso import name_of
@@ -19,6 +23,58 @@ if TYPE_CHECKING:
 
 HANDED_OVER = {"env_factory": "an environment", "agent_factory": "an agent", "torso": "a torso"}
 """What may be handed over -> what it makes."""
+
+
+def check_factory(factory: Any, must: str = "env_factory must be") -> None:
+    """Raise ``UserError`` for what was given as ``env_factory`` and makes no environment, such as one that is made.
+
+    ``must``: how the message begins.
+    """
+    if factory is None or (callable(factory) and not _is_made(factory)):
+        return
+    if isinstance(factory, str | int | float):
+        got, remedy = repr(factory), "hand over the class or function itself"
+    else:
+        kind = type(factory).__name__
+        got, remedy = f"an instance of {kind}", "hand over the class itself, or functools.partial(its class, arguments)"
+        if isinstance(factory, gymnasium.vector.VectorEnv | VectorEnv):
+            remedy = "hand over a function of num_envs that makes it"
+    raise UserError(f"{must} a class or function that makes an environment, got {got}: {remedy}")
+
+
+def _is_made(thing: Any) -> bool:
+    """Whether it is an environment already, or several."""
+    kinds = gymnasium.Env | gymnasium.vector.VectorEnv | VectorEnv
+    return isinstance(thing, kinds) and not isinstance(thing, type)
+
+
+def factory_beside(env_id: Any, factory: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """What makes the environment of a new run where Python gave ``env=`` and ``env_factory=`` (None: not given).
+
+    ``UserError`` where ``env`` is what makes it, or where both name an environment.
+    """
+    check_factory(factory)
+    if env_id is None:
+        return factory
+    if callable(env_id) or _is_made(env_id):
+        raise UserError(f"env={called(env_id)}: env takes an id; hand over what makes your own as env_factory=")
+    by_id = module_id(str(env_id))
+    if factory is None:
+        return by_id
+    check_label(str(env_id), f"env={env_id!r}", f"env_factory={called(factory)}")
+    return factory
+
+
+def check_label(env_id: str, said: str, beside: str) -> None:
+    """Raise ``UserError`` where the name of a user's own environment is another environment's.
+
+    ``said``, ``beside``: how it and what makes the environment were given.
+    """
+    if exists(env_id) or module_id(env_id) is not None:
+        raise UserError(
+            f"{said} was given beside {beside}, and the run can be of one of the two only; leave one out, or give your "
+            "own a name that no other environment has"
+        )
 
 
 def noted(own: Mapping[str, Any]) -> dict[str, str]:
