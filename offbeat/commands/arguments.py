@@ -9,6 +9,8 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from offbeat.config.options import SHORT, all_options, suggest
@@ -174,8 +176,11 @@ def env_factory(text: str | None, said: str = "--env") -> Callable[..., Any] | N
     """
     from offbeat.envs.module_ids import module_id
 
-    by_id = None if text is None else module_id(text)
-    if text is None or by_id is None:
+    if text is None:
+        return None
+    _check_form(text, said)
+    by_id = module_id(text)
+    if by_id is None:
         return None
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -196,6 +201,29 @@ def env_factory(text: str | None, said: str = "--env") -> Callable[..., Any] | N
         raise UserError(f"{said} {text}: expected a class or function that makes an environment, got {found!r}")
     made: Callable[..., Any] = found
     return made
+
+
+def _check_form(text: str, said: str) -> None:
+    """Refuse a file, and a module without what makes the environment in it: neither is an id. Nothing is imported."""
+    from offbeat.envs.module_ids import module_id
+
+    path, colon, name = text.partition(":")
+    module, name = Path(path).name.removesuffix(".py"), name if name.isidentifier() else "function"
+    wanted = f"module:function, such as {module if module.isidentifier() else 'my_module'}:{name}"
+    if path.endswith(".py"):
+        raise UserError(f"{said} {text} names a file: give {wanted}, from its folder or where it is installed")
+    if colon and not text.startswith("procgen:") and module_id(text) is None:
+        raise UserError(f"{said} {text}: expected an id or {wanted}")
+    if colon or not all(part.isidentifier() for part in text.split(".")):
+        return
+    module, dot, name = text.rpartition(".")
+    if PathFinder.find_spec(text.partition(".")[0], [os.getcwd(), *sys.path]) is None:
+        return
+    from offbeat.envs.registry import exists
+
+    if not exists(text):
+        such = f"{module}:{name}" if dot else f"{text}:function"
+        raise UserError(f"{said} {text} names a module, and no environment: give module:function, such as {such}")
 
 
 def one_preset(scanned: Scanned, command: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 import offbeat
 from offbeat.cli import main
+from offbeat.commands.arguments import env_factory
 from offbeat.config.fitting import fitted
 from offbeat.config.run_config import apply_overrides, load_preset
 from offbeat.errors import UserError
@@ -130,6 +131,33 @@ def test_what_names_nothing_is_refused_in_one_line(
     assert says in said and len(said.splitlines()) == 1
     if "CartPole" not in text:
         assert main(["train", "debug", "--env", text]) == 2
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("mine", "mine:function"), ("mine:", "mine:function"), ("mine.drawn", "mine:drawn"),
+    ("./mine.py:drawn", "mine:drawn"), ("mine.py", "mine:function"), ("mine.py:drawn", "mine:drawn"),
+    ("./mine:drawn", "mine:drawn"), (".mine:drawn", "my_module:drawn"),
+    (":drawn", "my_module:drawn"), ("json", "json:function"),
+])  # fmt: skip
+def test_other_ways_to_name_a_function_are_told_the_form(
+    text: str, wanted: str, module: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = offbeat.train("debug", out=str(tmp_path / "run"), **TINY).run
+    capfd.readouterr()
+    for command in (["train", "debug", "--env", text], ["eval", str(run), "--env", text], ["envs", "check", text]):
+        assert main(command) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert f" {text}" in line and f"module:function, such as {wanted}" in line
+
+
+def test_a_module_of_an_environments_name_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "CartPole.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    assert env_factory("CartPole") is None and env_factory("procgen:procgen-chaser-v0") is None
+    assert main(["train", "debug", "--env", "CartPol"]) == 2
+    assert "no environment is called 'CartPol'; did you mean" in capsys.readouterr().err
 
 
 def test_a_file_cannot_name_what_makes_an_environment(module: Any, tmp_path: Path) -> None:
