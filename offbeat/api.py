@@ -103,7 +103,7 @@ def train(
     if env_factory is not None:  # the run's files name it, not the preset's environment
         pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
     source = None if from_run is None else find_run(from_run)
-    own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
+    own: dict[str, Any] = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
     config, given = apply_overrides(config, pairs), [name for name, _ in pairs]
     hooks = {"on_evaluation": on_evaluation, "on_checkpoint": on_checkpoint, "on_metrics": on_metrics}
     return start(config, given=given, init_from=source, draw=_curve, hooks=hooks, **own)

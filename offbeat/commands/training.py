@@ -32,19 +32,19 @@ def train(arguments: list[str]) -> int:
     scanned = scan(arguments, own=("from",))
     preset = one_preset(scanned, "train")
     source = find_run(scanned.own["from"]) if "from" in scanned.own else None
-    factory = env_factory(scanned.value("env"))
+    named, label = scanned.value("env"), scanned.value("env.id")
+    factory = env_factory(named)
     if factory is not None:
-        label = scanned.value("env.id")
         if label is not None:
             from offbeat.run.own import check_label
 
-            check_label(label, f"--env.id {label}", f"--env {scanned.value('env')}")
-        scanned.options.append(("env", getattr(factory, "__name__", "own")))
+            check_label(label, f"--env.id {label}", f"--env {named}")
+        scanned.options.append(("env", label or str(getattr(factory, "__name__", "own"))))
     from offbeat.report.plot import plot_run
     from offbeat.run.train import train as start
 
     config, given = scanned.config(preset), [name for name, _ in scanned.options]
-    start(config, given=given, init_from=source, env_factory=factory, draw=plot_run)
+    start(config, given=given, init_from=source, env_factory=factory, draw=plot_run, env_named=named)
     return 0
 
 
@@ -61,7 +61,7 @@ def resume(arguments: list[str]) -> int:
     add_env(parser)
     others, changes = run_options(arguments, own=("total_frames", "device"))
     options = parser.parse_args(others)
-    run, own = find_run(options.run), own_of(options)
+    run, own = find_run(options.run), own_of(options) | {"env_named": options.env}
     from offbeat.report.plot import plot_run
     from offbeat.run.train import resume as go_on
 

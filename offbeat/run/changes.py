@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 from offbeat.config.run_config import RunConfig, apply_overrides
@@ -49,3 +50,15 @@ def changed(config: RunConfig, options: Iterable[tuple[str, Any]]) -> RunConfig:
                 f"{name} cannot be another when a deterministic run goes on: it would not go on bit for bit"
             )
     return apply_overrides(config, options)
+
+
+def check_length(wanted: int, before: int, frames: int, run: Path) -> None:
+    """Refuse a new length that a run is past already: it would be written down, and nothing done.
+
+    ``wanted``, ``before``: ``total_frames`` from now on and until now; the same one again is no new length.
+    ``frames``: those that the run has.
+    """
+    if wanted != before and wanted <= frames:
+        raise UserError(
+            f"total_frames={wanted:,} is no new length of {run}, which has {frames:,} frames already; give more"
+        )

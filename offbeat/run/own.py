@@ -4,6 +4,7 @@ checkpoints note that there were some, and whoever goes on with the run is asked
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 HANDED_OVER = {"env_factory": "an environment", "agent_factory": "an agent", "torso": "a torso"}
 """What may be handed over -> what it makes."""
+PYTHON = {"eval": "evaluate"}
+"""Commands whose functions in Python have other names."""
 
 
 def check_factory(factory: Any, must: str = "env_factory must be") -> None:
@@ -121,12 +124,19 @@ def with_torso(config: RunConfig, own: Mapping[str, Any]) -> RunConfig:
     return replace(config, agent=replace(config.agent, torso=name_of(own["torso"])))
 
 
-def resume_command(run: Path, own: Mapping[str, Any], longer: str = "") -> str:
-    """How a user goes on with the run: objects of their own must be handed over again."""
+def command(verb: str, run: Path, own: Mapping[str, Any], **options: int) -> str:
+    """How a user does something with the run, ``verb`` being a command: objects of their own are handed over again.
+
+    As a line for a shell, unless there are objects that cannot be named on one: then it is a call in Python. ``own``:
+    what was handed over, and under ``env_named`` what the command line called the environment.
+    """
     names = [name for name in HANDED_OVER if own.get(name) is not None]
-    by_id = own.get("env_factory")
-    if not names or (len(names) == 1 and isinstance(by_id, ModuleId)):
-        again = f" --env {by_id.id}" if isinstance(by_id, ModuleId) else ""
-        return f"offbeat resume {run}{again}{f' --total-frames {longer}' if longer else ''}"
-    given = [f"total_frames={longer}"] * bool(longer) + [f"{name}=..." for name in names]
-    return f"offbeat.resume({str(run)!r}, {', '.join(given)})"
+    factory = own.get("env_factory")
+    env = own.get("env_named") or (factory.id if isinstance(factory, ModuleId) else "")
+    if not names or (names == ["env_factory"] and env):
+        words = ["offbeat", verb, str(run), *(["--env", env] if names else [])]
+        for name, value in options.items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
+        return shlex.join(words)
+    given = [f"{name}={value}" for name, value in options.items()] + [f"{name}=..." for name in names]
+    return f"offbeat.{PYTHON.get(verb, verb)}({', '.join([repr(str(run)), *given])})"

@@ -24,14 +24,14 @@ from offbeat.envs.registry import check_exact, env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
 from offbeat.networks.own_torso import TorsoFactory
-from offbeat.run.changes import changed
+from offbeat.run.changes import changed, check_length
 from offbeat.run.folders import claim, default_folder
 from offbeat.run.hook_calls import HookCalls
 from offbeat.run.hooks import HookFailed, find_hooks
 from offbeat.run.locked import locked
 from offbeat.run.log import RunLog, open_log
 from offbeat.run.metrics import MetricLogger
-from offbeat.run.own import check_given, check_scored, noted, resume_command, with_torso
+from offbeat.run.own import check_given, check_scored, command, noted, with_torso
 from offbeat.run.provenance import write_environment
 from offbeat.run.resumable import check_fits, describe, needs_state
 from offbeat.run.starting import check_start
@@ -75,6 +75,7 @@ def train(
     torso: TorsoFactory | None = None,
     draw: Draw | None = None,
     hooks: Mapping[str, Any] | None = None,
+    env_named: str | None = None,
 ) -> RunResult:
     """Train in a new run folder.
 
@@ -87,10 +88,11 @@ def train(
         torso: a user's own torso for offbeat's agents, see ``offbeat.networks.own_torso``.
         draw: draws the curve of a run that has finished.
         hooks: moment -> function, see ``offbeat.run.hooks``; beside those that ``log.hooks`` names.
+        env_named: what the command line calls ``env_factory``, for the commands that the run advises.
 
     Raises ``UserError`` before anything is spawned if the run cannot work.
     """
-    own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
+    own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso, "env_named": env_named}
     check_scored(config, given, own)
     config = with_torso(fitted(config, given, env_factory), own)
     calls = HookCalls(find_hooks(config.log, hooks or {}))
@@ -114,13 +116,14 @@ def resume(
 ) -> RunResult:
     """Go on with a run from its newest checkpoint; ``total_frames`` gives it a new length, ``device`` (``auto``: CUDA
     where there is one) other hardware for all of its networks, ``changes`` other options, ``draw`` draws its curve;
-    ``hooks`` as of ``train``.
+    ``hooks`` as of ``train``. ``own``: what the user handed over, and ``env_named``, as of ``train``.
     """
     run = Path(run)
     path = run / "config.toml"
     if not path.exists():
         raise UserError(f"{run} is no run folder: it has no config.toml; 'offbeat train' makes run folders")
-    config = changed(replace(read_config(path), out=str(run)), changes)
+    config = replace(read_config(path), out=str(run))
+    before, config = config.total_frames, changed(config, changes)
     if total_frames is not None:
         config = replace(config, total_frames=total_frames)
     if device is not None:
@@ -129,6 +132,7 @@ def resume(
     if found is None:
         raise UserError(f"{run} has no complete checkpoint to resume from; start it again with 'offbeat train'")
     check_given(found.meta, own, run)
+    check_length(config.total_frames, before, int(found.meta.get("frames", 0)), run)
     config = with_torso(config, own)
     calls = HookCalls(find_hooks(config.log, hooks or {}))
     validate(config, new_run=False, env_factory=own.get("env_factory"))
@@ -240,7 +244,7 @@ def _train(
     except EndNow:
         hooks.drop()
         log.write(
-            f"ended without saving again; go on from the newest checkpoint with: {resume_command(run, vars(world))}"
+            f"ended without saving again; go on from the newest checkpoint with: {command('resume', run, vars(world))}"
         )
         raise
     except BaseException as error:
@@ -271,7 +275,7 @@ def _tell_of_error(error: BaseException, log: RunLog) -> None:
 def _tell_of_hook(failure: HookFailed, conductor: Conductor, log: RunLog) -> None:
     """Say that a hook has ended the run, which is saved, and how to go on."""
     _tell_of_error(failure, log)
-    go_on = resume_command(conductor.run, vars(conductor.world))
+    go_on = command("resume", conductor.run, vars(conductor.world))
     log.write(f"saved at {conductor.frames:,} frames; go on with: {go_on}")
 
 
@@ -353,7 +357,7 @@ def _say_goodbye(
     world = conductor.world
     if not finished:
         say(f"stopped ({conductor.stop_reason}) and saved at {conductor.frames:,} frames")
-        say(f"go on with: {resume_command(run, vars(world))}")
+        say(f"go on with: {command('resume', run, vars(world))}")
         return
     say(f"finished: {conductor.frames:,} frames, {conductor.updates:,} updates; everything is in {run}")
     try:
@@ -361,7 +365,8 @@ def _say_goodbye(
             say(f"curve: {draw(conductor.run)}")
     except Exception as error:  # the run is finished and saved, whatever a picture needs
         say(f"the curve could not be drawn: {type(error).__name__}: {error}")
-    if world.env_factory is None and world.agent_factory is None and world.torso is None:
-        say(f"score it:     offbeat eval {run} --episodes 20")
-        say(f"watch it:     offbeat record {run}")
-    say(f"train longer: {resume_command(run, vars(world), str(2 * world.config.total_frames))}")
+    total = world.config.total_frames
+    longer = 2 * (total if 2 * total > conductor.frames else conductor.frames)
+    say(f"score it:     {command('eval', run, vars(world), episodes=20)}")
+    say(f"watch it:     {command('record', run, vars(world))}")
+    say(f"train longer: {command('resume', run, vars(world), total_frames=longer)}")

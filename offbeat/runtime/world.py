@@ -52,6 +52,7 @@ class World:
     bells: dict[str, Bell]
     log_path: Path
     env_factory: Any = None
+    env_named: str | None = None
     agent_factory: Any = None
     torso: Any = None
     guard: Any = None

@@ -60,3 +60,24 @@ def test_every_option_may_change_or_has_a_reason() -> None:
     for pattern in MAY_CHANGE:
         assert any(name == pattern or name.startswith(pattern.removesuffix("*")) for name in names), pattern
     assert {name.partition(".")[0] for name in names} <= {*REASONS, *(p.partition(".")[0] for p in MAY_CHANGE)}
+
+
+def test_a_length_that_the_run_is_past_is_refused_and_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = offbeat.train("debug", out=str(tmp_path / "run"), **SHORT)
+    written = (result.run / "config.toml").read_text()
+    assert main(["resume", str(result.run), "--total-frames", "100"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"total_frames=100 is no new length of {result.run}, which has {result.frames} frames already" in line
+    for given in ((100,), (result.frames - 1,)):
+        with pytest.raises(UserError, match="is no new length"):
+            offbeat.resume(result.run, *given)
+    assert (result.run / "config.toml").read_text() == written
+    assert offbeat.resume(result.run, SHORT["total_frames"]).finished, "the same length again"
+    assert offbeat.resume(result.run, result.frames + 1).finished
+
+
+def test_the_length_that_is_advised_is_a_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = offbeat.train("debug", out=str(tmp_path / "run"), **SHORT | {"total_frames": 1})
+    assert f"--total-frames {2 * result.frames}\n" in capsys.readouterr().out

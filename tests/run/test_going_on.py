@@ -196,4 +196,6 @@ def test_users_are_told_how_their_own_objects_go_on(tmp_path: Path, capfd: Any) 
     train(config, env_factory=partial(gymnasium.make, "CartPole-v1"))
     said = capfd.readouterr().out
     assert f"train longer: offbeat.resume('{tmp_path / 'run'}', total_frames=800, env_factory=...)" in said
-    assert "offbeat eval" not in said
+    assert f"score it:     offbeat.evaluate('{tmp_path / 'run'}', episodes=20, env_factory=...)" in said
+    assert f"watch it:     offbeat.record('{tmp_path / 'run'}', env_factory=...)" in said
+    assert "offbeat eval" not in said.replace("offbeat.evaluate", "")

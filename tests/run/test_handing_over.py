@@ -51,6 +51,11 @@ def test_two_environments_on_the_command_line_are_refused(tmp_path: Path, capsys
     assert main([*command, "--env.id", "CartPole-v1"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "--env.id CartPole-v1 was given beside --env tests.zoo.small:Small" in line
+    tiny = ["--total-frames", "100", "--evaluation.every-frames", "0", "--evaluation.at-end", "false"]
+    for label in (["--env.id", "mine"], []):
+        out = str(tmp_path / f"run{len(label)}")
+        assert main(["train", "debug", *label, "--env", "tests.zoo.small:Small", "--out", out, *tiny]) == 0
+        assert read_config(Path(out) / "config.toml").env.id == ("mine" if label else "Small")
 
 
 def test_a_class_or_a_function_as_env_is_told_where_it_belongs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,29 @@ def test_the_command_line_names_it(module: Any, tmp_path: Path, capsys: pytest.C
     assert main(["resume", run, "--env", "mine:CartPole", "--total-frames", "300"]) == 0
     assert main(["record", run, "--env", "mine:drawn", "--format", "gif"]) == 0
     assert main(["export", run, "--env", "mine:CartPole"]) == 0
+
+
+def test_what_the_command_line_advises_can_be_typed(
+    module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "my runs" / "Bär")
+    options = ["--total-frames", "200", "--evaluation.every-frames", "0", "--evaluation.at-end", "false"]
+    assert main(["train", "debug", "--env", "mine:CartPole", "--out", run, *options]) == 0
+
+    def advised() -> list[list[str]]:
+        said = [line.partition(": ") for line in capsys.readouterr().out.splitlines()]
+        return [shlex.split(line) for what, _, line in said if any(w in what for w in ("score", "watch", "longer"))]
+
+    own = ["--env", "mine:CartPole"]
+    assert advised() == [
+        ["offbeat", "eval", run, *own, "--episodes", "20"],
+        ["offbeat", "record", run, *own],
+        ["offbeat", "resume", run, *own, "--total-frames", "400"],
+    ]
+    assert main(["resume", run, *own, "--total-frames", "400"]) == 0
+    score, _, longer = advised()
+    assert longer[-3:] == ["mine:CartPole", "--total-frames", "800"]
+    assert main(score[1:]) == 0
 
 
 @pytest.mark.parametrize(("text", "says"), [
