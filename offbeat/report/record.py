@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from offbeat.config.validation import check_range
 from offbeat.errors import UserError
 
 FORMATS = ("mp4", "gif")
@@ -51,6 +52,8 @@ def record_run(
     from offbeat.scoring.evaluate import choose_policy, play_episodes
     from offbeat.types import EnvStep
 
+    check_range("evaluation.episodes", episodes, "episodes")
+    check_range("seed", seed)
     run = Path(run)
     kind = video_format(out.suffix[1:] if out is not None and out.suffix else format)
     loaded = restore(run, checkpoint=checkpoint, **own)

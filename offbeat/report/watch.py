@@ -14,6 +14,7 @@ import numpy as np
 
 from offbeat.acting.episodes import play_episodes
 from offbeat.acting.scores import Evaluation
+from offbeat.config.validation import check_range
 from offbeat.envs.closing import closed_after
 from offbeat.errors import UserError
 from offbeat.report.pictures import open_camera
@@ -38,6 +39,8 @@ def play_run(
 
     UserError offering ``offbeat record`` where no window can be opened.
     """
+    check_range("evaluation.episodes", episodes, "episodes")
+    check_range("seed", seed)
     loaded = restore(run, checkpoint=checkpoint, **own)
     greedy = choose_policy(loaded, policy, say)
     window = Window(f"offbeat · {run}", run)

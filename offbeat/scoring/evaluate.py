@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from offbeat.acting.episodes import play_episodes
 from offbeat.acting.scores import Evaluation
 from offbeat.agents.base import policy_name
+from offbeat.config.validation import check_range
 from offbeat.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def evaluate_run(
     from offbeat.envs.registry import make_env
     from offbeat.run.load import restore
 
+    check_range("evaluation.episodes", episodes, "episodes")
+    check_range("seed", seed)
     loaded = restore(run, checkpoint=checkpoint, **own)
     factory = own.get("env_factory")
     eval_env = lay_over(loaded, options, factory)

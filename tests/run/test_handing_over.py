@@ -14,6 +14,7 @@ import offbeat
 from offbeat.cli import main
 from offbeat.config.run_config import read_config
 from offbeat.errors import UserError
+from offbeat.report.watch import play_run
 from tests.scoring.test_evaluate import make_run
 from tests.zoo.small import Small
 
@@ -103,3 +104,19 @@ def test_what_makes_environments_is_a_factory() -> None:
 
     for given in (None, Small, Maker(), partial(Small), ToyVector, lambda: Small()):
         check_factory(given)
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ({"episodes": 0}, "episodes=0 is out of range; it must be at least 1"),
+    ({"episodes": -3}, "episodes=-3 is out of range"),
+])  # fmt: skip
+def test_numbers_in_python_have_the_ranges_of_the_command_line(
+    given: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", "debug")
+    for use in (offbeat.evaluate, partial(offbeat.record, format="gif"), play_run):
+        with pytest.raises(UserError, match=f"^{says}"):
+            use(run, **given)  # type: ignore[operator]
+    with pytest.raises(UserError, match=r"^seed=-1 is out of range; it must be in \[0"):
+        offbeat.evaluate(run, seed=-1)
+    assert not (run / "videos").exists()
