@@ -32,3 +32,4 @@ def test_it_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert all(result.finished for result in trained)
     if document.name == "environments.md":
         assert seen["env"].action_space.contains(seen["action"]) and seen["over"]
+        assert seen["info"]["action_mask"][seen["turn"]], "an action that the mask allows"
