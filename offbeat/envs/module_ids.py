@@ -61,3 +61,11 @@ def refused(env_id: str) -> EnvUnavailable:
 def given_by(env_id: str) -> str:
     """How a user hands it over."""
     return f"--env {env_id} on the command line, env_factory=functools.partial(gymnasium.make, {env_id!r}) in Python"
+
+
+def registered_by(env_id: str) -> str:
+    """How a user gives an id that is known only where a module of theirs has registered it."""
+    return (
+        f"one that a module of yours registers with Gymnasium is given as --env module:{env_id} on the command line, "
+        "in Python import that module first"
+    )

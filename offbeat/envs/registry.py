@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from offbeat.envs.atari_actions import ACTIONS
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
 from offbeat.envs.counting import NUM_ACTIONS
-from offbeat.envs.module_ids import refused
+from offbeat.envs.module_ids import refused, registered_by
 from offbeat.envs.rows import check_config
 from offbeat.envs.spaces import Translator
 from offbeat.envs.toy_games import GAMES
@@ -289,7 +290,8 @@ def _unknown(env_id: str, known: list[str], wanted: str = "") -> EnvUnavailable:
     near = [lower[name] for name in difflib.get_close_matches((wanted or env_id).lower(), lower, n=3, cutoff=0.5)]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     missing = "" if atari_games.game_names() else f"; Atari games need ale-py: {atari_games.EXTRA}"
-    return EnvUnavailable(f"no environment is called {env_id!r}{hint}{missing}; `offbeat envs` lists all")
+    own = f"; {registered_by(env_id)}" if re.search(r"-v\d+$", env_id) and ":" not in env_id else ""
+    return EnvUnavailable(f"no environment is called {env_id!r}{hint}{missing}; `offbeat envs` lists all{own}")
 
 
 def _entry_points() -> dict[str, EntryPoint]:

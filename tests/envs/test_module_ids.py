@@ -158,3 +158,20 @@ def test_evaluations_in_another_one_are_refused(imported: Path, tmp_path: Path) 
         with pytest.raises(UserError, match=rf"eval_env\.id={other!r} .* leave it out"):
             offbeat.train("debug", env="registers:Other-v0", eval_env=other, out=str(tmp_path / "run"))
     assert not imported.exists()
+
+
+def test_a_run_of_an_id_that_the_users_program_registered_says_how_it_is_given(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import registers  # type: ignore[import-not-found]  # noqa: F401
+
+    tiny: dict[str, Any] = {"total_frames": 100, "evaluation": {"every_frames": 0, "at_end": False}}
+    run = str(offbeat.train("debug", env="Mine-v0", out=str(tmp_path / "run"), **tiny).run)
+    assert len(offbeat.evaluate(run, episodes=2).returns) == 2, "the program knows it"
+    forget()
+    capsys.readouterr()
+    assert main(["eval", run]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no environment is called 'Mine-v0'" in line and "--env module:Mine-v0 on the command line" in line
+    assert main(["eval", run, "--env", ID, "--episodes", "2"]) == 0
+    assert main(["resume", run, "--env", ID, "--total-frames", "300"]) == 0
