@@ -258,18 +258,19 @@ def _leaves(space: spaces.Space[Any], path: tuple[Any, ...], env_id: str, channe
         return [leaf for key, part in space.spaces.items() for leaf in _leaves(part, (*path, key), env_id, channels)]
     if isinstance(space, spaces.Tuple):
         return [leaf for i, part in enumerate(space.spaces) for leaf in _leaves(part, (*path, i), env_id, channels)]
+    name = ".".join(map(str, path)) or OBSERVATION
+    shown = f"{env_id} has the observation space {space}{f' at {name!r}' if path else ''}"
     if isinstance(space, spaces.Box):
-        name = ".".join(map(str, path)) or OBSERVATION
         made = _box(space, channels, f"{env_id}: observation {name!r}")
     elif isinstance(space, spaces.Discrete):
-        made = _one_hot(np.array([space.n]), np.array([space.start]), space, env_id)
+        made = _one_hot(np.array([space.n]), np.array([space.start]), shown)
     elif isinstance(space, spaces.MultiDiscrete):
-        made = _one_hot(space.nvec.ravel(), np.ravel(space.start), space, env_id)
+        made = _one_hot(space.nvec.ravel(), np.ravel(space.start), shown)
     elif isinstance(space, spaces.MultiBinary):
         made = Conversion(ArraySpec(tuple(space.shape), "float32", 0.0, 1.0))
     else:
         raise ValueError(
-            f"{env_id} has the observation space {space}; supported are Box, Discrete, MultiDiscrete, MultiBinary, and "
+            f"{shown}; supported are Box, Discrete, MultiDiscrete, MultiBinary, and "
             "Dict and Tuple of these; wrap it with a gymnasium.ObservationWrapper that gives one of these"
         )
     return [Leaf(path, space, made, env_id)]
@@ -299,9 +300,10 @@ def _box(space: spaces.Box, channels: str, what: str) -> Conversion:
     return Conversion(ArraySpec(shape, dtype, *bounds))
 
 
-def _one_hot(counts: np.ndarray, starts: np.ndarray, space: object, env_id: str) -> Conversion:
+def _one_hot(counts: np.ndarray, starts: np.ndarray, shown: str) -> Conversion:
+    """Discrete numbers as they are stored. ``shown``: how an error begins."""
     size = int(counts.sum())
     if size > MAX_ONE_HOT:
-        raise ValueError(f"{env_id} has the observation space {space}; at most {MAX_ONE_HOT} values become one-hot")
+        raise ValueError(f"{shown}; at most {MAX_ONE_HOT} values become one-hot")
     places = np.concatenate([[0], np.cumsum(counts)[:-1]]) - starts
     return Conversion(ArraySpec((size,), "float32", 0.0, 1.0), places=places)

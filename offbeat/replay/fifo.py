@@ -37,7 +37,7 @@ def make(config: Config, place: Place) -> Fifo:
     if count > streams:
         raise ValueError(
             f"a batch takes {count} unrolls from the fifo, at most one per stream, but there are {streams} "
-            f"environments; use {count} environments or more, or a smaller batch"
+            f"environments; raise actor.envs_per_worker or actor.workers, or lower learner.batch_size"
         )
     if config.max_pending == 1 and streams % count:
         raise ValueError(

@@ -26,7 +26,8 @@ class EvaluationConfig:
     episodes: int = 10
     """Whole episodes per evaluation; a game of several players is one."""
     envs: int = 10
-    """Environments that play them, in parallel; each plays an equal share so that short episodes are not favoured."""
+    """Environments that play them, in parallel; each plays an equal share so that short episodes are not favoured.
+    Where a new run is given ``episodes`` alone, the most up to this number that share them equally."""
     policy: Literal["greedy", "sampled"] = "sampled"
     """Most probable action, or one drawn from the policy. Value-based agents have none to draw from: they take the best
     action either way (Rainbow, where ``sampled``: under its noise), and records name what was played."""

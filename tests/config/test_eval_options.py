@@ -9,6 +9,8 @@ import pytest
 
 import offbeat
 from offbeat.cli import main
+from offbeat.config.fitting import fitted
+from offbeat.config.run_config import RunConfig, apply_overrides, read_config
 from offbeat.errors import UserError
 from offbeat.scoring.evaluate import evaluate_run
 
@@ -65,3 +67,33 @@ def test_only_the_evaluation_environment_can_be_changed(run: Path) -> None:
     with pytest.raises(UserError, match="another observation"):
         evaluate_run(run, 1, options=[("eval_env.length", 12)])
     assert evaluate_run(run, 2, options=[("eval_env.max_steps", 2)]).lengths.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(("env_id", "options", "envs"), [
+    ("toy/catch", {"evaluation.episodes": 3}, 3), ("toy/catch", {"evaluation.episodes": 14}, 7),
+    ("toy/catch", {"evaluation.episodes": 13}, 1), ("toy/catch", {"evaluation.episodes": 40}, 10),
+    ("toy/catch", {"evaluation.episodes": 3, "evaluation.envs": 10}, 10), ("toy/catch", {"seed": 3}, 10),
+])  # fmt: skip
+def test_evaluations_take_no_more_environments_than_share_the_episodes_that_were_asked_for(
+    env_id: str, options: dict[str, int], envs: int
+) -> None:
+    config = apply_overrides(RunConfig(), [("env", env_id), *options.items()])
+    assert fitted(config, list(options)).evaluation.envs == envs
+
+
+def test_players_of_one_game_stay_together() -> None:
+    pytest.importorskip("pyspiel")
+    config = apply_overrides(RunConfig(), [("env", "hanabi/very-small"), ("evaluation.episodes", 4)])
+    assert fitted(config, ["evaluation.episodes"]).evaluation.envs == 8
+    odd = apply_overrides(config, [("evaluation.envs", 5)])
+    assert fitted(odd, ["evaluation.episodes"]).evaluation.envs == 5, "is refused by its own line"
+
+
+def test_three_episodes_are_evaluated_where_nothing_else_was_given(tmp_path: Path) -> None:
+    evaluation = {"every_frames": 0, "episodes": 3}
+    result = offbeat.train("debug", out=str(tmp_path / "run"), total_frames=100, evaluation=evaluation)
+    assert result.evaluation_mean is not None
+    assert read_config(result.run / "config.toml").evaluation.envs == 1, "debug has 2"
+    assert offbeat.resume(result.run, 200).finished
+    with pytest.raises(UserError, match=r"evaluation\.episodes=3 cannot be shared equally by evaluation\.envs=10"):
+        offbeat.train("debug", out=str(tmp_path / "other"), evaluation=evaluation | {"envs": 10})

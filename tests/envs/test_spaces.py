@@ -112,3 +112,15 @@ def test_decoded_actions_are_members_of_their_space(space: Any) -> None:
         range(4) if isinstance(space, spaces.Discrete) else [np.full(space.shape, x, np.float32) for x in (-9, 0, 9)]
     )
     assert all(space.contains(decode(action)) for action in stored)
+
+
+@pytest.mark.parametrize(("part", "says"), [
+    (spaces.Text(4), "supported are Box"), (spaces.Discrete(5000), "at most 4096 values"),
+    (spaces.MultiDiscrete([5000, 2]), "at most 4096 values"),
+])  # fmt: skip
+def test_a_part_that_is_not_supported_is_named_by_its_key(part: Any, says: str) -> None:
+    space = spaces.Dict({"view": spaces.Box(0, 1, (2,)), "told": spaces.Tuple([spaces.Discrete(2), part])})
+    with pytest.raises(ValueError, match=rf"^mine has the observation space .* at 'told\.1'; {says}"):
+        flatten_space(space, "mine")
+    with pytest.raises(ValueError, match=rf"^mine has the observation space [^']*; {says}"):
+        flatten_space(part, "mine")

@@ -58,7 +58,7 @@ def test_sizes_that_can_never_give_a_batch_are_a_users_error_before_memory_is_ta
         (small_config(replay__capacity=20), "replay.capacity=20 gives 5 rows"),
         (
             small_config(learner__batch_size=8),
-            "8 unrolls from the fifo, .* there are 4 environments",
+            "8 unrolls from the fifo, .* 4 environments; raise actor.envs_per_worker .* lower learner.batch_size",
         ),
         (item_config("apex", replay__samplers=[{"kind": "fifo"}]), "agent 'apex' trains on transitions; allowed"),
         (
