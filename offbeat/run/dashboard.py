@@ -188,8 +188,15 @@ def event_line(role: str, kind: str, values: Mapping[str, Any]) -> str:
     more = given_up(int(values.get("given_up", 0))) if kind == "evaluation" else ""
     if kind == "evaluation":
         values = {name: values[name] for name in EVALUATION_SHOWN if name in values}
-    shown = (f"{k}={v:.10g}" if isinstance(v, (int, float)) else f"{k}={v}" for k, v in values.items())
-    return " ".join((kind, role, *shown)) + more
+    return " ".join((kind, role, *(f"{name}={_plainly(value)}" for name, value in values.items()))) + more
+
+
+def _plainly(value: Any) -> str:
+    """Whole numbers as they are, others to six digits, which sums of float32 rewards are sure of, or to a whole one."""
+    if not isinstance(value, int | float):
+        return str(value)
+    whole = not math.isfinite(value) or float(value).is_integer()
+    return f"{value:.10g}" if whole else f"{value:.{max(6, len(str(int(abs(value)))))}g}"
 
 
 def number(value: float | None, digits: int, unit: str = "") -> str:

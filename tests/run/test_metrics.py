@@ -14,10 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from offbeat.config.log import LogConfig
-from offbeat.run.dashboard import LiveDashboard, PlainLines, clock_text, make_display, panel, progress_line
+from offbeat.run.dashboard import LiveDashboard, PlainLines, clock_text, event_line, make_display, panel, progress_line
 from offbeat.run.metric_files import AppendFile, EventWriter, Meter, PeriodAverage, plain
 from offbeat.run.metrics import MetricLogger
 from offbeat.run.status import Status
@@ -565,3 +566,13 @@ def test_a_display_error_neither_ends_the_run_nor_is_hidden(
     live.show(Status(updates=2, frames=60), period_over=True)
     assert "frames=60" in out.getvalue()
     live.close()
+
+
+def test_scores_are_shown_without_the_rounding_of_their_rewards() -> None:
+    exact = {
+        50 * float(np.float32(-0.01)): "-0.5", 3: "3", 20_000_000.0: "20000000", 12345678.25: "12345678",
+        0.00012345678: "0.000123457", 21.0: "21", float("nan"): "nan", float("inf"): "inf", 1234.5678: "1234.57",
+    }  # fmt: skip
+    for value, shown in exact.items():
+        assert event_line("evaluator", "evaluation", {"mean": value}) == f"evaluation evaluator mean={shown}"
+    assert event_line("main", "restart", {"why": "it hung", "again": True}) == "restart main why=it hung again=1"
