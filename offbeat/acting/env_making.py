@@ -15,8 +15,9 @@ from offbeat.acting.children import children, left_over
 from offbeat.acting.env_recorder import Log, Recorder
 from offbeat.acting.env_report import Findings, Sandbox
 from offbeat.envs.base import EnvConfig, VectorEnv
+from offbeat.envs.factories import makes_one_env
 from offbeat.envs.gymnasium import GymnasiumVector, unavailable
-from offbeat.envs.registry import make_env, makes_one_env, single_factory
+from offbeat.envs.registry import make_env, single_factory
 from offbeat.errors import called
 
 LIMIT_S = 60.0

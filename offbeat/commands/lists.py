@@ -27,7 +27,7 @@ def envs(arguments: list[str]) -> int:
     parser = Parser("envs", "List the environments, with the number of actions; 'envs check NAME' tries one out.")
     parser.add_argument("text", nargs="?", default="", help="only those whose name holds this text")
     options = parser.parse_args(arguments)
-    from offbeat.envs.registry import list_envs
+    from offbeat.envs.listing import list_envs
 
     shown = [(env.id, env.actions or "-", env.kind, env.note) for env in list_envs(options.text)]
     if not shown:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -17,35 +14,19 @@ import gymnasium
 
 from offbeat.envs import atari, atari_games, faulty, hanabi, minatar, procgen, toy
 from offbeat.envs import gymnasium as gym_envs
-from offbeat.envs.atari_actions import ACTIONS
-from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, VectorEnv
+from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
-from offbeat.envs.counting import NUM_ACTIONS
+from offbeat.envs.factories import Factory, batch_of, checked_batch, checked_single, makes_one_env
 from offbeat.envs.module_ids import refused, registered_by
 from offbeat.envs.rows import check_config
 from offbeat.envs.spaces import Translator
 from offbeat.envs.toy_games import GAMES
 from offbeat.envs.vector import GymnasiumVectorEnv
-from offbeat.errors import called, load_entry_point
+from offbeat.errors import load_entry_point
 from offbeat.types import EnvSpec
 
 ENTRY_POINTS = "offbeat.envs"
 """Entry-point group of callables ``(config, num_envs, *, batch_size, threads, deterministic) -> VectorEnv``."""
-Factory = Callable[..., object]
-
-
-@dataclass(frozen=True)
-class EnvListing:
-    """One line of ``offbeat envs``."""
-
-    id: str
-    kind: str
-    """``atari``, ``toy``, ``minatar``, ``hanabi``, ``procgen``, ``gymnasium`` or ``entry point``."""
-    extra: str
-    """The extra of offbeat that brings it; empty: none needed."""
-    actions: str
-    """Number of discrete actions (Atari: of the minimal set), ``box(n)`` if continuous, empty if unknown without it."""
-    note: str
 
 
 def make_env(
@@ -73,9 +54,9 @@ def make_env(
     options = {"batch_size": batch_size, "threads": threads, "deterministic": deterministic}
     kind, name, factory = _found(config.id, factory)
     if factory is not None and not makes_one_env(factory):
-        made = _batch_of(factory, config, num_envs, **options)
+        made = batch_of(factory, config, num_envs, **options)
         with closed_on_failure([made] if hasattr(made, "close") else [], config.id):
-            return _checked(made, config, num_envs)
+            return checked_batch(made, config, num_envs)
     if kind == "atari":
         return atari.make_atari(config, name, num_envs, batch_size, threads, deterministic)
     if kind == "procgen":
@@ -172,7 +153,7 @@ def single_factory(env_id: str) -> Factory | None:
     """What makes environments of an id of Gymnasium, or is an entry point; None for those that offbeat makes itself."""
     kind, name = _resolve(env_id)
     if kind == "entry point":
-        found: Factory = _entry_points()[name].load()
+        found: Factory = own_entry_points()[name].load()
         return found
     return gym_envs.gymnasium_maker(name) if kind == "gymnasium" else None
 
@@ -186,42 +167,6 @@ def exists(env_id: str) -> bool:
     return True
 
 
-def list_envs(text: str = "") -> list[EnvListing]:
-    """Every environment that has a name here, installed or not, and whose name holds ``text`` in any case.
-
-    Those of Gymnasium are named only if there is a ``text``.
-    """
-    return [record for record in _all_envs(bool(text)) if text.lower() in record.id.lower()]
-
-
-def _all_envs(named: bool) -> list[EnvListing]:
-    """``named``: with the ids of Gymnasium."""
-    records = []
-    for game in atari_games.game_names():
-        count = ACTIONS.get(game) or len(atari_games.action_ids(game, full=False))
-        records.append(EnvListing(game, "atari", "atari", str(count), "or all 18 with full_action_space"))
-    if not records:
-        records.append(EnvListing("<Game>, ALE/<Game>-v5", "atari", "atari", "", f"not installed: {atari_games.EXTRA}"))
-    records.append(EnvListing("toy/counting", "toy", "", str(NUM_ACTIONS), "every row predictable, for tests"))
-    for name, (_, note) in GAMES.items():
-        action = toy.toy_spec(EnvConfig(id=f"toy/{name}")).action
-        actions = str(action.num_actions) if action.kind == "discrete" else f"box({action.shape[0]})"
-        records.append(EnvListing(f"toy/{name}", "toy", "", actions, note))
-    records += [EnvListing(f"toy/{name}@N", "toy", "", str(NUM_ACTIONS), note) for name, note in faulty.FAULTS.items()]
-    for game, count in minatar.MINIMAL_ACTIONS.items():
-        records.append(EnvListing(f"minatar/{game}", "minatar", "minatar", str(count), "all 6 with full_action_space"))
-    for game, rules in hanabi.GAMES.items():
-        note = f"two players, an environment each; best {rules.best_score}"
-        records.append(EnvListing(f"hanabi/{game}", "hanabi", "hanabi", str(rules.num_actions), note))
-    for game in procgen.GAMES:
-        records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", "hard, all levels"))
-    records += [EnvListing(name, "entry point", "", "", point.value) for name, point in _entry_points().items()]
-    if not named:
-        return [*records, EnvListing("<any Gymnasium id>", "gymnasium", "", "", "for instance CartPole-v1")]
-    plain = [env_id for env_id in sorted(gymnasium.registry) if _is_plain_gymnasium(env_id)]
-    return [*records, *(EnvListing(env_id, "gymnasium", "", "", "") for env_id in plain)]
-
-
 def _found(env_id: str, factory: Factory | None) -> tuple[str, str, Factory | None]:
     """(kind, name within the kind, factory) of an id: the factory is the user's own, that of an entry point, or None.
 
@@ -229,7 +174,7 @@ def _found(env_id: str, factory: Factory | None) -> tuple[str, str, Factory | No
     """
     kind, name = ("factory", "") if factory is not None else _resolve(env_id)
     if kind == "entry point":
-        return "factory", "", load_entry_point("environment", _entry_points()[name])
+        return "factory", "", load_entry_point("environment", own_entry_points()[name])
     return kind, name, factory
 
 
@@ -238,7 +183,7 @@ def _resolve(env_id: str) -> tuple[str, str]:
 
     EnvUnavailable with the nearest known names if there is none.
     """
-    if env_id in _entry_points():
+    if env_id in own_entry_points():
         return "entry point", env_id
     if env_id.startswith("toy/"):
         name = env_id.removeprefix("toy/")
@@ -262,7 +207,7 @@ def _resolve(env_id: str) -> tuple[str, str]:
         return "procgen", game
     if ":" in env_id:
         raise refused(env_id)
-    game = None if _is_plain_gymnasium(env_id) else atari_games.find_game(env_id)
+    game = None if plain_gymnasium(env_id) else atari_games.find_game(env_id)
     if game is not None:
         return "atari", game
     if atari_games.looks_like_atari(env_id):
@@ -270,11 +215,11 @@ def _resolve(env_id: str) -> tuple[str, str]:
         raise _unknown(env_id, list(atari_games.game_names()), atari_games.game_stem(env_id))
     if env_id in gymnasium.registry or _same_name_registered(env_id):
         return "gymnasium", env_id
-    registered = [known for known in gymnasium.registry if _is_plain_gymnasium(known)]
+    registered = [known for known in gymnasium.registry if plain_gymnasium(known)]
     raise _unknown(env_id, [*atari_games.game_names(), *registered, *(f"toy/{known}" for known in GAMES)])
 
 
-def _is_plain_gymnasium(env_id: str) -> bool:
+def plain_gymnasium(env_id: str) -> bool:
     """Registered with Gymnasium by anyone but ale-py (``Blackjack-v1`` is also the name of a cartridge)."""
     found = gymnasium.registry.get(env_id)
     return found is not None and "ale_py" not in str(found.entry_point)
@@ -282,7 +227,7 @@ def _is_plain_gymnasium(env_id: str) -> bool:
 
 def _same_name_registered(env_id: str) -> bool:
     """Ids without their version (``CartPole``) are Gymnasium's newest version of it."""
-    return any(known.rsplit("-v", 1)[0] == env_id and _is_plain_gymnasium(known) for known in gymnasium.registry)
+    return any(known.rsplit("-v", 1)[0] == env_id and plain_gymnasium(known) for known in gymnasium.registry)
 
 
 def _unknown(env_id: str, known: list[str], wanted: str = "") -> EnvUnavailable:
@@ -294,7 +239,8 @@ def _unknown(env_id: str, known: list[str], wanted: str = "") -> EnvUnavailable:
     return EnvUnavailable(f"no environment is called {env_id!r}{hint}{missing}; `offbeat envs` lists all{own}")
 
 
-def _entry_points() -> dict[str, EntryPoint]:
+def own_entry_points() -> dict[str, EntryPoint]:
+    """Environments that installed packages bring, by name."""
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
@@ -309,52 +255,12 @@ def register_again(found: Mapping[str, Any]) -> None:
         gymnasium.registry.setdefault(env_id, spec)
 
 
-def makes_one_env(factory: Factory) -> bool:
-    """A factory that can be called without arguments makes single Gymnasium environments.
-
-    ``Misbehaved`` for an environment's class that cannot: nobody else knows its arguments.
-    """
-    missing = _required(factory)
-    if missing and isinstance(factory, type) and issubclass(factory, gymnasium.Env):
-        raise Misbehaved(
-            f"the env factory {called(factory)} is an environment's class that needs {', '.join(missing)}; hand over "
-            f"functools.partial({factory.__name__}, {', '.join(f'{name}=...' for name in missing)})"
-        )
-    return not missing
-
-
-def _required(factory: Factory) -> list[str]:
-    """Names of the arguments that it cannot be called without."""
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # a class of an extension module says nothing
-        return []
-    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in several]
-
-
-def _batch_of(factory: Factory, config: EnvConfig, num_envs: int, **options: Any) -> object:
-    """What a factory of whole batches gives. ``Misbehaved`` for one that takes what nobody knows."""
-    if _required(factory) == ["num_envs"]:
-        return factory(num_envs=num_envs)
-    signature = inspect.signature(factory)
-    try:
-        signature.bind(config, num_envs, **options)
-    except TypeError as error:
-        raise Misbehaved(
-            f"the env factory {called(factory)} takes {signature}; allowed are no arguments (it makes one "
-            "environment), num_envs, or (config, num_envs, *, batch_size, threads, deterministic); functools.partial "
-            "fills in others"
-        ) from error
-    return factory(config, num_envs, **options)
-
-
 def _single_maker(
     kind: str, name: str, config: EnvConfig, factory: Factory | None
 ) -> tuple[gym_envs.MakeEnv, tuple[str, ...]]:
     """A function that makes one Gymnasium environment, and the switches that it understands."""
     if factory is not None:
-        return _checked_single(factory), gym_envs.USED
+        return checked_single(factory), gym_envs.USED
     if kind == "minatar":
         return minatar.maker(config, name), ("max_steps", "sticky", "full_action_space")
     make = gym_envs.gymnasium_maker(name)
@@ -364,48 +270,3 @@ def _single_maker(
         raise gym_envs.unavailable(name, error) from error
     warn(close_env(tried, name))
     return make, gym_envs.USED
-
-
-_given: weakref.WeakValueDictionary[int, gymnasium.Env[Any, Any]] = weakref.WeakValueDictionary()
-"""Environments that factories have given and that somebody still holds, by identity."""
-
-
-def _checked_single(factory: Factory) -> gym_envs.MakeEnv:
-    def make() -> gymnasium.Env[Any, Any]:
-        env = factory()
-        if not isinstance(env, gymnasium.Env):
-            hint = (
-                "; a factory of vector environments takes num_envs, as many as it is to make" if _is_vector(env) else ""
-            )
-            raise Misbehaved(
-                f"the env factory {called(factory)} gave {type(env).__name__}; expected a gymnasium.Env{hint}"
-            )
-        inner = env.unwrapped
-        if _given.get(id(inner)) is inner:
-            raise Misbehaved(
-                f"the env factory {called(factory)} gave the same environment twice; it must make a new one at each "
-                "call"
-            )
-        _given[id(inner)] = inner
-        return env
-
-    return make
-
-
-def _is_vector(env: object) -> bool:
-    return isinstance(env, VectorEnv | gymnasium.vector.VectorEnv)
-
-
-def _checked(env: object, config: EnvConfig, num_envs: int) -> VectorEnv:
-    if isinstance(env, gymnasium.vector.VectorEnv):
-        env = GymnasiumVectorEnv(config, env)
-    if not isinstance(env, VectorEnv):
-        raise ValueError(f"the factory of {config.id} gave {type(env).__name__}; expected a VectorEnv")
-    if env.num_envs % env.spec.players:
-        raise ValueError(
-            f"{config.id} has {env.spec.players} players, and each is an environment; its factory gave {env.num_envs} "
-            f"environments, allowed are multiples of {env.spec.players}; give the factory an attribute players"
-        )
-    if env.num_envs != num_envs:
-        raise Misbehaved(f"the factory of {config.id} gave {env.num_envs} environments, asked for num_envs={num_envs}")
-    return env

@@ -120,7 +120,8 @@ def open_camera(config: EnvConfig, factory: Any = None) -> Camera:
 
 def _own_camera(config: EnvConfig, factory: Any) -> Camera:
     """A camera before an environment of the user's own."""
-    from offbeat.envs.registry import env_spec, make_env, makes_one_env
+    from offbeat.envs.factories import makes_one_env
+    from offbeat.envs.registry import env_spec, make_env
 
     made: list[gymnasium.Env[Any, Any]] = []
 

@@ -15,7 +15,8 @@ from offbeat.config.validation import validate
 from offbeat.envs import atari_games
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.hanabi import GAMES, find_game
-from offbeat.envs.registry import env_spec, list_envs, make_env
+from offbeat.envs.listing import list_envs
+from offbeat.envs.registry import env_spec, make_env
 from offbeat.errors import UserError
 from offbeat.types import LEGAL, OBSERVATION, EnvStep
 from tests.envs.playing import assert_same

@@ -13,7 +13,8 @@ import pytest
 from offbeat.envs import atari_games, registry
 from offbeat.envs.atari_actions import ACTIONS
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
-from offbeat.envs.registry import env_spec, list_envs, make_env
+from offbeat.envs.listing import list_envs
+from offbeat.envs.registry import env_spec, make_env
 from offbeat.envs.rows import transform_reward
 from offbeat.envs.seeding import env_generators, env_seeds, pack_generator, unpack_generator
 from offbeat.envs.toy import ToyVector
@@ -93,7 +94,7 @@ def test_a_users_vector_environment_comes_in_as_an_object() -> None:
 
 def test_a_users_environment_comes_in_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("mine", f"{__name__}:my_vector", registry.ENTRY_POINTS)
-    monkeypatch.setattr(registry, "_entry_points", lambda: {"mine": point})
+    monkeypatch.setattr(registry, "own_entry_points", lambda: {"mine": point})
     monkeypatch.setattr(EntryPoint, "load", lambda self: my_vector)
     assert make_env(EnvConfig(id="mine"), 2).num_envs == 2
     assert env_spec(EnvConfig(id="mine")).action.num_actions == 3

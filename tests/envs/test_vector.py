@@ -111,40 +111,6 @@ def test_masks_that_are_missing_or_of_another_shape() -> None:
         envs.send(action)
 
 
-def so_many(num_envs: int, vectorization_mode: str = "vector_entry_point") -> Any:
-    return gymnasium.make_vec("CartPole-v1", num_envs, vectorization_mode)
-
-
-def test_a_factory_may_take_their_number_alone(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"total_frames": 1000, "evaluation": {"every_frames": 0}, "log": {"tensorboard": False}}
-    result = offbeat.train("impala-cartpole", env_factory=so_many, out=str(tmp_path / "run"), **options)
-    assert result.finished and offbeat.evaluate(result.run, episodes=3, env_factory=so_many).complete
-
-
-def given(number: int) -> Any:
-    return gymnasium.make_vec("CartPole-v1", num_envs=number)
-
-
-@pytest.mark.parametrize(
-    ("factory", "says"),
-    [
-        (lambda num_envs: given(3), "the factory of mine gave 3 environments, asked for num_envs=2"),
-        (
-            lambda: given(2),
-            "gave CartPoleVectorEnv; expected a gymnasium.Env; a factory of vector environments takes num_envs",
-        ),
-        (
-            lambda settings: given(2),
-            r"takes \(settings\); allowed are no arguments \(it makes one environment\), num_envs",
-        ),
-        (lambda config, num_envs: given(2), r"takes \(config, num_envs\); allowed are no arguments"),
-    ],
-)
-def test_factories_that_nobody_knows_how_to_call_are_refused(factory: Any, says: str) -> None:
-    with pytest.raises(Misbehaved, match=says):
-        make_env(EnvConfig(id="mine"), 2, factory=factory)
-
-
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
 def test_other_modes_of_resetting_are_refused(mode: AutoresetMode) -> None:
     def make(config: EnvConfig, num_envs: int, **_: Any) -> Any:
