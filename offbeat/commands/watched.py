@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TextIO
 
 from offbeat.runtime.clock import WALL, Clock
+from offbeat.runtime.forking import handle_here
 
 LIVE_S = 0.5
 """A terminal's line is renewed so often. Unit: seconds."""
@@ -57,9 +58,10 @@ class Watched:
 def watched(episodes: int) -> Iterator[Watched]:
     """Ctrl-C ends the games that are played in this block."""
     watch = Watched(episodes)
-    before = signal.signal(signal.SIGINT, watch.interrupt)
+    before = handle_here([signal.SIGINT], watch.interrupt)
     try:
         yield watch
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         watch.end()

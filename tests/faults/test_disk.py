@@ -68,9 +68,9 @@ def test_a_full_disk_ends_no_run(tmp_path: Path) -> None:
             assert command.wait() == 0, command.output
             for name in ("metrics.jsonl", "events.out.tfevents"):  # the few rows of progress.csv may have had room
                 said = [line for line in command.output.splitlines() if name in line and "writ" in line]
-                assert len(said) == 2, (name, said)
-                assert "cannot be written (No space left on device); the run goes on" in said[0]
-                assert "is written again; 0 records were lost" in said[1]
+                assert len(said) % 2 == 0 < len(said), (name, said)  # a failed checkpoint makes room for a moment
+                assert all("cannot be written (No space left on device); the run goes on" in one for one in said[::2])
+                assert all("is written again; 0 records were lost" in one for one in said[1::2])
         assert intact(disk)
         assert all(json.loads(line) for line in (disk / "run" / "metrics.jsonl").read_text().splitlines())
         check_events(disk / "run")

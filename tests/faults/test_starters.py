@@ -14,6 +14,7 @@ from tests.faults.command import alive, running, saved, training
 from tests.faults.starters import LOG
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the masks from /proc")
+SLOW = pytest.mark.slow
 SHORT = ("--total-frames", "200", "--evaluation.at-end", "true")
 ENGINES = {
     "local": (),
@@ -46,7 +47,16 @@ def check_ended(log: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "kind"), [*((engine, kind) for engine in ENGINES for kind in ("Starter", "Forker")), ("local", "vector")]
+    ("engine", "kind"),
+    [
+        ("inline", "Starter"),
+        ("local", "Starter"),
+        ("lockstep", "Forker"),
+        pytest.param("inline", "Forker", marks=SLOW),
+        pytest.param("local", "Forker", marks=SLOW),
+        pytest.param("lockstep", "Starter", marks=SLOW),
+        pytest.param("local", "vector", marks=SLOW),
+    ],
 )
 def test_what_an_environment_starts_in_a_run_ends_when_it_is_told_to(
     engine: str, kind: str, tmp_path: Path, log: Path
@@ -57,7 +67,7 @@ def test_what_an_environment_starts_in_a_run_ends_when_it_is_told_to(
     check_ended(log)
 
 
-@pytest.mark.parametrize("kind", ["Starter", "Forker", "vector"])
+@pytest.mark.parametrize("kind", ["Starter", pytest.param("Forker", marks=SLOW), pytest.param("vector", marks=SLOW)])
 def test_what_an_environment_starts_in_a_check_or_an_evaluation_ends(kind: str, tmp_path: Path, log: Path) -> None:
     env = f"tests.faults.starters:{kind}"
     with running("envs", "check", env, "--seconds", "1", folder=tmp_path) as command:
@@ -73,7 +83,13 @@ def test_what_an_environment_starts_in_a_check_or_an_evaluation_ends(kind: str, 
 
 
 @pytest.mark.parametrize(
-    ("engine", "kind"), [("local", "Starter"), ("local", "Forker"), ("local", "vector"), ("lockstep", "Starter")]
+    ("engine", "kind"),
+    [
+        ("local", "Starter"),
+        pytest.param("local", "Forker", marks=SLOW),
+        pytest.param("local", "vector", marks=SLOW),
+        pytest.param("lockstep", "Starter", marks=SLOW),
+    ],
 )
 def test_ctrl_c_leaves_what_roles_started_to_their_environments(
     engine: str, kind: str, tmp_path: Path, log: Path

@@ -111,6 +111,7 @@ def test_inline_and_lockstep_are_the_same_bit_for_bit(tmp_path: Path) -> None:
     assert inline.updates > 5 and result.equal, result.differing
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_killed(tmp_path: Path) -> None:
     assert verify_resume(replace(config("", **{"checkpoint.every_updates": 10}), out=""), kills=1, folder=tmp_path)
 

@@ -152,7 +152,9 @@ def test_a_sampler_with_slots_of_its_own_beside_others(engine: str, tmp_path: Pa
     assert resume(result.run, total_frames=7000).frames >= 7000
 
 
-@pytest.mark.parametrize("engine", ["inline", pytest.param("lockstep", marks=pytest.mark.slow), "free"])
+@pytest.mark.parametrize(
+    "engine", ["inline", *(pytest.param(one, marks=pytest.mark.slow) for one in ("lockstep", "free"))]
+)
 @pytest.mark.parametrize("text", [MIXED, QUICK_Q], ids=["impala", "dqn"])
 def test_a_torso_of_every_agent(text: str, engine: str, tmp_path: Path) -> None:
     """By its name alone: in the run, when it goes on, in scores and in exports."""

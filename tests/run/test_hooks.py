@@ -155,7 +155,8 @@ def test_a_hook_that_raises_at_the_very_end(tmp_path: Path) -> None:
         run(tmp_path / "run", on_metrics=breaks)
 
 
-@pytest.mark.parametrize("engine", ["free", pytest.param("lockstep", marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["free", "lockstep"])
 def test_nobody_hangs_while_a_hook_takes_its_time(engine: str, tmp_path: Path) -> None:
     slept = []
 

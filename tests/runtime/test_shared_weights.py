@@ -20,7 +20,13 @@ OPTIONS = {"total_frames": 4000, "log.tensorboard": False, "evaluation.every_fra
            "actor.workers": 2, "checkpoint.every_updates": 10, "checkpoint.every_s": 0}  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", [{"engine": "inline"}, {"deterministic": True}], ids=["inline", "lockstep"])
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param({"engine": "inline"}, id="inline"),
+        pytest.param({"deterministic": True}, id="lockstep", marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_weights_are_learned_bit_for_bit(engine: dict[str, object], tmp_path: Path) -> None:
     learned = []
     for weights in ("copy", "shared"):
