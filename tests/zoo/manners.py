@@ -331,7 +331,7 @@ ENTRIES = [
     wrong("raises-step", partial(Raises, "step", 9), "broken in step"),
     Entry("raises-close", partial(Raises, "close"), warns=(r"close\(\) raised",)),
     wrong("exits", Exits, "SystemExit"),
-    Entry("vector", vector, single=False),
+    shown("vector", vector, r"gave SyncVectorEnv; expected a gymnasium\.Env", single=False),
     Entry(
         "vector-of",
         vector_of,

@@ -13,33 +13,28 @@ import offbeat
 from tests.zoo.entries import ZOO
 from tests.zoo.entry import Entry
 from tests.zoo.manners import NeedsClose
-from tests.zoo.pending import PENDING
 from tests.zoo.runs import line, run_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 by_name = pytest.mark.parametrize("entry", ZOO, ids=[entry.name for entry in ZOO])
 
 
-def test_names_are_unique_and_pending_ones_exist() -> None:
+def test_names_are_unique() -> None:
     names = Counter(entry.name for entry in ZOO)
     assert max(names.values()) == 1 and len(names) > 40
-    assert set(PENDING) <= set(names)
 
 
 @by_name
 def test_it_trains_or_is_refused_in_its_line(entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    pending, run = PENDING.get(entry.name), tmp_path / "run"
-    says, at = (pending.says, pending.at) if pending is not None else (entry.says, entry.at)
-    if pending is not None and not says:
-        pytest.skip(f"awaits {pending.awaits}")
-    if not says:
+    run = tmp_path / "run"
+    if not entry.says:
         trains(entry, run)
         return
     with pytest.raises(BaseException) as caught:
         run_of(entry, entry.agents[0], run)
-    assert re.search(says, line(caught.value)), line(caught.value)
-    assert run.exists() == (at == "run")
+    assert re.search(entry.says, line(caught.value)), line(caught.value)
+    assert run.exists() == (entry.at == "run")
 
 
 def trains(entry: Entry, run: Path) -> None:

@@ -12,10 +12,8 @@ import offbeat
 from tests.zoo.entries import ZOO
 from tests.zoo.entry import Entry
 from tests.zoo.manners import NeedsClose
-from tests.zoo.pending import PENDING
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-CHECKED = [entry for entry in ZOO if entry.name not in PENDING]
 
 
 def switches(entry: Entry) -> dict[str, object]:
@@ -23,7 +21,7 @@ def switches(entry: Entry) -> dict[str, object]:
     return {name.removeprefix("env."): value for name, value in entry.options.items() if name.startswith("env.")}
 
 
-@pytest.mark.parametrize("entry", CHECKED, ids=[entry.name for entry in CHECKED])
+@pytest.mark.parametrize("entry", ZOO, ids=[entry.name for entry in ZOO])
 def test_what_is_wrong_is_named_and_nothing_else(entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     report = offbeat.check_env(entry.make, steps=60, **switches(entry))
@@ -36,11 +34,6 @@ def test_what_is_wrong_is_named_and_nothing_else(entry: Entry, tmp_path: Path, m
     assert all(len(text.splitlines()) == 1 for text in (*report.errors, *report.warnings))
     shown = " ".join(str(report).split())
     assert all(text in shown for text in (*report.errors, *report.warnings))
-
-
-@pytest.mark.parametrize("entry", [entry for entry in ZOO if entry.name in PENDING], ids=lambda entry: entry.name)
-def test_what_is_pending_is_checked_without_a_crash(entry: Entry) -> None:
-    assert str(offbeat.check_env(entry.make, steps=60))
 
 
 def test_everything_is_closed() -> None:
