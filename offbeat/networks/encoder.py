@@ -28,16 +28,17 @@ class EncoderConfig:
     """Options of the network up to its heads, the same for every agent."""
 
     torso: str = "auto"
-    """Network up to the features: nature, shallow, resnet, minatar, mlp, or one from an entry point ``offbeat.torsos``.
-    ``auto``: nature for images of 36 pixels or more, minatar for smaller ones, else mlp. ``shallow`` (also of Mnih et
-    al. 2013) and ``resnet`` are IMPALA's two networks (Espeholt et al. 2018, figure 3)."""
+    """Network up to the features: nature, shallow, resnet, minatar, mlp, per_key, or one from an entry point
+    ``offbeat.torsos``. ``auto``: nature for images of 36 pixels or more, minatar for smaller ones, else mlp.
+    ``per_key``: each image through what ``auto`` says for it, the rest through an mlp, both through a layer.
+    ``shallow`` (also of Mnih et al. 2013) and ``resnet`` are IMPALA's two networks (Espeholt et al. 2018, figure 3)."""
     hidden_size: tuple[int, ...] = (64, 64)
-    """Widths of the mlp torso's layers. Unit: neurons, each > 0."""
+    """Widths of the layers of mlp and per_key. Unit: neurons, each > 0."""
     activation: Literal["tanh", "relu"] = "relu"
-    """Non-linearity of the mlp torso."""
+    """Non-linearity of mlp and per_key."""
     feature_size: int = 0
-    """Width of the layer after an image trunk; 0: as published (nature 512, shallow and resnet 256, minatar 128);
-    -1: none. Unit: neurons."""
+    """Width of the layer after an image trunk; 0: as published (nature 512, shallow and resnet 256, minatar 128;
+    per_key 256); -1: none. Unit: neurons."""
     centered_filters: bool = False
     """Take their means off the filters of the first convolution: it then sees contrast, not brightness, and an even
     background silences no filter (after Huang et al. 2017, "Centered Weight Normalization")."""
@@ -55,7 +56,7 @@ class EncoderConfig:
     and what is declared to lie within [0, 1] stay as they are. The statistics are those of the rows trained on, a part
     of the weights."""
     normalise_reward: bool = False
-    """Train on rewards divided by the running standard deviation of the return so far, a part of the weights too;
+    """Train on rewards divided by the running root mean square of the return so far, a part of the weights too;
     scores and ``last_reward`` stay in the environment's units."""
     normalise_clip: float = 10.0
     """Largest magnitude that ``normalise`` and ``normalise_reward`` let through. Unit: standard deviations, > 0."""

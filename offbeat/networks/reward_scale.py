@@ -1,4 +1,4 @@
-"""Rewards by the running spread of what they add up to, kept in the network beside its weights."""
+"""Rewards by the running magnitude of what they add up to, kept in the network beside its weights."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from offbeat.networks.normaliser import EPSILON, MOST_ROWS
-from offbeat.types import Batch, Sequence, TensorDict, Unroll
+from offbeat.types import Batch, Sequence, TensorDict, Transition
+
+LEAST = 1e-3
+"""Of what is left of a return after each step, at least: a discount of 1 without ends would add up for ever."""
 
 
 class RewardScale(nn.Module):
-    """Divides the rewards that are trained on by the running standard deviation of the return so far.
+    """Divides the rewards that are trained on by the running root mean square of the return so far.
 
     The return so far is ``R_t = r_t + discount_{t-1} R_{t-1}``, 0 before an episode (as PPO's implementations have it,
-    Engstrom et al. 2020). Unrolls that follow one another carry it on; of items that were drawn out of order it begins
-    anew in each, and of n-step transitions it is the n-step reward. Its mean is not taken off: that would change what
-    is best to do. Scores, ``last_reward`` and initial priorities keep the rewards of the environment.
+    Engstrom et al. 2020, who divide by the standard deviation; that of rewards that are nearly constant is next to
+    nothing). Unrolls that follow one another carry it on; of sequences that were drawn out of order it begins anew in
+    each. Transitions hold no return. Where rewards have mean ``m`` and variance ``v``, discounts the mean ``g`` and the
+    mean square ``h``, ends of episodes included, and all are independent, its mean square is
+    ``(v + m^2 (1 + g) / (1 - g)) / (1 - h)``, the fixed point of the line above squared. The mean is not taken off
+    rewards: that would change what is best to do. Scores, ``last_reward`` and initial priorities keep the rewards of
+    the environment.
 
     Args:
         clip: largest magnitude of a reward that comes out, > 0.
@@ -29,25 +36,33 @@ class RewardScale(nn.Module):
     rows: Tensor
     mean: Tensor
     variance: Tensor
+    discount: Tensor
+    discount_square: Tensor
 
     def __init__(self, clip: float) -> None:
         super().__init__()
         self.clip = clip
-        for name, value in (("rows", 0.0), ("mean", 0.0), ("variance", 1.0)):
-            self.register_buffer(name, torch.tensor(value))
+        for name in ("rows", "mean", "variance", "discount", "discount_square"):
+            self.register_buffer(name, torch.tensor(float(name == "variance")))
         self._next, self._carry = np.zeros(0, np.int64), np.zeros(0)
 
     @torch.no_grad()
     def scaled(self, batch: Batch) -> Batch:
         """Take in the rewards of ``batch``, and give the same batch with those divided and clipped."""
-        self._take_in(self._returns(batch))
-        reward = (batch.reward * (self.variance + EPSILON).rsqrt()).clamp(-self.clip, self.clip)
+        self._take_in(self._returns(batch), batch.discount if isinstance(batch, Transition) else torch.zeros(1))
+        reward = (batch.reward / self.magnitude()).clamp(-self.clip, self.clip)
         return replace(batch, reward=reward.to(batch.reward.dtype))
 
+    def magnitude(self) -> float:
+        """What rewards are divided by."""
+        mean, variance, discount, square = map(float, (self.mean, self.variance, self.discount, self.discount_square))
+        growth = (1.0 + discount) / max(1.0 - discount, LEAST)
+        return float((variance + mean**2 * growth) / max(1.0 - square, LEAST) + EPSILON) ** 0.5
+
     def _returns(self, batch: Batch) -> np.ndarray:
-        """The returns so far in the rows that are trained on, [n] float64."""
+        """The returns so far in the rows that are trained on, [n] float64; of transitions their rewards."""
         reward = batch.reward.double().cpu().numpy()
-        if not isinstance(batch, Unroll):
+        if isinstance(batch, Transition):
             return reward
         replayed = np.zeros(reward.shape[1], bool) if batch.replayed is None else batch.replayed.cpu().numpy()
         fresh = ~replayed if not isinstance(batch, Sequence) else np.zeros_like(replayed)
@@ -72,13 +87,15 @@ class RewardScale(nn.Module):
             self._carry = np.concatenate([self._carry, np.zeros(more)])
         return np.where(fresh & (self._next[stream] == row), self._carry[stream], 0.0)
 
-    def _take_in(self, returns: np.ndarray) -> None:
+    def _take_in(self, returns: np.ndarray, discount: Tensor) -> None:
         if not len(returns) or not np.isfinite(returns).all():
             return
         rows, mean, variance = (float(buffer) for buffer in (self.rows, self.mean, self.variance))
         share, off = len(returns) / (rows + len(returns)), float(returns.mean()) - mean
         self.variance.fill_(variance * (1 - share) + float(returns.var()) * share + off**2 * share * (1 - share))
         self.mean.fill_(mean + off * share)
+        self.discount.lerp_(discount.mean(), share)
+        self.discount_square.lerp_(discount.square().mean(), share)
         self.rows.fill_(min(rows + len(returns), MOST_ROWS))
 
     def trained(self, batch: Batch, updates: int) -> None:

@@ -2,7 +2,8 @@
 
 Image trunks: ``nature`` (Mnih et al. 2015), ``shallow`` (Mnih et al. 2013; Espeholt et al. 2018, figure 3 left),
 ``resnet`` (Espeholt et al. 2018, figure 3 right, the deep net), ``minatar`` (Young & Tian 2019). ``mlp``: everything
-flattened and joined.
+flattened and joined. ``per_key``: each image through the trunk that suits its size, the rest through an mlp, then both
+through a layer.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from torch.nn import functional
 from offbeat.networks.joined import channels_last_vector, joined, joins
 from offbeat.types import ArraySpec, TensorDict
 
-KINDS = ("nature", "shallow", "resnet", "minatar", "mlp")
+KINDS = ("nature", "shallow", "resnet", "minatar", "mlp", "per_key")
 """All torsos of offbeat's own."""
-FEATURE_SIZES = {"nature": 512, "shallow": 256, "resnet": 256, "minatar": 128}
-"""Width of the fully connected layer after each image trunk, as published."""
+FEATURE_SIZES = {"nature": 512, "shallow": 256, "resnet": 256, "minatar": 128, "per_key": 256}
+"""Width of the fully connected layer after each image trunk, as published (``per_key``: ours)."""
 _SMALLEST_NATURE_IMAGE = 36  # pixels; anything smaller leaves nothing after its three convolutions
+_SMALLEST_IMAGE = 3  # pixels, of minatar's one convolution
+_SMALLEST_PICTURE = 8  # numbers a side; tables of numbers that are at least so large are taken for pictures
 
 
 def choose_torso(observation: dict[str, ArraySpec]) -> str:
@@ -30,7 +33,31 @@ def choose_torso(observation: dict[str, ArraySpec]) -> str:
         return "mlp"
     if min(sides) >= _SMALLEST_NATURE_IMAGE:
         return "nature"
-    return "minatar" if min(sides) >= 3 else "mlp"
+    return "minatar" if min(sides) >= _SMALLEST_IMAGE else "mlp"
+
+
+def image_trunks(observation: dict[str, ArraySpec], kind: str) -> dict[str, str]:
+    """The trunk of each image that torso ``kind`` convolves, by its key; what is not among them is flattened."""
+    if kind == "per_key":
+        chosen = {key: choose_torso({key: spec}) for key, spec in observation.items()}
+        return {key: trunk for key, trunk in chosen.items() if trunk != "mlp"}
+    return {} if kind == "mlp" else {key: kind for key, spec in observation.items() if len(spec.shape) == 3}
+
+
+def flattened_pictures(observation: dict[str, ArraySpec], kind: str) -> dict[str, ArraySpec]:
+    """The observations that look like pictures, and that torso ``kind`` (not ``auto``) flattens, by their keys.
+
+    Images [C, H, W] that some torso could convolve; of arrays with two, four or more axes those of which two hold 8
+    numbers or more.
+    """
+    trunks = image_trunks(observation, kind)
+    return {key: spec for key, spec in observation.items() if key not in trunks and _looks_like_one(spec.shape)}
+
+
+def _looks_like_one(shape: tuple[int, ...]) -> bool:
+    if len(shape) == 3:
+        return min(shape[1:]) >= _SMALLEST_IMAGE
+    return len(shape) > 1 and sorted(shape)[-2] >= _SMALLEST_PICTURE
 
 
 def in_two(torso: nn.Module, observation: TensorDict, trained: int) -> Tensor:
@@ -47,7 +74,9 @@ class Torso(nn.Module):
 
     Images (three axes, C, H, W) go through a convolutional trunk each, joined by a fully connected layer; all other
     keys are flattened, integers with an upper bound one-hot encoded, and joined to its output. ``mlp`` flattens images
-    too and sends everything through fully connected layers.
+    too and sends everything through fully connected layers. ``per_key`` has both: its trunks are chosen by the size of
+    each image as ``auto`` does, what else there is goes through the layers of ``mlp``, and a layer as wide as both
+    follows: heads are linear, and what to do with a picture may depend on the rest.
     """
 
     def __init__(
@@ -59,37 +88,37 @@ class Torso(nn.Module):
         feature_size: int = 0,
         centered: bool = False,
     ) -> None:
-        """Build for these specs. ``hidden_size``, ``activation``: of ``mlp``; the rest: of image trunks.
+        """Build for these specs. ``hidden_size``, ``activation``: of ``mlp`` and ``per_key``; the rest: of trunks.
 
         A ``feature_size`` of 0 is as published; -1: no such layer, features are the trunks' outputs. ``centered``: see
         ``ImageConv``.
         """
         super().__init__()
         self.specs = dict(observation)
-        self.image_keys = [] if kind == "mlp" else [key for key, spec in observation.items() if len(spec.shape) == 3]
+        trunks = image_trunks(observation, kind)
+        self.image_keys = list(trunks)
         self.vector_keys = [key for key in observation if key not in self.image_keys]
-        if kind != "mlp" and not self.image_keys:
+        if kind not in ("mlp", "per_key") and not self.image_keys:
             shapes = {key: spec.shape for key, spec in observation.items()}
             raise ValueError(f"torso={kind!r} needs an image [C, H, W] among the observations, got {shapes}; use 'mlp'")
-        size = sum(_vector_size(self.specs[key]) for key in self.vector_keys)
-        self.trunks = nn.ModuleList([_trunk(kind, self.specs[key], key) for key in self.image_keys])
+        self.trunks = nn.ModuleList([_trunk(trunk, self.specs[key], key) for key, trunk in trunks.items()])
         for module in self.trunks.modules():
             if isinstance(module, ImageConv):
                 module.centered = centered
         self.image_layer: nn.Linear | None = None
-        if self.image_keys:
-            flat = sum(
-                _flat_size(trunk, self.specs[key]) for trunk, key in zip(self.trunks, self.image_keys, strict=True)
-            )
-            if feature_size >= 0:
-                self.image_layer = nn.Linear(flat, feature_size or FEATURE_SIZES[kind])
-            size += flat if self.image_layer is None else self.image_layer.out_features
+        flat = sum(_flat_size(trunk, self.specs[key]) for trunk, key in zip(self.trunks, self.image_keys, strict=True))
+        if self.image_keys and feature_size >= 0:
+            self.image_layer = nn.Linear(flat, feature_size or FEATURE_SIZES[kind])
+        size = sum(_vector_size(self.specs[key]) for key in self.vector_keys)
         layers: list[nn.Module] = []
-        if kind == "mlp":
-            for width in hidden_size:
-                layers += [nn.Linear(size, width), nn.Tanh() if activation == "tanh" else nn.ReLU()]
-                size = width
+        for width in hidden_size if kind in ("mlp", "per_key") and self.vector_keys else ():
+            layers += [nn.Linear(size, width), nn.Tanh() if activation == "tanh" else nn.ReLU()]
+            size = width
         self.mlp = nn.Sequential(*layers)
+        size += flat if self.image_layer is None else self.image_layer.out_features
+        self.joint: nn.Linear | None = None
+        if len(self.mlp) and self.image_layer is not None:
+            self.joint = nn.Linear(size, size)
         self.output_size = size
         self._double = False
 
@@ -126,13 +155,16 @@ class Torso(nn.Module):
         if trained is not None and not self._one_step(observation):
             return in_two(self, observation, trained)
         parts = [self._images(observation, trained)] if self.image_keys else []
-        parts += [_encode_vector(observation[key], self.specs[key]) for key in self.vector_keys]
+        if self.vector_keys:
+            vectors = [_encode_vector(observation[key], self.specs[key]) for key in self.vector_keys]
+            vector = vectors[0] if len(vectors) == 1 else torch.cat(vectors, -1)
+            parts.append(self.mlp(vector.double() if self._double else vector))
         features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-        return self.mlp(features.double() if self._double else features)
+        return features if self.joint is None else functional.relu(self.joint(features))
 
     def _one_step(self, observation: TensorDict) -> bool:
         """Whether all layers are one step of autograd."""
-        if len(self.image_keys) != 1 or not isinstance(self.trunks[0], Trunk):
+        if len(self.image_keys) != 1 or not isinstance(self.trunks[0], Trunk) or len(self.mlp):
             return False
         return joins(observation[self.image_keys[0]].device)
 

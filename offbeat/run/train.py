@@ -24,6 +24,8 @@ from offbeat.envs.registry import check_exact, env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
 from offbeat.networks.own_torso import TorsoFactory
+from offbeat.replay.layout import StreamLayout
+from offbeat.run import advice
 from offbeat.run.changes import changed, check_length
 from offbeat.run.folders import claim, default_folder
 from offbeat.run.hook_calls import HookCalls
@@ -44,6 +46,7 @@ from offbeat.runtime.terminal import guarded, troubles_told
 from offbeat.runtime.topology import topology
 from offbeat.runtime.world import World, is_deterministic, make_world, plan_layout
 from offbeat.storage.checkpoint import CheckpointError, find, load, newest
+from offbeat.types import EnvSpec
 
 Draw = Callable[[Path], Path]
 """Draws the curve of a run folder and returns the picture's file. Pictures are made above this package."""
@@ -181,7 +184,7 @@ def _run(
     ):
         remove_stacks(home)
         log.write(f"{'resuming' if checkpoint else 'run'} {run}")
-        log.write(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
+        _introduce(config, spec, weights, layout, log.write)
         _write_config(home, config, log.write)
         write_environment(home, seed=config.seed, say=log.write)
         world = make_world(config, spec, layout, roles, weights, home / "run.log", **own)
@@ -197,6 +200,15 @@ def _run(
         finally:
             interrupts.tell(None)
             world.close()
+
+
+def _introduce(
+    config: RunConfig, spec: EnvSpec, weights: int, layout: StreamLayout, say: Callable[[str], None]
+) -> None:
+    """What trains on what, and what had better be known of that."""
+    say(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
+    for line in advice.flattened(config, spec):
+        say(line)
 
 
 def _check_exact(config: RunConfig, factory: Callable[..., Any] | None) -> None:

@@ -42,7 +42,7 @@ def unrolls(agent: Any, count: int) -> tuple[list[Unroll], np.ndarray]:
     return made, np.array(returns)
 
 
-def test_it_is_the_spread_of_the_return_so_far() -> None:
+def test_it_is_the_magnitude_of_the_return_so_far() -> None:
     agent = make_agent("impala", agent_config_class("impala")(), make_spec("vector"))
     made, returns = unrolls(agent, 5)
     scale = RewardScale(clip=2.0)
@@ -50,7 +50,7 @@ def test_it_is_the_spread_of_the_return_so_far() -> None:
         scaled = scale.scaled(unroll)
     assert isinstance(scaled, Unroll) and len(returns) == float(scale.rows)
     assert float(scale.variance) == pytest.approx(returns.var(), rel=1e-5)
-    expected = (made[-1].reward.double() / np.sqrt(returns.var() + EPSILON)).clamp(-2, 2)
+    expected = (made[-1].reward.double() / np.sqrt(np.square(returns).mean() + EPSILON)).clamp(-2, 2)
     torch.testing.assert_close(scaled.reward.double(), expected, rtol=1e-5, atol=1e-6)
     assert (made[-1].reward.abs() > 100).any(), "the batch itself is left as it is"
 
@@ -70,12 +70,33 @@ def test_what_does_not_follow_begins_anew() -> None:
     assert all(torch.equal(value, carried.state()[name]) for name, value in before.items())
 
 
-def test_of_transitions_it_is_the_reward_itself() -> None:
+def test_of_transitions_it_is_what_their_rewards_would_add_up_to() -> None:
+    """Against returns that were played out: rewards of mean 2 and variance 9, one in ten of which is an episode's."""
+    agent = make_agent("dqn", agent_config_class("dqn")(), make_spec("vector"))
+    scale, transition = RewardScale(100.0), make_transition(agent)
+    generator = torch.Generator().manual_seed(0)
+    so_far, squares, returns = torch.zeros(400), [], 0
+    for step in range(300):
+        reward = 2 + 3 * torch.randn(400, generator=generator)
+        discount = 0.97 * (torch.rand(400, generator=generator) > 0.1)
+        scaled = scale.scaled(replace(transition, reward=reward, discount=discount))
+        so_far = reward + discount * so_far
+        squares += [so_far.square().mean()] if step > 100 else []
+        returns += len(reward)
+    assert float(scale.rows) == returns
+    assert scale.magnitude() == pytest.approx(float(torch.stack(squares).mean()) ** 0.5, rel=0.03)
+    torch.testing.assert_close(scaled.reward, reward / scale.magnitude())
+
+
+@pytest.mark.parametrize(("discount", "expected"), [(0.0, 1.0), (0.97, 0.03), (1.0, 1e-3 / 2**0.5)])
+def test_constant_rewards_are_not_blown_up(discount: float, expected: float) -> None:
+    """Their variance is nothing: each step of CartPole earns 1."""
     agent = make_agent("dqn", agent_config_class("dqn")(), make_spec("vector"))
     scale, transition = RewardScale(10.0), make_transition(agent)
-    scaled = scale.scaled(transition)
-    assert float(scale.variance) == pytest.approx(float(transition.reward.var(correction=0)), rel=1e-5)
-    torch.testing.assert_close(scaled.reward, transition.reward / float(scale.variance) ** 0.5)
+    ones = torch.ones_like(transition.reward)
+    for _ in range(10):
+        scaled = scale.scaled(replace(transition, reward=ones, discount=discount * ones))
+    torch.testing.assert_close(scaled.reward, expected * ones, rtol=1e-4, atol=1e-6)
 
 
 def test_rewards_that_are_not_finite_do_not_spoil_it() -> None:

@@ -192,3 +192,64 @@ def test_says_what_does_not_fit():
         Torso({"observation": VECTOR}, "nature")
     with pytest.raises(ValueError, match=r"torso='nature' needs images of at least 36 pixels a side, got observation"):
         Torso({"observation": GRID}, "nature")
+
+
+CAMERA = ArraySpec((3, 24, 24), "uint8", 0, 255)
+MIXED = {"atari": ATARI, "camera": CAMERA, "speed": VECTOR, "count": CHOICE}
+
+
+def draw(specs: dict[str, ArraySpec], rows: int = 2, copies: int = 3) -> dict[str, torch.Tensor]:
+    """Observations [T, B, ...] of these specs."""
+
+    def one(spec: ArraySpec) -> torch.Tensor:
+        if spec.dtype == "float32":
+            return torch.randn(rows, copies, *spec.shape)
+        return torch.randint(int(spec.high) + 1, (rows, copies, *spec.shape)).to(getattr(torch, spec.dtype))
+
+    return {key: one(spec) for key, spec in specs.items()}
+
+
+def test_per_key_sends_each_key_through_what_suits_it():
+    """Written out once more: two trunks, joined by one layer; an mlp; a layer behind both."""
+    torch.manual_seed(0)
+    torso, seen = Torso(MIXED, "per_key", (32, 16), "relu"), draw(MIXED)
+    large = functional.relu(torso.trunks[0](seen["atari"].flatten(0, 1)).permute(0, 2, 3, 1).flatten(1))
+    small = functional.relu(torso.trunks[1](seen["camera"].flatten(0, 1)).permute(0, 2, 3, 1).flatten(1))
+    assert large.shape == (6, 64 * 7 * 7) and small.shape == (6, 16 * 22 * 22)
+    pictures = functional.relu(torso.image_layer(torch.cat([large, small], 1)))
+    first, _, second, _ = torso.mlp
+    numbers = torch.cat([seen["speed"], functional.one_hot(seen["count"], 5).float()], -1).flatten(0, 1)
+    numbers = second(first(numbers).relu()).relu()
+    expected = torso.joint(torch.cat([pictures, numbers], -1)).relu().reshape(2, 3, -1)
+    assert torso.output_size == 256 + 16 == expected.shape[-1]
+    torch.testing.assert_close(torso(seen), expected)
+    expected.sum().backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in torso.parameters())
+
+
+def test_per_key_of_numbers_alone_is_an_mlp_and_of_pictures_alone_a_trunk():
+    torch.manual_seed(0)
+    numbers, mlp = Torso({"speed": VECTOR}, "per_key"), Torso({"speed": VECTOR}, "mlp")
+    mlp.load_state_dict(numbers.state_dict())
+    seen = draw({"speed": VECTOR})
+    assert torch.equal(mlp(seen), numbers(seen))
+    pictures, nature = Torso({"image": ATARI}, "per_key", feature_size=512), Torso({"image": ATARI}, "nature")
+    nature.load_state_dict(pictures.state_dict())
+    seen = draw({"image": ATARI})
+    assert torch.equal(nature(seen), pictures(seen))
+
+
+@pytest.mark.parametrize("specs", [MIXED, {"camera": CAMERA, "speed": VECTOR}], ids=["two pictures", "one"])
+def test_per_key_has_gradients_from_the_rows_trained_on_only(specs):
+    torch.manual_seed(0)
+    torso, seen = Torso(specs, "per_key"), draw(specs, rows=3)
+    whole, cut = torso(seen), torso(seen, trained=2)
+    torch.testing.assert_close(cut, whole)
+    wanted = torch.autograd.grad(whole[:2].sum(), list(torso.parameters()))
+    for mine, theirs in zip(torch.autograd.grad(cut.sum(), list(torso.parameters())), wanted, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_per_key_without_the_layer_after_trunks_joins_them_as_they_are():
+    torso = Torso({"camera": CAMERA, "speed": VECTOR}, "per_key", (8,), feature_size=-1)
+    assert torso.joint is None and torso.output_size == 16 * 22 * 22 + 8
