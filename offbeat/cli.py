@@ -25,7 +25,7 @@ COMMANDS = {
     "graph": ("lists:graph", "PRESET", "print the roles of a run and what connects them"),
     "doctor": ("lists:doctor", "", "say what this machine has and what 'auto' chooses on it"),
     "bench": ("checks:bench", "WHAT", "measure this machine: throughput, streams, replay, soak, peers, gpu"),
-    "campaign": ("training:campaign", "FILE", "work off a table of runs; resumable"),
+    "campaign": ("training:campaign", "FILE", "work off a table or grid of runs; resumable"),
     "verify": ("checks:verify", "resume PRESET", "kill, resume and compare bit for bit"),
 }
 """Command -> (module:function in ``offbeat.commands``, arguments, summary)."""

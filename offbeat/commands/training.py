@@ -72,9 +72,26 @@ def resume(arguments: list[str]) -> int:
 def campaign(arguments: list[str]) -> int:
     """Work off a table of runs."""
     parser = Parser("campaign", "Work off a table of runs; finished ones are left alone, begun ones resumed.")
-    parser.add_argument("file", help="TOML file with [[runs]]: name, preset, seeds, options")
+    parser.add_argument("file", help="TOML file with [[runs]] or [[grid]]; docs/campaigns.md describes it")
+    parser.add_argument("--at-once", type=int, metavar="N", help="runs at a time; default: as many as the cores allow")
+    parser.add_argument("--env", metavar="ENV", help="environment of all runs: an id, or module:function of your own")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs and how far they are; run nothing")
+    parser.add_argument("--report", action="store_true", help="rank and draw what is finished; run nothing")
     options = parser.parse_args(arguments)
-    from offbeat.report.campaign import write_report
-    from offbeat.run.campaign import run_campaign
+    from offbeat.run.campaign_file import Env, check_at_once, read_campaign
 
-    return 1 if run_campaign(Path(options.file), write_report) else 0
+    check_at_once("--at-once", options.at_once)
+    path, env = Path(options.file), None
+    if options.env is not None:
+        env = Env(options.env, env_factory(options.env))
+    from offbeat.run.campaign import list_runs, run_campaign
+
+    if options.dry_run:
+        print(list_runs(read_campaign(path, env), options.at_once))
+        return 0
+    from offbeat.report.campaign import write_report
+
+    if options.report:
+        write_report(read_campaign(path, env))
+        return 0
+    return 1 if run_campaign(path, write_report, at_once=options.at_once, env=env) else 0

@@ -65,6 +65,45 @@ def env_threads(cores: int, learner: int, workers: int) -> int:
     return max(1, left // workers)
 
 
+def wanted_cores(config: RunConfig) -> int:
+    """Cores that a run keeps busy, the scores played beside it left out; all of this machine's where it counts its
+    actors or their threads by them, or computes on a GPU.
+    """
+    cores, actor, on_gpu = usable_cores(), config.actor, _on_gpu(config)
+    learner = config.learner.threads or learner_threads(cores, on_gpu)
+    if on_gpu:
+        return cores
+    if config.engine == "inline":
+        return min(cores, max(learner, actor.threads))
+    if config.deterministic:  # in turns
+        return min(cores, max(learner, (actor.workers or actor_workers(cores, learner)) * actor.threads))
+    if not actor.workers or not actor.env_threads:
+        return cores
+    return min(cores, learner + actor.workers * max(actor.threads, actor.env_threads))
+
+
+def shared_out(config: RunConfig, cores: int) -> dict[str, int]:
+    """Options that take the place of what a run would choose from all cores of the machine, where it has so many.
+
+    None for runs with a fixed schedule: how many threads and actors there are decides what comes out of them.
+    """
+    if config.engine == "inline" or config.deterministic:
+        return {}
+    learner = config.learner.threads or learner_threads(cores, _on_gpu(config))
+    workers = config.actor.workers or actor_workers(cores, learner)
+    chosen = {
+        "learner.threads": (config.learner.threads, learner),
+        "actor.workers": (config.actor.workers, workers),
+        "actor.env_threads": (config.actor.env_threads, env_threads(cores, learner, workers)),
+    }
+    return {name: value for name, (given, value) in chosen.items() if not given}
+
+
+def _on_gpu(config: RunConfig) -> bool:
+    """Whether its learner computes on one."""
+    return choose_device(config.learner.device, choose_device(config.device)).startswith("cuda")
+
+
 def choose_device(name: str, otherwise: str = "") -> str:
     """A device's own name; for ``auto``: ``otherwise``, or CUDA where there is one."""
     if name != "auto":

@@ -10,6 +10,7 @@ import ast
 import functools
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,6 +203,22 @@ def suggest(key: str) -> str:
         return f"; did you mean {' or '.join(map(repr, tail))}?"
     found = nearest(key, tail or [*names, *SHORT, "from"])
     return found or "; 'offbeat train --help' lists all options"
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Full name -> what an option is called among these: the last part of its name, or more where another one ends so.
+
+    ``env`` and ``agent`` stand for ``env.id`` and ``agent.name``, as on the command line.
+    """
+    names = list(names)
+    found = {full: short for short, full in SHORT.items() if full in names}
+    for name in names:
+        parts = name.split(".")
+        tails = [".".join(parts[place:]) for place in reversed(range(len(parts)))]
+        others = [f".{other}" for other in names if other != name]
+        alone = (tail for tail in tails if not any(other.endswith(f".{tail}") for other in others))
+        found.setdefault(name, next(alone, name))
+    return found
 
 
 def help_text(width: int = 110) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from offbeat.config.presets import read_toml
 from offbeat.run.records import read_records
-from offbeat.scoring.compare import NOT_PART_OF_A_GROUP
+from offbeat.scoring.compare import setting
 
 Axis = Literal["frames", "agent_steps", "seconds", "updates"]
 AXES = ("frames", "agent_steps", "seconds", "updates")
@@ -49,8 +49,7 @@ class Curve:
     @property
     def group(self) -> str:
         """The same for runs that differ in their seed and in nothing that should matter to the score."""
-        kept = {key: value for key, value in self.config.items() if key not in NOT_PART_OF_A_GROUP}
-        return json.dumps(kept, sort_keys=True)
+        return json.dumps(setting(self.config), sort_keys=True)
 
     def training(self, window: int) -> tuple[np.ndarray, np.ndarray]:
         """(positions [m, 4], mean return of the last ``window`` episodes [m]), of fewer at first."""

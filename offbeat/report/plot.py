@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from offbeat.config.options import short_names
 from offbeat.errors import UserError, unknown
-from offbeat.report.curves import AXES, NOT_PART_OF_A_GROUP, Axis, Curve, read_runs, resample, write_summary_csv
+from offbeat.report.curves import AXES, Axis, Curve, read_runs, resample, write_summary_csv
+from offbeat.scoring.compare import setting
+from offbeat.scoring.ranking import plain
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -199,19 +202,11 @@ def labels(groups: list[list[Curve]]) -> list[str]:
 
 def _differences(one: Curve, groups: list[list[Curve]]) -> list[str]:
     """``learning_rate=0.001`` for every option in which the groups differ, at most three."""
-    flat = [_flat(group[0].config) for group in groups]
-    own = _flat(one.config)
-    skipped = ("preset", "eval_env.", *NOT_PART_OF_A_GROUP)
-    differing = [key for key in own if len({str(other.get(key)) for other in flat}) > 1]
-    return [f"{key.rpartition('.')[2]}={own[key]}" for key in differing if not key.startswith(skipped)][:3]
-
-
-def _flat(config: dict[str, object], prefix: str = "") -> dict[str, object]:
-    """Nested options by their dotted names."""
-    flat: dict[str, object] = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+    settings, own = [setting(group[0].config) for group in groups], setting(one.config)
+    differing = [name for name in own if len({other.get(name) for other in settings}) > 1]
+    shown = [name for name in differing if name != "preset" and not name.startswith("eval_env.")][:3]
+    shorts = short_names(shown)
+    return [f"{shorts[name]}={plain(own[name])}" for name in shown]
 
 
 def axis_unit(curves: list[Curve], x: Axis, end: float) -> tuple[float, str]:

@@ -7,39 +7,29 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from offbeat.config.presets import read_toml
-from offbeat.envs.atari_scores import human_normalised, scored_game
+from offbeat.envs.atari_scores import scored_game
 from offbeat.run.folders import CONFIG, find_run, list_runs
 from offbeat.run.records import evaluations
-from offbeat.scoring.statistics import (
-    Estimate,
-    Statistic,
-    mean_over_games,
-    median_over_games,
-    over_runs_and_games,
-    stratified_bootstrap,
-)
+from offbeat.scoring.ranking import Scored, lines_up, over_games, tables
 
 Which = Literal["final", "best"]
 """Which evaluation of a run is its score."""
 COLUMNS = (
     "run", "agent", "environment", "seed", "frames", "hours", "final", "best", "at frames", "evaluations", "policy",
 )  # fmt: skip
-BY_ENVIRONMENT = ("agent", "environment", "runs", "frames", "mean", "IQM", "95 % interval", "human %")
-OVER_GAMES = ("agent", "games", "runs", "median %", "mean %", "IQM %")
-NOT_PART_OF_A_GROUP = ("seed", "out", "device", "engine", "deterministic", "total_frames", "actor", "inference", "log",
-                       "checkpoint", "evaluation", "trace")  # fmt: skip
-"""Top-level keys of config.toml in which runs may differ and still be drawn as seeds of one experiment."""
-NOT_PART_OF_A_SETTING = ("env.id", "eval_env.id", "learner.device", "learner.threads")
-"""Options in which runs of one setting may differ, beside ``NOT_PART_OF_A_GROUP``."""
-
-Score = tuple[str, str, float, int]
-"""What a run is called in the tables of groups, its environment, its score and the frames it was trained on."""
+NOT_PART_OF_A_SETTING = (
+    "seed", "out", "device", "engine", "deterministic", "total_frames", "env.id", "eval_env.id", "learner.device",
+    "learner.threads", "learner.hang_timeout_s", "actor.workers", "actor.threads", "actor.env_threads",
+    "actor.inference", "actor.precision", "actor.hang_timeout_s", "actor.max_restarts", "inference.*", "log.*",
+    "checkpoint.*", "evaluation.*", "trace.*",
+)  # fmt: skip
+"""Options in which runs may differ and still be seeds of one setting: where and how long a run ran, how it was scored
+and written down."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +60,23 @@ class Result:
         """(score, frames) of the last or of the best evaluation; there must be one."""
         return max(self.scores) if which == "best" else self.scores[-1]
 
-    def setting(self) -> dict[str, str]:
-        """Every option that may matter to the score but for the environment's id: dotted name -> value."""
-        kept = {key: value for key, value in self.config.items() if key not in NOT_PART_OF_A_GROUP}
-        return {name: value for name, value in _flat("", kept).items() if name not in NOT_PART_OF_A_SETTING}
+    def scored(self, which: Which, name: str = "", also: Iterable[str] = ()) -> Scored:
+        """Its score for the tables of settings; ``name``: what its setting is called there, else as ``agent``.
+
+        ``also``: options beside those of ``setting`` that make another setting.
+        """
+        score, frames = self.score(which)
+        more = {option: value for option, value in _flat("", self.config).items() if option in set(also)}
+        return Scored(name or self.agent, setting(self.config) | more, self.environment, score, frames)
+
+
+def setting(config: dict[str, Any]) -> dict[str, str]:
+    """Every option of a config.toml that may matter to the score but for the environment's id: dotted name -> JSON."""
+    return {
+        name: value
+        for name, value in _flat("", config).items()
+        if not any(fnmatch(name, pattern) for pattern in NOT_PART_OF_A_SETTING)
+    }
 
 
 def report(paths: Iterable[str], which: Which = "final") -> str:
@@ -84,16 +87,11 @@ def report(paths: Iterable[str], which: Which = "final") -> str:
         which: the evaluation that counts as a run's score: its last one or its best one.
     """
     results = read_results(paths)
+    scored = [result.scored(which) for result in results if result.scores]
     parts = [_runs_table(results)]
-    scored = [result for result in results if result.scores]
-    labels, differences = _labels(scored)
-    scores = [(label, result.environment, *result.score(which)) for label, result in zip(labels, scored, strict=True)]
-    over_games = _over_games(scores)
-    if len(scores) > 1 or over_games:
-        parts += [f"Scores of {which} evaluations", _lines_up([BY_ENVIRONMENT, *_by_environment(scores)])]
-    if over_games:
-        parts += ["Human-normalised scores over Atari games", _lines_up([OVER_GAMES, *over_games])]
-    return "\n\n".join([*parts, *(["\n".join(differences)] if differences else [])])
+    if len(scored) > 1 or over_games(scored):
+        parts += tables(scored, f"Scores of {which} evaluations")
+    return "\n\n".join(parts)
 
 
 def table(paths: Iterable[str]) -> str:
@@ -126,70 +124,8 @@ def row(result: Result) -> dict[str, str]:
     return {column: cells[column] for column in COLUMNS}
 
 
-def _by_environment(scores: Sequence[Score]) -> list[tuple[str, ...]]:
-    """Cells of each setting on each environment, from raw scores over its runs."""
-    groups: dict[tuple[str, str], list[tuple[float, int]]] = {}
-    for label, environment, score, frames in scores:
-        groups.setdefault((label, environment), []).append((score, frames))
-    lines: list[tuple[str, ...]] = []
-    for (label, environment), found in sorted(groups.items()):
-        values, ends = np.array([score for score, _ in found]), [frames for _, frames in found]
-        iqm = stratified_bootstrap([values], over_runs_and_games)
-        human = human_normalised(environment, float(values.mean()))
-        lines.append(
-            (
-                label,
-                environment,
-                str(len(found)),
-                f"{min(ends):,}" if min(ends) == max(ends) else f"{min(ends):,} to {max(ends):,}",
-                f"{values.mean():.2f}",
-                f"{iqm.value:.2f}",
-                _interval(iqm, 2),
-                "-" if human is None else f"{human:.1f}",
-            )
-        )
-    return lines
-
-
-def _over_games(scores: Sequence[Score]) -> list[tuple[str, ...]]:
-    """Cells of each setting, from human-normalised scores over all games that it was run on."""
-    groups: dict[str, dict[str, list[float]]] = {}
-    for label, environment, score, _ in scores:
-        normalised = human_normalised(environment, score)
-        if normalised is not None:
-            groups.setdefault(label, {}).setdefault(environment, []).append(normalised)
-    lines = []
-    for label, games in sorted(groups.items()):
-        strata = [np.array(games[game]) for game in sorted(games)]
-        aggregates: list[Statistic] = [median_over_games, mean_over_games, over_runs_and_games]
-        estimates = [stratified_bootstrap(strata, aggregate) for aggregate in aggregates]
-        cells = [f"{estimate.value:.1f} {_interval(estimate, 1)}".removesuffix(" -") for estimate in estimates]
-        lines.append((label, str(len(games)), str(sum(map(len, strata))), *cells))
-    return lines
-
-
-def _labels(results: Sequence[Result]) -> tuple[list[str], list[str]]:
-    """What to call the setting of each result, and lines that say how settings of one preset differ."""
-    settings: dict[str, list[dict[str, str]]] = {}
-    labels, differences = [], []
-    for result in results:
-        known = settings.setdefault(result.agent, [])
-        if result.setting() not in known:
-            known.append(result.setting())
-    for result in results:
-        known = settings[result.agent]
-        number = f" #{known.index(result.setting()) + 1}" if len(known) > 1 else ""
-        labels.append(result.agent + number)
-    for agent, known in settings.items():
-        names = sorted({name for setting in known for name in setting})
-        differing = [name for name in names if len({setting.get(name) for setting in known}) > 1]
-        lines = [", ".join(f"{name} = {setting.get(name, '-')}" for name in differing) for setting in known]
-        differences += [f"{agent} #{place}: {line}" for place, line in enumerate(lines, 1) if differing]
-    return labels, differences
-
-
 def _runs_table(results: Sequence[Result]) -> str:
-    return _lines_up([COLUMNS, *(tuple(row(result).values()) for result in results)])
+    return lines_up([COLUMNS, *(tuple(row(result).values()) for result in results)])
 
 
 def _flat(name: str, value: Any) -> dict[str, str]:
@@ -202,17 +138,6 @@ def _flat(name: str, value: Any) -> dict[str, str]:
     for key, item in value.items():
         found |= _flat(f"{name}.{key}" if name else key, item)
     return found
-
-
-def _interval(estimate: Estimate, digits: int) -> str:
-    return "-" if np.isnan(estimate.low) else f"[{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
-
-
-def _lines_up(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as columns of text, the first row as their heads."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def _result(run: Path) -> Result:

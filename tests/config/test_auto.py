@@ -81,3 +81,19 @@ def test_actors_of_a_learner_on_a_gpu_act_in_what_their_processor_computes(
     assert acting_precision(chosen.actor, chosen.learner) == "bf16", "on a processor both compute as they are told to"
     chosen = auto.decide(replace(asked, actor=replace(asked.actor, precision="fp32")))
     assert acting_precision(chosen.actor, chosen.learner) == "fp32"
+
+
+def test_runs_side_by_side_share_the_cores_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "usable_cores", lambda: 32)
+    free = everything_auto()
+    assert auto.wanted_cores(free) == 32
+    assert auto.shared_out(free, 8) == {"learner.threads": 3, "actor.workers": 2, "actor.env_threads": 2}
+    few = replace(free, actor=replace(free.actor, workers=2, env_threads=3), learner=replace(free.learner, threads=4))
+    assert auto.wanted_cores(few) == 4 + 2 * 3
+    assert auto.shared_out(few, 8) == {}, "what is set is kept"
+    for fixed in (replace(free, deterministic=True), replace(free, engine="inline")):
+        assert auto.shared_out(fixed, 2) == {}, "its results would be others"
+        assert auto.wanted_cores(fixed) == (8 if fixed.engine == "inline" else 12)
+    monkeypatch.setattr(auto, "choose_device", lambda name, otherwise="": "cuda")
+    assert auto.wanted_cores(few) == 32, "a GPU is not shared unless somebody says so"
+    assert auto.shared_out(free, 8)["learner.threads"] == 1

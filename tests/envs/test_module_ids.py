@@ -18,7 +18,7 @@ from offbeat.envs.base import EnvConfig, EnvUnavailable
 from offbeat.envs.module_ids import ModuleId, module_id
 from offbeat.envs.registry import env_spec, make_env
 from offbeat.errors import UserError, called
-from offbeat.run.campaign import read_campaign
+from offbeat.run.campaign_file import read_campaign
 from tests.scoring.test_evaluate import make_run
 
 ID = "registers:Mine-v0"
@@ -107,7 +107,7 @@ def test_a_preset_file_and_a_campaign_are_files_too(
     campaign = tmp_path / "campaign.toml"
     options = f'options = {{ "{section}.id" = "{ID}" }}'
     campaign.write_text(f'out = "out"\n[[runs]]\npreset = "debug"\n{options}\n')
-    _, (planned,) = read_campaign(campaign)
+    (planned,) = read_campaign(campaign).runs
     for command in (["train", str(preset), "--out", "run"], planned.command()):
         assert main(command) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from offbeat.cli import main
+from offbeat.config.auto import decide
+from offbeat.config.run_config import to_toml
 from offbeat.errors import UserError
 from offbeat.report.campaign import write_report
-from offbeat.run.campaign import read_campaign, run_campaign
+from offbeat.run.campaign import run_campaign
+from offbeat.run.campaign_file import read_campaign
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -40,7 +44,7 @@ def test_runs_every_seed_once_and_reports_them(tmp_path: Path, capfd: pytest.Cap
 
 def test_published_scores_go_with_every_seed(tmp_path: Path) -> None:
     path = _file(tmp_path, '[[runs]]\npreset = "debug"\nseeds = [0, 1]\npublished = [[5, 10], [37.9, 2_000]]\n')
-    _, runs = read_campaign(path)
+    runs = read_campaign(path).runs
     assert [run.published for run in runs] == 2 * [((5.0, 10.0), (37.9, 2000.0))]
 
 
@@ -72,33 +76,62 @@ def test_finished_runs_are_scored_in_further_ways_once(tmp_path: Path, capfd: py
         further["frames"], further["episodes"], further["policy"],
     )  # fmt: skip
     assert final["run_seconds"] == further["run_seconds"]
-    _, (run,) = read_campaign(path)
+    (run,) = read_campaign(path).runs
     whole, single = run.score(), run.score(run.scores[0])
     assert whole is not None
     assert single is not None
     assert whole["length"] > 2.5 * single["length"], "five lives and one"
     assert run_campaign(path, write_report) == 0
     assert "eval " not in capfd.readouterr().out, "nothing is played twice"
-    _, (other,) = read_campaign(_file(tmp_path, one_life.replace("end_episode", "terminal") + runs))
+    (other,) = read_campaign(_file(tmp_path, one_life.replace("end_episode", "terminal") + runs)).runs
     assert other.score(other.scores[0]) is None, "other options are another score"
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "campaigns").glob("*.toml")), ids=lambda p: p.stem)
 def test_campaigns_of_the_repository_can_run(path: Path) -> None:
-    _, runs = read_campaign(path)
+    runs = read_campaign(path).runs
     assert len({run.folder for run in runs}) == len(runs), "two runs would share a folder"
+
+
+GRID = '[[grid]]\npreset = "debug"\nover = { "learner.batch_size" = [4, 8] }\n'
+RATES = '[[runs]]\npreset = "debug"\nname = "rate"\noptions = { learner.learning_rate = '
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no \\[\\[runs\\]\\]"),
+        ("", r"has no \[\[runs\]\] and no \[\[grid\]\]"),
+        ('at_onc = 3\n[[runs]]\npreset = "debug"\n', "unknown key 'at_onc' in .*did you mean 'at_once'"),
+        ('at_once = 0\n[[runs]]\npreset = "debug"\n', "at_once=0 must be a whole number of runs, at least 1"),
+        ("runs = 3\n", r"\[\[runs\]\] must be tables, got runs = 3"),
         ('[[runs]]\npreset = "debug"\nseed = 1\n', "unknown key 'seed'.*seeds"),
+        ('[[runs]]\npreset = "debug"\nover = {}\n', r"unknown key 'over' in \[\[runs\]\]"),
         ('[[runs]]\nname = "x"\n', "no preset"),
         ('[[runs]]\npreset = "debgu"\n', "debgu.*debug"),
+        ('[[runs]]\npreset = "debug"\nname = "a/b"\n', "name='a/b' must be a name for folders: no '/'"),
+        ('[[runs]]\npreset = "debug"\nseeds = []\n', r"seeds=\[\] must be a list of whole numbers"),
+        ('[[runs]]\npreset = "debug"\nseeds = [0, -1]\n', r"seeds=\[0, -1\] must be a list of whole numbers"),
+        ('[[runs]]\npreset = "debug"\nseeds = [0, 1, 0]\n', "two entries have the folder .*debug-seed0: 'debug' and"),
+        (RATES + "1 }\n" + RATES + "2 }\n", "two entries have the folder .*rate-seed0: 'rate' and 'rate'"),
+        (RATES + "-1 }\n", "'rate': learner.learning_rate=-1.0 is out of range; it must be at least 0"),
+        ('[[runs]]\npreset = "debug"\noptions = [1]\n', "options must be a table"),
+        (
+            '[[runs]]\npreset = "debug"\noptions = { seed = 1 }\n',
+            r"seed is no option of an entry; write seeds = \[0, 1",
+        ),
         ('[[runs]]\npreset = "debug"\noptions = { "learner.bath_size" = 1 }\n', "batch_size"),
         ('[[runs]]\npreset = "debug"\npublished = [1, 2]\n', "published of 'debug' must be a list of .hours, score."),
         ("[[runs", "is no TOML"),
+        ('[[grid]]\npreset = "debug"\n', r"\[\[grid\]\] 'debug' varies nothing: give over"),
+        (GRID.replace("[4, 8]", "[]"), r"over: learner.batch_size=\[\] must be a list of values"),
+        (GRID.replace("[4, 8]", "8"), "over: learner.batch_size=8 must be a list of values"),
+        (GRID.replace("[4, 8]", "[4, 4]"), "learner.batch_size has the value 4 twice"),
+        (GRID.replace("[4, 8]", '[4, "a"]'), "'debug-batch_size=a': learner.batch_size='a' is not a whole number"),
+        (GRID.replace("[4, 8]", "[4, 0]"), "'debug-batch_size=0': learner.batch_size=0 is out of range; it must be at"),
+        (GRID.replace("batch_size", "bath_size"), "bath_size.*did you mean 'batch_size'"),
+        (GRID.replace("over", "ovr"), r"unknown key 'ovr' in \[\[grid\]\]; did you mean 'over'"),
+        (GRID + "options = { learner.batch_size = 4 }\n", "learner.batch_size is in options and in over"),
+        (GRID + '[[runs]]\npreset = "debug"\nname = "debug-batch_size=4"\n', "two entries have the folder"),
         ('scores = [{ name = "a" }]\n[[runs]]\npreset = "debug"\n', "needs a name and eval_env"),
         ('scores = [{ nam = "a" }]\n[[runs]]\npreset = "debug"\n', "unknown key 'nam' in .*did you mean 'name'"),
         ('scores = [{ name = "Final", eval_env = {} }]\n[[runs]]\npreset = "debug"\n', "two scores are called 'Final'"),
@@ -111,3 +144,45 @@ def test_campaigns_of_the_repository_can_run(path: Path) -> None:
 def test_names_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_campaign(_file(tmp_path, text))
+
+
+def test_the_folder_is_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "campaign.toml"
+    path.write_text('out = 3\n[[runs]]\npreset = "debug"\n')
+    with pytest.raises(UserError, match=r"out of .* must be a folder's name, got 3"):
+        read_campaign(path)
+    with pytest.raises(UserError, match=r"no campaign file .*; it is a TOML file with \[\[runs\]\] or"):
+        read_campaign(tmp_path)
+
+
+def test_a_grid_is_every_setting_with_every_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = GRID.replace("[[grid]]", '[[grid]]\nname = "g"\nseeds = [0, 1]') + "options = { total_frames = 800 }\n"
+    path = _file(tmp_path, grid)
+    runs = read_campaign(path).runs
+    assert [run.folder.name for run in runs] == [
+        "g-batch_size=4-seed0", "g-batch_size=4-seed1", "g-batch_size=8-seed0", "g-batch_size=8-seed1",
+    ]  # fmt: skip
+    assert [(run.seed, run.config().learner.batch_size, run.config().total_frames) for run in runs] == [
+        (0, 4, 800), (1, 4, 800), (0, 8, 800), (1, 8, 800),
+    ]  # fmt: skip
+    assert main(["campaign", str(path), "--dry-run", "--at-once", "3"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"4 runs of 2 settings in {tmp_path / 'out'}: 4 to begin; up to 3 at a time")
+    assert [line.split(": ")[1] for line in lines] == [" ".join(run.command()) for run in runs]
+    assert not (tmp_path / "out").exists()
+    assert main(["campaign", str(path), "--at-once", "0"]) == 2
+    assert "--at-once=0 must be a whole number of runs" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_options_is_not_taken_for_the_run(tmp_path: Path) -> None:
+    text = '[[runs]]\nname = "tiny"\npreset = "debug"\noptions = { total_frames = 400, "learner.batch_size" = 4 }\n'
+    (run,) = read_campaign(_file(tmp_path, text)).runs
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.toml").write_text(to_toml(decide(run.config())))
+    assert read_campaign(_file(tmp_path, text)).runs == [run]
+    longer = read_campaign(_file(tmp_path, text.replace("400", "800"))).runs[0]
+    assert longer.going_on() == ["resume", str(run.folder), "--total-frames", "800"]
+    with pytest.raises(UserError, match=r"holds a run with learner.batch_size = 4, and the campaign says 8: give"):
+        read_campaign(_file(tmp_path, text.replace('batch_size" = 4', 'batch_size" = 8')))
+    with pytest.raises(UserError, match="preset = 'debug', and the campaign says 'impala-catch'"):
+        read_campaign(_file(tmp_path, text.replace('"debug"', '"impala-catch"')))

@@ -13,7 +13,8 @@ import pytest
 
 from offbeat.errors import UserError
 from offbeat.report.campaign import write_report
-from offbeat.run.campaign import read_campaign, run_campaign
+from offbeat.run.campaign import run_campaign
+from offbeat.run.campaign_file import read_campaign
 from tests.faults.command import PATIENCE_S, alive, descendants, running
 
 LONG_EVALUATION = '"evaluation.every_frames" = 0, "evaluation.episodes" = 2000'
@@ -67,7 +68,7 @@ def test_a_run_stopped_in_its_final_evaluation_is_finished_later(
     path = campaign(tmp_path, f'total_frames = 400, engine = "{engine}", {LONG_EVALUATION}')
     run = tmp_path / "out" / "tiny-seed0"
     is_stopped(tmp_path, path, 400, number)
-    _, runs = read_campaign(path)
+    runs = read_campaign(path).runs
     assert runs[0].score() is None
     steps = checkpoints(tmp_path)
     with running("campaign", str(path), folder=tmp_path) as command:

@@ -17,7 +17,7 @@ from offbeat.commands.arguments import env_factory
 from offbeat.config.fitting import fitted
 from offbeat.config.run_config import apply_overrides, load_preset
 from offbeat.errors import UserError
-from offbeat.run.campaign import read_campaign
+from offbeat.run.campaign_file import read_campaign
 
 MODULE = '''
 import gymnasium, numpy as np
@@ -188,7 +188,7 @@ def test_a_file_cannot_name_what_makes_an_environment(module: Any, tmp_path: Pat
     """The same text in a campaign is an id, whatever it looks like."""
     path = tmp_path / "campaign.toml"
     path.write_text('out = "out"\n[[runs]]\npreset = "debug"\noptions = { env = "mine:drawn" }\n')
-    _, (planned,) = read_campaign(path)
+    (planned,) = read_campaign(path).runs
     result = subprocess.run(
         [sys.executable, "-m", "offbeat", *planned.command()], capture_output=True, text=True, cwd=tmp_path, check=False
     )
