@@ -13,7 +13,7 @@ from typing import Any
 
 from offbeat.commands.arguments import Parser, add_env, own_of, split_options
 from offbeat.errors import UserError
-from offbeat.run.folders import find_run
+from offbeat.run.folders import find_run, runs_among
 
 STOPPED = 130
 """Exit code of what Ctrl-C ended, as shells have it."""
@@ -86,8 +86,9 @@ def plot(arguments: list[str]) -> int:
     parser.add_argument("--x", default="frames", help="what runs to the right: frames, agent_steps, seconds or updates")
     parser.add_argument("--smooth", type=int, default=0, help="episodes in the running mean; default: a fiftieth")
     options = parser.parse_args(arguments)
-    runs = [find_run(run) for run in options.runs]
     from offbeat.report.plot import plot_runs
+
+    runs = runs_among(options.runs, newest=True, say=_note)
 
     print(plot_runs(runs, options.out, options.x, options.smooth))
     return 0
@@ -103,7 +104,7 @@ def compare(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from offbeat.scoring.compare import report
 
-    print(report(options.runs, options.score))
+    print(report(options.runs, options.score, _note))
     return 0
 
 

@@ -25,6 +25,8 @@ from offbeat.run.planned import Further, Planned
 
 Steps = Iterator[tuple[str, list[str]]]
 """(name of the further score, or '' where it is trained; arguments) of the commands that a run needs, one by one."""
+LOGS = "logs"
+"""Folder beside the runs' folders, for the output of those that go side by side."""
 FINISHED = "finished"
 """What is said of a run that needs nothing more."""
 TAIL_BYTES = 1 << 14
@@ -55,7 +57,7 @@ class Job:
     @property
     def log(self) -> Path:
         """Where its output goes if others run beside it."""
-        return self.run.folder.with_name(f"{self.run.folder.name}.log")
+        return self.run.folder.parent / LOGS / f"{self.run.folder.name}.log"
 
 
 def run_campaign(
@@ -187,6 +189,7 @@ class _Work:
             verb = {"train": "begun", "resume": "resumed", "eval": "played for"}[arguments[0]]
             print(f"{job.name}: {' '.join(arguments) if log is None else f'{verb}, output in {log}'}", flush=True)
             job.since = time.monotonic()
+            job.log.parent.mkdir(exist_ok=True)
             self._at_work[commands.start(arguments, log)] = job
 
     def _ended(self, job: Job, code: int, asked: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from offbeat.config.presets import read_toml
 from offbeat.envs.atari_scores import scored_game
-from offbeat.run.folders import CONFIG, find_run, list_runs
+from offbeat.run.folders import CONFIG, runs_among
 from offbeat.run.records import evaluations
 from offbeat.scoring.ranking import Scored, lines_up, over_games, tables
 
@@ -79,14 +79,19 @@ def setting(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def report(paths: Iterable[str], which: Which = "final") -> str:
+def _silent(line: str) -> None:
+    """Nobody is told."""
+
+
+def report(paths: Iterable[str], which: Which = "final", say: Callable[[str], object] = _silent) -> str:
     """The table of runs; below it, where they add up to something, the scores by environment and over Atari games.
 
     Args:
         paths: runs, or folders of runs.
         which: the evaluation that counts as a run's score: its last one or its best one.
+        say: is told of what is passed over, as it is no run.
     """
-    results = read_results(paths)
+    results = read_results(paths, say)
     scored = [result.scored(which) for result in results if result.scores]
     parts = [_runs_table(results)]
     if len(scored) > 1 or over_games(scored):
@@ -99,10 +104,9 @@ def table(paths: Iterable[str]) -> str:
     return _runs_table(read_results(paths))
 
 
-def read_results(paths: Iterable[str]) -> list[Result]:
-    """What the runs at ``paths`` say, each once. Raises ``UserError`` where there is none."""
-    runs = {run.resolve(): run for path in paths for run in _runs(path)}
-    return [_result(run) for run in runs.values()]
+def read_results(paths: Iterable[str], say: Callable[[str], object] = _silent) -> list[Result]:
+    """What the runs at ``paths`` say, each once, see ``runs_among``. Raises ``UserError`` where there is none."""
+    return [_result(run) for run in runs_among(paths, newest=False, say=say)]
 
 
 def row(result: Result) -> dict[str, str]:
@@ -156,9 +160,3 @@ def _progress(run: Path) -> tuple[int | None, float | None]:
         with suppress(KeyError, TypeError, ValueError):  # torn by a crash: the one before
             return int(float(row["frames"])), float(row["seconds"])
     return None, None
-
-
-def _runs(path: str) -> list[Path]:
-    """The run at ``path``, or all runs in the folder. Raises ``UserError`` where there is none."""
-    run = find_run(path)
-    return [run] if run == Path(path).expanduser() else list_runs(Path(path).expanduser())

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from offbeat.cli import main
-from offbeat.config.auto import decide
-from offbeat.config.run_config import to_toml
 from offbeat.errors import UserError
 from offbeat.report.campaign import write_report
 from offbeat.run.campaign import run_campaign
@@ -172,17 +170,3 @@ def test_a_grid_is_every_setting_with_every_seed(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "out").exists()
     assert main(["campaign", str(path), "--at-once", "0"]) == 2
     assert "--at-once=0 must be a whole number of runs" in capsys.readouterr().err
-
-
-def test_a_folder_of_other_options_is_not_taken_for_the_run(tmp_path: Path) -> None:
-    text = '[[runs]]\nname = "tiny"\npreset = "debug"\noptions = { total_frames = 400, "learner.batch_size" = 4 }\n'
-    (run,) = read_campaign(_file(tmp_path, text)).runs
-    run.folder.mkdir(parents=True)
-    (run.folder / "config.toml").write_text(to_toml(decide(run.config())))
-    assert read_campaign(_file(tmp_path, text)).runs == [run]
-    longer = read_campaign(_file(tmp_path, text.replace("400", "800"))).runs[0]
-    assert longer.going_on() == ["resume", str(run.folder), "--total-frames", "800"]
-    with pytest.raises(UserError, match=r"holds a run with learner.batch_size = 4, and the campaign says 8: give"):
-        read_campaign(_file(tmp_path, text.replace('batch_size" = 4', 'batch_size" = 8')))
-    with pytest.raises(UserError, match="preset = 'debug', and the campaign says 'impala-catch'"):
-        read_campaign(_file(tmp_path, text.replace('"debug"', '"impala-catch"')))

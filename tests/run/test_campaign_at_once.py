@@ -48,15 +48,16 @@ def test_results_are_those_of_one_at_a_time_and_a_line_says_what_failed(
         compared = compare_checkpoints(one, two)
         assert compared.equal and compared.arrays > 10, compared.differing
         assert f"{one}: train debug --seed 0" in said.out
-        assert f"{two}: begun, output in {two}.log\n" in said.out
+        log = two.parent / "logs" / f"{two.name}.log"
+        assert f"{two}: begun, output in {log}\n" in said.out
         assert re.search(
             rf"^\[\d/3\] {two}: finished, score \S+ over 4 episodes at 4\d\d frames, after 0:", said.out, re.M
         )
-        assert f"run {two}" in Path(f"{two}.log").read_text()
+        assert f"run {two}" in log.read_text()
     wrong = tmp_path / "two" / "out" / "wrong-seed0"
     (line,) = [line for line in said.out.splitlines() if "failed" in line]
     assert line.startswith(f"[1/3] {wrong}: failed, exit code 2: offbeat: error: no environment is called 'toy/cash'")
-    assert line.endswith(f" ({wrong}.log)") and "toy/cash" not in said.err
+    assert line.endswith(" (" + str(wrong.parent / "logs" / "wrong-seed0.log") + ")") and "toy/cash" not in said.err
     assert "2 of 3 runs are finished" in said.out
     ranked = said.out.partition("Final scores of finished runs")[2].splitlines()
     assert ranked[2].endswith("learning_rate") and ranked[4].split()[:3] == ["1", "tiny", "#1"]
@@ -68,7 +69,7 @@ def test_results_are_those_of_one_at_a_time_and_a_line_says_what_failed(
 def test_all_are_told_to_save_and_to_stop(number: signal.Signals, tmp_path: Path) -> None:
     path = campaign(tmp_path, GRID, frames=1_000_000_000)
     runs = read_campaign(path).runs
-    logs = [Path(f"{run.folder}.log") for run in runs]
+    logs = [tmp_path / "out" / "logs" / f"{run.folder.name}.log" for run in runs]
     with running("campaign", str(path), "--at-once", "2", folder=tmp_path) as command:
         command.until(lambda: all(log.exists() and "loss=" in log.read_text() for log in logs), "both learnt")
         both = descendants(command.process.pid)

@@ -155,3 +155,22 @@ def test_the_command_prints_it_all(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == report([str(tmp_path)], "best") + "\n"
     assert main(["compare", str(tmp_path), "--score", "worst"]) == 2
     assert "worst" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["compare", "plot"])
+def test_files_and_folders_between_the_runs_are_passed_over(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path, "a", "toy/catch", [0.5])
+    write_run(tmp_path, "grid/b", "toy/catch", [0.25], 1)
+    (tmp_path / "a" / "metrics.jsonl").unlink()  # it has not got far
+    (tmp_path / "grid" / "b" / "metrics.jsonl").write_text("")
+    (tmp_path / "campaign.csv").touch()
+    (tmp_path / "empty").mkdir()
+    assert main([command, *map(str, sorted(tmp_path.iterdir()))]) == 0
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert line == f"offbeat: passed over, as they are no runs: {tmp_path}/campaign.csv, {tmp_path}/empty"
+    assert ("a/report/curves.png" if command == "plot" else "\nb  ") in said.out
+    assert main([command, str(tmp_path / "empty"), str(tmp_path / "campaign.csv")]) == 2
+    assert "none of these is a run folder" in capsys.readouterr().err
