@@ -97,8 +97,8 @@ def summary(campaign: Campaign, jobs: list[Job], most: int) -> str:
     counted = ", ".join(f"{firsts.count(first)} {text}" for first, text in said.items() if first in firsts)
     settings = len({run.name for run in campaign.runs})
     runs = f"{len(jobs)} run{'s' * (len(jobs) > 1)} of {settings} setting{'s' * (settings > 1)}"
-    pace = "one at a time" if most == 1 else f"up to {most} at a time"
-    return f"{campaign.file}: {runs} in {campaign.out}: {counted}; {pace}"
+    pace = "" if {*firsts} == {FINISHED} else "; one at a time" if most == 1 else f"; up to {most} at a time"
+    return f"{campaign.file}: {runs} in {campaign.out}: {counted}{pace}"
 
 
 def plan(campaign: Campaign, at_once: int | None) -> tuple[list[Job], int]:

@@ -129,12 +129,13 @@ class Planned:
         if not (self.folder / CONFIG).is_file():
             return
         made, wanted = (flat(to_dict(one)) for one in (read_config(self.folder / CONFIG), config))
-        given = [full_name(key) for key, _ in self.options] + ["preset", *(["env.id"] if self.own else [])]
+        given = ["preset", "env.id", *(full_name(key) for key, _ in self.options)]
         for name in given:
             free = any(fnmatch(name, pattern) for pattern in MAY_DIFFER) or wanted.get(name) == "auto"
             if not free and not (name == "actor.workers" and wanted[name] == 0) and made.get(name) != wanted.get(name):
+                own = "; a run on your own environment needs its --env again" if name == "env.id" else ""
                 raise UserError(
                     f"{self.folder} holds a run with {name} = {made.get(name)!r}, and the campaign says "
                     f"{wanted.get(name)!r}: give the entry {self.entry!r} another name or the file another 'out', or "
-                    "remove the folder"
+                    f"remove the folder{own}"
                 )

@@ -12,32 +12,13 @@ from offbeat.errors import UserError
 from offbeat.report.campaign import write_report
 from offbeat.run.campaign import run_campaign
 from offbeat.run.campaign_file import read_campaign
+from tests.house_rules.test_documents import blocks
 
 
 def _file(folder: Path, text: str) -> Path:
     path = folder / "campaign.toml"
     path.write_text(f'out = "{folder / "out"}"\n{text}')
     return path
-
-
-def test_runs_every_seed_once_and_reports_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = _file(
-        tmp_path, '[[runs]]\nname = "tiny"\npreset = "debug"\nseeds = [0, 1]\noptions = { total_frames = 800 }\n'
-    )
-    assert run_campaign(path, write_report) == 0
-    with (tmp_path / "out" / "campaign.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["name"], row["seed"], row["score"]) for row in rows] == [
-        ("tiny", "0", "final"),
-        ("tiny", "1", "final"),
-    ]
-    assert all(800 <= int(row["frames"]) < 850 for row in rows)
-    assert (tmp_path / "out" / "tiny.png").stat().st_size > 1000
-    before = sorted(path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("metrics.jsonl"))
-    capfd.readouterr()
-    assert run_campaign(path, write_report) == 0
-    assert capfd.readouterr().out.count("finished already") == 2
-    assert sorted(path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("metrics.jsonl")) == before
 
 
 def test_published_scores_go_with_every_seed(tmp_path: Path) -> None:
@@ -170,3 +151,43 @@ def test_a_grid_is_every_setting_with_every_seed(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "out").exists()
     assert main(["campaign", str(path), "--at-once", "0"]) == 2
     assert "--at-once=0 must be a whole number of runs" in capsys.readouterr().err
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "campaigns.md"
+
+
+def test_the_documented_campaign_runs_every_setting_once_and_ranks_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As it is printed, in a fresh folder; and the documented files can be read."""
+    monkeypatch.chdir(tmp_path)
+    first, *others = blocks(PAGE, "toml")
+    Path("sweep.toml").write_text(first)
+    assert main(["campaign", "sweep.toml"]) == 0
+    said = capfd.readouterr().out
+    assert said.startswith("sweep.toml: 4 runs of 2 settings in results/sweep: 4 to begin; ")
+    rates = [line.split()[-1] for line in said.splitlines() if " catch #" in line]
+    assert sorted(rates) == ["0.001", "0.003"]
+    table = said.partition("Final scores of finished runs")[2]
+    before = sorted(path.stat().st_mtime_ns for path in Path("results").rglob("metrics.jsonl"))
+    Path("results/sweep/catch.png").unlink()
+    assert main(["campaign", "sweep.toml"]) == 0
+    again = capfd.readouterr().out
+    assert "4 finished\n" in again and again.count("finished already") == 4
+    assert sorted(path.stat().st_mtime_ns for path in Path("results").rglob("metrics.jsonl")) == before
+    assert Path("results/sweep/catch.png").stat().st_size > 1000
+    assert main(["campaign", "sweep.toml", "--report"]) == 0
+    assert capfd.readouterr().out.partition("Final scores of finished runs")[2] == table
+    with Path("results/sweep/campaign.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["seed"], row["learner.learning_rate"], row["score"]) for row in rows] == [
+        ("0", "0.001", "final"), ("1", "0.001", "final"), ("0", "0.003", "final"), ("1", "0.003", "final"),
+    ]  # fmt: skip
+    assert all(400 <= int(row["frames"]) < 450 for row in rows)
+    assert main(["compare", "results/sweep"]) == 0
+    by_compare = [line.split() for line in capfd.readouterr().out.splitlines() if " debug #" in line]
+    assert [line[-1] for line in by_compare] == rates
+    for number, text in enumerate(others):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(text)
+        assert len(read_campaign(path).runs) == 3 + 3 * 3 * 2 * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -194,6 +195,27 @@ def test_a_file_cannot_name_what_makes_an_environment(module: Any, tmp_path: Pat
     )
     assert result.returncode == 2
     assert "'mine:drawn' names a module" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_campaign_is_run_on_an_environment_that_the_command_line_names(
+    module: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is given again to go on, and every step of a run gets it."""
+    path = tmp_path / "campaign.toml"
+    options = '{ total_frames = 400, "evaluation.every_frames" = 0 }'
+    path.write_text(f'out = "{tmp_path}/out"\n[[runs]]\nname = "own"\npreset = "debug"\noptions = {options}\n')
+    assert main(["campaign", str(path), "--env", "mine:drawn"]) == 0
+    said = capfd.readouterr().out
+    assert "--env mine:drawn" in said and re.search(r"^1 +own +drawn +1 ", said, re.M)
+    assert main(["campaign", str(path), "--env", "mine:drawn", "--report"]) == 0
+    assert "1 of 1 runs are finished" in capfd.readouterr().out
+    assert main(["campaign", str(path)]) == 2
+    assert "a run on your own environment needs its --env again" in capfd.readouterr().err
+    assert main(["campaign", str(path), "--env", "mine:missing"]) == 2
+    assert "has no 'missing'" in capfd.readouterr().err
+    path.write_text(path.read_text().replace("400,", '400, env.id = "CartPole-v1",'))
+    assert main(["campaign", str(path), "--env", "mine:drawn"]) == 2
+    assert "--env mine:drawn was given, and 'own' names an environment too" in capfd.readouterr().err
 
 
 def test_switches_of_the_presets_own_environment_are_left_out_but_not_those_that_were_given(tmp_path: Path) -> None:

@@ -46,3 +46,6 @@ def test_a_folder_of_other_options_is_not_taken_for_it(tmp_path: Path) -> None:
         planned(tmp_path, preset="impala-catch").check()
     with pytest.raises(UserError, match=r"env.id = 'toy/catch', and the campaign says 'Env'"):
         replace(run, own=("mine:Env", "Env")).check()
+    (run.folder / "config.toml").write_text(to_toml(decide(replace(run, own=("mine:Env", "Env")).config())))
+    with pytest.raises(UserError, match=r"env.id = 'Env', and the campaign says 'toy/catch': .* needs its --env again"):
+        run.check()
