@@ -29,6 +29,8 @@ LOGS = "logs"
 """Folder beside the runs' folders, for the output of those that go side by side."""
 FINISHED = "finished"
 """What is said of a run that needs nothing more."""
+UNSCORED = "scores are missing"
+"""The same of one whose further scores are not all played yet."""
 TAIL_BYTES = 1 << 14
 """So much of a log's end is looked at for the last line."""
 
@@ -167,8 +169,9 @@ class _Work:
         return fits and len(self._at_work) < self._most
 
     def _begin(self, commands: Crew, job: Job) -> None:
-        if job.state == FINISHED:
+        if job.state in (FINISHED, UNSCORED):
             print(f"{job.title}: finished already", flush=True)
+        if job.state == FINISHED:
             return
         alone = self._most == 1 or job.cores >= self._cores
         job.steps = _steps(job.run, {} if alone else shared_out(job.run.config(), job.cores))
@@ -255,5 +258,5 @@ def _state(run: Planned) -> str:
     """How far it is, and the command that it needs next."""
     if run.score() is not None:
         missing = any(run.score(further) is None for further in run.scores)
-        return "scores are missing" if missing else FINISHED
+        return UNSCORED if missing else FINISHED
     return f"begun: {' '.join(run.going_on())}" if run.begun() else " ".join(run.command())

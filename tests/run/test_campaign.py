@@ -42,7 +42,7 @@ def test_finished_runs_are_scored_in_further_ways_once(tmp_path: Path, capfd: py
     one_life = '[[scores]]\nname = "One life"\neval_env = { life_loss = "end_episode" }\n'
     path = _file(tmp_path, runs)
     assert run_campaign(path, write_report) == 0
-    assert "random: mean" in capfd.readouterr().out
+    assert "1     random   Breakout " in capfd.readouterr().out
     path = _file(tmp_path, one_life + runs)
     assert run_campaign(path, write_report) == 0
     said = capfd.readouterr().out
