@@ -191,18 +191,20 @@ def record(
     *,
     format: str = "mp4",
     episodes: int = 1,
+    max_seconds: float = 120.0,
     env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
 ) -> Path:
     """Film whole episodes played with a run's newest weights; returns the file.
 
-    ``env_factory``, ``torso``, ``agent_factory``: as of ``load``.
+    ``max_seconds``: the film ends there, even in the middle of an episode. ``env_factory``, ``torso``,
+    ``agent_factory``: as of ``load``.
     """
     from offbeat.report.record import record_run
 
     own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
-    return record_run(find_run(run), out, format, episodes, **own)
+    return record_run(find_run(run), out, format, episodes, max_seconds=max_seconds, **own)
 
 
 def plot(*runs: str | Path, out: Path | None = None) -> Path:

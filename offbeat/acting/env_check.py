@@ -21,6 +21,7 @@ from offbeat.acting.env_verdicts import (
     judge_rewards,
 )  # fmt: skip
 from offbeat.envs.base import EnvConfig, Misbehaved, StateUnsupported, VectorEnv
+from offbeat.envs.factories import PICTURES, drawing
 from offbeat.envs.gymnasium import USED, channels_of, gymnasium_spec
 from offbeat.envs.registry import env_spec
 from offbeat.envs.shown import ALLOWED, picture_of
@@ -34,8 +35,6 @@ TALKATIVE = 10
 """Environments may print so many lines."""
 RESTARTS = 3
 """So often it is reset with other seeds."""
-PICTURES = "rgb_array"
-"""The render mode that films need."""
 SHARES = 0.6, 0.2, 0.2
 """Of the time: a long trial, the same seed again, and the same in a new environment."""
 
@@ -236,8 +235,7 @@ class _Check:
         """Whether it draws itself."""
         modes, mode = env.metadata.get("render_modes") or [], env.render_mode
         text = f"{', '.join(map(str, modes)) or 'no modes'}; made with render_mode={mode!r}"
-        by_id = self.given is None
-        films = mode == PICTURES or (by_id and PICTURES in modes)
+        films = mode == PICTURES or (PICTURES in modes and (self.given is None or drawing(self.given) is not None))
         self.found.facts["pictures"] = f"{text}; films show {'it' if films else 'observations'}"
         if mode == "human":
             self.found.warning(

@@ -68,12 +68,15 @@ def record(arguments: list[str]) -> int:
     parser = _played("record", "Film episodes played with a run's newest weights.", 1)
     parser.add_argument("--format", choices=("mp4", "gif"), default="mp4", help="default: mp4")
     parser.add_argument("--out", type=Path, help="file to write; default: one in RUN/videos")
+    parser.add_argument("--max-seconds", type=float, default=120.0, help="longest film, in seconds; default: 120")
     options = parser.parse_args(arguments)
     _at_least_one("--episodes", options.episodes)
+    if not options.max_seconds > 0:
+        raise UserError(f"--max-seconds={options.max_seconds:g} is out of range; it must be greater than 0")
     from offbeat.report.record import record_run
 
     run, kind = find_run(options.run), options.format
-    told = {"say": _note, **own_of(options)}
+    told = {"say": _note, "max_seconds": options.max_seconds, **own_of(options)}
     print(record_run(run, options.out, kind, options.episodes, options.policy, options.seed, **told))
     return 0
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium
 
 from offbeat.envs.base import EnvConfig, Misbehaved, VectorEnv
+from offbeat.envs.module_ids import ModuleId
 from offbeat.envs.vector import GymnasiumVectorEnv
 from offbeat.errors import called
 
 Factory = Callable[..., object]
+PICTURES = "rgb_array"
+"""The render mode that films need."""
 
 
 def makes_one_env(factory: Factory) -> bool:
@@ -38,6 +42,26 @@ def _required(factory: Factory) -> list[str]:
         return []
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in parameters if p.default is p.empty and p.kind not in several]
+
+
+def drawing(factory: Factory) -> Factory | None:
+    """``factory`` with ``render_mode="rgb_array"``; None where it has no such argument. ``gymnasium.make`` has it."""
+    inner = factory
+    while isinstance(inner, partial):
+        inner = inner.func
+    try:
+        named = "render_mode" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # a class of an extension module says nothing
+        named = False
+    if not named and not isinstance(inner, ModuleId) and inner is not gymnasium.make:
+        return None
+    return partial(factory, render_mode=PICTURES)
+
+
+def names_pictures(env: Any) -> bool:
+    """Whether the meta data of an environment say that it can draw itself."""
+    metadata = getattr(env, "metadata", None)
+    return isinstance(metadata, Mapping) and PICTURES in (metadata.get("render_modes") or ())
 
 
 def batch_of(factory: Factory, config: EnvConfig, num_envs: int, **options: Any) -> object:

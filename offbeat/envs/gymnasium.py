@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -43,7 +44,7 @@ MakeEnv = Callable[[], "gymnasium.Env[Any, Any]"]
 
 def gymnasium_maker(env_id: str) -> MakeEnv:
     """A function that makes the registered environment ``env_id``."""
-    return lambda: gymnasium.make(env_id, disable_env_checker=True)
+    return partial(gymnasium.make, env_id, disable_env_checker=True)
 
 
 def gymnasium_spec(config: EnvConfig, env: gymnasium.Env[Any, Any], used: tuple[str, ...] = USED) -> EnvSpec:

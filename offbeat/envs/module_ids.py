@@ -26,10 +26,10 @@ class ModuleId:
         self.id = self.__name__ = text
         self.__module__, _, self.__qualname__ = text.partition(":")
 
-    def __call__(self) -> gymnasium.Env[Any, Any]:
-        """One environment. ``EnvUnavailable`` where there is no such module, or it registers no such id."""
+    def __call__(self, **options: Any) -> gymnasium.Env[Any, Any]:
+        """One environment, made with these. ``EnvUnavailable`` where no such module is, or it has no such id."""
         try:
-            return gymnasium.make(self.id, disable_env_checker=True)
+            return gymnasium.make(self.id, disable_env_checker=True, **options)
         except (gymnasium.error.Error, ImportError) as error:
             raise _unavailable(self.id, error) from error
 

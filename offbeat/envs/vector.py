@@ -120,6 +120,11 @@ class GymnasiumVectorEnv:
         """It cannot be saved."""
         raise StateUnsupported(f"{self._config.id} is a vector environment, whose episodes cannot be played again")
 
+    @property
+    def made(self) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+        """Gymnasium's own, as it was handed over."""
+        return self._env
+
     def close(self) -> None:
         """Close it; harmless when called twice."""
         self._env.close()

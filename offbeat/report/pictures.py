@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import load_env_creator
 
 from offbeat.envs.base import EnvConfig, Misbehaved, VectorEnv
 from offbeat.envs.shown import ALLOWED, picture_of
-from offbeat.errors import UserError
+from offbeat.errors import UserError, called, told
 from offbeat.types import EnvStep
 
 SMALLEST_SIDE = 240
 """Pictures with a shorter side than this are enlarged by a whole factor. Unit: pixels."""
+
+SCREEN_HZ = 60.0
+"""Frames per second of an Atari console."""
 
 BACKGROUND = np.array([24, 26, 32], np.uint8)
 
@@ -39,17 +42,28 @@ TEXT_FPS = 1.0
 """Pictures of text per second: people read them."""
 
 
+Say = Callable[[str], None]
+
+
+def warn(text: str) -> None:
+    """Say it as Python does."""
+    warnings.warn(text, stacklevel=3)
+
+
 class Camera:
     """One environment, or one game of several players, and pictures of it after each of its rows."""
 
-    def __init__(self, env: VectorEnv, render: Callable[[], Any] | None = None, fps: float | None = None) -> None:
+    def __init__(
+        self, env: VectorEnv, render: Callable[[], Any] | None = None, fps: float | None = None, say: Say = warn
+    ) -> None:
         """``render`` draws the environment as it is now, as ``picture_of`` takes it; without it, or where its first
         picture is None, the observation is drawn.
 
         ``fps``: pictures per second at the speed that people play; default: 60 Hz over the frame skip, 10 without one.
+        ``say`` is told where the environment was to draw itself and does not.
         """
-        self.env, self._render, self._drew = env, render, False
-        self.fps = fps or (60 / env.spec.frame_skip if env.spec.frame_skip > 1 else 10.0)
+        self.env, self._render, self._drew, self._say = env, render, False, say
+        self.fps = fps or (SCREEN_HZ / env.spec.frame_skip if env.spec.frame_skip > 1 else 10.0)
 
     def picture(self, step: EnvStep) -> np.ndarray | None:
         """A picture [H, W, 3] uint8 of environment 0 after ``step``; None where ``step`` has no row of it.
@@ -77,78 +91,116 @@ class Camera:
                 return picture
         except gymnasium.error.DependencyNotInstalled as error:
             self._render = None
-            warnings.warn(f"{env_id} draws no pictures, its observations are shown: {error}", stacklevel=2)
+            self._say(f"{env_id} draws no pictures, its observations are shown: {error}")
             return None
         except Misbehaved as error:
             raise UserError(str(error)) from error
         if self._drew:
             raise UserError(f"{env_id}: render() gave None, before that pictures; {ALLOWED}")
         self._render = None
-        warnings.warn(f"{env_id}: render() gave None, so its observations are shown", stacklevel=2)
+        self._say(f"{env_id}: render() gave None, so its observations are shown")
         return None
 
 
-def open_camera(config: EnvConfig, factory: Any = None) -> Camera:
+def open_camera(config: EnvConfig, factory: Any = None, say: Say | None = None) -> Camera:
     """One environment of ``config``, made such that it draws itself where it can.
 
-    Atari games play on a single emulator, whose screen is filmed in colour; Gymnasium environments render
-    ``rgb_array``; a user's vector environment may have a method ``render() -> [H, W, 3] uint8`` of its own, or a method
-    ``text() -> str`` whose text is shown (Hanabi). ``factory``: makes the user's own environment, which draws itself if
-    it was made with ``render_mode="rgb_array"``.
+    Atari games play on a single emulator, whose screen is filmed in colour. Gymnasium environments, those of a user's
+    ``factory`` and of entry points included, are made with ``render_mode="rgb_array"`` if they can draw and what makes
+    them takes that argument; ``render_fps`` of their ``metadata`` is the speed. A user's vector environment may have a
+    method ``render() -> [H, W, 3] uint8`` of its own, or a method ``text() -> str`` whose text is shown (Hanabi).
+    ``say`` (default: a Python warning) is told where observations are shown although the environment could draw.
     """
     from offbeat.envs.atari_games import find_game
-    from offbeat.envs.registry import env_spec, make_env
+    from offbeat.envs.factories import makes_one_env
+    from offbeat.envs.registry import env_spec, make_env, single_factory
 
+    say = say or warn
+    factory = factory or single_factory(config.id)
     if factory is not None:
-        return _own_camera(config, factory)
-    if find_game(config.id) is not None:
-        config = replace(config, backend="ale-single")
-    elif (fps := _gymnasium_fps(config.id)) is not None:
-        made: list[gymnasium.Env[Any, Any]] = []
-
-        def make() -> gymnasium.Env[Any, Any]:
-            made.append(gymnasium.make(config.id, render_mode="rgb_array"))
-            return made[-1]
-
-        return Camera(make_env(config, 1, factory=make), lambda: made[-1].render(), fps)
-    env = make_env(config, env_spec(config).players)
+        return _single_camera(config, factory, say) if makes_one_env(factory) else _batch_camera(config, factory, say)
+    atari = find_game(config.id) is not None
+    env = make_env(replace(config, backend="ale-single") if atari else config, env_spec(config).players)
     render, text = getattr(env, "render", None), getattr(env, "text", None)
     if render is None and text is not None:
         return Camera(env, lambda: draw_text(text()), TEXT_FPS)
-    return Camera(env, render)
+    return Camera(env, render, SCREEN_HZ / config.frame_skip if atari else None)
 
 
-def _own_camera(config: EnvConfig, factory: Any) -> Camera:
-    """A camera before an environment of the user's own."""
-    from offbeat.envs.factories import makes_one_env
-    from offbeat.envs.registry import env_spec, make_env
+def _single_camera(config: EnvConfig, factory: Any, say: Say) -> Camera:
+    """A camera before one environment of Gymnasium, which is made anew where it was not made to draw itself."""
+    from offbeat.envs.factories import PICTURES, names_pictures
+    from offbeat.envs.registry import make_env
 
     made: list[gymnasium.Env[Any, Any]] = []
 
-    def noting() -> gymnasium.Env[Any, Any]:
-        made.append(factory())
-        return made[-1]
+    def make(maker: Any) -> VectorEnv:
+        def noting() -> gymnasium.Env[Any, Any]:
+            made.append(maker())
+            return made[-1]
 
-    if not makes_one_env(factory):
-        env = make_env(config, env_spec(config, factory).players, factory=factory)
-        return Camera(env, getattr(env, "render", None))
-    env = make_env(config, 1, factory=noting)
-    draws = made[-1].render_mode == "rgb_array"
-    fps = made[-1].metadata.get("render_fps") if draws else None
-    return Camera(env, made[-1].render if draws else None, float(fps) if fps else None)
+        return make_env(config, 1, factory=noting)
+
+    env = make(factory)
+    if made[-1].render_mode != PICTURES and names_pictures(made[-1]):
+        env = _made_to_draw(env, make, factory, say)
+    shown = made[-1]
+    draws = shown.render_mode == PICTURES
+    if not draws and names_pictures(shown):
+        say(
+            f"{config.id} was made with render_mode={shown.render_mode!r}, so its observations are shown; to film what "
+            f"it draws, let {called(factory)} take an argument render_mode and hand it on to the environment"
+        )
+    return Camera(env, shown.render if draws else None, _render_fps(shown, say), say)
 
 
-def _gymnasium_fps(env_id: str) -> float | None:
-    """Pictures per second of a Gymnasium id that can draw itself; None for all others."""
+def _made_to_draw(env: VectorEnv, make: Callable[[Any], VectorEnv], factory: Any, say: Say) -> VectorEnv:
+    """``env`` anew, to draw itself; the same again where what makes it does not take or stand ``render_mode``."""
+    from offbeat.envs.closing import close_env
+    from offbeat.envs.factories import PICTURES, drawing
+
+    maker = drawing(factory)
+    if maker is None:
+        return env
+    if line := close_env(env, env.spec.id):
+        say(line)
     try:
-        spec = gymnasium.spec(env_id)
-        entry = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
-    except (gymnasium.error.Error, ImportError, AttributeError, ValueError):
+        return make(maker)
+    except Exception as error:  # of the user's
+        say(f"{env.spec.id} cannot be made with render_mode={PICTURES!r}: {told(error)}")
+        return make(factory)
+
+
+def _batch_camera(config: EnvConfig, factory: Any, say: Say) -> Camera:
+    """A camera before the first environment of a batch of the user's own."""
+    from offbeat.envs.factories import PICTURES, drawing
+    from offbeat.envs.registry import env_spec, make_env
+    from offbeat.envs.vector import GymnasiumVectorEnv
+
+    players = env_spec(config, factory).players
+    env = make_env(config, players, factory=drawing(factory) or factory)
+    if not isinstance(env, GymnasiumVectorEnv):
+        return Camera(env, getattr(env, "render", None), _render_fps(env, say), say)
+    several = env.made
+    draws = several.render_mode == PICTURES
+    return Camera(env, (lambda: _first(several.render())) if draws else None, _render_fps(several, say), say)
+
+
+def _first(pictures: Any) -> Any:
+    """The first environment's picture of those that a batch draws."""
+    return pictures[0] if pictures is not None and len(pictures) else None
+
+
+def _render_fps(env: Any, say: Say) -> float | None:
+    """Pictures per second as the environment's meta data say; None where they do not."""
+    metadata = getattr(env, "metadata", None)
+    given = metadata.get("render_fps") if isinstance(metadata, Mapping) else None
+    if given is None:
         return None
-    metadata = getattr(entry, "metadata", {})
-    if "rgb_array" not in metadata.get("render_modes", ()):
-        return None
-    return float(metadata.get("render_fps", 30))
+    if isinstance(given, Real) and 0 < float(given) < float("inf"):
+        return float(given)
+    say(f"render_fps={given!r} is no number of pictures per second: its own speed is not known")
+    return None
 
 
 def draw_observation(observation: dict[str, np.ndarray]) -> np.ndarray:

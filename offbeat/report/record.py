@@ -15,6 +15,8 @@ from offbeat.config.validation import check_range
 from offbeat.errors import UserError
 
 FORMATS = ("mp4", "gif")
+GIF_LEAST_MS = 20
+"""Browsers show what a GIF holds for shorter than this five times too long. Unit: milliseconds."""
 
 
 def record_run(
@@ -37,9 +39,10 @@ def record_run(
         out: file to write; default: one in ``run/videos`` named after the weights. Its ending wins over ``format``.
         policy: ``greedy`` or ``sampled``; None: as the run's evaluation.
         seed: of the environment and the drawn actions.
-        max_seconds: the video ends here even if the episode goes on. Unit: seconds of video.
+        max_seconds: the video ends here even if the episode goes on, which ``say`` is told. Unit: seconds of video.
         checkpoint: folder of another checkpoint than the newest.
-        say: is told in a line where the agent plays by another policy than ``policy``, and what closing raises.
+        say: is told in a line where the agent plays by another policy than ``policy``, where observations are filmed
+            though the environment could draw itself, and what closing raises.
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
 
     Returns:
@@ -60,7 +63,7 @@ def record_run(
     greedy = choose_policy(loaded, policy, say)
     if out is None:
         out = run / "videos" / f"{loaded.agent_steps:012d}_{policy_name(loaded.agent, greedy)}_{seed}.{kind}"
-    camera = open_camera(loaded.config.eval_env, own.get("env_factory"))
+    camera = open_camera(loaded.config.eval_env, own.get("env_factory"), say)
     with closed_after(camera.env, loaded.config.eval_env.id, say), VideoFile(out, camera.fps, kind) as video:
 
         def film(step: EnvStep) -> None:
@@ -68,14 +71,16 @@ def record_run(
             if frame is None:
                 return
             try:
-                video.add(frame)
+                video.add(frame, last=not step.valid[step.env_ids == 0].all())
             except ValueError as error:  # looked at one by one, they still may be of several sizes
                 raise UserError(f"{loaded.config.eval_env.id}: its pictures cannot be filmed: {error}") from error
 
-        play_episodes(
+        played = play_episodes(
             camera.env, loaded.agent, episodes=episodes, greedy=greedy, seed=seed, on_step=film,
             stop=lambda: video.seconds >= max_seconds,
         )  # fmt: skip
+    if say is not None and not played.complete:
+        say(f"the film ends after {max_seconds:g} s, in the middle of an episode; --max-seconds sets another length")
     return out
 
 
@@ -110,15 +115,18 @@ class VideoFile:
         self._size: tuple[int, ...] = ()
         self._partial = self.path.with_name(f".{self.path.name}.partial.{format}")
         self._encoder: Generator[None, Any, None] | None = None
-        self._images: list[Any] = []
+        self._images: list[tuple[int, Any, bool]] = []  # of a GIF: beginning in ms, picture, whether it must stay
 
     @property
     def seconds(self) -> float:
         """Length of the video so far."""
         return self.frames / self.fps
 
-    def add(self, frame: np.ndarray) -> None:
-        """Append a picture [H, W, 3] uint8. ValueError where it is none or its size differs from the first one's."""
+    def add(self, frame: np.ndarray, last: bool = False) -> None:
+        """Append a picture [H, W, 3] uint8. ValueError where it is none or its size differs from the first one's.
+
+        A GIF of more than 50 pictures a second leaves some out, but none that is the ``last`` of an episode.
+        """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             raise ValueError(f"frame is {frame.dtype} {list(frame.shape)}; expected uint8 [H, W, 3]")
         if self._size and frame.shape[:2] != self._size:
@@ -128,9 +136,7 @@ class VideoFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         self.frames += 1
         if self.format == "gif":
-            from PIL import Image
-
-            self._images.append(Image.fromarray(frame).quantize(colors=64, dither=Image.Dither.NONE))
+            self._add_image(frame, last)
             return
         if self._encoder is None:
             self._encoder = self._start_encoder()
@@ -144,10 +150,11 @@ class VideoFile:
             self._encoder.close()
             self._encoder = None
         if self.format == "gif":
-            first, *rest = self._images
+            starts = [start for start, _, _ in self._images] + [_gif_ms(self.frames, self.fps)]
+            durations = [max(GIF_LEAST_MS, after - before) for before, after in pairwise(starts)]
+            first, *rest = [image for _, image, _ in self._images]
             first.save(
-                self._partial, save_all=True, append_images=rest, duration=_gif_durations(self.frames, self.fps),
-                loop=0, optimize=False,
+                self._partial, save_all=True, append_images=rest, duration=durations, loop=0, optimize=False
             )  # fmt: skip
             self._images.clear()
         os.replace(self._partial, self.path)
@@ -162,6 +169,19 @@ class VideoFile:
         if self._encoder is not None:
             self._encoder.close()
         self._partial.unlink(missing_ok=True)
+
+    def _add_image(self, frame: np.ndarray, last: bool) -> None:
+        """Append a picture of a GIF, unless it were shown too shortly."""
+        from PIL import Image
+
+        start = _gif_ms(self.frames - 1, self.fps)
+        if self._images and start - self._images[-1][0] < GIF_LEAST_MS:
+            if not last:
+                return
+            if not self._images[-1][2]:
+                start = self._images.pop()[0]
+        image = Image.fromarray(frame).quantize(colors=64, dither=Image.Dither.NONE)
+        self._images.append((start, image, last))
 
     def _start_encoder(self) -> Generator[None, Any, None]:
         from imageio_ffmpeg import write_frames
@@ -181,7 +201,6 @@ def _even(frame: np.ndarray) -> np.ndarray:
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-def _gif_durations(frames: int, fps: float) -> list[int]:
-    """Milliseconds of each frame: GIF counts in hundredths, so rounding is carried on and the length stays right."""
-    marks = [round(index / fps * 100) for index in range(frames + 1)]
-    return [10 * max(1, after - before) for before, after in pairwise(marks)]
+def _gif_ms(frames: int, fps: float) -> int:
+    """When a GIF's frame of that number begins: it counts in hundredths of a second, so rounding never adds up."""
+    return 10 * round(frames / fps * 100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -44,7 +45,7 @@ def play_run(
     loaded = restore(run, checkpoint=checkpoint, **own)
     greedy = choose_policy(loaded, policy, say)
     window = Window(f"offbeat · {run}", run)
-    camera = open_camera(loaded.config.eval_env, own.get("env_factory"))
+    camera = open_camera(loaded.config.eval_env, own.get("env_factory"), say)
 
     def show(step: EnvStep) -> None:
         frame = camera.picture(step)
@@ -63,7 +64,7 @@ class Window:
 
     def __init__(self, title: str, run: Path) -> None:
         """Open it. UserError where there is no display or no windowing toolkit."""
-        remedy = f"film it with: offbeat record {run}"
+        remedy = f"film it with: {shlex.join(['offbeat', 'record', str(run)])}"
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise UserError(f"a window needs a display and there is none; {remedy}")
         import matplotlib
