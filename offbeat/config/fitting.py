@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from offbeat.config.run_config import RunConfig, full_name
@@ -28,6 +28,19 @@ def fitted(config: RunConfig, given: Iterable[str], factory: Callable[..., Any] 
     if "evaluation.episodes" in names and "evaluation.envs" not in names:
         config = replace(config, evaluation=_shared(config, factory))
     return config
+
+
+def left_out(config: RunConfig, fit: RunConfig) -> str:
+    """One line that names the switches of ``config`` that ``fit``, made of it, has left out; empty: none were."""
+    names: list[str] = []
+    for section in ("env", "eval_env"):
+        before, after = asdict(getattr(config, section)), asdict(getattr(fit, section))
+        names += [f"{section}.{name}" for name in after if after[name] != before[name] and f"env.{name}" not in names]
+    if not names:
+        return ""
+    mean, kept = ("means", "its default is") if len(names) == 1 else ("mean", "their defaults are")
+    preset = f"preset {config.preset}" if config.preset else "the configuration"
+    return f"{preset} sets {', '.join(names)}, which {mean} nothing to {fit.env.id}: {kept} taken"
 
 
 def _shared(config: RunConfig, factory: Callable[..., Any] | None) -> EvaluationConfig:

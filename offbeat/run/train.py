@@ -17,7 +17,7 @@ import numpy as np
 
 from offbeat.agents.make import make_agent
 from offbeat.config.auto import choose_device, decide
-from offbeat.config.fitting import fitted
+from offbeat.config.fitting import fitted, left_out
 from offbeat.config.run_config import RunConfig, read_config, to_toml
 from offbeat.config.validation import check_resources, check_run_folder, validate
 from offbeat.envs.registry import check_exact, env_spec, specs_kept
@@ -97,13 +97,15 @@ def train(
     """
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso, "env_named": env_named}
     check_scored(config, given, own)
-    config = with_torso(fitted(config, given, env_factory), own)
+    fit = fitted(config, given, env_factory)
+    note, config = left_out(config, fit), with_torso(fit, own)
     calls = HookCalls(find_hooks(config.log, hooks or {}))
     validate(config, env_factory=env_factory)
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
     config = decide(replace(config, out=str(run)))
-    return _run(config, run, checkpoint=None, init_from=init_from, own=own, draw=draw, hooks=calls, fresh=True)
+    started: dict[str, Any] = {"draw": draw, "hooks": calls, "note": note, "fresh": True}
+    return _run(config, run, checkpoint=None, init_from=init_from, own=own, **started)
 
 
 @specs_kept()
@@ -158,15 +160,17 @@ def _run(
     own: dict[str, Any],
     draw: Draw | None,
     hooks: HookCalls,
+    note: str = "",
     fresh: bool = False,
 ) -> RunResult:
-    """Everything between a checked configuration and the result. ``fresh``: in a folder that nobody else has."""
+    """Everything between a checked configuration and the result. ``note``: a line to say at the start, if it is one.
+    ``fresh``: in a folder that nobody else has.
+    """
     if config.engine != "inline":
         check_start(own, config.env.id, config.eval_env.id)
     spec = env_spec(config.env, own.get("env_factory"))
-    maker = own.get("agent_factory")
-    agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"), maker)
-    layout = plan_layout(config, spec, agent, type(agent).__qualname__ if maker else "")
+    agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"), own.get("agent_factory"))
+    layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
     weights = flat_size(agent.network)
     roles = topology(config, layout.items)
     needed, taken = layout.nbytes() + 16 * weights * 4, roles.nbytes(inline=config.engine == "inline")
@@ -183,7 +187,7 @@ def _run(
         signals(log.write) as interrupts,
     ):
         remove_stacks(home)
-        log.write(f"{'resuming' if checkpoint else 'run'} {run}")
+        log.write(f"{'resuming' if checkpoint else 'run'} {run}" + (f"\n{note}" if note else ""))
         _introduce(config, spec, weights, layout, log.write)
         _write_config(home, config, log.write)
         write_environment(home, seed=config.seed, say=log.write)
