@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from offbeat.commands.arguments import Parser, add_env, own_of, split_options
 from offbeat.errors import UserError
 from offbeat.run.folders import find_run, runs_among
+from offbeat.run.written import draft_of, written
 
 STOPPED = 130
 """Exit code of what Ctrl-C ended, as shells have it."""
@@ -38,6 +38,8 @@ def evaluate(arguments: list[str]) -> int:
         if laid_over or options.out:
             raise UserError("--render goes with neither --eval-env options nor --out; leave it out")
         return _watch(options)
+    if options.out:
+        draft_of(options.out).unlink()  # says before anything is played where it cannot be written
     from offbeat.commands.watched import watched
     from offbeat.scoring.evaluate import evaluate_run
 
@@ -50,7 +52,8 @@ def evaluate(arguments: list[str]) -> int:
             f"stopped after {len(result.returns)} of {options.episodes} episodes; those that end first are short ones"
         )
     if options.out:
-        _write_json(options.out, result.record() | {"eval_env": laid_over})
+        with written(options.out) as draft:
+            draft.write_text(json.dumps(result.record() | {"eval_env": laid_over}) + "\n")
     if len(result.returns) or result.complete:
         print(result.summary())
     return 0 if result.complete else STOPPED
@@ -115,7 +118,8 @@ def trace(arguments: list[str]) -> int:
     """Show what every role did when."""
     parser = Parser("trace", "Write and draw the time line of a run that recorded one (--trace.seconds).")
     parser.add_argument("run", help=RUN)
-    parser.add_argument("--out", type=Path, help="JSON file for trace viewers; default: RUN/trace/trace.json")
+    told = "JSON file for trace viewers, and beside it the picture; default: RUN/trace/trace.json, RUN/report/trace.png"
+    parser.add_argument("--out", type=Path, help=told)
     options = parser.parse_args(arguments)
     from rich.console import Console
 
@@ -153,14 +157,6 @@ def _played(command: str, summary: str, episodes: int) -> Parser:
     parser.add_argument("--seed", type=int, default=0, help="of environments and drawn actions; default: 0")
     add_env(parser)
     return parser
-
-
-def _write_json(path: Path, record: dict[str, object]) -> None:
-    """Write a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(record) + "\n")
-    os.replace(draft, path)
 
 
 def _at_least_one(name: str, value: int) -> None:

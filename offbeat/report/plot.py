@@ -11,6 +11,7 @@ import numpy as np
 from offbeat.config.options import short_names
 from offbeat.errors import UserError, unknown
 from offbeat.report.curves import AXES, Axis, Curve, read_runs, resample, write_summary_csv
+from offbeat.run.written import written
 from offbeat.scoring.compare import setting
 from offbeat.scoring.ranking import plain
 
@@ -26,6 +27,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 LABELS_HEIGHT = 0.55
 """Room for the numbers and the label of the axis, above the legend. Unit: inches."""
+
+PICTURES = ("png", "pdf", "svg", "jpg")
+"""Endings of pictures."""
 
 Published = Sequence[tuple[float, float]]
 """Scores of others after so many hours of training."""
@@ -58,7 +62,7 @@ def plot_runs(
         published: scores of others to draw beside them, (hours, score) each; only with seconds.
 
     Returns:
-        The picture. UserError if there is no run or ``x`` or ``smooth`` is out of range.
+        The picture. UserError if there is no run, ``x`` or ``smooth`` is out of range, or ``out`` cannot be written.
     """
     folders = [Path(run) for run in runs]
     if not folders:
@@ -70,9 +74,12 @@ def plot_runs(
     if published and x != "seconds":
         raise UserError(f"published scores are known by hours of training, got the axis {x!r}; use 'seconds'")
     out = Path(out) if out is not None else folders[0] / "report" / "curves.png"
-    out.parent.mkdir(parents=True, exist_ok=True)
+    kind = out.suffix[1:].lower()
+    if kind not in PICTURES:
+        raise unknown("kind of picture", kind, PICTURES)
     figure = draw(read_runs(folders), x, smooth, published)
-    figure.savefig(out, dpi=150, facecolor="white")
+    with written(out) as draft:
+        figure.savefig(draft, format=kind, dpi=150, facecolor="white")
     return out
 
 

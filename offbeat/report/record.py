@@ -46,12 +46,14 @@ def record_run(
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
 
     Returns:
-        The file. UserError where the format is unknown or its encoder missing, before anything is played.
+        The file. UserError where the format is unknown, its encoder missing, or ``out`` cannot be written, before
+        anything is played.
     """
     from offbeat.agents.base import policy_name
     from offbeat.envs.closing import closed_after
     from offbeat.report.pictures import open_camera
     from offbeat.run.load import restore
+    from offbeat.run.written import draft_of
     from offbeat.scoring.evaluate import choose_policy, play_episodes
     from offbeat.types import EnvStep
 
@@ -63,6 +65,7 @@ def record_run(
     greedy = choose_policy(loaded, policy, say)
     if out is None:
         out = run / "videos" / f"{loaded.agent_steps:012d}_{policy_name(loaded.agent, greedy)}_{seed}.{kind}"
+    draft_of(out).unlink()  # says before anything is played where it cannot be written
     camera = open_camera(loaded.config.eval_env, own.get("env_factory"), say)
     with closed_after(camera.env, loaded.config.eval_env.id, say), VideoFile(out, camera.fps, kind) as video:
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from offbeat.errors import UserError
+from offbeat.run.written import written
 from offbeat.runtime.spans import FOLDER, SPAN
 
 if TYPE_CHECKING:
@@ -86,17 +87,21 @@ def trace_run(run: Path, out: Path | None = None) -> Traced:
 
     Args:
         run: run folder.
-        out: JSON file; default: ``run/trace/trace.json``. The picture is ``run/report/trace.png``.
+        out: JSON file, beside which the picture gets the ending png; default: ``run/trace/trace.json``, and the picture
+            is ``run/report/trace.png``.
 
-    UserError if the run has recorded nothing.
+    UserError if the run has recorded nothing, or the files cannot be written.
     """
     lanes = read_lanes(run)
+    picture = Path(out).with_suffix(".png") if out is not None else run / "report" / "trace.png"
     out = Path(out) if out is not None else run / FOLDER / "trace.json"
-    picture = run / "report" / "trace.png"
-    for path in (out, picture):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(events(lanes), separators=(",", ":")))
-    draw(lanes, title=run.name).savefig(picture, dpi=150, facecolor="white")
+    if out == picture:
+        raise UserError(f"--out {out}: expected a JSON file; the picture is written beside it, with the ending png")
+    with written(out) as draft:
+        draft.write_text(json.dumps(events(lanes), separators=(",", ":")))
+    figure = draw(lanes, title=run.name)
+    with written(picture) as draft:
+        figure.savefig(draft, dpi=150, facecolor="white")
     return Traced(lanes, out, picture)
 
 

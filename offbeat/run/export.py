@@ -32,6 +32,7 @@ from offbeat.algorithms.legal import FORBIDDEN
 from offbeat.envs.spaces import MASK, Translator
 from offbeat.networks.noisy import set_noise
 from offbeat.run.exported import ExportedNetwork, OwnAction, OwnObservation, example
+from offbeat.run.written import draft_of, written
 from offbeat.types import LEGAL, ArraySpec
 
 DESCRIPTION = "offbeat.json"
@@ -48,6 +49,7 @@ def export_run(run: Path, out: Path | None = None, **own: Any) -> Path:
     config = run_config(run)
     agent, _ = load_agent(run, config, device="cpu", **own)
     path = out or run / "policy.pt2"
+    draft_of(path).unlink()  # says at once where it cannot be written
     about = {"run": run.name, "agent": config.agent_name, "env": config.env.id}
     export_agent(agent, path, about, translator(config.eval_env, own.get("env_factory")))
     return path
@@ -77,8 +79,8 @@ def export_agent(
     program = _exported(agent, module, given, {name: inputs[name] for name in inputs.keys() - given.keys()}, shapes)
     set_noise(agent.network, None)
     description = {**(about or {}), **describe(agent, inputs, translator)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.export.save(program, path, extra_files={DESCRIPTION: json.dumps(description, indent=1)})
+    with written(path) as draft:
+        torch.export.save(program, draft, extra_files={DESCRIPTION: json.dumps(description, indent=1)})
 
 
 def _exported(

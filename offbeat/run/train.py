@@ -5,6 +5,7 @@ everything.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -344,7 +345,12 @@ def _load_shared(
 
 def _alone_in(run: Path) -> AbstractContextManager[None]:
     """No other process trains in this folder meanwhile."""
-    return locked(run / ".lock", f"another process is training in {run}; wait for its end, or stop it with Ctrl-C")
+    start = shlex.join(["offbeat", "train", "PRESET", "--from", str(run)])
+    return locked(
+        run / ".lock",
+        f"another process is training in {run}; wait for its end, or stop it with Ctrl-C",
+        f"; a copy of it can go on, or start from its weights with: {start}",
+    )
 
 
 def _write_ledger(world: World, logger: MetricLogger) -> None:
