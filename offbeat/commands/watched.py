@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
+from offbeat.run.live import terminal_size
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.forking import handle_here
 
@@ -33,7 +35,10 @@ class Watched:
         if self._clock.now() - self._said < (LIVE_S if self._live else LINES_S):
             return
         self._said = self._clock.now()
-        text = f"{ended} of {self._episodes} episodes have ended, {frames:,} frames; Ctrl-C scores those"
+        text = f"{ended} of {self._episodes} episodes have ended"
+        room = terminal_size(self._out)[0] - 1 if self._live else math.inf
+        for more in (f", {frames:,} frames", "; Ctrl-C scores those"):
+            text += more if len(text + more) <= room else ""
         self._out.write(f"\r\x1b[K{text}" if self._live else f"offbeat: {text}\n")
         self._out.flush()
 

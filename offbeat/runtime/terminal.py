@@ -89,7 +89,8 @@ class Outlet:
         """``descriptor`` stays open, and stays its owner's; ``name`` is said when it fails."""
         self.notices = Notices(name)
         self._descriptor, self._clock = descriptor, clock
-        self._texts: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._own: list[int] = []
+        self._texts: queue.SimpleQueue[str | threading.Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="terminal", daemon=True)
         self._started = threading.Lock()
         self._since: float | None = None
@@ -114,14 +115,41 @@ class Outlet:
             text = f"({left_out} lines were left out here)\n{text}"
         self._texts.put(text)
 
+    @property
+    def descriptor(self) -> int:
+        """Where texts are written to."""
+        return self._descriptor
+
+    @descriptor.setter
+    def descriptor(self, descriptor: int) -> None:
+        """Write to another one from the next text on."""
+        self._descriptor = descriptor
+
+    def keep(self, descriptor: int) -> None:
+        """Close ``descriptor``, which texts may be on the way to, when the thread has ended."""
+        self._own.append(descriptor)
+
     def close(self) -> None:
         """Write what waits, as long as somebody reads."""
-        if not self._started.locked():
-            return
-        self._texts.put(None)
+        if self._started.locked():
+            self._texts.put(None)
+            self._wait(lambda: self._thread.join(0.02), lambda: not self._thread.is_alive())
+            if self._thread.is_alive():
+                return
+        while self._own:
+            os.close(self._own.pop())
+
+    def settle(self) -> None:
+        """Write what waits now, as long as somebody reads; further texts may follow."""
+        if self._started.locked():
+            written = threading.Event()
+            self._texts.put(written)
+            self._wait(lambda: written.wait(0.02), lambda: written.is_set() or not self._thread.is_alive())
+
+    def _wait(self, shortly: Callable[[], object], over: Callable[[], bool]) -> None:
         deadline = self._clock.now() + CLOSE_S
-        while self._thread.is_alive() and not self._stuck() and self._clock.now() < deadline:
-            self._thread.join(0.02)
+        while not over() and not self._stuck() and self._clock.now() < deadline:
+            shortly()
 
     def _has_room(self) -> bool:
         """Whether one more text may wait. A thread that is only slow gets the time to make room."""
@@ -137,7 +165,10 @@ class Outlet:
 
     def _work(self) -> None:
         while (text := self._texts.get()) is not None:
-            self._show(text)
+            if isinstance(text, str):
+                self._show(text)
+            else:
+                text.set()
 
     def _show(self, text: str) -> None:
         data = text.encode(errors="backslashreplace")

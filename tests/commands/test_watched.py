@@ -25,7 +25,21 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_lines_come_now_and_then() -> None:
+def test_the_line_fits_into_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns, line in {
+        50: "3 of 10 episodes have ended, 1,200 frames",
+        40: "3 of 10 episodes have ended",
+    }.items():
+        monkeypatch.setenv("COLUMNS", str(columns))
+        clock, live = VirtualClock(), Terminal()
+        watch = Watched(10, live, clock)
+        clock.sleep(LIVE_S)
+        watch.see(3, 1200)
+        assert live.getvalue() == f"\r\x1b[K{line}"
+
+
+def test_lines_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     clock, live, plain = VirtualClock(), Terminal(), io.StringIO()
     watches = Watched(10, live, clock), Watched(10, plain, clock)
     for _ in range(4):

@@ -139,8 +139,11 @@ def test_an_environments_broken_pipe_is_not_taken_for_the_terminals(fault: str, 
 
 
 @pytest.mark.parametrize("then", ["unread", slow("closed")])
-def test_a_terminal_that_nobody_reads_or_that_is_closed(then: str, tmp_path: Path) -> None:
+def test_a_terminal_that_nobody_reads_or_that_is_closed(
+    then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The dashboard draws on it; it takes 4 KiB and no more."""
+    monkeypatch.setenv("TERM", "xterm")
     master, slave = pty.openpty()
     options = ("--log.dashboard", "true", "--log.every-s", "0.1")
     with training(tmp_path, *OFTEN, *options, stdout=slave) as command:
