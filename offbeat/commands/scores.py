@@ -168,7 +168,7 @@ def _watch(options: argparse.Namespace) -> int:
     """Play in a window."""
     from offbeat.report.watch import play_run
 
-    told = {"say": _note, **own_of(options)}
+    told = {"say": _note, "env_named": options.env, **own_of(options)}
     print(play_run(find_run(options.run), options.episodes, options.policy, options.seed, **told).summary())
     return 0
 

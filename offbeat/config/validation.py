@@ -20,11 +20,18 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 
-def validate(config: RunConfig, *, new_run: bool = True, env_factory: Callable[..., object] | None = None) -> None:
+def validate(
+    config: RunConfig,
+    *,
+    new_run: bool = True,
+    env_factory: Callable[..., object] | None = None,
+    go_on: str = "",
+) -> None:
     """Raise ``UserError`` (or ``EnvUnavailable``) for a configuration that cannot run here; otherwise do nothing.
 
     ``new_run``: also refuse a run folder that is in use. ``env_factory``: a user's own environment, in place of the one
-    that ``env.id`` names. Nothing is allocated, spawned or written.
+    that ``env.id`` names. ``go_on``: how to go on with the run in such a folder. Nothing is allocated, spawned or
+    written.
     """
     check_ranges(config)
     check_device("device", config.device)
@@ -37,7 +44,7 @@ def validate(config: RunConfig, *, new_run: bool = True, env_factory: Callable[.
     check_roles(config)
     check_environments(config, env_factory)
     if new_run and config.out:
-        check_run_folder(Path(config.out))
+        check_run_folder(Path(config.out), go_on)
 
 
 def check_ranges(config: RunConfig) -> None:
@@ -172,8 +179,10 @@ def check_environments(config: RunConfig, factory: Callable[..., object] | None 
         )
 
 
-def check_run_folder(path: Path) -> None:
-    """Refuse a run folder that already holds something, or whose place cannot be written."""
+def check_run_folder(path: Path, go_on: str = "") -> None:
+    """Refuse a run folder that already holds something, or whose place cannot be written. ``go_on``: how to go on with
+    a run that is there.
+    """
     try:
         exists, folder = path.exists(), path.is_dir()
         used = folder and any(path.iterdir())
@@ -183,9 +192,9 @@ def check_run_folder(path: Path) -> None:
     if exists and not folder:
         raise UserError(f"out={str(path)!r} is a file; name a folder that does not exist yet")
     if used:
-        raise UserError(
-            f"run folder {str(path)!r} is already in use; name another with --out, or 'offbeat resume {path}'"
-        )
+        is_run = go_on and (path / "config.toml").is_file()
+        way = f", or go on with the run in it: {go_on}" if is_run else ""
+        raise UserError(f"run folder {str(path)!r} is already in use; name another with --out{way}")
     parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not parent.is_dir():
         raise UserError(f"out={str(path)!r} lies below {str(parent)!r}, which is a file; name another with --out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from offbeat.envs.closing import closed_after
 from offbeat.errors import UserError
 from offbeat.report.pictures import open_camera
 from offbeat.run.load import restore
+from offbeat.run.own import command
 from offbeat.scoring.evaluate import choose_policy
 from offbeat.types import EnvStep
 
@@ -44,7 +44,7 @@ def play_run(
     check_range("seed", seed)
     loaded = restore(run, checkpoint=checkpoint, **own)
     greedy = choose_policy(loaded, policy, say)
-    window = Window(f"offbeat · {run}", run)
+    window = Window(f"offbeat · {run}", command("record", run, own))
     camera = open_camera(loaded.config.eval_env, own.get("env_factory"), say)
 
     def show(step: EnvStep) -> None:
@@ -62,9 +62,9 @@ def play_run(
 class Window:
     """A window that shows pictures, drawn by matplotlib."""
 
-    def __init__(self, title: str, run: Path) -> None:
-        """Open it. UserError where there is no display or no windowing toolkit."""
-        remedy = f"film it with: {shlex.join(['offbeat', 'record', str(run)])}"
+    def __init__(self, title: str, instead: str) -> None:
+        """Open it. UserError where there is no display or no windowing toolkit; ``instead``: how to film it."""
+        remedy = f"film it with: {instead}"
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise UserError(f"a window needs a display and there is none; {remedy}")
         import matplotlib

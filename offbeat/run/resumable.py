@@ -9,6 +9,7 @@ notes of its run, so that the option can be named; checkpoints without that note
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -313,7 +314,9 @@ def _misfit(
     else:
         cause, remedy = "", "put back what the run was saved with" + (f" (see {', '.join(options)})" if options else "")
     source = path.parent.parent
-    start = f"offbeat train {source}/config.toml{f' --from {source}' if weights else ''} --out ANOTHER"
+    words = ["offbeat", "train", str(source / "config.toml"), *(["--from", str(source)] if weights else [])]
+    words += ["--env", "MODULE:NAME"] if "env_factory" in checkpoint.meta else []
+    start = shlex.join([*words, "--out", "ANOTHER"])
     way = f"or start a new run{' from its weights' if weights else ''}: {start}"
     return UserError(f"{path} does not fit config.toml: {cause}{what}; {remedy}, {way}")
 

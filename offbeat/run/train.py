@@ -101,7 +101,7 @@ def train(
     fit = fitted(config, given, env_factory)
     note, config = left_out(config, fit), with_torso(fit, own)
     calls = HookCalls(find_hooks(config.log, hooks or {}))
-    validate(config, env_factory=env_factory)
+    validate(config, env_factory=env_factory, go_on=command("resume", Path(config.out), own))
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
     config = decide(replace(config, out=str(run)))

@@ -212,6 +212,11 @@ def test_a_run_folder_in_use_is_refused(tmp_path: Path) -> None:
     assert f"run folder '{run}' is already in use" in refusal({"out": str(run)})
     validate(replace(load_preset("impala-catch"), out=str(run)), new_run=False)
     assert "is a file" in refusal({"out": str(run / "config.toml")})
+    with pytest.raises(UserError, match=r"another with --out, or go on with the run in it: offbeat resume mine$"):
+        validate(replace(load_preset("impala-catch"), out=str(run)), go_on="offbeat resume mine")
+    (run / "config.toml").rename(run / "notes.txt")  # no run
+    with pytest.raises(UserError, match=r"name another with --out$"):
+        validate(replace(load_preset("impala-catch"), out=str(run)), go_on="offbeat resume mine")
 
 
 def test_too_little_memory_or_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
