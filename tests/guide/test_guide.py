@@ -27,7 +27,7 @@ def surroundings(tmp_path: Path) -> dict[str, str]:
         (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} {start} "$@"\n')
         (tools / name).chmod(0o755)
     paths = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": f"{site}:{ROOT}"}
-    pip = {"PIP_TARGET": str(site), "PIP_NO_BUILD_ISOLATION": "1", "PIP_NO_DEPS": "1"}
+    pip = {"PIP_TARGET": str(site), "PIP_NO_BUILD_ISOLATION": "false", "PIP_NO_DEPS": "1"}
     return os.environ | paths | pip | {"COLUMNS": "200", "TERM": "dumb"}
 
 
@@ -59,7 +59,7 @@ def test_in_a_shell(short: bool, tmp_path: Path, surroundings: dict[str, str]) -
     assert len(delivered) == 1 and (short or int(delivered[0]) >= 6), "a random policy delivers 0 or 1"
     assert "first action: " in printed and "imports offbeat" not in printed
     for name in ("courier.mp4", "curves.png", "courier.pt2", "results/sweep/campaign.csv"):
-        assert (folder / name).stat().st_size > 500, name
+        assert (folder / name).stat().st_size > 300, name
     assert "observation 'camera', uint8 [3, 20, 20], looks like a picture" in printed
 
 

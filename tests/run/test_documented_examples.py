@@ -1,4 +1,7 @@
-"""Every Python example of the documents runs as it is printed, one after the other of each document, in short."""
+"""Every Python example of the documents runs as it is printed, one after the other of each document, in short.
+
+The guide, whose examples are files and commands as well, has tests of its own in tests/guide.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 
 import offbeat
+from tests.guide.guide import GUIDE
 from tests.house_rules.source import ROOT
 from tests.house_rules.test_documents import DOCUMENTS, blocks
 
@@ -15,7 +19,9 @@ SHORT = {"total_frames": 400, "engine": "inline", "evaluation": {"every_frames":
 
 
 @pytest.mark.parametrize(
-    "document", [file for file in DOCUMENTS if blocks(file, "python")], ids=lambda file: str(file.relative_to(ROOT))
+    "document",
+    [file for file in DOCUMENTS if blocks(file, "python") and file != GUIDE],
+    ids=lambda file: str(file.relative_to(ROOT)),
 )
 def test_it_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
