@@ -218,18 +218,22 @@ def export(
     run: str | Path,
     out: Path | None = None,
     *,
+    format: str | None = None,
+    check: int = 100,
     env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
 ) -> Path:
-    """Write a run's newest network to a file that torch loads without offbeat; returns the file.
+    """Write a run's newest network to a file that runs without offbeat; returns the file.
 
+    ``format``: ``pt2`` (torch.export) or ``onnx``; None: ONNX if ``out`` ends in .onnx, else pt2. ``check``: on so many
+    observations of the run's environment it must do what the agent does, else UserError and no file; 0: unchecked.
     ``env_factory``, ``torso``, ``agent_factory``: as of ``load``.
     """
     from offbeat.run.export import export_run
 
     own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
-    return export_run(find_run(run), out, **own)
+    return export_run(find_run(run), out, format=format, check=check, **own)
 
 
 def _own(**given: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def dueling(value: Tensor, advantage: Tensor, legal: Tensor | None = None, atoms
     if legal is None:
         return value + advantage - advantage.mean(axis, keepdim=True)
     check_shapes(tuple(advantage.shape[: axis + 1]), legal=legal)
-    weight = torch.where(legal.any(-1, keepdim=True), legal, torch.ones_like(legal)).to(advantage.dtype)
+    weight = (legal | ~legal.any(-1, keepdim=True)).to(advantage.dtype)
     weight = weight.reshape(*weight.shape, *([1] * (advantage.dim() - weight.dim())))
     mean = (advantage * weight).sum(axis, keepdim=True) / weight.sum(axis, keepdim=True)
     return value + advantage - mean

@@ -133,14 +133,34 @@ def trace(arguments: list[str]) -> int:
 
 def export(arguments: list[str]) -> int:
     """Write the network to a file."""
-    parser = Parser("export", "Write a run's newest network to a file that torch loads without offbeat.")
+    parser = Parser("export", "Write a run's newest network to a file that runs without offbeat, and check it.")
     parser.add_argument("run", help=RUN)
-    parser.add_argument("--out", type=Path, help="file to write; default: RUN/policy.pt2")
+    parser.add_argument("--out", type=Path, help="file to write; default: RUN/policy.pt2 or RUN/policy.onnx")
+    parser.add_argument(
+        "--format",
+        choices=("pt2", "onnx"),
+        help="torch.export or ONNX; default: onnx where --out ends in .onnx, else pt2",
+    )
+    parser.add_argument(
+        "--check",
+        type=int,
+        default=100,
+        metavar="N",
+        help="observations of its environment on which it must do what the agent does; 0: none; default: 100",
+    )
     add_env(parser)
     options = parser.parse_args(arguments)
     from offbeat.run.export import export_run
 
-    print(export_run(find_run(options.run), options.out, **own_of(options)))
+    written = export_run(
+        find_run(options.run),
+        options.out,
+        format=options.format,
+        check=options.check,
+        say=lambda text: print(f"offbeat: {text}", file=sys.stderr),
+        **own_of(options),
+    )
+    print(written)
     return 0
 
 

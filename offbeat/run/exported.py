@@ -4,7 +4,7 @@ environment gives and says what the environment takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from offbeat.algorithms.legal import mask_illegal
 from offbeat.envs.spaces import Leaf, Translator
 from offbeat.networks.heads import legal_actions
 from offbeat.types import LEGAL, ActionSpec, CoreState, TensorDict
+
+DESCRIPTION = "offbeat.json"
+"""Under which name a file holds what it takes and gives."""
 
 
 class ExportedNetwork(nn.Module):
@@ -45,12 +48,13 @@ class ExportedNetwork(nn.Module):
         last_reward: Tensor | None = None,
         action_mask: Tensor | None = None,
     ) -> dict[str, Any]:
-        """One row for B environments; last action and reward only where the network reads them, the mask only where
-        ``info`` holds it.
+        """One row for B environments; last action and reward only where the network reads them, and of no meaning where
+        an episode starts; the mask only where ``info`` holds it.
         """
         seen: TensorDict = observation if self.observe is None else self.observe(observation)
         if action_mask is not None:
             seen = seen | {LEGAL: action_mask}
+        last_action, last_reward = _since_start(last_action, first), _since_start(last_reward, first)
         output = self.network(seen, first, state, last_action, last_reward)._asdict()
         if self.values is not None:
             output = {"q": mask_illegal(self.values(output["value"]), legal_actions(seen)), "state": output["state"]}
@@ -62,6 +66,26 @@ class ExportedNetwork(nn.Module):
         if self.wants_last:
             output["last_action"] = stored
         return dict(output)
+
+
+class Flat(nn.Module):
+    """An exported network whose tensors come and go one after the other, for files that know of no structures."""
+
+    def __init__(self, module: ExportedNetwork, inputs: dict[str, Any]) -> None:
+        """``inputs``: of ``module`` by name, of which only the structure counts."""
+        super().__init__()
+        self.module, self.inputs = module, inputs
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """Tensors in the order of ``tensors(inputs)`` -> those of the outputs in theirs, each one of its own."""
+        left = iter(given)
+        output = self.module(**mapped(self.inputs, lambda _: next(left)))
+        return tuple(tensor.clone() for _, tensor in tensors(output))
+
+
+def _since_start(given: Tensor | None, first: Tensor) -> Tensor | None:
+    """The last actions or rewards [1, B, ...] as an agent sees them: zeros where an episode starts."""
+    return None if given is None else given.masked_fill(first.reshape(*first.shape, *[1] * (given.dim() - 2)), 0)
 
 
 def best_action(scores: Tensor, action: ActionSpec) -> Tensor:
@@ -139,3 +163,19 @@ def example(space: spaces.Space[Any], batch: int) -> Any:
     if isinstance(space, spaces.Tuple):
         return tuple(example(part, batch) for part in space.spaces)
     return torch.from_numpy(np.full((1, batch, *(space.shape or ())), getattr(space, "start", 0), space.dtype))
+
+
+def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """The same structure of dictionaries and tuples with ``change`` of each tensor in its place."""
+    if isinstance(value, dict):
+        return {key: mapped(part, change) for key, part in value.items()}
+    return tuple(mapped(part, change) for part in value) if isinstance(value, tuple) else change(value)
+
+
+def tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """(name joined with ".", tensor) of all in a structure called ``name``."""
+    if isinstance(value, Tensor):
+        yield name, value
+        return
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from tensors(part, f"{name}.{key}" if name else str(key))

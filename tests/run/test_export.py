@@ -35,7 +35,7 @@ def build(observation: ArraySpec, action: ActionSpec, options: dict[str, object]
 
 
 def random_inputs(agent, batch: int) -> tuple:
-    """Inputs that differ everywhere; some environments start an episode."""
+    """Inputs that differ everywhere; some environments start an episode, with no action before it."""
     generator = torch.Generator().manual_seed(batch)
 
     def fill(x: torch.Tensor) -> torch.Tensor:
@@ -45,7 +45,10 @@ def random_inputs(agent, batch: int) -> tuple:
             return torch.randn(x.shape, generator=generator)
         return torch.randint(0, 3 if x.dtype is torch.int64 else 255, x.shape, generator=generator).to(x.dtype)
 
-    return tuple(torch.utils._pytree.tree_map(fill, value) for value in example_inputs(agent, batch).values())
+    inputs = {name: torch.utils._pytree.tree_map(fill, value) for name, value in example_inputs(agent, batch).items()}
+    for name in inputs.keys() & {"last_action", "last_reward"}:
+        inputs[name][inputs["first"]] = 0
+    return tuple(inputs.values())
 
 
 @pytest.mark.parametrize(("observation", "action", "options"), CASES, ids=["image", "lstm", "continuous"])
