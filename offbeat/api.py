@@ -216,7 +216,7 @@ def plot(*runs: str | Path, out: Path | None = None) -> Path:
 
 def export(
     run: str | Path,
-    out: Path | None = None,
+    out: str | Path | None = None,
     *,
     format: str | None = None,
     check: int = 100,
@@ -233,7 +233,7 @@ def export(
     from offbeat.run.export import export_run
 
     own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
-    return export_run(find_run(run), out, format=format, check=check, **own)
+    return export_run(find_run(run), None if out is None else Path(out), format=format, check=check, **own)
 
 
 def _own(**given: Any) -> dict[str, Any]:

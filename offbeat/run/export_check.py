@@ -169,26 +169,24 @@ def _difference(
     for name, value in tensors(wanted, ""):
         other = found.get(name)
         if other is None or other.shape != value.shape:
-            raise _differs(where, f"{name} is {None if other is None else list(other.shape)}, {list(value.shape)}")
+            raise _differs(where, name, None if other is None else list(other.shape), list(value.shape))
         if name in ("action", "last_action") and agent.spec.action.choices:
             same = (other == value).reshape(*value.shape[:2], -1).all(-1) | close
             if not same.all():
                 at = tuple(torch.nonzero(~same)[0].tolist())
-                raise _differs(where, f"{name} is {other[at].tolist()}, {value[at].tolist()}")
+                raise _differs(where, name, other[at].tolist(), value[at].tolist())
             continue
         apart = _apart(other, value) / scale[name]
         if not apart <= TOLERANCE:
-            raise _differs(where, f"{name} is {apart:.3g} away, at most {TOLERANCE:g}")
+            raise _differs(where, name, f"{apart:.3g} away", f"at most {TOLERANCE:g}")
         worst = max(worst, apart)
     return worst
 
 
-def _differs(where: str, what: str) -> UserError:
-    """``what``: what the file gives, and after a comma what the agent does."""
-    got, wanted = what.rsplit(", ", 1)
+def _differs(where: str, name: str, got: object, wanted: object) -> UserError:
     return UserError(
-        f"the file does not do what the agent does: at {where} its {got}; expected {wanted}. It was not kept; another "
-        "format may do, and --check 0 (check=0) writes it unchecked"
+        f"the file does not do what the agent does: at {where} its {name} is {got}; expected {wanted}. It was not "
+        "kept; another format may do, and --check 0 (check=0) writes it unchecked"
     )
 
 

@@ -5,6 +5,7 @@ The guide, whose examples are files and commands as well, has tests of its own i
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,12 @@ def test_it_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(offbeat, "train", shortly)
     seen: dict[str, Any] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(document, "python")):
+        if "onnx" in block and find_spec("onnxruntime") is None:
+            continue  # tests/run/test_export_documented.py says that it was left out
         exec(compile(block, f"{document.name}, example {number + 1}", "exec"), seen)
     assert all(result.finished for result in trained)
     if document.name == "environments.md":
-        assert seen["env"].action_space.contains(seen["action"]) and seen["over"]
+        assert seen["env"].action_space.contains(seen["action"])
         assert seen["info"]["action_mask"][seen["turn"]], "an action that the mask allows"
+    if document.name == "export.md":
+        assert seen["over"] and seen["steps"] > 0
