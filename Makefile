@@ -19,13 +19,14 @@ VENV := .venv$(if $(LATEST),-latest)
 VERSIONS := $(if $(LATEST),,constraints.txt)
 PIP_INSTALL := pip install --quiet $(VERSIONS:%=--constraint %)
 LOWEST := .venv-lowest
+EXTRAS := .venv-extras
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 # make gpu-check PYTHON_RUN=/path/to/python takes that Python as it is and installs nothing.
 PYTHON_RUN ?=
 GPU_PYTHON = $(or $(PYTHON_RUN),$(BIN)/python)
 
-.PHONY: help train test test-slow test-lowest check lint types tests format bench gpu-check docs structure constraints \
+.PHONY: help train test test-slow test-lowest test-extras check lint types tests format bench gpu-check docs structure constraints \
 	clean
 
 help: ## list the commands
@@ -53,6 +54,9 @@ test-slow: $(VENV)/.dev ## the tests that take minutes
 
 test-lowest: $(LOWEST)/.dev ## the tests with the lowest versions that pyproject.toml allows, but for torch
 	$(LOWEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-extras: $(EXTRAS)/.all ## the tests that need extras which `make test` leaves out (EnvPool, W&B, MLflow, ONNX, ...; 2 GB)
+	$(EXTRAS)/bin/python .ci/extras.py $(PYTEST_ARGS)
 
 format: $(VENV)/.dev ## sort imports, mend what ruff can mend, format
 	$(RUN) ruff check --fix .
@@ -83,10 +87,10 @@ constraints: ## test with the newest versions of everything, and write them to c
 	mv constraints.txt.new constraints.txt
 
 clean: ## remove the virtual environments and every cache; results stay
-	rm -rf .venv .venv-latest $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-latest $(LOWEST) $(EXTRAS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The stamps are older than what they depend on only when that has changed since: then pip runs again.
-$(VENV)/bin/python $(LOWEST)/bin/python:
+$(VENV)/bin/python $(LOWEST)/bin/python $(EXTRAS)/bin/python:
 	@if [ -z "$(PYTHON)" ]; then echo "offbeat needs Python >= 3.11 with venv (Debian: apt-get install python3-venv);" \
 		"found: $$(python3 --version 2>&1 || true); or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; fi
 	$(PYTHON) -m venv $(@:/bin/python=)
@@ -103,4 +107,8 @@ $(LOWEST)/.dev: pyproject.toml .ci/versions.py | $(LOWEST)/bin/python
 	$(LOWEST)/bin/python -m pip install --quiet packaging
 	$(LOWEST)/bin/python .ci/versions.py lowest > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/lowest.txt --editable '.[dev]'
+	@touch $@
+
+$(EXTRAS)/.all: pyproject.toml $(VERSIONS) | $(EXTRAS)/bin/python
+	$(EXTRAS)/bin/python -m $(PIP_INSTALL) --editable '.[dev,all,envpool,wandb,mlflow]'
 	@touch $@

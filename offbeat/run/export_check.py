@@ -184,9 +184,10 @@ def _difference(
 
 
 def _differs(where: str, name: str, got: object, wanted: object) -> UserError:
+    best = " (a file takes its network's best action, whatever else act() of an agent does)" if "action" in name else ""
     return UserError(
-        f"the file does not do what the agent does: at {where} its {name} is {got}; expected {wanted}. It was not "
-        "kept; another format may do, and --check 0 (check=0) writes it unchecked"
+        f"the file does not do what the agent does: at {where} its {name} is {got}; expected {wanted}{best}. It was "
+        "not kept; --check 0 (check=0) writes it unchecked"
     )
 
 

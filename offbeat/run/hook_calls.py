@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class HookCalls:
             conductor.say(f"{who} was broken off: the run is to end and it had not returned")
         except BaseException as error:  # SystemExit too: it would end the program without saving
             self._hooks.remove(hook)
-            raised = f"{who} raised {_told(error)}"
+            raised = f"{who} raised {shown(error)}"
             conductor.say(f"{raised}: the run ends")
             if self.failure is None:
                 self.failure = HookFailed(raised)
@@ -108,21 +109,38 @@ class HookCalls:
         """Call nobody any more: the user wants the run to end at once."""
         self._hooks, self._closing, self._waiting = [], [], deque()
 
-    def end(self, conductor: Conductor) -> None:
-        """Tell what has not been told yet, and close the hooks. What closing raises is said and changes nothing."""
+    def end(self, conductor: Conductor, ending: str = "finished", reason: str = "") -> None:
+        """Tell what has not been told yet, and how the run ended; then close the hooks. What raises only then is said
+        and changes nothing.
+
+        ``ending``: finished, stopped (saved, to be resumed) or failed; ``reason``: who stopped it, or the error.
+        """
         self.deliver(conductor)
+        if self.failure is not None:
+            ending, reason = "failed", str(self.failure)
+        event: dict[str, Any] = {"ending": ending, "reason": reason}
+        if self.wanted("on_end"):
+            counters = {name: getattr(conductor, name) for name in ("frames", "agent_steps", "updates")}
+            event |= self._point(counters, counters["updates"], round(self._seconds(), 3))
         closing, self._closing = self._closing, []
         for hook in closing:
-            try:
-                if hook.close is not None:
-                    hook.close()
-            except EndNow:
-                raise
-            except BaseException as error:
-                conductor.say(f"{hook.name}: close raised {_told(error)}")
+            if hook in self._hooks and "on_end" in hook.calls:
+                _at_last(hook, "on_end", partial(hook.calls["on_end"], deepcopy(event)), conductor)
+            if hook.close is not None:
+                _at_last(hook, "close", hook.close, conductor)
 
 
-def _told(error: BaseException) -> str:
+def _at_last(hook: Hook, moment: str, call: Callable[[], object], conductor: Conductor) -> None:
+    """Call something whose failure can end no run any more."""
+    try:
+        call()
+    except EndNow:
+        raise
+    except BaseException as error:
+        conductor.say(f"{hook.name}: {moment} raised {shown(error)}")
+
+
+def shown(error: BaseException) -> str:
     """An exception in one line, also one whose text cannot be made."""
     try:
         return told(error)

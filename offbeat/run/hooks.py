@@ -2,8 +2,9 @@
 
 A hook is called with one dict of plain data after each evaluation, checkpoint, or line of metrics.jsonl. It comes as an
 argument of ``offbeat.train`` and ``offbeat.resume``, or by its name from an installed package, by the entry point group
-``offbeat.hooks``: an object, or what makes one without arguments, with any of ``on_evaluation``, ``on_checkpoint`` and
-``on_metrics``, and perhaps ``close``, called once when the run is over. ``docs/runtime.md`` says what they get.
+``offbeat.hooks``: an object, or what makes one without arguments, with any of ``on_evaluation``, ``on_checkpoint``,
+``on_metrics`` and ``on_end``, which is told once how the run ended, and perhaps ``close``, called once after it.
+``docs/runtime.md`` says what they get.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from offbeat.errors import UserError, called, load_entry_point, told, unknown
 ENTRY_POINT_GROUP = "offbeat.hooks"
 SINKS = {"wandb": "wandb", "mlflow": "mlflow-skinny"}
 """Hooks of our own, ``run/sinks``, each with an extra of its name -> the package that it needs."""
-MOMENTS = ("on_evaluation", "on_checkpoint", "on_metrics")
+MOMENTS = ("on_evaluation", "on_checkpoint", "on_metrics", "on_end")
 """When a hook may be called."""
 
 Call = Callable[[dict[str, Any]], object]

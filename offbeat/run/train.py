@@ -29,7 +29,7 @@ from offbeat.replay.layout import StreamLayout
 from offbeat.run import advice
 from offbeat.run.changes import changed, check_length
 from offbeat.run.folders import claim, default_folder
-from offbeat.run.hook_calls import HookCalls
+from offbeat.run.hook_calls import HookCalls, shown
 from offbeat.run.hooks import HookFailed, find_hooks
 from offbeat.run.locked import locked
 from offbeat.run.log import RunLog, open_log
@@ -256,8 +256,10 @@ def _train(
     conductor.post()
     interrupts.tell(conductor)
     engine = inline if world.config.engine == "inline" else local
+    ending, reason = "failed", ""
     try:
         finished = engine.run(world, conductor, checkpoint)
+        ending, reason = _ending(conductor, finished)
     except EndNow:
         hooks.drop()
         log.write(
@@ -265,12 +267,13 @@ def _train(
         )
         raise
     except BaseException as error:
+        reason = shown(error)
         _tell_of_error(error, log)
         raise
     finally:
         _write_ledger(world, logger)
         logger.close()
-        hooks.end(conductor)
+        hooks.end(conductor, ending, reason)
     world.store.check_ledger()
     if conductor.unsaved:
         raise CheckpointError(f"the run's end is not saved: {conductor.unsaved}")
@@ -278,6 +281,13 @@ def _train(
         _tell_of_hook(hooks.failure, conductor, log)
         raise hooks.failure
     return finished
+
+
+def _ending(conductor: Conductor, finished: bool) -> tuple[str, str]:
+    """How hooks are told that a run ended which no error did, and why."""
+    if conductor.unsaved:
+        return "failed", f"the run's end is not saved: {conductor.unsaved}"
+    return ("finished", "") if finished else ("stopped", conductor.stop_reason or "")
 
 
 def _tell_of_error(error: BaseException, log: RunLog) -> None:

@@ -50,7 +50,10 @@ def test_the_lowest_versions_are_those_that_pyproject_names(versions: ModuleType
 
 def test_what_installs_takes_the_tested_versions() -> None:
     makefile, dockerfile = (ROOT / "Makefile").read_text(), (ROOT / "Dockerfile").read_text()
-    assert makefile.count("$(RUN) $(PIP_INSTALL) --editable") == 2
+    installs = [line for line in makefile.splitlines() if "--editable" in line]
+    lowest = [line for line in installs if "pip install --quiet --constraint $(LOWEST)/lowest.txt" in line]
+    tested = [line for line in installs if "-m $(PIP_INSTALL) --editable" in line or "$(RUN) $(PIP_INSTALL)" in line]
+    assert len(lowest) == 1 and len(tested) == 3 and len(installs) == 4, "train, test, test-extras"
     assert "$(RUN) pip install" not in makefile
     assert "pip install --no-cache-dir --constraint constraints.txt" in dockerfile
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}

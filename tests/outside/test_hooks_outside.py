@@ -70,7 +70,10 @@ def test_a_hook_that_raises_is_shown_and_the_command_fails(capsys: pytest.Captur
         ("outside.notes:Notes", "unknown hook 'outside.notes:Notes'"),
         ("gone", "hook 'gone': outside.gone, the entry point of an installed package, cannot be loaded"),
         ("unmakeable", "hook 'unmakeable': outside.notes:unmakeable cannot be made: OSError: no such server (notes.py"),
-        ("nothing", "hook 'nothing': expected an object with any of on_evaluation, on_checkpoint, on_metrics, got"),
+        (
+            "nothing",
+            "hook 'nothing': expected an object with any of on_evaluation, on_checkpoint, on_metrics, on_end, got",
+        ),
     ],
 )
 def test_what_is_no_hook_is_one_line(names: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

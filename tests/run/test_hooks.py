@@ -278,6 +278,74 @@ def test_an_exception_that_cannot_be_shown_is_named_all_the_same() -> None:
     assert str(calls.failure) == "hook 'mute', on_checkpoint raised Mute"
 
 
+class Ends:
+    """Is told how runs end."""
+
+    told: list[Any]
+
+    def __init__(self) -> None:
+        self.told = []
+
+    def on_end(self, event: dict[str, Any]) -> None:
+        self.told.append(event)
+
+    def close(self) -> None:
+        self.told.append("closed")
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, folder: Path, engine: str = "inline", **options: Any) -> tuple[Any, Any]:
+    """What a run's ``on_end`` was told, and the error that it ended with."""
+    ends, error = Ends(), None
+    monkeypatch.setattr(
+        "offbeat.run.train.find_hooks", lambda log, given: [*find_hooks(log, given), hook_of("e", ends)]
+    )
+    try:
+        run(folder, engine, **options)
+    except Exception as raised:
+        error = raised
+    event, closed = ends.told
+    assert closed == "closed" and set(event) == POINT | {"ending", "reason"} and json.loads(json.dumps(event)) == event
+    return event, error
+
+
+@pytest.mark.parametrize("engine", ["inline", "free"])
+def test_hooks_are_told_how_the_run_ended(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    event, _ = ended(monkeypatch, tmp_path / "all", engine)
+    assert (event["ending"], event["reason"]) == ("finished", "") and event["frames"] >= 400
+    stop = {"on_evaluation": lambda event: STOP}
+    event, _ = ended(monkeypatch, tmp_path / "stopped", engine, total_frames=ENDLESS, **stop)
+    assert event["ending"] == "stopped" and event["reason"].startswith("hook on_evaluation=") and event["updates"] > 0
+
+
+def test_hooks_are_told_that_the_run_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(event: dict[str, Any]) -> None:
+        raise ValueError("no luck")
+
+    event, error = ended(monkeypatch, tmp_path / "hook", on_evaluation=breaks)
+    assert event["ending"] == "failed" and event["reason"] == str(error) and "raised ValueError" in event["reason"]
+    event, error = ended(monkeypatch, tmp_path / "role", env={"id": "toy/raise@50"}, total_frames=ENDLESS)
+    assert error is not None and event["ending"] == "failed" and type(error).__name__ in event["reason"]
+    monkeypatch.setattr("offbeat.runtime.conductor.begin", broken_disk)
+    event, error = ended(monkeypatch, tmp_path / "disk")
+    assert event["ending"] == "failed" and event["reason"] == str(error) == "the run's end is not saved: full"
+
+
+def broken_disk(run: Path, agent_steps: int) -> None:
+    raise OSError("full")
+
+
+def test_one_that_failed_is_told_no_more_and_what_on_end_raises_changes_nothing() -> None:
+    told: list[Any] = []
+    failed = Hook(
+        "hook 'failed'", {"on_checkpoint": lambda event: 1 / 0, "on_end": told.append}, lambda: told.append(1)
+    )
+    clumsy = Hook("hook 'clumsy'", {"on_end": lambda event: 1 / 0}, lambda: told.append(2))
+    calls, conductor = calls_of(failed, clumsy)
+    conductor.frames = conductor.agent_steps = conductor.updates = 3
+    calls.end(conductor)
+    assert told == [1, 2] and "hook 'clumsy': on_end raised ZeroDivisionError" in conductor.said[-1]
+
+
 SCRIPT = """
 import offbeat, time
 def {hook}

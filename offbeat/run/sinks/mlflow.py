@@ -21,6 +21,8 @@ MOST, PARAMS = 500, 100
 """Numbers and options of one request: a server takes 1000 and 100."""
 LONGEST = 500
 """Characters of an option's value."""
+STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+"""How the run ended -> what it is called there; one that was killed may go on."""
 
 
 class Sink:
@@ -32,7 +34,7 @@ class Sink:
         self._log, self._numbers, self._clock = log, Numbers(), clock
         self._client: Any = MlflowClient()  # refuses here what it has no use for
         self._id, self._waiting, self._sent_at = "", list[Any](), 0.0
-        self._failed = False
+        self._failed, self._ending = False, "failed"  # what is true of a run that is closed without having been told
 
     def on_metrics(self, event: dict[str, Any]) -> None:
         """Send the numbers of one line, over the environment frames."""
@@ -44,11 +46,15 @@ class Sink:
         if now - self._sent_at > TOGETHER_S or len(self._waiting) >= MOST:
             self._send(now)
 
+    def on_end(self, event: dict[str, Any]) -> None:
+        """Note how the run ended."""
+        self._ending = event["ending"]
+
     def close(self) -> None:
-        """Send what is left."""
+        """Send what is left, and how the run ended."""
         if self._id:
             self._send(self._clock())
-            self._client.set_terminated(self._id, "FINISHED")
+            self._client.set_terminated(self._id, STATUS[self._ending])
 
     def _begin(self, run: Path) -> None:
         """The run over there: the one that was begun before, if this one goes on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import offbeat
 from offbeat.config.log import LogConfig
 from offbeat.errors import UserError
 from offbeat.run.sinks.common import Numbers, keep_id, kept_id, options_of
+from offbeat.storage.checkpoint import newest
+from tests.faults.command import intact, training
 
 
 def run(folder: Path, hook: str, **log: Any) -> Path:
@@ -78,6 +82,77 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept_id(made, "wandb") == known
     assert {one.stem for one in (made / "wandb").glob("offline-run-*/*.wandb")} == {f"run-{known}"}
     assert len(list((made / "wandb").glob("offline-run-*"))) == 2, "what `wandb sync` joins"
+
+
+def exit_codes(run: Path) -> list[int]:
+    """How each part of the run ended, of the files that ``wandb sync`` reads: records in LevelDB's log format."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    codes = []
+    for file in sorted((run / "wandb").glob("offline-run-*/*.wandb"), key=lambda file: file.stat().st_mtime_ns):
+        data, place, held = file.read_bytes(), 7, b""
+        while place + 7 <= len(data):
+            if 32_768 - place % 32_768 < 7:  # the rest of a block that no header fits into
+                place += 32_768 - place % 32_768
+                continue
+            size, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+            held, place = held + data[place + 7 : place + 7 + size], place + 7 + size
+            if kind in (1, 4):  # whole, or the last piece
+                record, held = Record.FromString(held), b""
+                codes += [record.exit.exit_code] if record.WhichOneof("record_type") == "exit" else []
+    return codes
+
+
+def broken_off(folder: Path, hook: str, how: str) -> Path:
+    """A run of a process of its own that Ctrl-C ends, or the kernel, or an environment that raises."""
+    env = "toy/raise@3000" if how == "failed" else "toy/counting"
+    options = ("--engine", "inline", "--checkpoint.every_updates", "50", "--log.hooks", hook, "--env", env)
+    with training(folder, *options) as command:
+        if how != "failed":
+            command.until(lambda: kept_id(folder / "run", hook) and intact(folder), "it was begun there, and saved")
+        if how == "stopped":
+            command.press_ctrl_c()
+        if how == "killed":
+            os.killpg(command.process.pid, signal.SIGKILL)
+        assert (command.wait() == 0) is (how == "stopped"), command.output
+    return folder / "run"
+
+
+def a_little_longer(run: Path) -> int:
+    """Frames."""
+    found = newest(run)
+    assert found is not None
+    return int(found.meta["frames"]) + 200
+
+
+@pytest.mark.parametrize(("how", "codes"), [("stopped", [255]), ("killed", []), ("failed", [1])])
+def test_wandb_is_told_how_the_run_ended(
+    how: str, codes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of a run of this process before
+    made = broken_off(tmp_path, "wandb", how)
+    known = kept_id(made, "wandb")
+    assert exit_codes(made) == codes
+    if how != "failed":
+        assert offbeat.resume(made, total_frames=a_little_longer(made)).finished
+        assert exit_codes(made) == [*codes, 0] and kept_id(made, "wandb") == known
+
+
+@pytest.mark.parametrize(("how", "status"), [("stopped", "KILLED"), ("killed", "RUNNING"), ("failed", "FAILED")])
+def test_mlflow_is_told_how_the_run_ended(
+    how: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    made = broken_off(tmp_path, "mlflow", how)
+    known, client = kept_id(made, "mlflow"), mlflow.MlflowClient()
+    assert client.get_run(known).info.status == status
+    if how != "failed":
+        assert offbeat.resume(made, total_frames=a_little_longer(made)).finished
+        assert kept_id(made, "mlflow") == known and client.get_run(known).info.status == "FINISHED"
 
 
 def test_mlflow_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
