@@ -55,7 +55,7 @@ test-slow: $(VENV)/.dev ## the tests that take minutes
 test-lowest: $(LOWEST)/.dev ## the tests with the lowest versions that pyproject.toml allows, but for torch
 	$(LOWEST)/bin/python -m pytest $(PYTEST_ARGS)
 
-test-extras: $(EXTRAS)/.all ## the tests that need extras which `make test` leaves out (EnvPool, W&B, MLflow, ONNX, ...; 2 GB)
+test-extras: $(EXTRAS)/.all ## the tests that need extras which `make test` leaves out (EnvPool, W&B, MLflow, ONNX, ...; 2.5 GB)
 	$(EXTRAS)/bin/python .ci/extras.py $(PYTEST_ARGS)
 
 format: $(VENV)/.dev ## sort imports, mend what ruff can mend, format

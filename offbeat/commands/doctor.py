@@ -22,6 +22,9 @@ EXTRAS = {
     "video": ("imageio_ffmpeg",),
     "box2d": ("Box2D",),
     "mujoco": ("mujoco",),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
 }
 """Extra -> the modules that it brings."""
 

@@ -13,6 +13,7 @@ import torch
 from offbeat.agents.make import agent_config_class, make_agent
 from offbeat.errors import UserError
 from offbeat.run.export import DESCRIPTION, example_inputs, export_agent
+from offbeat.run.exported import ExportedNetwork
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec, Inputs
 
 IMAGE = ArraySpec((1, 84, 84), "uint8", 0, 255)
@@ -68,6 +69,22 @@ def test_an_exported_network_gives_the_same(tmp_path: Path, observation, action,
     assert description["agent"] == "impala"
     assert description["inputs"]["observation.observation"]["shape"][:2] == [1, "B"]
     assert description["order"][:3] == ["observation", "first", "state"]
+
+
+def test_what_was_before_an_episode_counts_for_nothing() -> None:
+    agent = build(ArraySpec((4,)), DISCRETE, LSTM)
+    observation, _, state, action, reward = random_inputs(agent, 5)
+    first = torch.tensor([[True, False, True, False, True]])
+    module = ExportedNetwork(agent)
+    one = module(observation, first, state, action, reward)
+    other = module(
+        observation,
+        first,
+        {key: torch.where(first[0, :, None, None], value + 1, value) for key, value in state.items()},
+        torch.where(first, (action + 1) % 3, action),
+        torch.where(first, 0.7, reward),
+    )
+    torch.testing.assert_close(other, one, rtol=0, atol=0)
 
 
 def test_the_file_needs_no_offbeat(tmp_path: Path) -> None:
