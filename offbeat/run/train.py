@@ -25,8 +25,7 @@ from offbeat.envs.registry import check_exact, env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
 from offbeat.networks.own_torso import TorsoFactory
-from offbeat.replay.layout import StreamLayout
-from offbeat.run import advice
+from offbeat.run import announcements
 from offbeat.run.changes import changed, check_length
 from offbeat.run.folders import claim, default_folder
 from offbeat.run.hook_calls import HookCalls, shown
@@ -47,10 +46,6 @@ from offbeat.runtime.terminal import guarded, troubles_told
 from offbeat.runtime.topology import topology
 from offbeat.runtime.world import World, is_deterministic, make_world, plan_layout
 from offbeat.storage.checkpoint import CheckpointError, find, load, newest
-from offbeat.types import EnvSpec
-
-Draw = Callable[[Path], Path]
-"""Draws the curve of a run folder and returns the picture's file. Pictures are made above this package."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ def train(
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
-    draw: Draw | None = None,
+    draw: announcements.Draw | None = None,
     hooks: Mapping[str, Any] | None = None,
     env_named: str | None = None,
 ) -> RunResult:
@@ -116,7 +111,7 @@ def resume(
     *,
     device: str | None = None,
     changes: Iterable[tuple[str, Any]] = (),
-    draw: Draw | None = None,
+    draw: announcements.Draw | None = None,
     hooks: Mapping[str, Any] | None = None,
     **own: Any,
 ) -> RunResult:
@@ -159,7 +154,7 @@ def _run(
     checkpoint: Path | None,
     init_from: Path | None,
     own: dict[str, Any],
-    draw: Draw | None,
+    draw: announcements.Draw | None,
     hooks: HookCalls,
     note: str = "",
     fresh: bool = False,
@@ -189,7 +184,7 @@ def _run(
     ):
         remove_stacks(home)
         log.write(f"{'resuming' if checkpoint else 'run'} {run}" + (f"\n{note}" if note else ""))
-        _introduce(config, spec, weights, layout, log.write)
+        announcements.introduce(config, spec, weights, layout, log.write)
         _write_config(home, config, log.write)
         write_environment(home, seed=config.seed, say=log.write)
         world = make_world(config, spec, layout, roles, weights, home / "run.log", **own)
@@ -199,21 +194,12 @@ def _run(
             conductor = Conductor(world, home, logger, log.write, meta, hooks)
             conductor.described = describe(config, layout) | noted(own)
             finished = _train(conductor, logger, checkpoint and checkpoint.absolute(), log, interrupts, hooks)
-            _say_goodbye(run, conductor, finished, log.write, draw)
+            announcements.say_goodbye(run, conductor, finished, log.write, draw)
             counted = (conductor.frames, conductor.agent_steps, conductor.updates)
             return RunResult(run, finished, *counted, logger.status.return_mean, logger.status.eval_mean)
         finally:
             interrupts.tell(None)
             world.close()
-
-
-def _introduce(
-    config: RunConfig, spec: EnvSpec, weights: int, layout: StreamLayout, say: Callable[[str], None]
-) -> None:
-    """What trains on what, and what had better be known of that."""
-    say(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
-    for line in advice.flattened(config, spec):
-        say(line)
 
 
 def _check_exact(config: RunConfig, factory: Callable[..., Any] | None) -> None:
@@ -227,7 +213,7 @@ def _open_metrics(
     run: Path, config: RunConfig, meta: dict[str, Any], say: Callable[[str], None], hooks: HookCalls
 ) -> MetricLogger:
     """The run's metrics, cut back to where the checkpoint left them."""
-    _tell_of_schedule(config, meta, say)
+    announcements.tell_of_schedule(config, meta, say)
     logger = MetricLogger(
         run,
         config.log,
@@ -306,38 +292,11 @@ def _tell_of_hook(failure: HookFailed, conductor: Conductor, log: RunLog) -> Non
     log.write(f"saved at {conductor.frames:,} frames; go on with: {go_on}")
 
 
-def _tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Say how the learning rate jumps where a run with a linear schedule was given another length."""
-    learner, frames, before = config.learner, meta.get("frames", 0), meta.get("total_frames")
-    if learner.schedule != "linear" or not frames or before is None or before == config.total_frames:
-        return
-
-    def rate(total: int) -> float:
-        left = max(0.0, 1.0 - frames / total)
-        return learner.final_learning_rate + (learner.learning_rate - learner.final_learning_rate) * left
-
-    say(
-        f"the run is now {config.total_frames:,} frames long instead of {before:,}, so its linear schedule goes on "
-        f"along another line: the learning rate jumps from {rate(before):.3g} to {rate(config.total_frames):.3g} here; "
-        'learner.schedule = "constant" has no such jump'
-    )
-
-
-def _tell_of_streams(world: World, say: Callable[[str], None]) -> None:
-    """Say where checkpoints will be without the streams although they were wanted."""
-    limits = world.config.checkpoint
-    if limits.replay and not world.saves_streams():
-        say(
-            f"streams of {world.memory.nbytes / 2**30:.3g} GiB are more than checkpoint.max_replay_gb="
-            f"{limits.max_replay_gb:g}: checkpoints leave them out, and a run resumed from one starts with empty replay"
-        )
-
-
 def _load_shared(
     world: World, checkpoint: Path | None, init_from: Path | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Put what belongs to nobody alone into shared memory: streams of a checkpoint. Returns its meta data."""
-    _tell_of_streams(world, say)
+    announcements.tell_of_streams(world, say)
     world.init_from = init_from
     if checkpoint is None:
         return {}
@@ -380,25 +339,3 @@ def _write_config(run: Path, config: RunConfig, say: Callable[[str], None]) -> N
         if not path.exists():
             raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
         say(f"{path} cannot be written ({error.strerror or error}): it keeps the options of the last start")
-
-
-def _say_goodbye(
-    run: Path, conductor: Conductor, finished: bool, say: Callable[[str], None], draw: Draw | None
-) -> None:
-    """The last lines: where results lie and how to go on."""
-    world = conductor.world
-    if not finished:
-        say(f"stopped ({conductor.stop_reason}) and saved at {conductor.frames:,} frames")
-        say(f"go on with: {command('resume', run, vars(world))}")
-        return
-    say(f"finished: {conductor.frames:,} frames, {conductor.updates:,} updates; everything is in {run}")
-    try:
-        if draw is not None:
-            say(f"curve: {draw(conductor.run)}")
-    except Exception as error:  # the run is finished and saved, whatever a picture needs
-        say(f"the curve could not be drawn: {type(error).__name__}: {error}")
-    total = world.config.total_frames
-    longer = 2 * (total if 2 * total > conductor.frames else conductor.frames)
-    say(f"score it:     {command('eval', run, vars(world), episodes=20)}")
-    say(f"watch it:     {command('record', run, vars(world))}")
-    say(f"train longer: {command('resume', run, vars(world), total_frames=longer)}")

@@ -13,7 +13,7 @@ import pytest
 
 import offbeat
 from offbeat.config.run_config import apply_overrides, load_preset
-from offbeat.run.advice import flattened
+from offbeat.run.announcements import flattened
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec
 
 PICTURE = {"camera": ArraySpec((3, 24, 24), "uint8", 0, 255)}

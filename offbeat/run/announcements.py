@@ -1,0 +1,97 @@
+"""What a run says of itself as it begins and when it has ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from offbeat.config.run_config import RunConfig
+from offbeat.networks.own_torso import find_torso
+from offbeat.networks.torsos import choose_torso, flattened_pictures
+from offbeat.replay.layout import StreamLayout
+from offbeat.run.own import command
+from offbeat.runtime.conductor import Conductor
+from offbeat.runtime.world import World
+from offbeat.types import ArraySpec, EnvSpec
+
+Draw = Callable[[Path], Path]
+"""Draws the curve of a run folder and returns the picture's file. Pictures are made above this package."""
+
+
+def introduce(config: RunConfig, spec: EnvSpec, weights: int, layout: StreamLayout, say: Callable[[str], None]) -> None:
+    """What trains on what, and what had better be known of that."""
+    say(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
+    for line in flattened(config, spec):
+        say(line)
+
+
+def flattened(config: RunConfig, spec: EnvSpec) -> Iterator[str]:
+    """A line for each observation that looks like a picture and that the run's torso does not convolve.
+
+    Nothing for torsos of the user's own, and for agents that have none.
+    """
+    kind = getattr(config.agent, "torso", None)
+    if kind is None or (kind != "auto" and (kind.startswith("python:") or find_torso(kind) is not None)):
+        return
+    chosen = choose_torso(spec.features) if kind == "auto" else kind
+    for key, array in flattened_pictures(spec.features, chosen).items():
+        seen = f"observation {key!r}, {array.dtype} {list(array.shape)}, looks like a picture"
+        yield f"{seen}; it is flattened to {math.prod(array.shape):,} numbers: {_instead(array, chosen)}"
+
+
+def _instead(array: ArraySpec, torso: str) -> str:
+    """How it would be convolved."""
+    if len(array.shape) == 3:
+        return f"torso {torso} has no convolutions, agent.torso = 'per_key' has"
+    if len(array.shape) == 2:
+        return "networks take pictures as [channels, height, width], so give it a third axis of length 1"
+    return "networks take pictures as [channels, height, width], so stack frames along the channels"
+
+
+def tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Say how the learning rate jumps where a run with a linear schedule was given another length."""
+    learner, frames, before = config.learner, meta.get("frames", 0), meta.get("total_frames")
+    if learner.schedule != "linear" or not frames or before is None or before == config.total_frames:
+        return
+
+    def rate(total: int) -> float:
+        left = max(0.0, 1.0 - frames / total)
+        return learner.final_learning_rate + (learner.learning_rate - learner.final_learning_rate) * left
+
+    say(
+        f"the run is now {config.total_frames:,} frames long instead of {before:,}, so its linear schedule goes on "
+        f"along another line: the learning rate jumps from {rate(before):.3g} to {rate(config.total_frames):.3g} here; "
+        'learner.schedule = "constant" has no such jump'
+    )
+
+
+def tell_of_streams(world: World, say: Callable[[str], None]) -> None:
+    """Say where checkpoints will be without the streams although they were wanted."""
+    limits = world.config.checkpoint
+    if limits.replay and not world.saves_streams():
+        say(
+            f"streams of {world.memory.nbytes / 2**30:.3g} GiB are more than checkpoint.max_replay_gb="
+            f"{limits.max_replay_gb:g}: checkpoints leave them out, and a run resumed from one starts with empty replay"
+        )
+
+
+def say_goodbye(run: Path, conductor: Conductor, finished: bool, say: Callable[[str], None], draw: Draw | None) -> None:
+    """The last lines: where results lie and how to go on."""
+    world = conductor.world
+    if not finished:
+        say(f"stopped ({conductor.stop_reason}) and saved at {conductor.frames:,} frames")
+        say(f"go on with: {command('resume', run, vars(world))}")
+        return
+    say(f"finished: {conductor.frames:,} frames, {conductor.updates:,} updates; everything is in {run}")
+    try:
+        if draw is not None:
+            say(f"curve: {draw(conductor.run)}")
+    except Exception as error:  # the run is finished and saved, whatever a picture needs
+        say(f"the curve could not be drawn: {type(error).__name__}: {error}")
+    total = world.config.total_frames
+    longer = 2 * (total if 2 * total > conductor.frames else conductor.frames)
+    say(f"score it:     {command('eval', run, vars(world), episodes=20)}")
+    say(f"watch it:     {command('record', run, vars(world))}")
+    say(f"train longer: {command('resume', run, vars(world), total_frames=longer)}")
