@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from offbeat.acting.scores import Evaluation
     from offbeat.config.run_config import RunConfig
     from offbeat.networks.own_torso import TorsoFactory
+    from offbeat.run.capture import Captured
     from offbeat.run.load import LoadedAgent
     from offbeat.run.train import RunResult
 
@@ -92,21 +93,42 @@ def train(
     Raises:
         UserError: the configuration cannot run here. Nothing has been started then.
     """
-    from offbeat.config.run_config import RunConfig, apply_overrides, full_name, load_preset
-    from offbeat.run.own import factory_beside
     from offbeat.run.train import train as start
 
-    config = preset if isinstance(preset, RunConfig) else load_preset(preset)
-    pairs = _flat(overrides)
-    ids = [value for name, value in pairs if full_name(name) == "env.id"]
-    env_factory = factory_beside(ids[-1] if ids else None, env_factory)
-    if env_factory is not None:  # the run's files name it, not the preset's environment
-        pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
+    config, own = _new_run(preset, overrides, env_factory)
     source = None if from_run is None else find_run(from_run)
-    own: dict[str, Any] = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
-    config, given = apply_overrides(config, pairs), [name for name, _ in pairs]
+    own |= {"agent_factory": agent_factory, "torso": torso}
     hooks = {"on_evaluation": on_evaluation, "on_checkpoint": on_checkpoint, "on_metrics": on_metrics}
-    return start(config, given=given, init_from=source, draw=_curve, hooks=hooks, **own)
+    return start(config, init_from=source, draw=_curve, hooks=hooks, **own)
+
+
+def capture(
+    preset: str | Path | RunConfig,
+    *,
+    batches: int = 3,
+    after: int = 0,
+    from_run: str | Path | None = None,
+    env_factory: Callable[..., Any] | None = None,
+    agent_factory: Callable[..., Any] | None = None,
+    torso: TorsoFactory | None = None,
+    **overrides: Any,
+) -> Captured:
+    """The next ``batches`` that the learner of a preset would be trained on, as its agent's ``loss`` gets them, and the
+    agent: for notebooks. Everything happens in this process, and no folder is made.
+
+    Args:
+        after: updates that are made before.
+        others: as of ``train``.
+
+    Raises:
+        UserError: the configuration cannot run here, it is over before, or no batch ever comes.
+    """
+    from offbeat.run.capture import capture as start
+
+    config, own = _new_run(preset, overrides, env_factory)
+    source = None if from_run is None else find_run(from_run)
+    given = {"agent_factory": agent_factory, "torso": torso}
+    return start(config, batches=batches, after=after, init_from=source, **own, **given)
 
 
 def resume(
@@ -234,6 +256,23 @@ def export(
 
     own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
     return export_run(find_run(run), None if out is None else Path(out), format=format, check=check, **own)
+
+
+def _new_run(
+    preset: str | Path | RunConfig, overrides: dict[str, Any], env_factory: Callable[..., Any] | None
+) -> tuple[RunConfig, dict[str, Any]]:
+    """The configuration of a new run; what makes its environment, and the names of the options that were given."""
+    from offbeat.config.run_config import RunConfig, apply_overrides, full_name, load_preset
+    from offbeat.run.own import factory_beside
+
+    config = preset if isinstance(preset, RunConfig) else load_preset(preset)
+    pairs = _flat(overrides)
+    ids = [value for name, value in pairs if full_name(name) == "env.id"]
+    env_factory = factory_beside(ids[-1] if ids else None, env_factory)
+    if env_factory is not None:  # the run's files name it, not the preset's environment
+        pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
+    config = apply_overrides(config, pairs)
+    return config, {"env_factory": env_factory, "given": [name for name, _ in pairs]}
 
 
 def _own(**given: Any) -> dict[str, Any]:

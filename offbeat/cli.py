@@ -21,6 +21,7 @@ COMMANDS = {
     "trace": ("scores:trace", "RUN", "the recorded time line of a run's roles, for Perfetto and as PNG"),
     "export": ("scores:export", "RUN", "write the network to a file that needs no offbeat"),
     "presets": ("lists:presets", "", "list the presets"),
+    "agents": ("lists:agents", "", "list the agents, those of installed packages too"),
     "envs": ("lists:envs", "[TEXT] | check NAME", "list the environments, or try one out"),
     "graph": ("lists:graph", "PRESET", "print the roles of a run and what connects them"),
     "doctor": ("lists:doctor", "", "say what this machine has and what 'auto' chooses on it"),

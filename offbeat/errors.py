@@ -19,10 +19,13 @@ class HelpShown(Exception):
     """A command has printed its help and has nothing else to do."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the known name closest to ``name``, or an empty string if none is close."""
+def nearest(name: str, known: Iterable[str], before: str = "") -> str:
+    """``"; did you mean 'x'?"`` for the known name closest to ``name``, or an empty string if none is close.
+
+    ``before``: what all of them begin with, for the message.
+    """
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    return f"; did you mean {before + found[0]!r}?" if found else ""
 
 
 def failure(attempt: Callable[[], bool]) -> str:
@@ -40,7 +43,7 @@ def load_entry_point(kind: str, point: EntryPoint) -> Any:
     """What an entry point names. UserError, naming it, where that cannot be imported."""
     try:
         return point.load()
-    except Exception as error:  # of the package, of any class
+    except (Exception, SystemExit) as error:  # of the package, of any class
         raise UserError(
             f"{kind} {point.name!r}: {point.value}, the entry point of an installed package, cannot be loaded "
             f"({type(error).__name__}: {error})"

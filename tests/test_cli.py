@@ -62,7 +62,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["train", "debug", "--env.sticky=1.5"], ["env.sticky=1.5 is out of range", "[0, 1]"]),
         (["train", "debug", "--device", "cuda:77"], ["device='cuda:77', but"]),
         (["train", "debug", "--from", "nowhere"], ["'nowhere' is no run folder: it does not exist"]),
-        (["train", "debug", "--agent.entropy-kost=1"], ["agent.entropy_kost", "'entropy_cost'"]),
+        (["train", "debug", "--agent.entropy-kost=1"], ["agent.entropy_kost", "'agent.entropy_cost'"]),
         (["resume", "nowhere"], ["'nowhere' is no run folder: it does not exist"]),
         (["resume"], ["required: run", "offbeat resume --help"]),
         (["eval", "x", "--polcy", "greedy"], ["unknown option '--polcy'", "did you mean '--policy'?"]),

@@ -41,6 +41,20 @@ def agent_config_class(name: str) -> type:
     return config_class
 
 
+def agent_source(name: str) -> tuple[str, str]:
+    """Which package an agent comes from, with its version unless it is offbeat, and the first line on what it is.
+
+    Raises as ``agent_config_class``.
+    """
+    module = _agent_module(name)
+    said = (inspect.getdoc(module) or "").partition("\n\n")[0]
+    package = "offbeat"
+    if not getattr(module, "__name__", "").startswith("offbeat.agents."):
+        found = [point.dist for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name and point.dist]
+        package = f"{found[0].name} {found[0].version}" if found else ""
+    return package, " ".join(said.split())
+
+
 def make_agent(
     name: str,
     config: Any,

@@ -13,7 +13,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from offbeat.config.options import SHORT, all_options, suggest
+from offbeat.config.known import find_options, suggest
+from offbeat.config.options import SHORT, all_options
 from offbeat.config.schema import FALSE, TRUE
 from offbeat.errors import HelpShown, UserError, nearest
 
@@ -128,8 +129,7 @@ def split_options(arguments: list[str], wanted: Callable[[str], bool]) -> tuple[
 
 def _value(name: str, rest: list[str]) -> str:
     """The value that follows option ``name``, taken from ``rest``; ``true`` where a switch stands alone."""
-    switch = any(option.name == name and option.values == "true, false" for option in all_options())
-    if switch:
+    if any(option.values == "true, false" for option in find_options(name)):
         return rest.pop(0) if rest and rest[0].lower() in TRUE + FALSE else "true"
     if not rest or rest[0].startswith("--"):
         check_name(name)
@@ -142,8 +142,7 @@ def check_name(name: str) -> None:
     section, _, rest = name.partition(".")
     if section == "agent" and rest:
         return
-    pattern = ".".join("N" if part.isdecimal() else part for part in name.split("."))
-    if pattern not in {option.name for option in all_options()} and name not in (*SHORT, "eval_env"):
+    if not find_options(name) and name not in (*SHORT, "eval_env"):
         raise UserError(f"unknown option '--{name}'{suggest(name)}")
 
 

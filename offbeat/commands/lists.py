@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from offbeat.commands.arguments import Parser, one_preset, scan
 from offbeat.errors import UserError, nearest
 
@@ -15,6 +17,23 @@ def presets(arguments: list[str]) -> int:
     width = max(map(len, found))
     for name, summary in found.items():
         print(f"{name:<{width}}  {summary}")
+    return 0
+
+
+def agents(arguments: list[str]) -> int:
+    """Print each agent, the package that it comes from, and what it is; a line on stderr for one that is broken."""
+    Parser("agents", "List the agents, those of installed packages too.").parse_args(arguments)
+    from offbeat.agents.make import agent_source, list_agents
+
+    rows = [("agent", "package", "")]
+    for name in list_agents():
+        try:
+            rows.append((name, *agent_source(name)))
+        except UserError as error:
+            print(f"offbeat: warning: {' '.join(str(error).split())}", file=sys.stderr)
+    widths = [max(len(line[i]) for line in rows) for i in range(2)]
+    for name, package, said in rows:
+        print(f"{name:<{widths[0]}}  {package:<{widths[1]}}  {said}".rstrip())
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from offbeat.commands.arguments import Parser, add_env, env_factory, one_preset, own_of, run_options, scan
@@ -16,7 +17,7 @@ Options lay themselves over the preset; --option value and --option=value are th
       Short for --env.id; 'offbeat envs' lists what there is. --env module:function trains on an environment of your
       own, which that class or function makes; --env module:Id-v0 on one that the module registers with Gymnasium.
   --agent NAME
-      Short for --agent.name.
+      Short for --agent.name: {agents}.
   --from RUN
       Start from the weights of another run, in a folder of its own.
 """
@@ -25,10 +26,7 @@ Options lay themselves over the preset; --option value and --option=value are th
 def train(arguments: list[str]) -> int:
     """Train a preset with options laid over it."""
     if "--help" in arguments or "-h" in arguments:
-        from offbeat.config.options import help_text
-
-        print(TRAIN + help_text())
-        return 0
+        return _help()
     scanned = scan(arguments, own=("from",))
     preset = one_preset(scanned, "train")
     source = find_run(scanned.own["from"]) if "from" in scanned.own else None
@@ -45,6 +43,16 @@ def train(arguments: list[str]) -> int:
 
     config, given = scanned.config(preset), [name for name, _ in scanned.options]
     start(config, given=given, init_from=source, env_factory=factory, draw=plot_run, env_named=named)
+    return 0
+
+
+def _help() -> int:
+    """Print every option. What installed packages fail to bring in costs a line each."""
+    from offbeat.config.known import agent_names, help_text, installed
+
+    print(TRAIN.format(agents=", ".join(agent_names())) + help_text())
+    for line in installed().broken:
+        print(f"offbeat: warning: {line}", file=sys.stderr)
     return 0
 
 

@@ -1,7 +1,7 @@
-"""The list of all options, read from the source: each dataclass field and the docstring below it.
+"""The list of all options of offbeat, read from the source: each dataclass field and the docstring below it.
 
 Nothing is imported for it, so ``offbeat train --help`` and a misspelt option answer at once. ``make docs`` writes
-docs/options.md with it.
+docs/options.md with it. Those of installed packages are added in ``offbeat.config.known``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from offbeat.config.ranges import RANGES
-from offbeat.errors import nearest
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -93,7 +93,7 @@ def read_options(path: Path, cls: str, section: str, owner: str = "") -> list[Op
             key = "agent.name" if node.target.id == "agent_name" else node.target.id
             name = f"{section}.{key}" if section else key
             text = " ".join(str(doc).split())
-            options[name] = _option(name, ast.unparse(node.annotation), node.value, text, owner)
+            options[name] = make_option(name, ast.unparse(node.annotation), node.value, text, owner)
     return list(options.values())
 
 
@@ -113,7 +113,8 @@ def _bases(path: Path, cls: str) -> list[tuple[Path, str]]:
     return found
 
 
-def _option(name: str, annotation: str, default: ast.expr | None, doc: str, owner: str) -> Option:
+def make_option(name: str, annotation: str, default: ast.expr | None, doc: str, owner: str) -> Option:
+    """One option from its type, its default and the docstring below it, as they are written."""
     doc, unit = _cut(doc, "Unit")
     doc, source = _cut(doc, "Source")
     text = doc.strip()
@@ -155,9 +156,13 @@ def _readable(annotation: str) -> str:
 def _toml(node: ast.expr) -> str:
     """A default as TOML has it; calls (nested dataclasses) have none."""
     try:
-        value = ast.literal_eval(node)
+        return written(ast.literal_eval(node))
     except ValueError:
         return "one fifo" if "fifo.Config" in ast.unparse(node) else ""
+
+
+def written(value: Any) -> str:
+    """A default as TOML has it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
@@ -178,33 +183,6 @@ def _is_text(node: ast.stmt | None) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-ALSO_CALLED = {
-    "lr": "learning_rate", "bs": "batch_size", "gamma": "discount",
-    "num_envs": "envs_per_worker", "n_envs": "envs_per_worker", "num_workers": "workers",
-    "timesteps": "total_frames", "total_timesteps": "total_frames", "max_grad_norm": "clip_norm",
-    "ent_coef": "entropy_cost", "vf_coef": "baseline_cost", "buffer_size": "capacity", "n_steps": "unroll_length",
-    "hidden_sizes": "hidden_size", "eps": "epsilon",
-}  # fmt: skip
-"""What other libraries call options."""
-
-
-def suggest(key: str) -> str:
-    """The nearest option to an unknown ``key``, as the end of a message; where the list is, if none is close.
-
-    The part after the last dot counts too: ``batch_size`` suggests ``learner.batch_size``; so does what others call it:
-    ``lr`` suggests ``learner.learning_rate``.
-    """
-    names = list(dict.fromkeys(option.name for option in all_options()))
-    key = key.replace("-", "_")
-    last = key.rpartition(".")[2]
-    last = ALSO_CALLED.get(last, last)
-    tail = [name for name in names if name.rpartition(".")[2] == last]
-    if 0 < len(tail) <= 3:
-        return f"; did you mean {' or '.join(map(repr, tail))}?"
-    found = nearest(key, tail or [*names, *SHORT, "from"])
-    return found or "; 'offbeat train --help' lists all options"
-
-
 def short_names(names: Iterable[str]) -> dict[str, str]:
     """Full name -> what an option is called among these: the last part of its name, or more where another one ends so.
 
@@ -221,40 +199,13 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def help_text(width: int = 110) -> str:
-    """All options as ``offbeat train --help`` shows them, one paragraph each."""
-    lines: list[str] = []
-    heading = None
-    for option in all_options():
-        section = _section(option)
-        if option.name.startswith("eval_env.") and option.name != "eval_env.life_loss":
-            continue
-        if section != heading:
-            heading = section
-            lines += ["", f"{heading}:"]
-        lines += _paragraph(option, width)
-    return "\n".join(lines) + "\n\n--eval_env.* has the same options as --env.*, which it follows unless it is set.\n"
-
-
-def _paragraph(option: Option, width: int) -> list[str]:
-    import textwrap
-
-    facts = [option.values + (f" {option.range}" if option.range else "")]
-    facts += [f"default {option.default}"] if option.default else []
-    facts += [f"unit {option.unit}"] if option.unit else []
-    facts += [f"source {option.source}"] if option.source else []
-    text = f"{option.text.replace('``', '')} [{'; '.join(facts)}]"
-    body = textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
-    return [f"  --{option.name}", *body]
-
-
-def _section(option: Option) -> str:
+def heading_of(option: Option) -> str:
     """The heading that an option stands under."""
-    section = option.name.rpartition(".")[0]
-    if option.name == "agent.name" or not section:
+    found = option.name.rpartition(".")[0]
+    if option.name == "agent.name" or not found:
         return "run"
-    kind = "agent" if section == "agent" else "sampler"
-    return f"{kind} {option.owner}" if option.owner else section
+    kind = "agent" if found == "agent" else "sampler"
+    return f"{kind} {option.owner}" if option.owner else found
 
 
 def markdown() -> str:
@@ -270,8 +221,8 @@ def markdown() -> str:
     for option in all_options():
         if option.name.startswith("eval_env."):
             continue
-        if _section(option) != heading:
-            heading = _section(option)
+        if heading_of(option) != heading:
+            heading = heading_of(option)
             lines += ["", f"## {heading}", "", "| option | default | values | unit | meaning | source |"]
             lines += ["|---|---|---|---|---|---|"]
         values = option.values + (f", {option.range}" if option.range else "")

@@ -238,7 +238,7 @@ def _check_keys(data: dict[str, Any]) -> None:
     known = (*TOP, *SECTIONS, "agent")
     for key in data:
         if key not in known:
-            from offbeat.config.options import suggest
+            from offbeat.config.known import suggest
 
             raise UserError(f"unknown option {key!r}{suggest(key)}")
 

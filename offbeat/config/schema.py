@@ -36,9 +36,8 @@ def update(instance: T, values: dict[str, Any], where: str) -> T:
     hints = field_types(type(instance))
     for key in values:
         if key not in hints:
-            raise UserError(
-                f"unknown option {join(where, key)!r}{nearest(key, hints) or '; known: ' + ', '.join(hints)}"
-            )
+            hint = nearest(key, hints, join(where, "")) or f"; known: {', '.join(hints)}"
+            raise UserError(f"unknown option {join(where, key)!r}{hint}")
     made = {key: convert(value, hints[key], join(where, key)) for key, value in values.items()}
     try:
         return dataclasses.replace(instance, **made)  # type: ignore[type-var]

@@ -165,8 +165,7 @@ class LearnerWork:
         # slow it down twentyfold, so processors take them as zero; a setting of this thread.
         torch.set_flush_denormal(True)
         bf16 = self.config.precision == "bf16"
-        if self._reward_scale is not None:
-            batch = self._reward_scale.scaled(batch)
+        batch = self.seen(batch)
         self.optimiser.zero()
         cached = not bf16 or keeps_history(self.device.type)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=cached):
@@ -176,6 +175,10 @@ class LearnerWork:
             self._checked = True
         output.total.backward()  # type: ignore[no-untyped-call]
         return output
+
+    def seen(self, batch: Batch) -> Batch:
+        """``batch`` as the loss gets it: where rewards are normalised, it takes those in and scales them."""
+        return batch if self._reward_scale is None else self._reward_scale.scaled(batch)
 
     def apply(self, batch: Batch, output: LossOutput, total: torch.Tensor, count: torch.Tensor | float | None) -> bool:
         """Step with the gradients that are there, divided by ``count``; whether the step stands.

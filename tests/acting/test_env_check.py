@@ -110,7 +110,7 @@ def test_what_cannot_be_checked_is_refused() -> None:
         offbeat.check_env("nowhere:Thing-v0")
     with pytest.raises(UserError, match=r"env must be an id, an environment, or a class or function .* got 3"):
         offbeat.check_env(3)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"unknown option 'env\.max_step'; did you mean 'max_steps'"):
+    with pytest.raises(UserError, match=r"unknown option 'env\.max_step'; did you mean 'env\.max_steps'"):
         offbeat.check_env("CartPole-v1", max_step=3)
     assert "frame_skip=2 means nothing to CartPole-v1" in offbeat.check_env("CartPole-v1", frame_skip=2).errors[0]
 

@@ -8,7 +8,8 @@ from dataclasses import fields
 import pytest
 
 from offbeat.agents.make import agent_config_class, list_agents
-from offbeat.config.options import ALSO_CALLED, all_options, help_text, markdown, suggest
+from offbeat.config.known import ALSO_CALLED, help_text, suggest
+from offbeat.config.options import all_options, markdown
 
 OWN = ["apex", "dqn", "impala", "noop", "r2d2", "rainbow", "random"]
 

@@ -127,7 +127,7 @@ def test_a_preset_that_extends_itself_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
-        ({"learner.batchsize": "8"}, ["unknown option 'learner.batchsize'", "'batch_size'"]),
+        ({"learner.batchsize": "8"}, ["unknown option 'learner.batchsize'", "'learner.batch_size'"]),
         ({"lerner.batch_size": "8"}, ["unknown option 'lerner'", "did you mean"]),
         ({"learner": "8"}, ["'learner' is a section"]),
         ({"learner.batch_size": "many"}, ["learner.batch_size='many' is not a whole number"]),
@@ -137,7 +137,7 @@ def test_a_preset_that_extends_itself_is_refused(tmp_path: Path) -> None:
         ({"learner.optimizer": "sgd"}, ["learner.optimizer='sgd'", "rmsprop, adam"]),
         ({"replay.samplers.3.share": "1"}, ["replay.samplers.3.share", "below 1"]),
         ({"agent": "impalla"}, ["unknown agent 'impalla'", "did you mean 'impala'"]),
-        ({"agent.entropi_cost": "1"}, ["agent.entropi_cost", "'entropy_cost'"]),
+        ({"agent.entropi_cost": "1"}, ["agent.entropi_cost", "'agent.entropy_cost'"]),
         ({"agent.discount": "2"}, ["discount=2.0 is out of range"]),
         ({"learner.batch_size": "0"}, ["learner.batch_size=0 is out of range", "at least 1"]),
         ({"learner.learning_rate": "-1"}, ["learner.learning_rate=-1.0 is out of range", "at least 0"]),

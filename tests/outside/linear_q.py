@@ -22,6 +22,8 @@ class Config:
     """Share of random actions, in [0, 1]."""
     n_step: int = 1
     """Steps of the returns, >= 1."""
+    bias: bool = True
+    """Values have a constant part."""
 
 
 class Agent:
@@ -34,7 +36,7 @@ class Agent:
         self.items = ItemSpec("transition", n=config.n_step)
         (self._key,) = spec.features
         size = int(np.prod(spec.features[self._key].shape))
-        self.network = nn.Linear(size, spec.action.num_actions).to(device)
+        self.network = nn.Linear(size, spec.action.num_actions, config.bias).to(device)
 
     def initial_state(self, batch: int) -> dict[str, torch.Tensor]:
         """None."""

@@ -12,6 +12,7 @@ ENTRY_POINTS = """[offbeat.agents]
 linear_q = outside.linear_q
 gone = outside.gone
 empty = outside
+broken = outside.broken
 [offbeat.samplers]
 reservoir = outside.reservoir
 gone = outside.gone
@@ -35,6 +36,7 @@ def install(folder: Path) -> Path:
     wheel, info, target = folder / "outside-1.0-py3-none-any.whl", "outside-1.0.dist-info", folder / "installed"
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr("outside/__init__.py", "")
+        file.writestr("outside/broken.py", "raise SystemExit('no\\nluck')\n")
         for name in ("linear_q", "reservoir", "squares", "corridor", "notes"):
             file.write(HERE / f"{name}.py", f"outside/{name}.py")
         file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")

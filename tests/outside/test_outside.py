@@ -200,7 +200,9 @@ def test_a_torso_that_is_misspelt_is_named(tmp_path: Path) -> None:
 
 
 def test_options_of_such_a_sampler_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unknown option 'replay\.samplers\.1\.slot'; did you mean 'slots'\?"):
+    with pytest.raises(
+        UserError, match=r"unknown option 'replay\.samplers\.1\.slot'; did you mean 'replay\.samplers\.1\.slots'\?"
+    ):
         run(tmp_path, MIXED.replace("slots = 30", "slot = 30"))
     with pytest.raises(UserError, match=r"unknown sampler 'reservoire'; did you mean 'reservoir'\?"):
         run(tmp_path, MIXED.replace('"reservoir"', '"reservoire"'))
