@@ -127,8 +127,8 @@ def capture(
 
     config, own = _new_run(preset, overrides, env_factory)
     source = None if from_run is None else find_run(from_run)
-    given = {"agent_factory": agent_factory, "torso": torso}
-    return start(config, batches=batches, after=after, init_from=source, **own, **given)
+    own |= {"agent_factory": agent_factory, "torso": torso}
+    return start(config, batches=batches, after=after, init_from=source, **own)
 
 
 def resume(

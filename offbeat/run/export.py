@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from offbeat.agents.base import Agent
-from offbeat.agents.q_agent import QAgent
 from offbeat.algorithms.legal import FORBIDDEN
 from offbeat.envs.spaces import MASK, Translator
 from offbeat.errors import UserError, called, unknown
@@ -144,7 +143,7 @@ def export_agent(
     outputs = _tried(agent, module, inputs)
     program = _exported(module, inputs) if format == "pt2" else _exported_flat(module, inputs)
     set_noise(agent.network, None)
-    description = {**(about or {}), **describe(agent, inputs, translator)}
+    description = {**(about or {}), **describe(agent, inputs, translator, values="q" in outputs)}
     path.parent.mkdir(parents=True, exist_ok=True)
     if format == "pt2":
         torch.export.save(program, path, extra_files={DESCRIPTION: json.dumps(description, indent=1)})
@@ -162,7 +161,7 @@ def _tried(agent: Agent, module: ExportedNetwork, inputs: dict[str, Any]) -> dic
     except Exception as error:
         raise UserError(
             f"agent {called(type(agent))} cannot be exported: its network must be called as network(observation, "
-            "first, state, last_action, last_reward) and give a named tuple with policy or value, and state, as "
+            "first, state, last_action, last_reward) and give a named tuple with policy and value, or q, and state, as "
             f"offbeat.networks.encoder.Encoder's do: {type(error).__name__}: {error}"
         ) from error
     return output
@@ -210,15 +209,17 @@ def example_inputs(agent: Agent, batch: int, translator: Translator | None = Non
     return inputs
 
 
-def describe(agent: Agent, inputs: dict[str, Any], translator: Translator | None = None) -> dict[str, Any]:
-    """What goes in and comes out, for those who load the file."""
+def describe(
+    agent: Agent, inputs: dict[str, Any], translator: Translator | None = None, *, values: bool
+) -> dict[str, Any]:
+    """What goes in and comes out, for those who load the file. ``values``: ``q`` comes out."""
     shown = {path: tensor for name, value in inputs.items() for path, tensor in tensors(value, name)}
     choices = agent.spec.action.choices
     logits = "logits [1, B, A]" if choices else "mean and log_std joined [1, B, 2K]"
     if len(choices) > 1:
         logits += f", of components with {', '.join(map(str, choices))} choices one after the other"
     outputs = {"policy": logits, "value": "[1, B]"}
-    if isinstance(agent, QAgent):
+    if values:
         outputs = {"q": "[1, B, A], the best is the action"}
     if LEGAL in agent.spec.observation and choices:
         key = translator.leaves[LEGAL].key if translator is not None and LEGAL in translator.leaves else LEGAL
