@@ -41,11 +41,10 @@ def test_an_agent_trains_goes_on_is_scored_and_exported(name: str, project: Proj
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [100, 101])
 @pytest.mark.parametrize("name", AGENTS)
-def test_its_preset_solves_cartpole(name: str, seed: int, project: Project) -> None:
+def test_its_preset_solves_cartpole(name: str, project: Project) -> None:
     """A mean of 475 over 100 greedy episodes."""
-    said = project.offbeat("train", f"{name}.toml", "--seed", str(seed), "--out", f"results/{name}-{seed}")
+    said = project.offbeat("train", f"{name}.toml", "--out", f"results/{name}-whole")
     assert score(said) >= 475
 
 
