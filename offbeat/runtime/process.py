@@ -30,6 +30,11 @@ class MakeOffer(Protocol):
         """For one start of ``role``; ``checkpoint``: what it goes on from."""
 
 
+def lower_priority(pid: int, by: int) -> None:
+    """Give a process the niceness of this one and ``by`` more, so that it never stands before it. Raises OSError."""
+    os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + by))
+
+
 class RoleProcess:
     """The parent's end of one role."""
 
@@ -61,7 +66,7 @@ class RoleProcess:
             self.process.start()
         if self.row.nice and self.process.pid is not None:
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self.process.pid, self.row.nice)
+                lower_priority(self.process.pid, self.row.nice)
         child.close()
 
     def _listen(self, pipe: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,3 +99,17 @@ def test_a_real_role_works_shows_its_stack_and_ends(tmp_path: Path) -> None:
         world.close()
     assert not list(tmp_path.glob(".stack*"))
     assert child.ORDERS_S > 0
+
+
+@pytest.mark.parametrize(("own", "expected"), [(0, 5), (7, 12), (18, 19)])
+def test_a_role_never_stands_before_the_program_that_started_it(own: int, expected: int) -> None:
+    """Where a whole run is to stand behind others."""
+    asked = (
+        "import os, subprocess; from offbeat.runtime.process import lower_priority; os.nice(int(os.environ['OWN']));"
+        "role = subprocess.Popen(['sleep', '60']); lower_priority(role.pid, 5);"
+        "print(os.getpriority(os.PRIO_PROCESS, role.pid) - int(os.environ['BEFORE'])); role.kill(); role.wait()"
+    )
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    told = {**os.environ, "OWN": str(own), "BEFORE": str(before)}
+    done = subprocess.run([sys.executable, "-c", asked], env=told, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == min(expected, 19 - before)
