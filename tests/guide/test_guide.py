@@ -56,7 +56,7 @@ def test_in_a_shell(short: bool, tmp_path: Path, surroundings: dict[str, str]) -
             last = do(step, folder, surroundings)
             printed += last
     delivered = re.findall(r"^(\d+) parcels delivered$", printed, re.M)
-    assert len(delivered) == 1 and (short or int(delivered[0]) >= 6), "a random policy delivers 0 or 1"
+    assert len(delivered) == 1 and (short or int(delivered[0]) >= 4), "a random policy delivers 0 or 1"
     assert "first action: " in printed and "imports offbeat" not in printed
     for name in ("courier.mp4", "curves.png", "courier.pt2", "results/sweep/campaign.csv"):
         assert (folder / name).stat().st_size > 300, name
@@ -100,13 +100,11 @@ def test_in_a_notebook(short: bool, tmp_path: Path, surroundings: dict[str, str]
     doable = [step for step in steps(short) if step.kind != "shown"]
     printed = run_notebook([cell(step) for step in doable], folder, surroundings)
     delivered = re.findall(r"^(\d+) parcels delivered$", "\n".join(printed), re.M)
-    assert len(delivered) == 1 and (short or int(delivered[0]) >= 6)
+    assert len(delivered) == 1 and (short or int(delivered[0]) >= 4)
 
 
 def test_its_notebook_part_in_a_notebook(tmp_path: Path, surroundings: dict[str, str]) -> None:
     """An environment in a file, runs with processes and without, and an agent that acts, from a notebook's kernel."""
-    pytest.importorskip("nbconvert")
-    pytest.importorskip("ipykernel")
     file, part = (next(step for step in steps(True) if step.kind == kind) for kind in ("file", "cell"))
     inline = 'print(offbeat.train("own", env_factory=Courier, total_frames=2000, engine="inline", out="inline").frames)'
     last = "print(agent.act(Courier().reset(seed=1)[0]))"
