@@ -13,12 +13,16 @@ QUICK = {
     "munchausen": (4_000, 60),
 }
 """Agent -> frames, and what it must score then; random play scores 22."""
+OUTPUTS = {"reinforce": ["action", "policy", "state", "value"], "munchausen": ["action", "q", "state"]}
+"""Agent -> what its exported network says that it gives."""
 USED = """
-import offbeat, torch
+import json, offbeat, torch
 scores = offbeat.evaluate({run!r}, episodes=10)
 assert scores.returns.mean() > {least} / 2, scores
 assert offbeat.resume({run!r}, total_frames={frames} + 200).finished
-torch.export.load(offbeat.export({run!r}))
+extra = {{"offbeat.json": ""}}
+torch.export.load(offbeat.export({run!r}), extra_files=extra)
+assert sorted(json.loads(extra["offbeat.json"])["outputs"]) == {outputs}
 """
 
 
@@ -42,7 +46,7 @@ def test_an_agent_trains_goes_on_is_scored_and_exported(name: str, project: Proj
         "train", f"{name}.toml", "--out", run, "--engine", "inline", "--total-frames", str(frames), *options
     )
     assert score(said) > least
-    project.python("-c", USED.format(run=run, least=least, frames=frames))
+    project.python("-c", USED.format(run=run, least=least, frames=frames, outputs=OUTPUTS[name]))
 
 
 @pytest.mark.slow
