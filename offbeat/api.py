@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offbeat.errors import UserError
 from offbeat.run.folders import find_run
 from offbeat.run.hooks import Call
 
@@ -266,6 +268,7 @@ def _new_run(
     from offbeat.run.own import factory_beside
 
     config = preset if isinstance(preset, RunConfig) else load_preset(preset)
+    _check_words(overrides)
     pairs = _flat(overrides)
     ids = [value for name, value in pairs if full_name(name) == "env.id"]
     env_factory = factory_beside(ids[-1] if ids else None, env_factory)
@@ -273,6 +276,15 @@ def _new_run(
         pairs.insert(0, ("env", getattr(env_factory, "__name__", "own")))
     config = apply_overrides(config, pairs)
     return config, {"env_factory": env_factory, "given": [name for name, _ in pairs]}
+
+
+def _check_words(overrides: dict[str, Any]) -> None:
+    """Refuse what is no option, but nearly an argument of ``train``. UserError names it."""
+    words = [name for name in train.__annotations__ if name not in ("preset", "overrides", "return")]
+    for name in overrides:
+        meant = get_close_matches(name, words, n=1, cutoff=0.75)
+        if meant:
+            raise UserError(f"unknown argument {name!r}; did you mean {meant[0]!r}?")
 
 
 def _own(**given: Any) -> dict[str, Any]:

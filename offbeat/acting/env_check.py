@@ -25,9 +25,9 @@ from offbeat.envs.factories import PICTURES, drawing
 from offbeat.envs.gymnasium import USED, channels_of, gymnasium_spec
 from offbeat.envs.registry import env_spec
 from offbeat.envs.shown import ALLOWED, picture_of
-from offbeat.envs.spaces import action_spec, flatten_space
+from offbeat.envs.spaces import MASK, action_spec, flatten_space
 from offbeat.errors import called
-from offbeat.types import EnvSpec
+from offbeat.types import LEGAL, EnvSpec
 
 GRACE_S = 5.0
 """What is no playing may take so long. Unit: seconds."""
@@ -126,6 +126,9 @@ class _Check:
             made.append(gymnasium_spec(self.config, env))
         if not made:
             return None
+        if LEGAL in made[0].observation:  # a mask is no feature, whatever the environment calls it
+            for key in (MASK, LEGAL):
+                self.found.facts.pop(f"observation {key!r}", None)
         self.found.facts["actions"] = describe_actions(env.action_space, made[0])
         self.say_takers(made[0])
         return made[0]

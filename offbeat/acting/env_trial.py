@@ -70,7 +70,7 @@ class Trial:
     starts: list[dict[str, np.ndarray]] = field(default_factory=list)
     """First observations of episodes."""
     legal: Counter[int] = field(default_factory=Counter)
-    """How many actions were legal in rows that take one."""
+    """How many actions were legal in rows that take one; of several components, in the one with the fewest."""
     _now: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def add(self, rows: EnvStep) -> None:
@@ -92,7 +92,9 @@ class Trial:
         if len(self.starts) < KEPT:
             self.starts += [{k: v[i] for k, v in rows.observation.items()} for i in np.flatnonzero(rows.first)]
         if LEGAL in rows.observation:
-            self.legal.update((rows.observation[LEGAL][rows.valid] > 0).sum(-1).tolist())
+            mask = rows.observation[LEGAL][rows.valid] > 0
+            parts = np.split(mask, np.cumsum(self.spec.action.choices)[:-1], -1)
+            self.legal.update(np.minimum.reduce([part.sum(-1) for part in parts]).tolist())
 
 
 def play(envs: VectorEnv, trial: Trial, seed: int, steps: int, seconds: float) -> None:

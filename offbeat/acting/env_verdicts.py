@@ -12,6 +12,7 @@ from offbeat.acting.env_recorder import LeafLog, Log
 from offbeat.acting.env_report import Findings
 from offbeat.acting.env_trial import Trial
 from offbeat.envs.spaces import Leaf, channel_axis
+from offbeat.networks.torsos import flattened_pictures
 from offbeat.types import LEGAL, ArraySpec, EnvSpec
 
 LARGE, HOPELESS = 1e3, 1e15
@@ -56,7 +57,9 @@ def describe_actions(space: spaces.Space[Any] | None, spec: EnvSpec) -> str:
     """What an action space becomes; None: there is none."""
     action = spec.action
     text = f"{action.kind} {list(action.shape)}"
-    if action.kind == "discrete":
+    if action.kind == "multi_discrete":
+        text = f"components of {', '.join(map(str, action.nvec))} choices"
+    elif action.kind == "discrete":
         text = f"{action.num_actions} choices"
     elif action.kind == "continuous":
         text = f"{list(action.shape)} floats, clipped to the bounds"
@@ -68,7 +71,7 @@ def judge_observations(found: Findings, spec: EnvSpec, trial: Trial, log: Log | 
     raw = {leaf.leaf.key: leaf for leaf in log.leaves} if log is not None else {}
     for key, array in spec.observation.items():
         seen, given = trial.seen.get(key), raw.get(key)
-        if seen is None:
+        if seen is None or key == LEGAL:  # a mask is no feature: ``judge_masks`` says what it is
             continue
         about = f"observation {key!r}"
         low, high = (seen.low, seen.high) if given is None else (given.low, given.high)
@@ -101,6 +104,11 @@ def _judge_numbers(found: Findings, about: str, spec: ArraySpec, largest: float,
         )
     if not np.prod(spec.shape):
         found.warning(f"{about} has no elements: there is nothing to learn from in it")
+    if flattened_pictures({about: spec}, "per_key"):
+        found.warning(
+            f"{about}, {list(spec.shape)}, looks like a picture, and networks flatten it: they take pictures as "
+            "[channels, height, width], or with the channels last"
+        )
     if len(spec.shape) == 3:
         if spec.dtype != "uint8" and largest > UNSCALED:
             found.warning(
@@ -195,9 +203,9 @@ def judge_endings(found: Findings, spec: EnvSpec, trial: Trial, log: Log | None)
 
 def judge_masks(found: Findings, spec: EnvSpec, trial: Trial, log: Log | None) -> None:
     """Whether actions are masked, and whether each mask leaves one."""
-    if LEGAL in spec.observation and spec.action.kind == "discrete":
-        counts = sorted(trial.legal)
-        text = f"{LEGAL!r}: {counts[0]} to {counts[-1]} legal actions" if counts else f"{LEGAL!r}"
+    if LEGAL in spec.observation and spec.action.choices:
+        counts, of = sorted(trial.legal), " in its narrowest component" if len(spec.action.choices) > 1 else ""
+        text = f"{LEGAL!r}: {counts[0]} to {counts[-1]} legal actions{of}" if counts else f"{LEGAL!r}"
         found.facts["masks"] = f"{text}; agents take no other"
         if trial.legal[0]:
             found.warning(

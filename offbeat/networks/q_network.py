@@ -78,7 +78,7 @@ class QNetwork(Encoder):
         if spec.action.kind != "discrete":
             raise ValueError(
                 f"value-based agents need discrete actions, but those of {spec.id} are {spec.action.kind}; "
-                "use an actor-critic such as impala"
+                "use an actor-critic such as impala, as preset own does"
             )
 
         def lstm(size: int) -> LSTMCore:

@@ -77,6 +77,16 @@ def tell_of_streams(world: World, say: Callable[[str], None]) -> None:
         )
 
 
+def tell_of_no_evaluation(conductor: Conductor, say: Callable[[str], None]) -> None:
+    """Say that evaluations were asked for and none was played: the run was over before the evaluator was at work."""
+    asked = conductor.world.config.evaluation
+    if 0 < asked.every_frames <= conductor.frames and not asked.at_end:
+        say(
+            f"no evaluation was played, although one was asked for each {asked.every_frames:,} frames: the run was "
+            "over before the evaluator was at work; evaluation.at_end = true scores the final weights"
+        )
+
+
 def say_goodbye(run: Path, conductor: Conductor, finished: bool, say: Callable[[str], None], draw: Draw | None) -> None:
     """The last lines: where results lie and how to go on."""
     world = conductor.world

@@ -313,6 +313,8 @@ def _misfit(
         cause, remedy = f"{'; '.join(changed)}: ", "put that back"
     else:
         cause, remedy = "", "put back what the run was saved with" + (f" (see {', '.join(options)})" if options else "")
+        if "env_factory" in checkpoint.meta:
+            remedy = f"hand over the environment that it was saved with, {checkpoint.meta['env_factory']}, or {remedy}"
     source = path.parent.parent
     words = ["offbeat", "train", str(source / "config.toml"), *(["--from", str(source)] if weights else [])]
     words += ["--env", "MODULE:NAME"] if "env_factory" in checkpoint.meta else []

@@ -332,3 +332,28 @@ def test_a_wrapped_environment_keeps_its_wrappers() -> None:
 
     report = offbeat.check_env(make, steps=40)
     assert report.ok and "truncated, after 7 to 7 steps" in report.facts["endings"]
+
+
+class Masked(Small):
+    """Says in its observation which choices of two components are legal."""
+
+    def __init__(self) -> None:
+        space = spaces.Dict({"action_mask": spaces.MultiBinary(7), "x": spaces.Box(-1, 1, (2,), np.float32)})
+        super().__init__(space, spaces.MultiDiscrete([3, 4]))
+
+    def seen(self) -> Any:
+        return super().seen() | {"action_mask": np.array([1, 0, 1, 1, 1, 1, 0], np.int8)}
+
+
+def test_masks_of_several_components_are_described_once() -> None:
+    report = offbeat.check_env(Masked, steps=40)
+    assert report.ok and not any("mask" in warning for warning in report.warnings), str(report)
+    assert report.facts["masks"].startswith("'legal_actions': 2 to 2 legal actions in its narrowest component")
+    assert [fact for fact in report.facts if fact.startswith("observation")] == ["observation 'x'"]
+    assert report.facts["actions"].endswith("components of 3, 4 choices")
+
+
+def test_a_picture_that_networks_would_flatten_is_named() -> None:
+    report = offbeat.check_env(partial(Small, spaces.Box(0, 1, (12, 12), np.float32)), steps=40)
+    (warning,) = [text for text in report.warnings if "picture" in text]
+    assert "[12, 12], looks like a picture, and networks flatten it" in warning

@@ -1,10 +1,11 @@
-"""What is said of a run that begins: pictures that its torso would flatten."""
+"""What a run says of itself: pictures that its torso would flatten, evaluations that were not played."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +14,8 @@ import pytest
 
 import offbeat
 from offbeat.config.run_config import apply_overrides, load_preset
-from offbeat.run.announcements import flattened
+from offbeat.errors import UserError
+from offbeat.run.announcements import flattened, tell_of_no_evaluation
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec
 
 PICTURE = {"camera": ArraySpec((3, 24, 24), "uint8", 0, 255)}
@@ -91,3 +93,22 @@ def test_a_run_says_it_as_it_begins(preset, said, tmp_path: Path, capsys):
     shown = capsys.readouterr()
     assert ("looks like a picture" in shown.out + shown.err) is said
     assert ("looks like a picture" in (tmp_path / "run/run.log").read_text()) is said
+
+
+def test_evaluations_that_were_not_played_are_missed():
+    """One that the run was over before: here none is ever begun."""
+    said: list[str] = []
+    asked = replace(load_preset("own").evaluation, every_frames=100, at_end=False)
+    for frames, evaluation in ((99, asked), (100, asked), (100, replace(asked, at_end=True))):
+        conductor: Any = SimpleNamespace(
+            world=SimpleNamespace(config=SimpleNamespace(evaluation=evaluation)), frames=frames
+        )
+        tell_of_no_evaluation(conductor, said.append)
+    assert len(said) == 1 and "one was asked for each 100 frames" in said[0]
+
+
+def test_arguments_that_are_nearly_right_are_named():
+    with pytest.raises(UserError, match="unknown argument 'evn_factory'; did you mean 'env_factory'"):
+        offbeat.train("own", evn_factory=Camera)
+    with pytest.raises(UserError, match="unknown argument 'on_evalution'; did you mean 'on_evaluation'"):
+        offbeat.train("own", on_evalution=print)

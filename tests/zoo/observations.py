@@ -61,7 +61,7 @@ PICTURES = [
     shows("picture-chw-4-float", box(0, 1, (4, 40, 36))),
     shows("picture-chw-12", box(0, 255, (12, 20, 20), np.uint8)),
     shows("picture-2d", box(0, 255, (9, 11), np.uint8)),
-    shows("picture-2d-float", box(0, 1, (9, 11))),
+    shows("picture-2d-float", box(0, 1, (9, 11)), warns=("looks like a picture",)),
     shows("picture-tiny", box(0, 255, (2, 2, 1), np.uint8)),
     shows("picture-1x1", box(0, 255, (1, 1, 3), np.uint8)),
     shows("picture-low-range", box(0, 4, (8, 8, 3), np.uint8)),
