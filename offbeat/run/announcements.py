@@ -87,13 +87,17 @@ def tell_of_no_evaluation(conductor: Conductor, say: Callable[[str], None]) -> N
         )
 
 
-def say_goodbye(run: Path, conductor: Conductor, finished: bool, say: Callable[[str], None], draw: Draw | None) -> None:
-    """The last lines: where results lie and how to go on."""
+def say_goodbye(
+    run: Path, conductor: Conductor, finished: bool, say: Callable[[str], None], draw: Draw | None, scored: bool
+) -> None:
+    """The last lines: where results lie and how to go on. ``scored``: an evaluation was played."""
     world = conductor.world
     if not finished:
         say(f"stopped ({conductor.stop_reason}) and saved at {conductor.frames:,} frames")
         say(f"go on with: {command('resume', run, vars(world))}")
         return
+    if not scored:
+        tell_of_no_evaluation(conductor, say)
     say(f"finished: {conductor.frames:,} frames, {conductor.updates:,} updates; everything is in {run}")
     try:
         if draw is not None:

@@ -194,9 +194,7 @@ def _run(
             conductor = Conductor(world, home, logger, log.write, meta, hooks)
             conductor.described = describe(config, layout) | noted(own)
             finished = _train(conductor, logger, checkpoint and checkpoint.absolute(), log, interrupts, hooks)
-            if finished and logger.status.eval_mean is None:
-                announcements.tell_of_no_evaluation(conductor, log.write)
-            announcements.say_goodbye(run, conductor, finished, log.write, draw)
+            announcements.say_goodbye(run, conductor, finished, log.write, draw, logger.status.eval_mean is not None)
             counted = (conductor.frames, conductor.agent_steps, conductor.updates)
             return RunResult(run, finished, *counted, logger.status.return_mean, logger.status.eval_mean)
         finally:

@@ -43,7 +43,7 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "agent", ["impala", "r2d2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dqn", "rainbow", "apex"))]
+    "agent", ["impala", *(pytest.param(name, marks=pytest.mark.slow) for name in ("r2d2", "dqn", "rainbow", "apex"))]
 )
 @pytest.mark.parametrize("engine", [pytest.param("local", marks=pytest.mark.slow), "serial"])
 def test_an_agent_learns_the_same_bits_on_every_engine(agent: str, engine: str, tmp_path: Path) -> None:

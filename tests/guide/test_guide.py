@@ -1,4 +1,4 @@
-"""The guide in a shell and in a notebook: in short, and, marked slow, as long as it is."""
+"""The guide in a shell and in a notebook: quick, parts of it; slow, all of it, in short and as long as it is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from tests.guide.guide import GUIDE, Step, missing, steps
 from tests.house_rules.source import ROOT
 
-LENGTH = pytest.mark.parametrize("short", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["short", "whole"])
+LENGTH = pytest.mark.parametrize("short", [True, False], ids=["short", "whole"])
 
 
 @pytest.fixture
@@ -44,8 +44,9 @@ def do(step: Step, folder: Path, surroundings: dict[str, str]) -> str:
     return done.stdout + done.stderr
 
 
-@LENGTH
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
+@LENGTH
 def test_in_a_shell(short: bool, tmp_path: Path, surroundings: dict[str, str]) -> None:
     folder, printed, last = tmp_path / "courier", "", ""
     folder.mkdir()
@@ -91,9 +92,9 @@ def run_notebook(cells: list[str], folder: Path, surroundings: dict[str, str]) -
     return ["".join("".join(output.get("text", "")) for output in made["outputs"]) for made in done]
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.slow
-@pytest.mark.parametrize("short", [True, False], ids=["short", "whole"])
+@pytest.mark.timeout(3600)
+@LENGTH
 def test_in_a_notebook(short: bool, tmp_path: Path, surroundings: dict[str, str]) -> None:
     folder = tmp_path / "courier"
     folder.mkdir()
@@ -122,3 +123,16 @@ def test_lines_that_are_not_shown_are_found() -> None:
     assert missing("seen 3 to 5.5", "  seen  -1.5 to 7\n") == ["seen 3 to 5.5"]
     assert missing("seen 3 to 5.5\n", "of it seen  1.5 to 7, say\n") == []
     assert GUIDE.exists()
+
+
+def test_its_environment_is_checked_trained_on_by_a_script_exported_and_deployed(
+    tmp_path: Path, surroundings: dict[str, str]
+) -> None:
+    wanted = {"courier.py", "learn.py", "deploy.py", "python learn.py\n", "python deploy.py\n"}
+    doable = [
+        step for step in steps(True) if {step.name, step.text} & wanted or step.text.startswith("offbeat envs check")
+    ]
+    doable.insert(-2, Step("commands", "offbeat export results/script --env courier:Courier --out courier.pt2"))
+    printed = "".join(do(step, tmp_path, surroundings) for step in doable)
+    assert "no errors, no warnings" in printed and "first action: " in printed
+    assert re.search(r"^\d+ parcels delivered$", printed, re.M)

@@ -37,7 +37,7 @@ def score(said: str) -> float:
     return float(re.findall(r"mean[= ]+(-?[\d.]+)", said)[-1])
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", [pytest.param("reinforce", marks=pytest.mark.slow), "munchausen"])
 def test_an_agent_trains_goes_on_is_scored_and_exported(name: str, project: Project) -> None:
     frames, least = QUICK[name]
     run = f"results/{name}"

@@ -107,7 +107,7 @@ RATES = '[[runs]]\npreset = "debug"\nname = "rate"\noptions = { learner.learning
         (GRID.replace("[4, 8]", "[4, 4]"), "learner.batch_size has the value 4 twice"),
         (GRID.replace("[4, 8]", '[4, "a"]'), "'debug-batch_size=a': learner.batch_size='a' is not a whole number"),
         (GRID.replace("[4, 8]", "[4, 0]"), "'debug-batch_size=0': learner.batch_size=0 is out of range; it must be at"),
-        (GRID.replace("batch_size", "bath_size"), "bath_size.*did you mean 'batch_size'"),
+        (GRID.replace("batch_size", "bath_size"), "bath_size.*did you mean 'learner.batch_size'"),
         (GRID.replace("over", "ovr"), r"unknown key 'ovr' in \[\[grid\]\]; did you mean 'over'"),
         (GRID + "options = { learner.batch_size = 4 }\n", "learner.batch_size is in options and in over"),
         (GRID + '[[runs]]\npreset = "debug"\nname = "debug-batch_size=4"\n', "two entries have the folder"),

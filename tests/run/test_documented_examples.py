@@ -1,6 +1,7 @@
 """Every Python example of the documents runs as it is printed, one after the other of each document, in short.
 
-The guide, whose examples are files and commands as well, has tests of its own in tests/guide.
+The guide, whose examples are files and commands as well, has tests in tests/guide; what adding_an_algorithm.md
+shows is installed and run by tests/outside/test_document.py.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from tests.guide.guide import GUIDE
 from tests.house_rules.source import ROOT
 from tests.house_rules.test_documents import DOCUMENTS, blocks
 
+ADDING = ROOT / "docs" / "adding_an_algorithm.md"
 SHORT = {"total_frames": 400, "engine": "inline", "evaluation": {"every_frames": 0}, "log": {"tensorboard": False}}
 
 
 @pytest.mark.parametrize(
     "document",
-    [file for file in DOCUMENTS if blocks(file, "python") and file != GUIDE],
+    [file for file in DOCUMENTS if blocks(file, "python") and file not in (GUIDE, ADDING)],
     ids=lambda file: str(file.relative_to(ROOT)),
 )
 def test_it_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
