@@ -90,7 +90,7 @@ def as_tensors(given: Any) -> Any:
 def compare(
     tmp_path: Path, factory: Callable[[], Own], agent_name: str, options: dict[str, Any], seed: int = 0
 ) -> None:
-    """Play with the loaded agent, and ask the exported one too. ``seed``: of weights that choose more than one action."""
+    """Play with the loaded agent, and ask the exported one too. ``seed``: of weights that choose several actions."""
     torch.manual_seed(seed)
     config, env = EnvConfig(id="mine", frame_skip=1), factory()
     agent = make_agent(agent_name, agent_config_class(agent_name)(**options), env_spec(config, factory))
