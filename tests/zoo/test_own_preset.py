@@ -12,7 +12,7 @@ from tests.zoo.tasks import COURIER_LEARNT, Courier, PictureCatch
 
 TASKS = {
     "CartPole": ({"env": "CartPole-v1"}, 300_000, 475.0),
-    "Pendulum": ({"env": "Pendulum-v1"}, 2_000_000, -300.0),
+    "Pendulum": ({"env": "Pendulum-v1"}, 3_000_000, -300.0),
     "a picture": ({"env_factory": PictureCatch}, 800_000, PictureCatch.learnt),
     "a dictionary": ({"env_factory": Courier}, 400_000, COURIER_LEARNT),
 }
