@@ -140,7 +140,9 @@ class EnvStep:
     truncated: np.ndarray  # [n] bool: the previous action reached a time limit
     first: np.ndarray  # [n] bool: this row starts an episode
     valid: np.ndarray  # [n] bool: False where this row only carries a final observation
-    elapsed: np.ndarray | None = None  # [n] int32, environment steps that the previous action took; None: 1
+    elapsed: np.ndarray | None = None
+    """[n] int32, environment steps that the previous action took; of ``first`` rows those before the episode's first
+    action, whose rewards are in ``raw_reward`` (none unless actions are late). None: 1, and 0 where ``first``."""
 
 
 @dataclass

@@ -127,16 +127,16 @@ class _Scores:
 
     def add(self, step: EnvStep) -> None:
         """Count the rows of environments that still play; a row that is not valid ends an episode."""
-        elapsed = np.ones(len(step.env_ids), np.int64) if step.elapsed is None else step.elapsed
+        elapsed = ~step.first if step.elapsed is None else step.elapsed
         for i, env_id in enumerate(step.env_ids):
             if self._left[env_id] == 0:
                 continue
-            if step.first[i]:
-                self._return[env_id], self._length[env_id] = 0.0, 0
+            self.frames += int(elapsed[i]) * self._frame_skip
+            if step.first[i]:  # with what there was before the first action, where actions are late
+                self._return[env_id], self._length[env_id] = float(step.raw_reward[i]), 0
                 continue
             self._return[env_id] += step.raw_reward[i]
             self._length[env_id] += 1
-            self.frames += int(elapsed[i]) * self._frame_skip
             if not step.valid[i]:
                 self._ended[env_id].append((float(self._return[env_id]), int(self._length[env_id])))
                 self._left[env_id] -= 1

@@ -27,9 +27,10 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="file to write the evaluation to as well, as JSON")
     parser.epilog = (
         "--eval-env.OPTION VALUE lays an option over those of the run's evaluation environments: --eval-env.life-loss "
-        "end_episode scores one life each, where the run's own evaluations play whole games."
+        "end_episode scores one life each, where the run's own evaluations play whole games. --delay.OPTION VALUE does "
+        "the same for the simulated delay: --delay.inference-frames 0."
     )
-    arguments, over = split_options(arguments, lambda name: name.startswith("eval_env."))
+    arguments, over = split_options(arguments, lambda name: name.startswith(("eval_env.", "delay.")))
     laid_over = dict(over)
     options = parser.parse_args(arguments)
     run = find_run(options.run)

@@ -23,6 +23,7 @@ SOURCES = (
     ("", "config/run_config.py", "RunConfig"),
     ("env", "envs/base.py", "EnvConfig"),
     ("eval_env", "envs/base.py", "EnvConfig"),
+    ("delay", "envs/delay_config.py", "DelayConfig"),
     ("actor", "runtime/actor.py", "ActorConfig"),
     ("inference", "runtime/inference.py", "InferenceConfig"),
     ("learner", "runtime/learner_config.py", "LearnerConfig"),
@@ -69,6 +70,7 @@ def all_options() -> tuple[Option, ...]:
             section == ""
             and (option.name in dict.fromkeys(s[0] for s in SOURCES) or option.name in ("agent", "preset"))
         )
+        and option.name not in ("env.delay", "eval_env.delay")  # a section of its own
     ]
     for folder, section in (("replay", "replay.samplers.N"), ("agents", "agent")):
         for path in sorted((PACKAGE / folder).glob("*.py")):

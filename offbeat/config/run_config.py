@@ -17,6 +17,7 @@ from offbeat.config import schema
 from offbeat.config.log import LogConfig
 from offbeat.config.presets import find_preset, read_toml
 from offbeat.envs.base import EnvConfig
+from offbeat.envs.delay_config import DelayConfig
 from offbeat.errors import UserError, unknown
 from offbeat.replay.mixture import ReplayConfig
 from offbeat.replay.sampler import SamplerConfig
@@ -61,6 +62,8 @@ class RunConfig:
     """Environments that are trained on."""
     eval_env: EnvConfig = field(default_factory=EnvConfig)
     """Environments that evaluations are played in: as ``env`` but for what is set here; lost lives are ignored."""
+    delay: DelayConfig = field(default_factory=DelayConfig)
+    """A simulated delay of every decision, in training and evaluations."""
     actor: ActorConfig = field(default_factory=ActorConfig)
     """How experience is gathered."""
     inference: InferenceConfig = field(default_factory=InferenceConfig)
@@ -78,9 +81,16 @@ class RunConfig:
     trace: TraceConfig = field(default_factory=TraceConfig)
     """When the time line of the roles is recorded."""
 
+    def __post_init__(self) -> None:
+        """Environments carry the delay along to wherever they are made."""
+        for name in ("env", "eval_env"):
+            env: EnvConfig = getattr(self, name)
+            if env.delay != self.delay:
+                object.__setattr__(self, name, replace(env, delay=self.delay))
+
 
 SECTIONS: dict[str, type] = {
-    "env": EnvConfig, "eval_env": EnvConfig, "actor": ActorConfig, "inference": InferenceConfig,
+    "env": EnvConfig, "eval_env": EnvConfig, "delay": DelayConfig, "actor": ActorConfig, "inference": InferenceConfig,
     "learner": LearnerConfig, "replay": ReplayConfig, "evaluation": EvaluationConfig, "checkpoint": CheckpointConfig,
     "log": LogConfig, "trace": TraceConfig,
 }  # fmt: skip
@@ -97,6 +107,9 @@ def from_dict(data: dict[str, Any]) -> RunConfig:
     """
     _check_keys(data)
     data = _with_samplers(data)
+    for name in ("env", "eval_env"):
+        if "delay" in _section(data, name):
+            raise UserError(f"unknown option '{name}.delay'; a delay is the section [delay] beside [{name}]")
     sections: dict[str, Any] = {name: schema.build(cls, data.get(name, {}), name) for name, cls in SECTIONS.items()}
     followed = replace(sections["env"], life_loss="ignore")
     sections["eval_env"] = schema.update(followed, data.get("eval_env", {}), "eval_env")
@@ -111,6 +124,8 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
     data: dict[str, Any] = {key: schema.plain_value(getattr(config, key)) for key in TOP}
     data["agent"] = {"name": config.agent_name, **schema.plain(config.agent)}
     data |= {name: schema.plain(getattr(config, name)) for name in SECTIONS}
+    for name in ("env", "eval_env"):
+        del data[name]["delay"]  # a section of its own
     return data
 
 
@@ -169,6 +184,8 @@ def _override(config: RunConfig, key: str, value: Any) -> RunConfig:
         raise UserError(
             f"option {key!r} is a section; set one of its options, e.g. --{section}.{_example(config, section)}"
         )
+    if (section, rest) in (("env", "delay"), ("eval_env", "delay")):
+        raise UserError(f"unknown option {key!r}; a delay is set by options of its own, e.g. delay.inference_frames")
     if section == "replay" and rest == "samplers":
         value = _samplers(value)
     changed = replace(config, **{section: _update_section(getattr(config, section), rest, value, section)})

@@ -38,6 +38,7 @@ def validate(
     check_device("learner.device", config.learner.device)
     for index, device in enumerate(config.inference.device):
         check_device(f"inference.device.{index}", device)
+    check_delay(config)
     config = decide(config)  # what is auto must fit too
     check_shares(config)
     check_policy_lag(config)
@@ -82,6 +83,14 @@ def check_shares(config: RunConfig) -> None:
 
     try:
         split_batch(config.replay, config.learner.batch_size)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def check_delay(config: RunConfig) -> None:
+    """Refuse options of a delay that do not go together, and a file of delays that is none."""
+    try:
+        config.delay.check()
     except ValueError as error:
         raise UserError(str(error)) from error
 

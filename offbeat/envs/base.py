@@ -7,11 +7,12 @@ whose action is ignored, and the next row has ``first=True``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from offbeat.envs.delay_config import DelayConfig
 from offbeat.types import ArrayDict, EnvSpec, EnvStep
 
 
@@ -58,6 +59,8 @@ class EnvConfig:
     channels: Literal["auto", "first", "last"] = "auto"
     """Which axis of pictures (boxes with three axes) holds the channels; ``auto``: the shorter of the first and last.
     For Gymnasium environments."""
+    delay: DelayConfig = field(default_factory=DelayConfig)
+    """A simulated delay. No option of ``env``: it is the section ``[delay]``, for training and evaluation alike."""
 
 
 @runtime_checkable

@@ -76,7 +76,8 @@ class DecisionRows:
         """The episode has ended; ``o_frame`` is its final observation."""
         self.frames = self.inaction = 0
         """Frames in all, and those that the default behaviour played."""
-        self._begun = False  # a decision of this episode has acted
+        self.asked = False
+        """A decision of this episode has been asked for."""
         self._flags = [False, False]  # terminated, truncated, since the last decision
         self._span = [0.0, 0.0, 0]  # reward, raw reward, elapsed, since the last decision
 
@@ -126,7 +127,7 @@ class DecisionRows:
         ``first=True``, and as raw reward and ``elapsed`` what there was before it: no action is to blame for that. An
         episode that ended before any decision acted must be asked for one all the same, whose action is ignored.
         """
-        if self.over and self._begun:
+        if self.over and self.asked:
             raise RuntimeError("the episode is over: no decision acts in it any more; call end()")
         return self._row(source, final=False)
 
@@ -162,7 +163,7 @@ class DecisionRows:
 
     def end(self, source: int) -> EnvStep:
         """The final row [1] of an episode that is over, with what the next decision would have been made from."""
-        if not (self.over and self._begun):
+        if not (self.over and self.asked):
             raise RuntimeError("end() is for episodes that are over and in which a decision was asked for")
         return self._row(source, final=True)
 
@@ -171,7 +172,7 @@ class DecisionRows:
         saved = {f"env/{name}": value for name, value in self._env.state().items()}
         saved |= {f"ring/{key}": ring.copy() for key, ring in self._ring.items()}
         saved |= {f"default/{name}": value for name, value in self._default.state().items()}
-        counts = [self.frame, self.frames, self.inaction, self.over, self._begun, *self._flags, self._span[2]]
+        counts = [self.frame, self.frames, self.inaction, self.over, self.asked, *self._flags, self._span[2]]
         saved |= {"counts": np.array(counts, np.int64), "span": np.array(self._span[:2], np.float64)}
         return saved | {"applied": self._applied.copy()}
 
@@ -187,7 +188,7 @@ class DecisionRows:
         self._default.load_state(part("default/"))
         self._applied[:] = state["applied"]
         self.frame, self.frames, self.inaction, over, begun, terminated, truncated, elapsed = map(int, state["counts"])
-        self.over, self._begun, self._flags = bool(over), bool(begun), [bool(terminated), bool(truncated)]
+        self.over, self.asked, self._flags = bool(over), bool(begun), [bool(terminated), bool(truncated)]
         self._span = [float(state["span"][0]), float(state["span"][1]), elapsed]
 
     def close(self) -> None:
@@ -198,7 +199,7 @@ class DecisionRows:
         while not row.valid[0]:  # a row without an episode, see EnvStep
             self._env.send(self._default.noop)
             row = self._env.recv()
-        self.frame, self.over, self._begun = 0, False, False
+        self.frame, self.over, self.asked = 0, False, False
         self._flags, self._span = [False, False], [0.0, 0.0, 0]
         self._default.start()
         self._keep_row(row)
@@ -228,7 +229,7 @@ class DecisionRows:
         history[0, history.shape[1] - len(newest) :] = newest + (0 if self._inner.action.kind == "continuous" else 1)
 
     def _row(self, source: int, *, final: bool) -> EnvStep:
-        first, (reward, raw, elapsed), (terminated, truncated) = not self._begun, self._span, self._flags
+        first, (reward, raw, elapsed), (terminated, truncated) = not self.asked, self._span, self._flags
         row = EnvStep(
             env_ids=np.zeros(1, np.int64),
             observation=self.observation(source, self.frame if self._delay.history_until == "publish" else None),
@@ -242,5 +243,5 @@ class DecisionRows:
         )
         if not (first and self.over):  # else the final row says how the episode ended
             self._flags = [False, False]
-        self._begun, self._span = True, [0.0, 0.0, 0]
+        self.asked, self._span = True, [0.0, 0.0, 0]
         return row

@@ -34,7 +34,7 @@ class DelayConfig:
     """Environment steps per second, where ``recorded`` holds seconds: rounded up to whole steps. 0: it holds steps.
     Unit: 1/s."""
     draw: Literal["run", "episode", "step"] = "step"
-    """How often a delay is drawn: once in a run, for each episode, or for each decision."""
+    """How often each environment draws its delay: once in a run, for each episode, or for each decision."""
     default: Literal["noop", "repeat", "random"] = "noop"
     """What acts where no decision is ready: ``noop_action``, the last decision's action again, or a random one."""
     noop_action: int = 0

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -16,6 +17,8 @@ from offbeat.envs import atari, atari_games, faulty, hanabi, minatar, procgen, t
 from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
+from offbeat.envs.decisions import delayed_spec
+from offbeat.envs.delay import DelayedVector, undelayed
 from offbeat.envs.factories import Factory, batch_of, checked_batch, checked_single, makes_one_env
 from offbeat.envs.module_ids import refused, registered_by
 from offbeat.envs.rows import check_config
@@ -51,7 +54,12 @@ def make_env(
     check_config(config)
     if num_envs < 1 or not 1 <= (batch_size or num_envs) <= num_envs:
         raise ValueError(f"batch_size={batch_size} of num_envs={num_envs} ; need 1 <= batch_size <= num_envs")
-    options = {"batch_size": batch_size, "threads": threads, "deterministic": deterministic}
+    options: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "deterministic": deterministic}
+    if config.delay.active:
+        if (batch_size or num_envs) != num_envs:
+            raise ValueError(f"environments with a delay step all {num_envs} at once, got batch_size={batch_size}")
+        one = partial(make_env, undelayed(config), 1, **options | {"batch_size": None}, factory=factory, beat=beat)
+        return DelayedVector(config.delay, num_envs, one, config.id)
     kind, name, factory = _found(config.id, factory)
     if factory is not None and not makes_one_env(factory):
         made = batch_of(factory, config, num_envs, **options)
@@ -74,6 +82,7 @@ def make_env(
 def check_exact(config: EnvConfig, factory: Factory | None = None) -> None:
     """``StateUnsupported`` where ``config.id`` cannot be saved exactly: single ones are played twice, batches asked."""
     check_config(config)
+    config = undelayed(config)
     kind, name, factory = _found(config.id, factory)
     if kind == "procgen" or (factory is not None and not makes_one_env(factory)):
         with gym_envs.looked_at(config.id) as keep:
@@ -87,8 +96,13 @@ def check_exact(config: EnvConfig, factory: Factory | None = None) -> None:
 
 
 def translator(config: EnvConfig, factory: Factory | None = None) -> Translator | None:
-    """Between the spaces of a Gymnasium environment and what ``env_spec`` says; None for environments without any."""
+    """Between the spaces of a Gymnasium environment and what ``env_spec`` says; None for environments without any, and
+    where a history of actions, which no space of the environment holds, is shown.
+    """
     check_config(config)
+    if config.delay.history:
+        return None
+    config = undelayed(config)
     kind, name, factory = _found(config.id, factory)
     if factory is not None and not makes_one_env(factory):
         with gym_envs.looked_at(config.id) as keep:
@@ -132,6 +146,8 @@ def env_spec(config: EnvConfig, factory: Factory | None = None) -> EnvSpec:
 
 def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
     check_config(config)
+    if config.delay.active:
+        return delayed_spec(_spec(undelayed(config), factory), config.delay)
     kind, name, factory = _found(config.id, factory)
     if kind == "atari":
         return atari.atari_spec(config, name)

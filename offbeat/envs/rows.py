@@ -89,7 +89,7 @@ def reject_unused(config: EnvConfig, used: tuple[str, ...]) -> None:
     ``used`` names the fields that do mean something besides ``id``, ``reward_clip`` and ``reward_scale``. Values that
     ask for nothing (a frame skip of 1) are accepted.
     """
-    known = {"id", "reward_clip", "reward_scale", *used}
+    known = {"id", "reward_clip", "reward_scale", "delay", *used}
     for field in fields(EnvConfig):
         value = getattr(config, field.name)
         if field.name in known or value == field.default or value == _ALSO_HARMLESS.get(field.name, field.default):
@@ -99,6 +99,7 @@ def reject_unused(config: EnvConfig, used: tuple[str, ...]) -> None:
 
 def check_config(config: EnvConfig) -> None:
     """ValueError naming the first field that is out of its range."""
+    config.delay.check()
     ranges = {
         "frame_skip": (1, 1000), "frame_size": (1, 160), "frame_stack": (1, 1000), "sticky": (0.0, 1.0),
         "noop_max": (0, 10_000), "max_frames": (1, 2**31 - 1), "length": (1, 10**6), "max_steps": (0, 2**31 - 1),

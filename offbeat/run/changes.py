@@ -21,6 +21,7 @@ NOT_BIT_FOR_BIT = ("learner.threads", "learner.precision", "learner.compile", "a
 """Those among them that change what is computed, by a rounding: a deterministic run keeps them."""
 REASONS = {
     "env": "it decides what the saved streams and games hold",
+    "delay": "it decides what the saved streams and games hold; 'offbeat eval' takes --delay options",
     "eval_env": "scores before and after would not compare; 'offbeat eval' takes --eval-env options",
     "agent": "the saved weights are those of this agent",
     "replay": "it decides what the saved streams and samplers hold",

@@ -22,6 +22,7 @@ from offbeat.acting.observer import Observer
 from offbeat.agents.base import Agent
 from offbeat.algorithms.legal import FORBIDDEN
 from offbeat.envs.base import EnvConfig
+from offbeat.envs.delay import undelayed
 from offbeat.envs.factories import Factory
 from offbeat.envs.gymnasium import looked_at
 from offbeat.envs.registry import make_env, single_factory
@@ -89,7 +90,7 @@ def record(
     if translator is not None:
         factory = factory or single_factory(config.id)
         assert factory is not None, "only environments of Gymnasium have a translator"
-        factory = _listening(factory, kept)
+        factory, config = _listening(factory, kept), undelayed(config)  # what is heard is what is seen
     players = agent.spec.players
     rows: list[Row] = []
     with looked_at(config.id) as keep:

@@ -48,7 +48,7 @@ DTYPES = {
 }  # fmt: skip
 """Names of dtypes in headers -> in NumPy and torch."""
 HEADERS = {name: header for header, name in DTYPES.items()}
-NETWORK = ("agent", "env")
+NETWORK = ("agent", "env", "delay")
 """Sections that decide the weights."""
 STREAMS = (
     "actor.workers",
@@ -57,6 +57,7 @@ STREAMS = (
     "learner.unroll_length",
     "replay",
     "env",
+    "delay",
     "agent",
 )
 """Sections and options that decide what the streams and samplers hold."""

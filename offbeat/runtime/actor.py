@@ -278,7 +278,7 @@ class ActorWork:
         self._env_s += env_s
         self.returns[ids] += rows.raw_reward
         self.lengths[ids] += ~rows.first
-        taken = ~rows.first if rows.elapsed is None else np.where(rows.first, 0, rows.elapsed)
+        taken = ~rows.first if rows.elapsed is None else rows.elapsed
         self.taken[ids] += taken
         self.frames += int(taken.sum()) * self.frame_skip
         for env in ids[~rows.valid & ~rows.first]:  # both: a row without an episode, see EnvStep

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from offbeat.acting.episodes import play_episodes
 from offbeat.acting.scores import Evaluation
 from offbeat.agents.base import policy_name
-from offbeat.config.validation import check_range
+from offbeat.config.validation import check_delay, check_range
 from offbeat.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def evaluate_run(
 def lay_over(loaded: Restored, options: Iterable[tuple[str, Any]], factory: Any = None) -> EnvConfig:
     """The run's evaluation environment with these options, ("eval_env.sticky", 0.25) and the like, laid over it.
 
-    ``factory``: makes it, if it is the user's own. UserError where there is no such option, or the agent could not play
-    there.
+    ``factory``: makes it, if it is the user's own. Frames may be stacked elsewhere, by a delay or by the agent: it is
+    told. UserError where there is no such option, or the agent could not play there.
     """
     from offbeat.config.run_config import apply_overrides
     from offbeat.envs.registry import env_spec
@@ -96,11 +96,16 @@ def lay_over(loaded: Restored, options: Iterable[tuple[str, Any]], factory: Any 
     options = list(options)
     if not options:
         return loaded.config.eval_env
-    eval_env = apply_overrides(loaded.config, options).eval_env
+    config = apply_overrides(loaded.config, options)
+    check_delay(config)
+    eval_env = config.eval_env
     try:
         seen, known = env_spec(eval_env, factory), loaded.agent.spec
     except ValueError as error:  # a value that the environment has no use for
         raise UserError(str(error)) from error
+    if config.delay != loaded.config.delay and seen.network_observation == known.network_observation:
+        stacks = {name: getattr(seen, name) for name in ("observation", "frame_stack", "stacked", "stack_padding")}
+        loaded.agent.spec = known = replace(known, **stacks)
     for part in ("observation", "action", "frame_stack", "stacked", "stack_padding", "players"):
         if getattr(seen, part) != getattr(known, part):
             changed = ", ".join(f"{name}={value}" for name, value in options)

@@ -192,8 +192,8 @@ def test_the_state_is_exact():
         for _ in range(count):
             if them.over:
                 if not seen or seen[-1].valid[0]:
-                    seen.append(them.decide(0) if not them._begun else them.end(them.frame))
-                if them._begun and not seen[-1].valid[0]:
+                    seen.append(them.decide(0) if not them.asked else them.end(them.frame))
+                if them.asked and not seen[-1].valid[0]:
                     them.restart()
                 continue
             if random.random() < 0.5:

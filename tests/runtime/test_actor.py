@@ -135,19 +135,20 @@ def test_every_row_is_as_foretold_and_blocks_end_at_yields() -> None:
 
 def test_frames_of_an_episode_are_those_that_its_steps_took() -> None:
     work, metrics = make_work(make_layout(), np.arange(COUNT)), Metrics()
-    for first, valid, elapsed in ((True, True, 9), (False, True, 3), (False, True, 1), (False, False, 2)):
+    for first, valid, elapsed in ((True, True, 2), (False, True, 3), (False, True, 1), (False, False, 2)):
         flags = [np.full(COUNT, flag) for flag in (False, False, first, valid)]
         work.rows = EnvStep(np.arange(COUNT), {}, np.zeros(COUNT), np.ones(COUNT), *flags, np.full(COUNT, elapsed))
         work.account(metrics, 0.0, 0.0)
     ended = metrics.of("episode")
     assert len(ended) == COUNT
-    assert {(one["length"], one["episode_frames"]) for one in ended} == {(3, 12)}
-    assert work.frames == 12 * COUNT
+    assert {(one["length"], one["episode_frames"]) for one in ended} == {(3, 16)}
+    assert {one["return"] for one in ended} == {4.0}, "rewards before the first action count too"
+    assert work.frames == 16 * COUNT
     other = make_work(make_layout(), np.arange(COUNT))
     other.count_from({"steps": np.array([7])})  # a checkpoint of before
     assert (other.observer.steps, other.frames) == (7, 14)
     other.count_from({"steps": np.array([7]), "frames": np.array([work.frames])})
-    assert other.frames == 12 * COUNT
+    assert other.frames == 16 * COUNT
 
 
 def test_some_environments_at_a_time_leave_the_same_kind_of_rows() -> None:

@@ -1,0 +1,139 @@
+"""Any environment with a simulated delay: what a policy sees is old when its action takes effect.
+
+The frames are those of K environments of one each; the rows are those of the decisions that act, see ``decisions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import numpy as np
+
+from offbeat.envs.base import EnvConfig, Misbehaved, VectorEnv
+from offbeat.envs.closing import close_envs, closed_on_failure
+from offbeat.envs.decisions import DecisionRows
+from offbeat.envs.delay_config import DelayConfig
+from offbeat.envs.delay_schedule import make_schedule
+from offbeat.envs.rows import check_actions, handed_out
+from offbeat.envs.seeding import env_seeds
+from offbeat.types import ArrayDict, EnvStep
+
+
+def undelayed(config: EnvConfig) -> EnvConfig:
+    """The same environment, which waits for its agent."""
+    return replace(config, delay=DelayConfig()) if config.delay.active else config
+
+
+class DelayedVector:
+    """K environments that do not wait, as a ``VectorEnv``: its rows are those of the decisions that act.
+
+    One step takes each environment to its next decision, which may be many frames away; ``elapsed`` says how many. Each
+    decision is asked for when it acts: what an agent answers depends on the row alone, not on when it is asked.
+
+    Args:
+        delay: when decisions act, and what acts else.
+        num_envs: K.
+        make: makes one environment, without a delay, as a ``VectorEnv`` of one.
+        name: of the environment, for messages.
+    """
+
+    def __init__(self, delay: DelayConfig, num_envs: int, make: Callable[[], VectorEnv], name: str) -> None:
+        delay.check()
+        self._envs: list[VectorEnv] = []
+        self._name = name
+        with closed_on_failure(self._envs, name):
+            self.rows: list[DecisionRows] = []
+            for place in range(num_envs):
+                self._envs.append(make())
+                self.rows.append(DecisionRows(self._envs[-1], delay, seed=place))
+        self.schedules = [make_schedule(delay) for _ in range(num_envs)]
+        self.spec = self.rows[0].spec
+        self.num_envs = self.batch_size = num_envs
+        self._final = np.zeros(num_envs, bool)  # the row in hand carries a final observation
+        self._rows: EnvStep | None = None
+
+    @property
+    def frames(self) -> int:
+        """Frames played since the reset, of all environments."""
+        return sum(rows.frames for rows in self.rows)
+
+    @property
+    def inaction(self) -> int:
+        """Those of them that the default behaviour played."""
+        return sum(rows.inaction for rows in self.rows)
+
+    def reset(self, seed: int) -> None:
+        """Start all episodes; one environment alone gets ``seed`` itself, as it would without a delay."""
+        seeds = [seed, *env_seeds(seed, self.num_envs)[1:].tolist()]
+        for place, (rows, own) in enumerate(zip(self.rows, seeds, strict=True)):
+            rows.reset(own)
+            self.schedules[place].reset(np.random.default_rng([seed, place]))
+        self._rows = self._joined([self._advance(place) for place in range(self.num_envs)])
+
+    def recv(self) -> EnvStep:
+        """The rows of the next decisions."""
+        rows, self._rows = handed_out(self._rows), None
+        return rows
+
+    def send(self, action: np.ndarray) -> None:
+        """Let these decisions act, and go on to the next."""
+        action = check_actions(action, self.spec.action, self.num_envs)
+        found = []
+        for place, rows in enumerate(self.rows):
+            if self._final[place]:
+                rows.restart()
+                self.schedules[place].start()
+            elif not rows.over:  # an episode that ended before any decision acted takes none
+                rows.step(action[place : place + 1])
+            found.append(self._advance(place))
+        self._rows = self._joined(found)
+
+    def _advance(self, place: int) -> EnvStep:
+        """Go on to the next decision, or to the episode's end."""
+        rows, schedule = self.rows[place], self.schedules[place]
+        while not rows.over:
+            source = schedule.source(rows.frame)
+            if source is not None:
+                self._final[place] = False
+                return rows.decide(source)
+            rows.step(None)
+        source = schedule.pending(rows.frame)
+        self._final[place] = rows.asked
+        return rows.end(source) if rows.asked else rows.decide(source)
+
+    def _joined(self, found: list[EnvStep]) -> EnvStep:
+        if len(found) == 1:
+            return found[0]
+        columns = {
+            field.name: np.concatenate([getattr(row, field.name) for row in found])
+            for field in fields(EnvStep)
+            if field.name not in ("env_ids", "observation")
+        }
+        seen = {key: np.concatenate([row.observation[key] for row in found]) for key in self.spec.observation}
+        return EnvStep(env_ids=np.arange(self.num_envs), observation=seen, **columns)
+
+    def state(self) -> ArrayDict:
+        """Every environment, its frames and its schedule."""
+        saved: ArrayDict = {"final": self._final.copy()}
+        for place, (rows, schedule) in enumerate(zip(self.rows, self.schedules, strict=True)):
+            saved |= {f"{place}/rows/{name}": value for name, value in rows.state().items()}
+            saved |= {f"{place}/schedule/{name}": value for name, value in schedule.state().items()}
+        return saved
+
+    def load_state(self, state: ArrayDict) -> None:
+        """Go on from ``state()``; the next call must be ``send``."""
+
+        def part(prefix: str) -> ArrayDict:
+            return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+        for place, (rows, schedule) in enumerate(zip(self.rows, self.schedules, strict=True)):
+            rows.load_state(part(f"{place}/rows/"))
+            schedule.load_state(part(f"{place}/schedule/"))
+        self._final[:] = state["final"]
+        self._rows = None
+
+    def close(self) -> None:
+        """Close all environments, whatever some raise."""
+        if line := close_envs(self._envs, self._name):
+            raise Misbehaved(line)
