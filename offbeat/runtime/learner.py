@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 
 from offbeat.agents.base import Agent, learner_states
 from offbeat.agents.contract import check_output
 from offbeat.networks.autocast import keeps_history
 from offbeat.runtime.clock import WALL, Clock
-from offbeat.runtime.generators import choose_deterministic_kernels, generator_state, load_generator_state
+from offbeat.runtime.generators import choose_deterministic_kernels
 from offbeat.runtime.host import Host
 from offbeat.runtime.learner_config import LearnerConfig
+from offbeat.runtime.learner_part import Published, counted_in, load_part, part_of, published_in
+from offbeat.runtime.learner_report import LearnerReport
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import BatchSource, FeedbackSink, MetricSink, ParamPublisher, Point, StopSignal
 from offbeat.runtime.services import Loaded, Services, Write
@@ -23,8 +24,6 @@ from offbeat.types import Batch, LossOutput
 
 IDLE_S = 0.5
 """Longest wait for a batch before the learner looks up. Unit: seconds."""
-REPORT_S = 0.5
-"""The learner reports about so often. Unit: seconds."""
 COUNTERS = ("updates", "agent_steps", "frames", "samples", "sample_frames", "skipped", "bad_in_a_row")
 """Counters of ``LearnerWork`` that a checkpoint holds."""
 
@@ -49,7 +48,7 @@ def run_learner(
         waited = work.clock.now()
         batch = batches.next(IDLE_S)
         started = work.clock.now()
-        work.wait_s += started - waited
+        work.told.wait_s += started - waited
         if batch is None:
             if work.finished():
                 break
@@ -67,7 +66,7 @@ def run_learner(
         work.count(batch, batches, trained=output is not None)
         if output is not None and work.updates % work.config.publish_every == 0:
             work.unpublished += not params.publish(work.optimiser.flat, *work.point())
-        work.train_s += work.clock.now() - started
+        work.told.train_s += work.clock.now() - started
         work.report(metrics)
         yield "trained"
     if params.version() < work.updates:
@@ -128,15 +127,10 @@ class LearnerWork:
         self.updates = self.agent_steps = self.frames = self.skipped = self.bad_in_a_row = 0
         self.samples = self.sample_frames = self.unpublished = self.bad_rewards = 0
         self.scheduled: tuple[torch.Tensor, Point] | None = None
-        self.wait_s = self.train_s = 0.0
+        self.told = LearnerReport(clock)
         self._loss = torch.compile(agent.loss) if config.compile else agent.loss
         self.reduce: Reduce | None = None
-        self._sums: dict[str, torch.Tensor] = {}
-        self._summed = 0
-        self._lags: list[float] = []
-        self._reported = self.clock.now()
         self._checked = False
-        self._sources: dict[str, float] = {}
 
     @property
     def progress(self) -> float:
@@ -195,9 +189,7 @@ class LearnerWork:
             return False
         self.bad_in_a_row = 0
         self.updates += 1
-        for name, value in (*output.metrics.items(), ("loss", loss), ("gradient_norm", norm)):
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-        self._summed += 1
+        self.told.add(output.metrics | {"loss": loss, "gradient_norm": norm})
         return True
 
     def _skip(self, batch: Batch, loss: torch.Tensor, norm: torch.Tensor) -> None:
@@ -223,41 +215,19 @@ class LearnerWork:
             self.samples += batch.rows
             self.sample_frames += batch.env_steps * self._frame_skip
         self.agent_steps, self.frames = batches.steps(), batches.frames()
-        self._lags.append(self.updates - float(batch.param_version.double().mean()))
-        self._sources = batches.stats()
+        self.told.seen(self.updates - float(batch.param_version.double().mean()), batches.stats())
 
     def report(self, metrics: MetricSink, force: bool = False) -> None:
         """Send the sums since the last report, about twice a second."""
-        now = self.clock.now()
-        if not (self._summed and self._lags) or (now - self._reported < REPORT_S and not force):
-            return
-        values = {name: float(total) / self._summed for name, total in self._sums.items()}
-        values |= {
-            "updates": self.updates,
-            "samples": self.samples,
-            "sample_frames": self.sample_frames,
-            "agent_steps": self.agent_steps,
-            "frames": self.frames,
-            "learning_rate": self.optimiser.learning_rate(self.progress),
-            "policy_lag": sum(self._lags) / len(self._lags),
-            "wait_s": self.wait_s,
-            "train_s": self.train_s,
-            "skipped": self.skipped,
-            "bad_rewards": self.bad_rewards,
-            "unpublished": self.unpublished,
-        }
-        metrics.write("learner", self._sources | values)
-        self._sums, self._summed, self._lags, self._reported = {}, 0, [], now
-        self.wait_s = self.train_s = 0.0
+        counted = {name: getattr(self, name) for name in (*COUNTERS[:6], "bad_rewards", "unpublished")}
+        self.told.write(metrics, counted | {"learning_rate": self.optimiser.learning_rate(self.progress)}, force)
 
     def counters(self) -> dict[str, int]:
         """The counters that a checkpoint holds."""
         return {name: int(getattr(self, name)) for name in COUNTERS}
 
-    def load_state(self, optimiser: dict[str, torch.Tensor], counters: dict[str, int]) -> None:
-        """Back to saved statistics and counters; empty ones leave theirs as they are. The weights are the network's."""
-        if optimiser:
-            self.optimiser.load_state(optimiser)
+    def load_counters(self, counters: dict[str, int]) -> None:
+        """Back to saved counters; those that are not there stay as they are."""
         for name, value in counters.items():
             setattr(self, name, value)
 
@@ -286,7 +256,7 @@ class Learner(Host):
             frame_skip=services.spec.frame_skip,
             clock=services.clock,
         )
-        self._published: tuple[torch.Tensor, Point] | None = None
+        self._published: Published | None = None
         if (loaded := services.loaded()) is not None:
             with services.heart.beating():
                 self._load(loaded, services.spec.frame_skip)
@@ -355,43 +325,15 @@ class Learner(Host):
 
     def _state(self) -> dict[str, Any]:
         """The learner's part: weights, statistics, generators, and the weights that others have."""
-        weights = self.work.optimiser.weights()
-        arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in weights.items()}
-        arrays |= {f"optimiser/{name}": value.cpu() for name, value in self.work.optimiser.state().items()}
-        for kept, state in self.work.states.items():
-            arrays |= {f"{kept}/{name}": value for name, value in state.state().items()}
-        flat, point = self.work.scheduled or self.params.newest()
-        arrays["published/point"] = np.array(point)
-        if point.updates < self.work.updates:
-            arrays["published/flat"] = flat
-        return arrays | generator_state(self.work.device)
+        work = self.work
+        published = work.scheduled or self.params.newest()
+        return part_of(work.optimiser, work.states, published, work.updates, work.device)
 
     def _load(self, loaded: Loaded, frame_skip: int) -> None:
-        part, counters = loaded.part, loaded.counters
-        if counters:  # those of before have no frames
-            pairs = (("frames", "agent_steps"), ("sample_frames", "samples"))
-            counters = {frames: counters.get(steps, 0) * frame_skip for frames, steps in pairs} | counters
-
-        def own(prefix: str) -> dict[str, Any]:
-            return {name.removeprefix(prefix): value for name, value in part.items() if name.startswith(prefix)}
-
-        self.work.optimiser.load_weights(own("weights/"))
-        self.work.load_state(own("optimiser/"), counters)
-        for kept, state in self.work.states.items():
-            if saved := own(f"{kept}/"):
-                state.load_state(saved)
-        load_generator_state(part, self.work.device)
-        self._published = self._published_in(part)
-
-    def _published_in(self, part: dict[str, Any]) -> tuple[torch.Tensor, Point] | None:
-        """What others had when ``part`` was saved; None where it does not say (those of before) or does not fit."""
-        own, numbers = self.work.optimiser.flat, np.asarray(part.get("published/point", ()))
-        if numbers.shape != (len(Point._fields),):
-            return None
-        point = Point(*numbers.tolist())
-        flat = torch.as_tensor(part.get("published/flat", own))
-        fits = flat.shape == own.shape and 0 <= point.updates <= self.work.updates
-        return (flat, point) if fits else None
+        work = self.work
+        load_part(loaded.part, work.optimiser, work.states, work.device)
+        work.load_counters(counted_in(loaded.counters, frame_skip))
+        self._published = published_in(loaded.part, work.optimiser.flat, work.updates)
 
     def close(self) -> None:
         """End the assembly thread."""

@@ -329,7 +329,8 @@ def test_a_resumed_learner_goes_on_from_its_counters() -> None:
     again_agent = Slope()
     again_agent.network.load_state_dict(agent.network.state_dict())
     again = make_work(again_agent, total=10 * STEPS)
-    again.load_state(work.optimiser.state(), work.counters())
+    again.optimiser.load_state(work.optimiser.state())
+    again.load_counters(work.counters())
     assert again.counters() == work.counters()
     events, params, _ = learn(again_agent, Listed([batch()], steps=2 * STEPS), again, 1)
     assert events == [("trained", 3)]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from offbeat.runtime import learner as learner_module
+from offbeat.runtime.learner_part import counted_in
 from offbeat.runtime.local_services import LocalServices
 from offbeat.runtime.services import Loaded
 from offbeat.runtime.world import World
@@ -177,3 +178,11 @@ def test_deterministic_kernels_are_chosen_before_the_network_is_made(
     )
     make_host(world, "learner", Metrics(), free=deterministic == "false")
     assert order == ["kernels of cuda", "network on cuda"][deterministic == "false" :]
+
+
+def test_counters_of_before_get_their_frames_by_the_skip() -> None:
+    assert counted_in({}, 4) == {}
+    assert counted_in({"agent_steps": 5, "samples": 7}, 4) == {
+        "agent_steps": 5, "samples": 7, "frames": 20, "sample_frames": 28,
+    }  # fmt: skip
+    assert counted_in({"agent_steps": 5, "frames": 11}, 4)["frames"] == 11

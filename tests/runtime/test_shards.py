@@ -62,8 +62,8 @@ def test_a_reduction_takes_the_place_of_what_was_collected() -> None:
     work.reduce = reduce
     assert work.train_step(agent, batch) is not None
     assert asked == [(pytest.approx(float(output.total.detach())), 6)]
-    assert float(work._sums["gradient_norm"]) == pytest.approx(float(alone) / 2, rel=1e-5)
-    assert float(work._sums["loss"]) == pytest.approx(float(output.loss.detach()) / 2, rel=1e-5)
+    assert float(work.told.sums["gradient_norm"]) == pytest.approx(float(alone) / 2, rel=1e-5)
+    assert float(work.told.sums["loss"]) == pytest.approx(float(output.loss.detach()) / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])

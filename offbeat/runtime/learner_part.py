@@ -1,0 +1,75 @@
+"""The learner's part of a checkpoint: weights, statistics, what its agent keeps, generators, what others have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from offbeat.agents.base import LearnerState
+from offbeat.runtime.generators import generator_state, load_generator_state
+from offbeat.runtime.optimiser import FlatOptimiser
+from offbeat.runtime.ports import Point
+
+Published = tuple[torch.Tensor, Point]
+"""Weights [P] that others have, and where they are from."""
+
+
+def part_of(
+    optimiser: FlatOptimiser,
+    states: Mapping[str, LearnerState],
+    published: Published,
+    updates: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """The part of a learner on ``device`` that has made ``updates``: name -> tensor or array."""
+    arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in optimiser.weights().items()}
+    arrays |= {f"optimiser/{name}": value.cpu() for name, value in optimiser.state().items()}
+    for kept, state in states.items():
+        arrays |= {f"{kept}/{name}": value for name, value in state.state().items()}
+    flat, point = published
+    arrays["published/point"] = np.array(point)
+    if point.updates < updates:
+        arrays["published/flat"] = flat
+    return arrays | generator_state(device)
+
+
+def load_part(
+    part: dict[str, Any], optimiser: FlatOptimiser, states: Mapping[str, LearnerState], device: torch.device
+) -> None:
+    """Back to a saved part; statistics and states that it does not hold stay as they are."""
+
+    def own(prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): value for name, value in part.items() if name.startswith(prefix)}
+
+    optimiser.load_weights(own("weights/"))
+    if saved := own("optimiser/"):
+        optimiser.load_state(saved)
+    for kept, state in states.items():
+        if saved := own(f"{kept}/"):
+            state.load_state(saved)
+    load_generator_state(part, device)
+
+
+def published_in(part: dict[str, Any], own: torch.Tensor, updates: int) -> Published | None:
+    """What others had when ``part`` was saved; None where it does not say (those of before) or does not fit.
+
+    ``own``: the learner's weights [P] after ``updates``.
+    """
+    numbers = np.asarray(part.get("published/point", ()))
+    if numbers.shape != (len(Point._fields),):
+        return None
+    point = Point(*numbers.tolist())
+    flat = torch.as_tensor(part.get("published/flat", own))
+    fits = flat.shape == own.shape and 0 <= point.updates <= updates
+    return (flat, point) if fits else None
+
+
+def counted_in(counters: dict[str, int], frame_skip: int) -> dict[str, int]:
+    """The counters of a checkpoint; those of before have no frames, which the skip gives."""
+    if not counters:
+        return {}
+    pairs = (("frames", "agent_steps"), ("sample_frames", "samples"))
+    return {frames: counters.get(steps, 0) * frame_skip for frames, steps in pairs} | counters
