@@ -87,7 +87,11 @@ class LearnerState(Protocol):
     # ``grows = True``, where it is there: arrays of ``state`` have more rows as more streams are seen
 
     def trained(self, batch: Any, updates: int) -> None:
-        """The learner has made its ``updates``-th update, with ``batch``."""
+        """The learner has made its ``updates``-th update, with ``batch``.
+
+        Asynchronous learners count together, so ``updates`` may be more than one above that of the call before; the
+        network then holds what all of them have learnt.
+        """
 
     def state(self) -> TensorDict:
         """All of it on the CPU, for checkpoints: name -> tensor."""
@@ -104,7 +108,7 @@ class KeepsState(Protocol):
         """What it keeps, by its name in checkpoints; the same objects each time."""
 
 
-TAKEN = ("weights", "optimiser", "published", "generator")
+TAKEN = ("weights", "optimiser", "published", "generator", "master")
 """Names in the learner's part of a checkpoint that are something else."""
 
 

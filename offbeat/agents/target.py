@@ -25,6 +25,7 @@ class TargetNetwork:
     def __init__(self, online: QNetwork, period: int, rate: float) -> None:
         self._online, self._period, self._rate = online, period, rate
         self._copy: QNetwork | None = None
+        self._updates: int | None = None  # at the last call
 
     @property
     def network(self) -> QNetwork:
@@ -37,11 +38,17 @@ class TargetNetwork:
 
     @torch.no_grad()
     def trained(self, batch: Any, updates: int) -> None:
-        """Renew the copy if that is due."""
-        if updates % self._period:
+        """Renew the copy if a multiple of the period was reached or passed: other learners may have updated too.
+
+        Passed several times, it moves as far as in that many renewals.
+        """
+        before = self._updates if self._updates is not None and self._updates < updates else updates - 1
+        self._updates = updates
+        if not (times := updates // self._period - before // self._period):
             return
+        rate = self._rate if times == 1 else 1 - (1 - self._rate) ** times
         for old, new in zip(self.network.state_dict().values(), self._online.state_dict().values(), strict=True):
-            old.lerp_(new, self._rate) if self._rate < 1 else old.copy_(new)
+            old.lerp_(new, rate) if rate < 1 else old.copy_(new)
 
     def state(self) -> TensorDict:
         """Its weights."""

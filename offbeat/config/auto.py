@@ -26,15 +26,16 @@ def decide(config: RunConfig) -> RunConfig:
         learner = replace(learner, precision="bf16" if computes_bf16(learner.device) else "fp32")
     inference = replace(config.inference, device=tuple(choose_device(one, device) for one in config.inference.device))
     on_gpu = learner.device.startswith("cuda")
-    learner = replace(learner, threads=learner.threads or learner_threads(usable_cores(), on_gpu))
+    threads = learner_threads(usable_cores(), on_gpu) // learner.count
+    learner = replace(learner, threads=learner.threads or max(1, threads))
     actor = config.actor
     if actor.precision == "auto" and on_gpu and not computes_bf16("cpu"):
         actor = replace(actor, precision="fp32")  # elsewhere it goes on meaning the learner's
     if actor.inference == "auto":
         server = any(one.startswith("cuda") for one in inference.device)
         actor = replace(actor, inference="server" if server else "actor")
-    workers = actor.workers or actor_workers(usable_cores(), learner.threads)
-    threads = actor.env_threads or env_threads(usable_cores(), learner.threads, workers)
+    workers = actor.workers or actor_workers(usable_cores(), learner.threads * learner.count)
+    threads = actor.env_threads or env_threads(usable_cores(), learner.threads * learner.count, workers)
     actor = replace(actor, workers=workers, env_threads=threads)
     return replace(config, device=device, learner=learner, inference=inference, actor=actor)
 

@@ -19,6 +19,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "inference.threads": (1, math.inf),
     "inference.max_batch": (1, math.inf),
     "inference.min_batch": (1, math.inf),
+    "learner.count": (1, math.inf),
     "learner.batch_size": (1, math.inf),
     "learner.unroll_length": (1, math.inf),
     "learner.rmsprop_decay": (0, 1),

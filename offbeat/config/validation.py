@@ -40,6 +40,7 @@ def validate(
         check_device(f"inference.device.{index}", device)
     check_delay(config)
     config = decide(config)  # what is auto must fit too
+    check_learners(config)
     check_shares(config)
     check_policy_lag(config)
     check_roles(config)
@@ -75,6 +76,29 @@ def _within(name: str, value: Any, low: float, high: float) -> None:
         bounds = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
         bounds = f"finite, {bounds}" if math.isinf(value) else bounds
         raise UserError(f"{name}={value} is out of range; it must be {bounds}")
+
+
+def check_learners(config: RunConfig) -> None:
+    """Refuse several learners where they cannot work beside each other."""
+    learner = config.learner
+    if learner.count == 1:
+        return
+    shown = f"learner.count={learner.count}"
+    if learner.mode != "async":
+        raise UserError(f'{shown} with learner.mode="{learner.mode}": several learners need learner.mode="async"')
+    if config.engine != "local" or config.deterministic:
+        fixed = "deterministic=true" if config.deterministic else f'engine="{config.engine}"'
+        raise UserError(
+            f"{shown} with {fixed}: asynchronous learners step as they come, so such a run cannot be repeated; use "
+            'engine="local" without deterministic, or learner.count=1'
+        )
+    for index, sampler in enumerate(config.replay.samplers):
+        if not sampler.shared:
+            raise UserError(
+                f'{shown} with replay.samplers.{index}.kind="{sampler.kind}": it keeps books that one learner has to '
+                'itself; with several learners every sampler must be "uniform" (or one that says it can be shared), '
+                "or use learner.count=1"
+            )
 
 
 def check_shares(config: RunConfig) -> None:

@@ -26,6 +26,7 @@ def make_mixture(
     *,
     progress: Callable[[], float] = lambda: 0.0,
     hold_writers: bool = True,
+    drawn: tuple[np.ndarray, int] | None = None,
 ) -> Mixture:
     """The mixture that ``config`` describes. Raises ValueError where its shares or sizes cannot work.
 
@@ -37,6 +38,8 @@ def make_mixture(
         seed: of all draws.
         progress: share of the run that is done, in [0, 1].
         hold_writers: rate control may make them wait; False in runs with a fixed schedule.
+        drawn: of several mixtures over the store, each a learner's: rows that each has drawn [n] int64, and which this
+            one is. Rate control counts all together.
     """
     counts = split_batch(config, batch_size)
     _check_pacing(config, counts)
@@ -51,7 +54,7 @@ def make_mixture(
             samplers.append(make_sampler(sampler, place))
         except ValueError as error:
             raise ValueError(f"replay.samplers.{index}: {error}") from error
-    limiter = None if config.paced else _make_limiter(store, config, batch_size, hold_writers)
+    limiter = None if config.paced else _make_limiter(store, config, batch_size, hold_writers, drawn)
     return Mixture(store, samplers, counts, last, limiter)
 
 
@@ -94,7 +97,13 @@ def _check_pacing(config: ReplayConfig, counts: list[int]) -> None:
         )
 
 
-def _make_limiter(store: StreamStore, config: ReplayConfig, batch_size: int, hold_writers: bool) -> RateLimiter:
+def _make_limiter(
+    store: StreamStore,
+    config: ReplayConfig,
+    batch_size: int,
+    hold_writers: bool,
+    drawn: tuple[np.ndarray, int] | None,
+) -> RateLimiter:
     """The rate control of a mixture that no sampler paces."""
     items, block = store.layout.items, store.layout.block
     # Writers must reach each stream's first complete item, or they would wait for a learner that has nothing to draw.
@@ -102,7 +111,7 @@ def _make_limiter(store: StreamStore, config: ReplayConfig, batch_size: int, hol
     each = (-(-items.length // block) - 1) * block if items.kind == "unroll" else items.span + 1
     first = max(store.layout.num_streams * each, config.min_rows)
     ratio = ratio_of(config.samples_per_insert, hold_writers)
-    return RateLimiter(store, ratio, config.tolerance, first, batch_size * items.trained, hold_writers)
+    return RateLimiter(store, ratio, config.tolerance, first, batch_size * items.trained, hold_writers, drawn)
 
 
 def split_batch(config: ReplayConfig, batch_size: int) -> list[int]:

@@ -24,6 +24,9 @@ class RateLimiter:
         min_rows: rows that must be stored before the first batch.
         batch_rows: rows that a batch trains on.
         hold_writers: whether writers wait; not in deterministic runs, whose learner never falls behind.
+        drawn: rows that each of several learners has drawn, [n] int64 in memory that all see, and which one this is;
+            all together count. Each writes its own, so none is lost. Those who look at the same moment may draw a batch
+            each where one was due, which the next ones wait for. None: one learner.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class RateLimiter:
         min_rows: int,
         batch_rows: int,
         hold_writers: bool = True,
+        drawn: tuple[np.ndarray, int] | None = None,
     ) -> None:
         layout = store.layout
         round_rows = layout.num_streams * layout.block
@@ -46,9 +50,14 @@ class RateLimiter:
             )
         self.samples_per_insert, self.min_rows, self.batch_rows = samples_per_insert, min_rows, batch_rows
         self.tolerance = tolerance or 2 * least
-        self.sampled = 0
+        self._drawn, self._own = drawn or (np.zeros(1, np.int64), 0)
         self._store, self._hold = store, hold_writers and samples_per_insert > 0
         self.release()
+
+    @property
+    def sampled(self) -> int:
+        """Rows drawn so far, by all learners."""
+        return int(self._drawn.sum())
 
     def may_sample(self) -> bool:
         """Whether a batch may be drawn now."""
@@ -74,7 +83,7 @@ class RateLimiter:
 
     def count(self, rows: int) -> None:
         """A batch of so many rows was drawn."""
-        self.sampled += rows
+        self._drawn[self._own] += rows
         if self._hold:
             self.release()
 
@@ -92,7 +101,7 @@ class RateLimiter:
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Back to a saved counter."""
-        self.sampled = int(state["sampled"][0])
+        self._drawn[self._own] += int(state["sampled"][0]) - self.sampled
         self.release()
 
 

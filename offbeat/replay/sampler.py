@@ -25,6 +25,10 @@ class SamplerConfig:
     """Its sampler hands out each row once, in order, and holds actors back until then: see ``Sampler.paces``. Such a
     configuration has ``max_pending``, the unrolls per stream that actors may be ahead."""
 
+    shared: ClassVar[bool] = False
+    """Several learners may each have one of their own over the same streams: it keeps no books that it would have to
+    share, such as priorities or what was handed out."""
+
     kind: str = ""
     """Which sampler."""
     share: float = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ DRAWS = ("unroll", "transition", "sequence")
 @dataclass(frozen=True)
 class Config(SamplerConfig):
     """Any item in the window, with replacement."""
+
+    shared: ClassVar[bool] = True
 
     kind: Literal["uniform"] = "uniform"
     """Which sampler."""

@@ -78,7 +78,7 @@ def read_run(run: Path) -> Curve:
             moves.append(at if at[0] == 0 else (0.0, 0.0, 0.0))  # starting up took a while
         if at[0] > moves[-1][0]:
             moves.append(at)
-        if kind == "learner":
+        if kind == "learner" and at[0] >= marks[-1][0]:  # of several learners one may tell late
             marks.append((*at, line.get("updates", np.nan)))
         elif kind == "episode":
             episodes.append((line["time"], line["return"]))

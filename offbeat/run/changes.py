@@ -14,6 +14,7 @@ MAY_CHANGE = (
     "total_frames", "device", "evaluation.*", "log.*", "checkpoint.*", "trace.*", "inference.*",
     "learner.learning_rate", "learner.final_learning_rate", "learner.schedule", "learner.threads", "learner.device",
     "learner.precision", "learner.compile", "learner.prefetch", "learner.hang_timeout_s", "learner.nonfinite_limit",
+    "learner.mode", "learner.count", "learner.max_restarts",
     "actor.threads", "actor.env_threads", "actor.hang_timeout_s", "actor.max_restarts", "actor.weights",
 )  # fmt: skip
 """Options that may be given to ``resume``."""

@@ -22,9 +22,11 @@ Value = float | int | str | None | Sequence[float]
 COUNTERS = frozenset({
     "updates", "samples", "sample_frames", "env_frames", "frames",
     "agent_steps", "steps", "policy_version", "version", "learning_rate", "skipped", "bad_rewards",
-    "sampled_rows", "dropped_unrolls", "skipped_unrolls", "stored_rows",
+    "own_updates", "sampled_rows", "dropped_unrolls", "skipped_unrolls", "stored_rows",
 })  # fmt: skip
 """Names whose last value stands for a period; names ending in ``_s`` are summed, all others averaged."""
+LARGEST = frozenset({"staleness_largest"})
+"""Names whose largest value stands for a period."""
 
 MOST_KEPT_BYTES = 64 << 20
 """Records that a disk does not take wait in memory, so many bytes for each file at most."""
@@ -217,7 +219,9 @@ class PeriodAverage:
         """Take one record in."""
         self.records += 1
         for name, value in values.items():
-            if name in COUNTERS or not isinstance(value, (int, float)):
+            if name in LARGEST:
+                self._last[name] = max(value, self._last.get(name, value))  # type: ignore[type-var]
+            elif name in COUNTERS or not isinstance(value, (int, float)):
                 self._last[name] = value
             elif math.isfinite(value):
                 self._total[name] = self._total.get(name, 0.0) + value

@@ -37,7 +37,7 @@ RECENT_EPISODES = 100
 FROM_LEARNER = (
     "policy_lag", "queue", "loss", "policy_loss", "baseline_loss", "entropy", "gradient_norm", "learning_rate",
 )  # fmt: skip
-"""Columns of progress.csv that are the period's average of the learner's value of that name."""
+"""Columns of progress.csv that are the period's average of the learner's value of that name, of several their mean."""
 
 
 class MetricLogger:
@@ -161,7 +161,8 @@ class MetricLogger:
         if kind == "learner":
             status.updates = max(status.updates, int(values.get("updates", 0)))
             status.samples = max(status.samples, int(values.get("samples", 0)))
-            self._trained.update(role, values.get("sample_frames", 0), self.seconds())
+            told = self._trained.counts().get(kind, 0)  # several learners count together, and one may tell late
+            self._trained.update(kind, max(told, values.get("sample_frames", 0)), self.seconds())
             status.frames = max(status.frames, int(values.get("frames", 0)))
             status.agent_steps = max(status.agent_steps, int(values.get("agent_steps", 0)))
             if int(values.get("skipped", 0)) > status.skipped:
@@ -199,6 +200,7 @@ class MetricLogger:
         self._refresh(least_s=0)
         waited: dict[str, float] = {}
         worked: dict[str, float] = {}
+        learnt: list[dict[str, Any]] = []
         for (role, kind), average in self._averages.items():
             if not average.records:
                 continue
@@ -208,8 +210,11 @@ class MetricLogger:
                 waited[kind] = waited.get(kind, 0.0) + values["wait_s"]
             worked[kind] = worked.get(kind, 0.0) + sum(values.get(name, 0.0) for name in WORK)
             if kind == "learner":
-                for name in FROM_LEARNER:
-                    setattr(self.status, name, values.get(name, getattr(self.status, name)))
+                learnt.append(values)
+        for name in FROM_LEARNER:
+            if known := [values[name] for values in learnt if name in values]:
+                finite = [value for value in known if value is not None]
+                setattr(self.status, name, sum(finite) / len(finite) if finite else None)
         self.status.learner_wait = _share(waited.get("learner"), worked.get("learner"))
         self.status.actor_wait = _share(waited.get("actor"), worked.get("actor"))
         row = asdict(self.status)

@@ -44,7 +44,7 @@ from offbeat.runtime.process import remove_stacks
 from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.terminal import guarded, troubles_told
 from offbeat.runtime.topology import topology
-from offbeat.runtime.world import World, is_deterministic, make_world, plan_layout
+from offbeat.runtime.world import World, is_deterministic, learners_nbytes, make_world, plan_layout
 from offbeat.storage.checkpoint import CheckpointError, find, load, newest
 
 
@@ -169,7 +169,7 @@ def _run(
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
     weights = flat_size(agent.network)
     roles = topology(config, layout.items)
-    needed, taken = layout.nbytes() + 16 * weights * 4, roles.nbytes(inline=config.engine == "inline")
+    needed, taken = layout.nbytes() + learners_nbytes(config, weights), roles.nbytes(inline=config.engine == "inline")
     check_resources(config, needed, run, roles_bytes=taken)
     check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=init_from)
     _check_exact(config, own.get("env_factory"))
@@ -326,6 +326,9 @@ def _write_ledger(world: World, logger: MetricLogger) -> None:
     """Count every row of the run once more and write it down."""
     world.store.settle()
     logger.record("supervisor", "ledger", {name: float(value) for name, value in world.store.ledger().items()})
+    if world.master is not None:
+        counts = world.master.store().staleness()
+        logger.record("supervisor", "staleness", {"counts": counts, "updates": sum(counts)})
 
 
 def _write_config(run: Path, config: RunConfig, say: Callable[[str], None]) -> None:

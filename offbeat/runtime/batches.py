@@ -32,6 +32,7 @@ class StreamBatches:
         prefetch: batches assembled ahead by a thread; 0: assembled in ``next``.
         oldest: gives the lowest version of weights that fifo unrolls may have been acted with.
         before: agent steps and environment frames of the run so far (a resumed run).
+        offset: what is added to the streams' own counts to have those of the run, in place of ``before``; None: found.
         frame_skip: frames per environment step.
         hold: lets no writer begin a block while the streams are saved; gives a line to say, or "".
         saved: whether checkpoints hold the streams.
@@ -48,6 +49,7 @@ class StreamBatches:
         prefetch: int = 0,
         oldest: Callable[[], int] = lambda: 0,
         before: tuple[int, int] = (0, 0),
+        offset: tuple[int, int] | None = None,
         frame_skip: int = 1,
         hold: Callable[[], AbstractContextManager[str]] = lambda: nullcontext(""),
         saved: bool = True,
@@ -57,13 +59,18 @@ class StreamBatches:
         self._oldest, self._hold, self._saved = oldest, hold, saved
         self._skip, self._counted = frame_skip, (0, 0)
         appended = self._counts()
-        self._counted = before[0] - appended[0], before[1] - appended[1]
+        self._counted = offset or (before[0] - appended[0], before[1] - appended[1])
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=max(1, prefetch))
         self._lock = threading.Lock()
         self._ending = False
         self._thread = threading.Thread(target=self._work_ahead, name="assembly", daemon=True) if prefetch else None
         if self._thread is not None:
             self._thread.start()
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """What is added to the streams' own counts, of agent steps and of frames, without a fifo."""
+        return self._counted
 
     def next(self, timeout_s: float) -> Batch | None:
         """The next batch; None if there was none within the time."""

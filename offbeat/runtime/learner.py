@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,17 +16,16 @@ from offbeat.runtime.generators import choose_deterministic_kernels
 from offbeat.runtime.host import Host
 from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.learner_part import Published, counted_in, load_part, part_of, published_in
-from offbeat.runtime.learner_report import LearnerReport
+from offbeat.runtime.learner_report import COUNTERS, OWN_METRICS, LearnerReport, diagnosed
 from offbeat.runtime.optimiser import FlatOptimiser
-from offbeat.runtime.ports import BatchSource, FeedbackSink, MetricSink, ParamPublisher, Point, StopSignal
+from offbeat.runtime.ports import BatchSource, FeedbackSink, Master, MetricSink, ParamPublisher, Point, StopSignal
 from offbeat.runtime.services import Loaded, Services, Write
+from offbeat.runtime.share import Share
 from offbeat.storage.checkpoint import CheckpointError
 from offbeat.types import Batch, LossOutput
 
 IDLE_S = 0.5
 """Longest wait for a batch before the learner looks up. Unit: seconds."""
-COUNTERS = ("updates", "agent_steps", "frames", "samples", "sample_frames", "skipped", "bad_in_a_row")
-"""Counters of ``LearnerWork`` that a checkpoint holds."""
 
 
 def run_learner(
@@ -40,7 +40,8 @@ def run_learner(
     """Learn until the run has all its frames. Yields ``"trained"`` after each update, ``"idle"`` without a batch.
 
     At every yield the weights are published if that is due, and nothing is half done. At the end the newest ones are
-    published in any case, for the last evaluation.
+    published in any case, for the last evaluation. Of several learners each takes its gradient at the weights that it
+    has, and then its turn to step from the newest ones, which are its own afterwards.
     """
     if params.version() < 0:
         params.publish(work.optimiser.flat, *work.point())
@@ -54,37 +55,31 @@ def run_learner(
                 break
             yield "idle"
             continue
-        output = work.train_step(agent, batch)
-        if output is None:
-            batches.skip(batch)
-        else:
-            batches.done(batch)
-            for state in work.states.values():  # target networks and the like
-                state.trained(batch, work.updates)
-            if feedback is not None and output.feedback:
-                feedback.feedback(batch, output.feedback)
-        work.count(batch, batches, trained=output is not None)
-        if output is not None and work.updates % work.config.publish_every == 0:
-            work.unpublished += not params.publish(work.optimiser.flat, *work.point())
+        output, loss, count = work.gradient(batch)
+        with work.turn():
+            trained = work.apply(batch, output, loss, count)
+            if not trained:
+                batches.skip(batch)
+            else:
+                batches.done(batch)
+                for state in work.states.values():  # target networks and the like
+                    state.trained(batch, work.updates)
+            work.count(batch, batches, trained=trained)
+            work.commit()
+            if trained and work.updates % work.config.publish_every == 0:
+                work.unpublished += not params.publish(work.optimiser.flat, *work.point())
+        if trained and feedback is not None and output.feedback:
+            feedback.feedback(batch, output.feedback)
+        work.told.seen(work.lag(batch), batches.stats())
         work.told.train_s += work.clock.now() - started
         work.report(metrics)
         yield "trained"
-    if params.version() < work.updates:
-        work.scheduled = params.newest()
-        while not params.publish(work.optimiser.flat, *work.point()) and not stop.is_set():
-            yield "idle"  # readers hold every slot; they let go between their blocks
+    while not work.publish_last(params) and not stop.is_set():
+        yield "idle"  # readers hold every slot; they let go between their blocks
 
 
 Reduce = Callable[[FlatOptimiser, torch.Tensor, Any], tuple[torch.Tensor, Any]]
 """Takes a learner's gradients (in its optimiser), total [] and count, and gives it those of all shards together."""
-
-
-OWN_METRICS = ("loss", "gradient_norm", *COUNTERS[:5], "learning_rate", "policy_lag", "unpublished", "bad_rewards")
-"""What the learner reports itself."""
-
-
-class NonFinite(RuntimeError):
-    """Too many updates in a row were not finite; the text says what was seen."""
 
 
 class LearnerWork:
@@ -102,6 +97,10 @@ class LearnerWork:
     Attributes:
         states: what the agent keeps beside the network, by name.
         reduce: adds up what several learners have collected; None: there is one.
+        share: in what asynchronous learners have together; None: this one is alone.
+        leads: it publishes the final weights; of asynchronous learners only the first does.
+        made: updates that this learner has made itself, since it was started.
+        posted: called in a turn, when what others see of the learners has changed.
         scheduled: what was published last by ``publish_every``, and where it is from, once the final weights, which
             that schedule has not reached, were published for the last evaluation; None before.
     """
@@ -130,6 +129,11 @@ class LearnerWork:
         self.told = LearnerReport(clock)
         self._loss = torch.compile(agent.loss) if config.compile else agent.loss
         self.reduce: Reduce | None = None
+        self.share: Share | None = None
+        self.leads, self.made = True, 0
+        self.posted: Callable[[], None] = lambda: None
+        self._stale: int | None = None
+        self._late = False
         self._checked = False
 
     @property
@@ -143,15 +147,40 @@ class LearnerWork:
 
     def finished(self) -> bool:
         """Whether the run has all its frames."""
-        return self.frames >= self.total_frames
+        return max(self.frames, 0 if self.share is None else self.share.frames()) >= self.total_frames
 
     def train_step(self, agent: Agent, batch: Batch) -> LossOutput | None:
         """One update; None if it was skipped because the loss, a gradient or a new weight was not finite."""
+        output, loss, count = self.gradient(batch)
+        return output if self.apply(batch, output, loss, count) else None
+
+    def gradient(self, batch: Batch) -> tuple[LossOutput, torch.Tensor, torch.Tensor | float | None]:
+        """The gradient of ``batch``, at the newest weights; what the loss gave; total and count of all shards."""
+        if self.share is not None:
+            self.load_counters(self.share.refresh() or {})
         output = self.collect(batch)
         loss, count = output.total.detach(), output.count
-        if self.reduce is not None:
-            loss, count = self.reduce(self.optimiser, loss, count)
-        return output if self.apply(batch, output, loss, count) else None
+        return (output, *self.reduce(self.optimiser, loss, count)) if self.reduce else (output, loss, count)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """This learner's turn to step; of several, one at a time has it, and begins from what all have learnt."""
+        if self.share is None:
+            yield
+            return
+        with self.share.master.turn():
+            before = self.updates
+            self.load_counters(self.share.take() or {})
+            self._stale = self.updates - before
+            self._late = self.finished() and not self.whole_rounds  # then the weights are final
+            yield
+
+    def commit(self) -> None:
+        """In a turn: what this learner has now is what all have, at once."""
+        if self.share is not None and not self._late:
+            self.share.commit(self.counters(), self._stale)
+            self.told.stale(self._stale)
+            self.posted()
 
     def collect(self, batch: Batch) -> LossOutput:
         """The gradients of the sum over ``batch``, which may be a shard of a larger one: they lie in the optimiser."""
@@ -179,6 +208,8 @@ class LearnerWork:
 
         ``total``, ``count``: of the whole batch, of which ``batch`` may be a shard. ``output``: for the log.
         """
+        if self._late:
+            return False
         divisor = 1.0 if count is None else float(count)
         if not divisor > 0:
             raise ValueError(f"LossOutput.count: expected a number above 0, got {divisor:g}")
@@ -189,25 +220,18 @@ class LearnerWork:
             return False
         self.bad_in_a_row = 0
         self.updates += 1
+        self.made += 1
         self.told.add(output.metrics | {"loss": loss, "gradient_norm": norm})
         return True
 
     def _skip(self, batch: Batch, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        self._stale = None
         self.skipped += 1
         self.bad_in_a_row += 1
         self.bad_rewards += not bool(torch.isfinite(batch.reward).all())
         if self.bad_in_a_row < self.config.nonfinite_limit:
             return
-        reward = batch.reward
-        led_to = ", but the weights that they led to were not" if bool(torch.isfinite(norm + loss)) else ""
-        raise NonFinite(
-            f"{self.bad_in_a_row} updates in a row were skipped because they were not finite "
-            f"(loss {float(loss):.3g}, gradient norm {float(norm):.3g}{led_to}); "
-            f"rewards of the last batch in [{float(reward.min()):.3g}, {float(reward.max()):.3g}], "
-            f"weights finite: {self.optimiser.finite()}. "
-            "Try a lower learner.learning_rate, env.reward_clip, or learner.precision fp32; "
-            "learner.nonfinite_limit sets how many are tolerated."
-        )
+        raise diagnosed(self.bad_in_a_row, loss, norm, batch.reward, self.optimiser.finite())
 
     def count(self, batch: Batch, batches: BatchSource, *, trained: bool) -> None:
         """Count a batch; ``trained``: it led to an update."""
@@ -215,11 +239,26 @@ class LearnerWork:
             self.samples += batch.rows
             self.sample_frames += batch.env_steps * self._frame_skip
         self.agent_steps, self.frames = batches.steps(), batches.frames()
-        self.told.seen(self.updates - float(batch.param_version.double().mean()), batches.stats())
+
+    def lag(self, batch: Batch) -> float:
+        """Updates since the rows of ``batch`` were acted, in the mean."""
+        return self.updates - float(batch.param_version.double().mean())
+
+    def publish_last(self, params: ParamPublisher) -> bool:
+        """Publish the newest weights if they are not yet; False if readers hold every slot."""
+        if not self.leads:
+            return True
+        with self.turn():
+            if params.version() >= self.updates:
+                return True
+            self.scheduled = self.scheduled or params.newest()
+            return params.publish(self.optimiser.flat, *self.point())
 
     def report(self, metrics: MetricSink, force: bool = False) -> None:
         """Send the sums since the last report, about twice a second."""
         counted = {name: getattr(self, name) for name in (*COUNTERS[:6], "bad_rewards", "unpublished")}
+        if self.share is not None:
+            counted["own_updates"] = self.made
         self.told.write(metrics, counted | {"learning_rate": self.optimiser.learning_rate(self.progress)}, force)
 
     def counters(self) -> dict[str, int]:
@@ -247,7 +286,8 @@ class Learner(Host):
         if not services.free:
             choose_deterministic_kernels(services.device)
         self.agent = services.agent(services.device)
-        torch.manual_seed(services.seeds()[1])  # of what a loss draws
+        own = (services.index, services.incarnation) if services.index else ()
+        torch.manual_seed(services.seeds(*own)[1])  # of what a loss draws
         self.work = LearnerWork(
             self.agent,
             config,
@@ -262,12 +302,18 @@ class Learner(Host):
                 self._load(loaded, services.spec.frame_skip)
         elif (weights := services.initial_weights()) is not None:
             self.work.optimiser.load_weights(weights)
+        master = services.master()
+        if master is not None:
+            self._join(master, leads=services.index == 0, loaded=loaded)
         before = self.work.agent_steps, self.work.frames
-        self._loaded = self.work.updates
-        self.post()
+        if self.work.leads:
+            self._post_counters()
         self.batches = services.batches(last=self.agent.wants_last, device=self.work.device, before=before)
         self.params = services.publisher()
-        self._publish_first()
+        if self.work.leads:
+            self._publish_first()
+            if self.work.share is not None:
+                self.work.share.begin(self.work.counters())
         loop = run_learner(
             self.agent, self.batches, self.params, self.batches, self.metrics, services.stop(), self.work
         )
@@ -276,7 +322,7 @@ class Learner(Host):
     @property
     def warm(self) -> bool:
         """Whether this process has made an update."""
-        return self.work.updates > self._loaded
+        return self.work.made > 0
 
     def _publish_first(self) -> None:
         """Publish what actors had when the run was saved; the final weights if nothing is left to do but score them."""
@@ -298,13 +344,18 @@ class Learner(Host):
         return {"finished": self.work.finished()} | counters
 
     def post(self, event: Any = "") -> None:
-        """Put the counters on the notice board, and how often in a row there was no batch."""
-        post, work = self._notices.post, self.work
-        post("idle", self._notices.posted("idle") + 1 if event == "idle" else 0)
-        post("skipped", work.skipped)
-        post("updates", work.updates)
-        post("agent_steps", work.agent_steps)
-        post("frames", work.frames)
+        """Put the counters on the notice board, and how often in a row there was no batch.
+
+        Asynchronous learners post counters in their turns, so that they never fall; of batches only the first tells.
+        """
+        if self.work.leads:
+            self._notices.post("idle", self._notices.posted("idle") + 1 if event == "idle" else 0)
+        if self.work.share is None:
+            self._post_counters()
+
+    def _post_counters(self) -> None:
+        for name in ("skipped", "updates", "agent_steps", "frames"):
+            self._notices.post(name, getattr(self.work, name))
 
     def missing(self) -> str:
         """What the next batch waits for, in one line."""
@@ -312,22 +363,29 @@ class Learner(Host):
 
     def save(self, write: Write) -> dict[str, Any]:
         """Weights, optimiser, generators; and (if wanted) the streams with their samplers."""
-        if not self.work.optimiser.finite():
+        work = self.work
+        with work.turn():
+            published = work.scheduled or self.params.newest()
+        if not work.optimiser.finite():
             raise CheckpointError("the weights or the optimiser's statistics are not finite; such a state is not saved")
-        write(self.name, self._state())
+        stale = work.share.master.staleness() if work.share is not None else ()
+        write(self.name, part_of(work.optimiser, work.states, published, work.updates, work.device, stale))
         parts = [self.name]
         streams, note = self.batches.state()
         if streams is not None:
             write("streams", streams)
             parts.append("streams")
-        self.work.report(self.metrics, force=True)
-        return {"counters": self.work.counters(), "parts": parts, "note": note}
+        work.report(self.metrics, force=True)
+        return {"counters": work.counters(), "parts": parts, "note": note}
 
-    def _state(self) -> dict[str, Any]:
-        """The learner's part: weights, statistics, generators, and the weights that others have."""
+    def _join(self, master: Master, leads: bool, loaded: Loaded | None) -> None:
+        """Share in ``master``: the first learner fills it, once it is ready; others have what is in there."""
         work = self.work
-        published = work.scheduled or self.params.newest()
-        return part_of(work.optimiser, work.states, published, work.updates, work.device)
+        work.share, work.leads, work.posted = Share(master, work.optimiser), leads, self._post_counters
+        if not leads:
+            work.load_counters(work.share.take() or {})
+        elif loaded is not None:
+            master.set_staleness([int(count) for count in loaded.part.get("master/staleness", ())])
 
     def _load(self, loaded: Loaded, frame_skip: int) -> None:
         work = self.work

@@ -10,6 +10,15 @@ from typing import Literal
 class LearnerConfig:
     """Batches, optimiser and precision."""
 
+    mode: Literal["sync", "async"] = "sync"
+    """``async``: learners take turns to step, each with a gradient of its own batch taken at weights that may be a few
+    updates old by then, and nobody waits for another's gradient. One such learner learns what one of ``sync`` does."""
+    count: int = 1
+    """Learners, each in a process of its own; more than one need ``mode`` ``async``, the engine ``local``, and samplers
+    of which each learner can have its own (``uniform``)."""
+    max_restarts: int = 5
+    """Replacements of dead or hung learners in a run; one more ends it. The first learner, which keeps what the run has
+    learnt, is never replaced."""
     batch_size: int = 32
     """Unrolls per update, all samplers together. Source: Espeholt et al. 2018, table D.3."""
     unroll_length: int = 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,12 @@ def part_of(
     published: Published,
     updates: int,
     device: torch.device,
+    staleness: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """The part of a learner on ``device`` that has made ``updates``: name -> tensor or array."""
+    """The part of a learner on ``device`` that has made ``updates``: name -> tensor or array.
+
+    ``staleness``: counts of the master, where learners share one.
+    """
     arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in optimiser.weights().items()}
     arrays |= {f"optimiser/{name}": value.cpu() for name, value in optimiser.state().items()}
     for kept, state in states.items():
@@ -33,6 +37,8 @@ def part_of(
     arrays["published/point"] = np.array(point)
     if point.updates < updates:
         arrays["published/flat"] = flat
+    if len(staleness):
+        arrays["master/staleness"] = np.array(staleness)
     return arrays | generator_state(device)
 
 

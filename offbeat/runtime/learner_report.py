@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.ports import MetricSink
 
+COUNTERS = ("updates", "agent_steps", "frames", "samples", "sample_frames", "skipped", "bad_in_a_row")
+"""Counters of the learner's work that a checkpoint holds, and that asynchronous learners share."""
 REPORT_S = 0.5
 """The learner reports about so often. Unit: seconds."""
+
+
+OWN_METRICS = (
+    "loss", "gradient_norm", *COUNTERS[:5], "learning_rate", "policy_lag", "unpublished", "bad_rewards", "staleness",
+    "staleness_largest", "own_updates",
+)  # fmt: skip
+"""What the learner reports itself."""
+
+
+class NonFinite(RuntimeError):
+    """Too many updates in a row were not finite; the text says what was seen."""
+
+
+def diagnosed(skipped: int, loss: Tensor, norm: Tensor, reward: Tensor, finite: bool) -> NonFinite:
+    """The error for so many ``skipped`` updates in a row; ``finite``: whether the weights are."""
+    led_to = ", but the weights that they led to were not" if bool(torch.isfinite(norm + loss)) else ""
+    return NonFinite(
+        f"{skipped} updates in a row were skipped because they were not finite "
+        f"(loss {float(loss):.3g}, gradient norm {float(norm):.3g}{led_to}); "
+        f"rewards of the last batch in [{float(reward.min()):.3g}, {float(reward.max()):.3g}], "
+        f"weights finite: {finite}. "
+        "Try a lower learner.learning_rate, env.reward_clip, or learner.precision fp32; "
+        "learner.nonfinite_limit sets how many are tolerated."
+    )
 
 
 class LearnerReport:
@@ -27,6 +54,7 @@ class LearnerReport:
         self._clock, self._reported = clock, clock.now()
         self._summed = 0
         self._lags: list[float] = []
+        self._stale: list[int] = []
         self._sources: dict[str, float] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
@@ -40,6 +68,10 @@ class LearnerReport:
         self._lags.append(lag)
         self._sources = sources
 
+    def stale(self, updates: int | None) -> None:
+        """A step was made with a gradient of so many updates before; None: it was no step."""
+        self._stale += [] if updates is None else [updates]
+
     def write(self, metrics: MetricSink, counted: Mapping[str, float], force: bool = False) -> None:
         """Send a record if one is due, or with ``force`` if there is anything new. ``counted``: what goes with it."""
         now = self._clock.now()
@@ -51,6 +83,9 @@ class LearnerReport:
             "wait_s": self.wait_s,
             "train_s": self.train_s,
         }
+        if self._stale:
+            values |= {"staleness": sum(self._stale) / len(self._stale), "staleness_largest": max(self._stale)}
         metrics.write("learner", self._sources | values)
+        self._stale = []
         self.sums, self._summed, self._lags, self._reported = {}, 0, [], now
         self.wait_s = self.train_s = 0.0

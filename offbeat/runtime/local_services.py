@@ -14,10 +14,11 @@ from offbeat.replay.make import make_mixture
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.brief import Brief, brief_of
 from offbeat.runtime.inbox import RemotePolicy, SharedRequests
+from offbeat.runtime.master import MasterStore
 from offbeat.runtime.params import ParamStore
 from offbeat.runtime.ports import MetricSink
 from offbeat.runtime.services import Arrays, Loaded, Offer
-from offbeat.runtime.shm import Heart
+from offbeat.runtime.shm import Heart, Wait
 from offbeat.runtime.spans import FOLDER, Spans, wrap_calls
 from offbeat.runtime.world import COUNTED, World, holds_writers
 from offbeat.runtime.writer import StoreWriter, writers_held
@@ -66,21 +67,22 @@ class LocalServices(Brief):
     def writer(self) -> StoreWriter:
         """The writing end of those."""
         world = self._world
-        (reader,) = world.topology.that("turn", "learn")
-        return StoreWriter(world.store, self.wait, world.paused, world.bells[reader], self.streams())
+        readers = [world.bells[name] for name in world.topology.that("turn", "learn")]
+        return StoreWriter(world.store, self.wait, world.paused, readers, self.streams())
 
     def batches(self, *, last: bool, device: torch.device, before: tuple[int, int]) -> StreamBatches:
         """The reading end of all streams, with the run's mixture of samplers."""
         world, config, posted = self._world, self._world.config, self.notices.posted
-        learner, total = config.learner, max(1, config.total_frames)
+        learner, total, master = config.learner, max(1, config.total_frames), world.master
         mixture = make_mixture(
             world.store,
             config.replay,
             learner.batch_size,
             last,
-            self.seeds()[0],
+            self.seeds(*((self.index, self.incarnation) if self.index else ()))[0],
             progress=lambda: min(1.0, posted("frames") / total),
             hold_writers=holds_writers(config),
+            drawn=None if master is None else (master.drawn, self.index),
         )
         streams = self._saved_streams()
         if streams is not None:
@@ -93,7 +95,7 @@ class LocalServices(Brief):
         # A thread that assembles ahead waits for rows; it must not look like a sign of life of the training thread.
         wait = world.wait(self.name, alive=not learner.prefetch) if self.free else None
         lag = learner.max_policy_lag
-        return StreamBatches(
+        batches = StreamBatches(
             mixture,
             world.store,
             device,
@@ -102,10 +104,14 @@ class LocalServices(Brief):
             prefetch=learner.prefetch if self.free else 0,
             oldest=(lambda: max(0, posted("updates") - lag)) if lag else (lambda: 0),
             before=before,
+            offset=(int(master.before[0]), int(master.before[1])) if master is not None and self.index else None,
             frame_skip=self.spec.frame_skip,
             hold=partial(writers_held, world.store, world.board["pause"], wait, world.ring),
             saved=world.saves_streams(),
         )
+        if master is not None and not self.index:
+            master.before[:] = batches.offset
+        return batches
 
     def _saved_streams(self) -> dict[str, Any] | None:
         if self._checkpoint is None:
@@ -115,6 +121,18 @@ class LocalServices(Brief):
     def publisher(self) -> Publisher:
         """The learner's end of the weights."""
         return Publisher(self._world)
+
+    def master(self) -> MasterStore | None:
+        """What asynchronous learners share; it is there once the first learner has filled it."""
+        shared, world = self._world.master, self._world
+        if shared is None:
+            return None
+        wait = Wait(shared.bells[self.index], world.stopped, self.heart, world.clock) if self.wait is not None else None
+        store = shared.store(self.index, wait)
+        if self.index:
+            assert wait is not None, "learners beside the first run freely"
+            wait.until("first weights", lambda: store.version() > 0)
+        return store
 
     def weights(self) -> ParamStore:
         """The others' end of the weights."""

@@ -43,6 +43,7 @@ class FlatOptimiser:
 
     Attributes:
         flat: the weights [P] in the parameters' dtype, buffers included (they are never stepped).
+        trained: where the buffers begin in it.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class FlatOptimiser:
         self._slots = {name: torch.zeros_like(self.flat) for name in slot_names(config)}
         places = ((parameter, _place(exact.get(parameter, parameter), self.flat)) for parameter in network.parameters())
         self._parts = [_Part(parameter, at, self.flat, self._slots) for parameter, at in places]
+        self.trained = max((part.at.stop for part in self._parts), default=0)
         self._grad: Tensor | None = None
         if not one_gradient:
             self._load_loops()
@@ -97,10 +99,15 @@ class FlatOptimiser:
         with torch.no_grad():
             for name, value in weights.items():
                 self._exact[name].copy_(value)
-        self._changed()
+        self.changed()
 
-    def _changed(self) -> None:
-        """Weights or statistics are others than the last step left."""
+    def vectors(self) -> list[Tensor]:
+        """The weights [P] and then each of the statistics [P] themselves. Call ``changed`` after writing to them."""
+        return [self.flat, *self._slots.values()]
+
+    def changed(self, steps: int | None = None) -> None:
+        """Weights or statistics are others than the last step left. ``steps``: those that led to them."""
+        self.steps = self.steps if steps is None else steps
         self._most = None
         for part in self._parts:
             part.most = None
@@ -190,7 +197,7 @@ class FlatOptimiser:
         self.flat.copy_(weights)
         for name, values in kept.items():
             self._slots[name].copy_(values)
-        self._changed()
+        self.changed()
         return False
 
     def finite(self) -> bool:
@@ -268,7 +275,7 @@ class FlatOptimiser:
         self.steps = int(state["step"])
         for name, slot in self._slots.items():
             slot.copy_(state[name])
-        self._changed()
+        self.changed()
 
 
 class _Part:

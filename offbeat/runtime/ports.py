@@ -6,7 +6,8 @@ ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -104,6 +105,32 @@ class ParamPublisher(Protocol):
 
     def newest(self) -> tuple[torch.Tensor, Point]:
         """A copy of what was published last: the weights [P] and where they are from."""
+
+
+class Master(Protocol):
+    """What learners share that do not wait for each other: weights, statistics and counters, whole at any moment."""
+
+    def version(self) -> int:
+        """How many changes there were; 0: it is empty."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """While this lasts no other learner changes it. Of one that died its turn is over, and nothing is changed."""
+
+    def read(self, vectors: Sequence[torch.Tensor]) -> tuple[int, dict[str, int]]:
+        """Copy its first vectors [P] into these; the version, and the numbers ``steps`` (of the optimiser) and counters
+        that are of the same moment.
+        """
+
+    def commit(self, vectors: Sequence[torch.Tensor], numbers: Mapping[str, int], stale: int | None) -> int:
+        """In a turn: make all of this the newest at once; the version. ``stale``: how many updates old the gradient of
+        this step is; None: it is no step.
+        """
+
+    def staleness(self) -> list[int]:
+        """How many steps were made with a gradient that was 0, 1, 2, ... updates old; the last: or more."""
+
+    def set_staleness(self, counts: Sequence[int]) -> None:
+        """Go on from these counts, before the first change."""
 
 
 class WeightTarget(Protocol):

@@ -20,6 +20,7 @@ from offbeat.replay.layout import StreamLayout
 from offbeat.runtime.clock import Clock
 from offbeat.runtime.ports import (
     Batches,
+    Master,
     MetricSink,
     Notices,
     ParamPublisher,
@@ -131,6 +132,9 @@ class Services(Protocol):
 
     def publisher(self) -> ParamPublisher:
         """The learner's end of the weights."""
+
+    def master(self) -> Master | None:
+        """What this learner shares with others; None: it is alone. The first one finds it empty, others wait for it."""
 
     def weights(self) -> ParamReader:
         """The others' end of the weights. Waits for the first ones if it runs freely."""

@@ -10,6 +10,7 @@ is enough. On other architectures ``make_guard`` gives a lock that writers and v
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import multiprocessing
 import os
@@ -74,6 +75,21 @@ class SharedArrays:
         self.specs, self._offsets, self.nbytes = state["specs"], state["offsets"], state["nbytes"]
         self._fd = state["fd"].detach()
         self._map()
+
+    def try_lock(self) -> bool:
+        """Take the lock of this block for this process, unless another process has it; whether it was taken.
+
+        The system gives it back when its holder dies, whatever of. Threads of one process do not exclude each other.
+        """
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def unlock(self) -> None:
+        """Give the lock back."""
+        fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Give the descriptor back; the memory goes with the last array over it. Harmless when called twice."""

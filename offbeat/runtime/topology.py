@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from offbeat.runtime.settings import Settings
@@ -37,6 +37,8 @@ class Role:
     """Tells the seeds of this kind of role from those of others; 0: by its name."""
     count: int = 1
     numbered: bool = False
+    first: int = 0
+    """Number of the first instance; more than 0 where another row has those before it."""
     threads: int = 1
     """Torch threads of each instance."""
     devices: tuple[str, ...] = ("cpu",)
@@ -78,7 +80,8 @@ class Role:
 
     def names(self) -> list[str]:
         """The instances."""
-        return [f"{self.kind}-{index}" for index in range(self.count)] if self.numbered else [self.kind]
+        numbers = range(self.first, self.first + self.count)
+        return [f"{self.kind}-{number}" for number in numbers] if self.numbered else [self.kind]
 
     def device(self, index: int) -> str:
         """Where instance ``index`` computes."""
@@ -124,8 +127,9 @@ class Topology:
         return self._place(name)[0]
 
     def index(self, name: str) -> int:
-        """Which instance of its row this is."""
-        return self._place(name)[1]
+        """Which instance of its kind this is."""
+        row, place = self._place(name)
+        return row.first + place
 
     def _place(self, name: str) -> tuple[Role, int]:
         for role in self.roles:
@@ -150,8 +154,30 @@ def topology(config: Settings, items: ItemSpec) -> Topology:
     """What a configuration starts for an agent that trains on ``items``."""
     fixed = config.engine == "inline" or config.deterministic  # in rounds every actor acts by itself
     serves = config.actor.inference == "server" and not fixed
-    roles = [_learner(config, items), _evaluator(config), *([_inference(config)] if serves else []), _actor(config)]
+    learners = _learners(config, items)
+    roles = [*learners, _evaluator(config), *([_inference(config)] if serves else []), _actor(config)]
     return Topology(tuple(roles), tuple(_wires(config, serves)))
+
+
+def _learners(config: Settings, items: ItemSpec) -> list[Role]:
+    """The learner and, where there are several, those beside it, which come and go."""
+    learner, first = config.learner, _learner(config, items)
+    if learner.mode == "async":
+        of_turns = {"work.share.master.wait.until": "wait for {}", "work.commit": "give to others"}
+        first = replace(first, calls={**first.calls, **of_turns})
+    if learner.count == 1:
+        return [first]
+    others = replace(
+        first,
+        count=learner.count - 1,
+        numbered=True,
+        first=1,
+        keeper=False,
+        saved=False,
+        replaced=learner.max_restarts,
+        limit="learner.max_restarts",
+    )
+    return [first, others]
 
 
 def _learner(config: Settings, items: ItemSpec) -> Role:
@@ -174,7 +200,7 @@ def _learner(config: Settings, items: ItemSpec) -> Role:
         long_start=learner.compile,
         calls={
             "batches.next": "wait for batch",
-            "work.train_step": "forward, backward",
+            "work.gradient": "forward, backward",
             "work.optimiser.step": "optimiser",
             "params.publish": "publish",
             "work.report": "report",
@@ -264,6 +290,8 @@ def _wires(config: Settings, serves: bool) -> list[Wire]:
         Wire("actor", "learner", "StreamWriter -> Batches", blocks),
         Wire("learner", "evaluator", "ParamStore", "weights, pulled for each evaluation"),
     ]
+    if learner.mode == "async":
+        wires.append(Wire("learner", "learner", "Master", "weights, statistics and counters of all learners, by turns"))
     if serves:
         wires.append(Wire("actor", "inference", "Policy", "observations; actions come back"))
     wires.append(Wire("learner", "inference" if serves else "actor", "ParamStore", weights))

@@ -19,6 +19,8 @@ from offbeat.replay.make import check_mixture, check_replay, make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.inbox import inbox_arrays
+from offbeat.runtime.master import SharedMaster
+from offbeat.runtime.optimiser import slot_names
 from offbeat.runtime.params import SharedParams
 from offbeat.runtime.settings import Settings
 from offbeat.runtime.shm import Bell, Heart, SharedArrays, Wait, make_guard
@@ -57,6 +59,7 @@ class World:
     torso: Any = None
     guard: Any = None
     inbox: SharedArrays | None = None
+    master: SharedMaster | None = None
     init_from: Path | None = None
     clock: Clock = WALL
     registered: dict[str, Any] = field(default_factory=dict)
@@ -105,6 +108,8 @@ class World:
             if block is not None:
                 block.close()
         self.params.close()
+        if self.master is not None:
+            self.master.close()
         for bell in self.bells.values():
             bell.close()
 
@@ -164,12 +169,28 @@ def make_world(
         log_path=log_path,
         guard=make_guard(),
         inbox=inbox,
+        master=_make_master(config, weights),
         registered=registrations(config.env.id, config.eval_env.id),
         **own,
     )
     # Fifos and rate control write down how far writers may go; writers may ask before the learner has made its own.
     make_mixture(world.store, config.replay, config.learner.batch_size, False, 0, hold_writers=holds_writers(config))
     return world
+
+
+def _make_master(config: Settings, weights: int) -> SharedMaster | None:
+    """What asynchronous learners share; None where a learner is alone."""
+    if config.learner.mode != "async":
+        return None
+    return SharedMaster(weights, 1 + len(slot_names(config.learner)), config.learner.count, make_guard())
+
+
+def learners_nbytes(config: Settings, weights: int) -> int:
+    """Memory of networks, statistics and published weights, generously; of ``weights`` floats each."""
+    learner = config.learner
+    each = 1 + len(slot_names(learner))
+    shared = 2 * each if learner.mode == "async" else 0
+    return 4 * weights * (16 + shared + (learner.count - 1) * (each + 2))
 
 
 def is_deterministic(config: Settings) -> bool:

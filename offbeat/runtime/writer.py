@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -28,7 +28,7 @@ class StoreWriter:
         store: the streams.
         wait: how to wait; None: never (a full fifo is an error then).
         paused: whether writers must hold still.
-        reader: rung after each append.
+        readers: rung after each append.
         owned: all streams of the actor; None: those of any block.
     """
 
@@ -37,10 +37,10 @@ class StoreWriter:
         store: StreamStore,
         wait: Wait | None,
         paused: Callable[[], bool] | None = None,
-        reader: Bell | None = None,
+        readers: Sequence[Bell] = (),
         owned: np.ndarray | None = None,
     ) -> None:
-        self._store, self._wait, self._reader, self._owned = store, wait, reader, owned
+        self._store, self._wait, self._readers, self._owned = store, wait, readers, owned
         self._paused = paused or (lambda: False)
         self._held: list[StreamBlock] = []
 
@@ -64,8 +64,8 @@ class StoreWriter:
     def _put(self, block: StreamBlock) -> bool:
         """Append; False, and nothing is changed, if a pause began meanwhile."""
         done = self._store.append(block, self._paused)
-        if self._reader is not None:
-            self._reader.ring()  # also when nothing was appended: who asked for the pause may have seen rows reserved
+        for bell in self._readers:
+            bell.ring()  # also when nothing was appended: who asked for the pause may have seen rows reserved
         return done
 
     def _put_held(self) -> bool:

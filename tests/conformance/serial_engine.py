@@ -251,6 +251,9 @@ class SerialServices(Brief):
         self._open("publisher")
         return Port(self._wire, "publisher")
 
+    def master(self) -> None:
+        """A learner is alone."""
+
     def weights(self) -> Any:
         """The others' end."""
         self._open("weights")

@@ -117,7 +117,7 @@ def test_writers_of_a_fixed_schedule_are_never_held() -> None:
     assert room(store).min() > NO_LIMIT // 2
     limiter.count(4)
     assert room(store).min() > NO_LIMIT // 2
-    limiter.sampled = 2 * 10**6
+    limiter.count(2 * 10**6 - 4)
     assert not limiter.may_sample()  # the learner still waits
 
 
@@ -138,7 +138,7 @@ def test_it_says_what_is_missing() -> None:
     assert limiter.missing() == "rate control: 14 rows at replay.samples_per_insert=2; 12 have come and 0 were drawn"
     store.head[:] = 7
     assert limiter.missing() == ""
-    limiter.sampled = 100
+    limiter.count(100)
     store.head[:] = 12
     assert limiter.missing() == (
         "rate control: 64 rows at replay.samples_per_insert=2; 24 have come and 100 were drawn, and actors are held "

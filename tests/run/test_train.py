@@ -17,7 +17,7 @@ from offbeat.run.folders import default_folder
 from offbeat.run.train import resume, train
 from offbeat.run.verify import compare_checkpoints, verify_resume
 from offbeat.runtime import conductor
-from offbeat.runtime.learner import NonFinite
+from offbeat.runtime.learner_report import NonFinite
 from offbeat.storage.checkpoint import CheckpointError, find, load, newest
 from offbeat.types import LossOutput, Unroll
 from tests.runtime.parts import ITEM_AGENTS, item_config

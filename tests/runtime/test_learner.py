@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from offbeat.runtime import learner
-from offbeat.runtime.learner import LearnerWork, NonFinite, run_learner
+from offbeat.runtime.learner import LearnerWork, run_learner
 from offbeat.runtime.learner_config import LearnerConfig
+from offbeat.runtime.learner_report import NonFinite
 from offbeat.types import Batch, LossOutput, TensorDict, Unroll
 from tests.agents.unrolls import make_spec, with_episode_ends
 from tests.runtime.parts import Metrics, StopAfter, private_params

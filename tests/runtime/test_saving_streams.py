@@ -43,7 +43,7 @@ class Saving:
         self.twin = Twin(self.world.layout, np.random.default_rng(0))
         self.look = self.world.paused
         self.writer = StoreWriter(
-            self.store, self.world.wait("actor-0"), lambda: self.look(), self.world.bells["learner"], np.array([0, 2])
+            self.store, self.world.wait("actor-0"), lambda: self.look(), [self.world.bells["learner"]], np.array([0, 2])
         )
         self.learner = make_host(self.world, "learner", Metrics(), free=True)
 

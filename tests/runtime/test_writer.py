@@ -59,7 +59,7 @@ class Writing(threading.Thread):
 
 def test_appends_and_rings_the_reader() -> None:
     streams, bell = Streams(), Bell()
-    writer = StoreWriter(streams.store, None, reader=bell)
+    writer = StoreWriter(streams.store, None, readers=[bell])
     assert not bell.wait(0)
     writer.append(streams.block([0, 2]))
     assert streams.store.head.tolist() == [LENGTH, 0, LENGTH]
