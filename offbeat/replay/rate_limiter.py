@@ -66,7 +66,11 @@ class RateLimiter:
             return False
         if not self.samples_per_insert:
             return True
-        return (appended - self.min_rows) * self.samples_per_insert - self.sampled >= self.batch_rows
+        if (appended - self.min_rows) * self.samples_per_insert - self.sampled >= self.batch_rows:
+            return True
+        if len(self._drawn) > 1 and self._hold:
+            self.release()  # two that counted at the same moment may have told writers the lower limit last
+        return False
 
     def missing(self) -> str:
         """What has to come before a batch may be drawn; empty if one may."""

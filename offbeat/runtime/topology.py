@@ -176,6 +176,7 @@ def _learners(config: Settings, items: ItemSpec) -> list[Role]:
         saved=False,
         replaced=learner.max_restarts,
         limit="learner.max_restarts",
+        detail=f"beside the first, replaced {learner.max_restarts} times at most; batches of its own",
     )
     return [first, others]
 

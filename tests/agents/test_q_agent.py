@@ -154,6 +154,23 @@ def test_the_target_can_follow_slowly() -> None:
     assert all(torch.equal(weight, online[name]) for name, weight in agent.network.named_parameters())
 
 
+@pytest.mark.parametrize(("jumps", "times"), [([3], 1), ([2, 5], 1), ([4, 5], 1), ([2, 9], 3), ([1, 2], 0)])
+def test_multiples_that_others_updates_passed_count(jumps: list[int], times: int) -> None:
+    """Of several learners each hears only of its own updates; the first one that it hears of may be any."""
+    agent = make_agent(target_period=3, target_rate=0.25)
+    unlike(agent)
+    online = {name: weight.detach().clone() for name, weight in agent.network.named_parameters()}
+    expected = {name: value.clone() for name, value in kept(agent).state().items()}
+    if jumps == [4, 5]:
+        kept(agent).trained(None, 2)
+    for updates in jumps:
+        kept(agent).trained(None, updates)
+    for _ in range(times):
+        expected = {name: 0.75 * value + 0.25 * online[name] for name, value in expected.items()}
+    for name, value in kept(agent).state().items():
+        torch.testing.assert_close(value, expected[name])
+
+
 def test_target_weights_are_saved_and_loaded() -> None:
     agent, other = make_agent(), make_agent()
     unlike(agent)

@@ -270,3 +270,26 @@ def test_option_facts_are_taken_from_the_docstrings() -> None:
     assert "Source" not in batch.text
     assert listed["env.frame_skip"].unit == "frames"
     assert listed["learner.optimizer"].values == "rmsprop, adam"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, 'learner.count=2 with learner.mode="sync": several learners need learner.mode="async"'),
+        ({"learner.mode": "async", "engine": "inline"}, 'learner.count=2 with engine="inline": asynchronous learners'),
+        ({"learner.mode": "async", "deterministic": True}, "learner.count=2 with deterministic=true: asynchronous"),
+        ({"learner.mode": "async"}, 'learner.count=2 with replay.samplers.0.kind="prioritised": it keeps books'),
+        (
+            {"learner.mode": "async", "replay.samplers": [{"kind": "uniform", "share": 0.5}, {"share": 0.5}]},
+            'learner.count=2 with replay.samplers.1.kind="fifo": it keeps books',
+        ),
+    ],
+)
+def test_several_learners_are_refused_where_they_cannot_work(options: dict[str, object], text: str) -> None:
+    assert text in refusal({"learner.count": 2, **options}, "apex-catch")
+
+
+def test_several_learners_may_share_uniform_replay() -> None:
+    options = {"learner.count": 2, "learner.mode": "async", "replay.samplers": [{"kind": "uniform"}]}
+    validate(apply_overrides(load_preset("apex-catch"), options.items()))
+    validate(apply_overrides(load_preset("debug"), [("learner.mode", "async")]))

@@ -132,13 +132,14 @@ def test_a_tolerance_that_is_too_narrow_is_refused() -> None:
 
 def test_it_says_what_is_missing() -> None:
     store = bare(2, 5)
-    limiter = RateLimiter(store, 2.0, 28, 10, 8)
+    drawn = np.zeros(1, np.int64)
+    limiter = RateLimiter(store, 2.0, 28, 10, 8, drawn=(drawn, 0))
     assert limiter.missing() == "10 rows before the first batch; 0 have come"
     store.head[:] = 6
     assert limiter.missing() == "rate control: 14 rows at replay.samples_per_insert=2; 12 have come and 0 were drawn"
     store.head[:] = 7
     assert limiter.missing() == ""
-    limiter.count(100)
+    drawn[0] = 100
     store.head[:] = 12
     assert limiter.missing() == (
         "rate control: 64 rows at replay.samples_per_insert=2; 24 have come and 100 were drawn, and actors are held "
@@ -152,6 +153,28 @@ def test_it_says_what_is_missing() -> None:
 
 def test_where_no_clock_decides_each_row_is_trained_on_once() -> None:
     assert [ratio_of(ratio, hold) for ratio in (0.0, 3.0) for hold in (True, False)] == [0.0, 1.0, 3.0, 3.0]
+
+
+def test_what_several_learners_draw_counts_together() -> None:
+    store, drawn = bare(2, 5), np.zeros(2, np.int64)
+    one, other = (RateLimiter(store, 2.0, 60, 10, 8, drawn=(drawn, index)) for index in range(2))
+    alone = RateLimiter(bare(2, 5), 2.0, 60, 10, 8)
+    store.head[:] = alone._store.head[:] = 12
+    for limiter in (one, one, other):
+        assert one.may_sample() and other.may_sample()
+        limiter.count(8)
+        alone.count(8)
+        assert one.sampled == other.sampled == alone.sampled
+        assert (room(store) == room(alone._store)).all()
+    assert drawn.tolist() == [16, 8]
+    assert not one.may_sample() and not other.may_sample()
+    store.arrays["pace"][0] = 1  # as if a lower limit had been written last
+    assert not one.may_sample()
+    assert (room(store) == room(alone._store)).all()
+    again = RateLimiter(store, 2.0, 60, 10, 8, drawn=(drawn, 1))  # of a learner that was replaced
+    assert again.sampled == 24
+    other.load_state({"sampled": np.array([100])})
+    assert one.sampled == 100
 
 
 def test_counters_come_back() -> None:

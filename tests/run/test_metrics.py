@@ -84,6 +84,30 @@ def test_learner_lines_are_averages_of_their_period(tmp_path: Path) -> None:
     assert [float(row["learner_frames_per_s"]) for row in table] == pytest.approx([800, 800])
 
 
+def test_learners_that_count_together_are_not_counted_twice(tmp_path: Path) -> None:
+    """Each tells what all have done; one may tell late. Losses are averaged, times add up, staleness is the largest."""
+    clock = Clock()
+    logger = make(tmp_path, clock)
+    for second in range(1, 11):
+        clock.now += 1
+        for role, late in (("learner", 0), ("learner-1", 1)):
+            values = learner(second - late, loss=float(late), wait_s=0.5, train_s=0.5, own_updates=second)
+            logger.record(role, "learner", values | {"samples": 100 * (second - late), "staleness_largest": second % 4})
+        logger.tick()
+    logger.close()
+    table = rows(tmp_path)
+    assert [int(row["updates"]) for row in table] == [5, 10]
+    assert [int(row["samples"]) for row in table] == [500, 1000]
+    assert [float(row["loss"]) for row in table] == [0.5, 0.5]
+    assert [float(row["learner_wait"]) for row in table] == [0.5, 0.5]
+    assert [float(row["learner_frames_per_s"]) for row in table] == pytest.approx([400, 400])
+    own = [line for line in lines(tmp_path) if line["role"] == "learner-1"]
+    assert [(line["updates"], line["own_updates"], line["staleness_largest"]) for line in own] == [
+        (4, 5, 3),
+        (9, 10, 3),
+    ]
+
+
 def test_actor_rate_counts_all_actors_also_after_a_restart(tmp_path: Path) -> None:
     clock = Clock()
     logger = make(tmp_path, clock)

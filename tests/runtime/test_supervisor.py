@@ -120,11 +120,17 @@ class Notes:
         return self.stopping
 
 
-def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lockstep: bool = False, **actor: Any) -> Any:
+def make(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    lockstep: bool = False,
+    learner: dict[str, Any] | None = None,
+    **actor: Any,
+) -> Any:
     """A started supervisor of two actors, and its notes."""
     monkeypatch.setattr(module, "RoleProcess", FakeProcess)
     config = counting_config(tmp_path)
-    config = replace(config, actor=replace(config.actor, **actor))
+    config = replace(config, actor=replace(config.actor, **actor), learner=replace(config.learner, **(learner or {})))
     graph = topology(config, UNROLL)
     world = SimpleNamespace(config=config, topology=graph, stop=lambda: None, ring=lambda: None, clock=VirtualClock())
     notes = Notes()
@@ -171,6 +177,29 @@ def test_a_dead_actor_is_replaced_until_the_limit(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(RoleFailed, match=r"actor-0 .* not replaced again because actor.max_restarts=2 is used up"):
         supervisor.pump(0)
     assert supervisor.failed == "actor-0"
+
+
+def test_learners_beside_the_first_are_replaced_until_their_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    learner = {"mode": "async", "count": 3, "max_restarts": 1}
+    supervisor, notes = make(monkeypatch, tmp_path, learner=learner)
+    dead = supervisor.roles["learner-2"]
+    dead.living = False
+    supervisor.pump(0)
+    assert supervisor.roles["learner-2"] is not dead and supervisor.roles["learner-2"].checkpoint is None
+    assert notes.records[-1] == ("supervisor", "restart", {"learner": 2, "restarts": 1})
+    assert notes.said[-1] == "learner-2 was killed by SIGKILL; replaced (1 of at most 1 times)"
+    supervisor.roles["learner-1"].living = False
+    with pytest.raises(RoleFailed, match=r"learner-1 .* not replaced again because learner.max_restarts=1 is used up"):
+        supervisor.pump(0)
+
+
+def test_the_first_of_several_learners_is_not_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path, learner={"mode": "async", "count": 2})
+    supervisor.roles["learner"].living = False
+    with pytest.raises(RoleFailed, match="learner was killed by SIGKILL"):
+        supervisor.pump(0)
 
 
 @pytest.mark.parametrize("role", ["learner", "evaluator", "actor-0"])

@@ -41,6 +41,21 @@ def test_there_is_one_server_for_each_device_but_none_without_workers() -> None:
     assert free(actor__workers=1, **devices).of("inference") == ["inference"]
 
 
+def test_learners_beside_the_first_have_a_row_of_their_own() -> None:
+    options = {"learner__mode": "async", "learner__count": 3, "learner__max_restarts": 7}
+    graph = free(**options)
+    assert graph.of("learner") == graph.that("turn", "learn") == ["learner", "learner-1", "learner-2"]
+    assert [graph.index(name) for name in graph.of("learner")] == [0, 1, 2]
+    assert graph.that("keeper") == ["learner"]
+    first, other = graph.row("learner"), graph.row("learner-2")
+    assert (first.replaced, other.replaced, other.limit) == (0, 7, "learner.max_restarts")
+    assert (other.keeper, other.saved, other.seed, other.turn) == (False, False, first.seed, "learn")
+    assert graph.nbytes(inline=False) - free().nbytes(inline=False) == 2 * graph.nbytes(inline=True)
+    text = describe(small_config(engine="local", **options), UNROLL)
+    assert "  2 x learner" in text and "Master" in text
+    assert "Master" not in describe(small_config(engine="local"), UNROLL)
+
+
 def test_a_name_leads_to_its_row() -> None:
     graph = free(actor__workers=3)
     assert [graph.index(name) for name in graph.of("actor")] == [0, 1, 2]
