@@ -80,6 +80,8 @@ def _within(name: str, value: Any, low: float, high: float) -> None:
 
 def check_learners(config: RunConfig) -> None:
     """Refuse several learners where they cannot work beside each other."""
+    from offbeat.replay.make import check_shared
+
     learner = config.learner
     if learner.count == 1:
         return
@@ -92,13 +94,10 @@ def check_learners(config: RunConfig) -> None:
             f"{shown} with {fixed}: asynchronous learners step as they come, so such a run cannot be repeated; use "
             'engine="local" without deterministic, or learner.count=1'
         )
-    for index, sampler in enumerate(config.replay.samplers):
-        if not sampler.shared:
-            raise UserError(
-                f'{shown} with replay.samplers.{index}.kind="{sampler.kind}": it keeps books that one learner has to '
-                'itself; with several learners every sampler must be "uniform" (or one that says it can be shared), '
-                "or use learner.count=1"
-            )
+    try:
+        check_shared(config.replay)
+    except ValueError as error:
+        raise UserError(f"{shown} with {error}, or use learner.count=1") from error
 
 
 def check_shares(config: RunConfig) -> None:

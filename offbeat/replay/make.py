@@ -65,6 +65,16 @@ def check_mixture(
     make_mixture(StreamStore.imagine(layout), config, batch_size, last, 0, hold_writers=hold_writers)
 
 
+def check_shared(config: ReplayConfig) -> None:
+    """Raise ValueError where a sampler cannot be one of several, each a learner's, over the same streams."""
+    for index, sampler in enumerate(config.samplers):
+        if not sampler.shared:
+            raise ValueError(
+                f'replay.samplers.{index}.kind="{sampler.kind}": it keeps books that one learner has to itself; of '
+                'several learners each has samplers of its own, which must be "uniform"'
+            )
+
+
 def check_replay(items: ItemSpec, config: ReplayConfig, agent: str, hold_writers: bool = True) -> None:
     """Raise ValueError where a sampler does not draw what ``agent`` trains on, or an option has no effect on it."""
     check_suits(items, config.samplers, agent)

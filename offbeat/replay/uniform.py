@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ DRAWS = ("unroll", "transition", "sequence")
 class Config(SamplerConfig):
     """Any item in the window, with replacement."""
 
-    shared: ClassVar[bool] = True
+    shared = True
 
     kind: Literal["uniform"] = "uniform"
     """Which sampler."""

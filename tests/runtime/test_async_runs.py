@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import offbeat
 from offbeat.agents import dqn
 from offbeat.config.run_config import RunConfig
 from offbeat.run.train import resume, train
@@ -65,19 +67,28 @@ def config_in(folder: Path) -> RunConfig:
 
 
 def test_a_run_goes_on_when_a_learner_is_killed_in_its_turn(tmp_path: Path) -> None:
-    config = config_in(tmp_path)
-    result = train(config, agent_factory=partial(Agent, note=tmp_path / "killed"))
-    assert result.finished and result.frames >= 3000
-    assert json.loads((tmp_path / "killed").read_text()) > 0
-    check_books(result.run, result.updates, config.learner.batch_size)
-    (restart,) = [line for line in records(result.run) if line["kind"] == "restart"]
-    assert (restart["learner"], restart["restarts"]) == (1, 1)
+    config = replace(config_in(tmp_path), total_frames=10**7)
+    restarted: list[int] = []
+
+    def watch(line: dict[str, Any]) -> object:
+        """End the run when the learner that took the place of the dead one has learnt."""
+        if line["kind"] == "restart":
+            restarted.append(line["values"]["learner"])
+        learnt = line["kind"] == "learner" and line["role"] == "learner-1" and line["values"]["own_updates"] > 20
+        return offbeat.STOP if restarted and learnt else None
+
+    note = tmp_path / "killed"
+    result = train(config, agent_factory=partial(Agent, note=note), hooks={"on_metrics": watch})
+    assert restarted == [1] and not result.finished
+    assert json.loads(note.read_text()) < result.updates
     assert "learner-1 was killed by SIGKILL; replaced (1 of at most 5 times)" in (result.run / "run.log").read_text()
+    check_ledger(result.run)
     found = newest(result.run)
     assert found is not None
     part, meta = load(found)[0]["learner"], load(found)[1]
     assert meta["counters"]["updates"] == result.updates == int(np.sum(part["master/staleness"]))
     assert float(part["optimiser/step"]) == result.updates
+    assert meta["counters"]["samples"] == config.learner.batch_size * result.updates
 
 
 @pytest.mark.slow
@@ -92,11 +103,16 @@ def test_a_run_is_resumed_with_as_many_learners_and_with_one(tmp_path: Path) -> 
     assert alone.finished and alone.updates > again.updates
 
 
-def check_books(run: Path, updates: int, batch: int) -> None:
-    """The ledger closes, every update is counted once with its staleness, and so is every sample."""
+def check_ledger(run: Path) -> None:
+    """Every row is somewhere."""
     rows = ledger(run)
     assert all(count >= 0 for count in rows.values()), rows
     assert rows["produced"] == rows["stored"] + rows["expired"] + rows["lost"] + rows["in_hand"], rows
+
+
+def check_books(run: Path, updates: int, batch: int) -> None:
+    """The ledger closes, every update is counted once with its staleness, and so is every sample."""
+    check_ledger(run)
     (stale,) = [line for line in records(run) if line["kind"] == "staleness"]
     assert sum(stale["counts"]) == stale["updates"] == updates
     assert stale["counts"][0] < updates, "some gradients were older"
