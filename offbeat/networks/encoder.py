@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offbeat.networks.deep_impala import NARROWEST, STRIDES
 from offbeat.networks.exact import exact
 from offbeat.networks.initial import make_orthogonal
 from offbeat.networks.normaliser import Normaliser
@@ -28,17 +29,22 @@ class EncoderConfig:
     """Options of the network up to its heads, the same for every agent."""
 
     torso: str = "auto"
-    """Network up to the features: nature, shallow, resnet, minatar, mlp, per_key, or one from an entry point
-    ``offbeat.torsos``. ``auto``: nature for images of 36 pixels or more, minatar for smaller ones, else mlp.
+    """Network up to the features: nature, shallow, resnet, deep1, deep2, minatar, mlp, per_key, or one from an entry
+    point ``offbeat.torsos``. ``auto``: nature for images of 36 pixels or more, minatar for smaller ones, else mlp.
     ``per_key``: each image through what ``auto`` says for it, the rest through an mlp, both through a layer.
-    ``shallow`` (also of Mnih et al. 2013) and ``resnet`` are IMPALA's two networks (Espeholt et al. 2018, figure 3)."""
+    ``shallow`` (also of Mnih et al. 2013) and ``resnet`` are IMPALA's two networks (Espeholt et al. 2018, figure 3).
+    ``deep1`` and ``deep2`` are made of the latter, in any width, for pictures of 29 and of 53 pixels or more
+    (Riemer et al. 2024)."""
+    torso_width: float = 1.0
+    """Factor on the channels of deep1 and deep2, in [1/16, infinity): how large the model is. Other torsos: 1.
+    Source: Riemer et al. 2024, where it is k."""
     hidden_size: tuple[int, ...] = (64, 64)
     """Widths of the layers of mlp and per_key. Unit: neurons, each > 0."""
     activation: Literal["tanh", "relu"] = "relu"
     """Non-linearity of mlp and per_key."""
     feature_size: int = 0
-    """Width of the layer after an image trunk; 0: as published (nature 512, shallow and resnet 256, minatar 128;
-    per_key 256); -1: none. Unit: neurons."""
+    """Width of the layer after an image trunk; 0: as published (nature, deep1 and deep2 512, shallow and resnet 256,
+    minatar 128; per_key 256); -1: none. Unit: neurons."""
     centered_filters: bool = False
     """Take their means off the filters of the first convolution: it then sees contrast, not brightness, and an even
     background silences no filter (after Huang et al. 2017, "Centered Weight Normalization")."""
@@ -64,6 +70,8 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
         check_torso(self.torso)
+        if not NARROWEST <= self.torso_width < math.inf:
+            raise ValueError(f"torso_width={self.torso_width} is out of range; allowed: {NARROWEST} or above")
         if not self.normalise_clip > 0:
             raise ValueError(f"normalise_clip={self.normalise_clip} is out of range; allowed: above 0")
         if any(width <= 0 for width in self.hidden_size):
@@ -115,6 +123,11 @@ class Encoder(nn.Module):
         observation, action = spec.features, spec.action
         self.normaliser = Normaliser(observation, config.normalise_clip) if config.normalise else None
         self.reward_scale = RewardScale(config.normalise_clip) if config.normalise_reward else None
+        if config.torso_width != 1.0 and config.torso not in STRIDES:
+            raise ValueError(
+                f"torso_width={config.torso_width} means nothing to torso={config.torso!r}, only to deep1 and deep2; "
+                "leave it at 1.0"
+            )
         factory = torso or find_torso(config.torso)
         self.torso: Torso | OwnTorso
         if factory is not None:
@@ -123,8 +136,9 @@ class Encoder(nn.Module):
             kind = choose_torso(observation) if config.torso == "auto" else config.torso
             assert kind in KINDS, "the configuration has checked it"
             self.torso = Torso(
-                observation, kind, config.hidden_size, config.activation, config.feature_size, config.centered_filters
-            )
+                observation, kind, config.hidden_size, config.activation, config.feature_size, config.centered_filters,
+                config.torso_width,
+            )  # fmt: skip
         self.num_actions, self._clamp = action.num_actions, clamp_reward
         self._nvec = action.nvec
         self.last_action, self.last_reward = config.last_action, config.last_reward

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from offbeat.errors import failure
 from offbeat.networks.flat import flat_tensors
 from offbeat.networks.heads import Float32Linear
-from offbeat.networks.torsos import ImageConv
+from offbeat.networks.image_conv import ImageConv
 
 
 class RoundedWeights:

@@ -1,8 +1,8 @@
 """Torsos: from an observation dictionary to one feature vector per row.
 
 Image trunks: ``nature`` (Mnih et al. 2015), ``shallow`` (Mnih et al. 2013; Espeholt et al. 2018, figure 3 left),
-``resnet`` (Espeholt et al. 2018, figure 3 right, the deep net), ``minatar`` (Young & Tian 2019). ``mlp``: everything
-flattened and joined. ``per_key``: each image through the trunk that suits its size, the rest through an mlp, then both
+``resnet`` (Espeholt et al. 2018, figure 3 right, the deep net), ``deep1`` and ``deep2`` (Riemer et al. 2024: the same in
+any width), ``minatar`` (Young & Tian 2019). ``mlp``: everything flattened and joined. ``per_key``: each image through the trunk that suits its size, the rest through an mlp, then both
 through a layer.
 """
 
@@ -14,12 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offbeat.networks.deep_impala import STRIDES, DeepImpala, least_side
+from offbeat.networks.image_conv import ImageConv, Residual
 from offbeat.networks.joined import channels_last_vector, joined, joins
 from offbeat.types import ArraySpec, TensorDict
 
-KINDS = ("nature", "shallow", "resnet", "minatar", "mlp", "per_key")
+KINDS = ("nature", "shallow", "resnet", "deep1", "deep2", "minatar", "mlp", "per_key")
 """All torsos of offbeat's own."""
-FEATURE_SIZES = {"nature": 512, "shallow": 256, "resnet": 256, "minatar": 128, "per_key": 256}
+FEATURE_SIZES = {
+    "nature": 512, "shallow": 256, "resnet": 256, "deep1": 512, "deep2": 512, "minatar": 128, "per_key": 256,
+}  # fmt: skip
 """Width of the fully connected layer after each image trunk, as published (``per_key``: ours)."""
 _SMALLEST_NATURE_IMAGE = 36  # pixels; anything smaller leaves nothing after its three convolutions
 _SMALLEST_IMAGE = 3  # pixels, of minatar's one convolution
@@ -87,11 +91,12 @@ class Torso(nn.Module):
         activation: Literal["tanh", "relu"] = "tanh",
         feature_size: int = 0,
         centered: bool = False,
+        width: float = 1.0,
     ) -> None:
         """Build for these specs. ``hidden_size``, ``activation``: of ``mlp`` and ``per_key``; the rest: of trunks.
 
         A ``feature_size`` of 0 is as published; -1: no such layer, features are the trunks' outputs. ``centered``: see
-        ``ImageConv``.
+        ``ImageConv``. ``width``: factor on the channels of ``deep1`` and ``deep2``.
         """
         super().__init__()
         self.specs = dict(observation)
@@ -101,7 +106,7 @@ class Torso(nn.Module):
         if kind not in ("mlp", "per_key") and not self.image_keys:
             shapes = {key: spec.shape for key, spec in observation.items()}
             raise ValueError(f"torso={kind!r} needs an image [C, H, W] among the observations, got {shapes}; use 'mlp'")
-        self.trunks = nn.ModuleList([_trunk(trunk, self.specs[key], key) for key, trunk in trunks.items()])
+        self.trunks = nn.ModuleList([_trunk(trunk, self.specs[key], key, width) for key, trunk in trunks.items()])
         for module in self.trunks.modules():
             if isinstance(module, ImageConv):
                 module.centered = centered
@@ -186,56 +191,6 @@ class Torso(nn.Module):
         return features.unflatten(0, lead)
 
 
-class ImageConv(nn.Conv2d):
-    """A trunk's first convolution: takes images as they are stored, casts them, and scales them to [0, 1].
-
-    The scale is applied to the weights, which gives the same result without a pass over the images; in bfloat16 it is
-    also more exact, because 0 ... 255 are exact there and their fractions are not.
-
-    ``centered``: each filter's mean is taken off it, so that it sees contrast and not brightness (Huang et al. 2017,
-    "Centered Weight Normalization"). A plain filter answers an even background with that brightness times its sum,
-    which is more than small things on it add; where the sum is negative the ReLU behind it is silent for good.
-    """
-
-    def __init__(self, channels: int, width: int, kernel: int, stride: int, padding: int, scale: float) -> None:
-        """``channels`` in, ``width`` out; ``scale``: factor that brings the stored image to [0, 1]."""
-        super().__init__(channels, width, kernel, stride, padding)
-        self.scale = scale
-        self.centered = False
-        self.channels_last = False
-
-    def forward(self, image: Tensor) -> Tensor:
-        """image: [B, C, H, W], any dtype. Returns [B, width, H', W']."""
-        return self._conv_forward(self.cast(image), self.scaled_weight(), self.bias)
-
-    def scaled_weight(self) -> Tensor:
-        """The weights for images as they are stored."""
-        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True) if self.centered else self.weight
-        return weight if self.scale == 1.0 else weight * self.scale
-
-    def cast(self, image: Tensor) -> Tensor:
-        """image [B, C, H, W] in the layout and dtype in which ``forward`` reads it; itself where it is so already."""
-        dtype = self.weight.dtype
-        if torch.is_autocast_enabled(image.device.type):
-            dtype = torch.get_autocast_dtype(image.device.type)
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        # Pixels change places as bytes and are cast afterwards, along memory: a third of the time of both at once.
-        return image.contiguous(memory_format=layout).to(dtype)
-
-
-class _Residual(nn.Module):
-    """x + conv(relu(conv(relu(x))))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # Nothing else needs the first convolution's output, so its ReLU may overwrite it; x is needed for the sum.
-        return x + self.second(functional.relu(self.first(functional.relu(x)), inplace=True))
-
-
 class Trunk(nn.Sequential):
     """Convolutions, each with a ReLU after it: one step where that pays, see ``networks.joined``."""
 
@@ -255,12 +210,15 @@ class Trunk(nn.Sequential):
         return joined(first.cast(x), convolutions, linear, trained)
 
 
-def _trunk(kind: str, spec: ArraySpec, key: str) -> nn.Module:
+def _trunk(kind: str, spec: ArraySpec, key: str, factor: float) -> nn.Module:
     channels, *sides = spec.shape
     least = {"nature": _SMALLEST_NATURE_IMAGE, "shallow": 20, "minatar": 3}.get(kind, 1)
+    least = least_side(kind) if kind in STRIDES else least
     if min(sides) < least:
         raise ValueError(f"torso={kind!r} needs images of at least {least} pixels a side, got {key} {spec.shape}")
     scale = _scale(spec)
+    if kind in STRIDES:
+        return DeepImpala(kind, spec.shape, factor, scale)
     if kind == "nature":
         return Trunk(
             ImageConv(channels, 32, 8, 4, 0, scale),
@@ -280,18 +238,20 @@ def _trunk(kind: str, spec: ArraySpec, key: str) -> nn.Module:
     if kind == "minatar":
         return Trunk(ImageConv(channels, 16, 3, 1, 0, scale), nn.ReLU(inplace=True))
     if kind != "resnet":
-        raise ValueError(f"torso={kind!r} is none of nature, shallow, resnet, minatar, mlp")
+        raise ValueError(f"torso={kind!r} is none of {', '.join(KINDS)}")
     layers: list[nn.Module] = []
     for stage, width in enumerate((16, 32, 32)):
         convolution = (
             ImageConv(channels, width, 3, 1, 1, scale) if stage == 0 else nn.Conv2d(channels, width, 3, padding=1)
         )
-        layers += [convolution, nn.MaxPool2d(3, 2, padding=1), _Residual(width), _Residual(width)]
+        layers += [convolution, nn.MaxPool2d(3, 2, padding=1), Residual(width), Residual(width)]
         channels = width
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
 
 
 def _flat_size(trunk: nn.Module, spec: ArraySpec) -> int:
+    if isinstance(trunk, DeepImpala):
+        return trunk.flat_size  # a forward of the largest takes tens of seconds
     with torch.no_grad():
         return trunk(torch.zeros(1, *spec.shape)).numel()
 

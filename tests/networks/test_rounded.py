@@ -12,7 +12,7 @@ from torch import nn
 from offbeat.networks.flat import flatten_parameters
 from offbeat.networks.heads import Float32Linear
 from offbeat.networks.rounded import RoundedWeights, missing
-from offbeat.networks.torsos import ImageConv
+from offbeat.networks.image_conv import ImageConv
 
 CPU = torch.device("cpu")
 
