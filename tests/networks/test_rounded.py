@@ -11,8 +11,8 @@ from torch import nn
 
 from offbeat.networks.flat import flatten_parameters
 from offbeat.networks.heads import Float32Linear
-from offbeat.networks.rounded import RoundedWeights, missing
 from offbeat.networks.image_conv import ImageConv
+from offbeat.networks.rounded import RoundedWeights, missing
 
 CPU = torch.device("cpu")
 
