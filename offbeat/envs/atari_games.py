@@ -36,22 +36,23 @@ def game_names() -> dict[str, str]:
 
 
 def looks_like_atari(env_id: str) -> bool:
-    """Is ``env_id`` spelt in a way that only Atari ids are, whether or not there is such a game?"""
-    return bool(re.match(r"ALE/", env_id) or re.search(r"(NoFrameskip|Deterministic)-v\d+$", env_id))
+    """Is ``env_id`` spelt in a way that only Atari ids are, in any case, whether or not there is such a game?"""
+    return bool(re.search(r"^ALE/|(NoFrameskip|Deterministic)-v\d+$", env_id, re.I))
 
 
 def find_game(env_id: str) -> str | None:
     """The game of ``Pong``, ``pong``, ``ms_pacman``, ``ALE/Pong-v5``, ``PongNoFrameskip-v4``, ``Pong-v5``; or None.
 
-    Only the game is read from an id: its protocol (sticky actions, frame skip) is what ``EnvConfig`` says.
+    Letters may be of any case, since published scripts have ``NoFrameSkip`` too. Only the game is read from an id: its
+    protocol (sticky actions, frame skip) is what ``EnvConfig`` says.
     """
     plain = re.sub(r"[^a-z0-9]", "", game_stem(env_id).lower())
     return next((name for name in game_names() if name.lower() == plain), None)
 
 
 def game_stem(env_id: str) -> str:
-    """``env_id`` without ``ALE/``, ``NoFrameskip`` and version."""
-    return re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", env_id.removeprefix("ALE/"))
+    """``env_id`` without ``ALE/``, ``NoFrameskip`` and version, whatever the case of their letters."""
+    return re.sub(r"^ALE/|(NoFrameskip|Deterministic)?(-v\d+)?$", "", env_id, flags=re.I)
 
 
 def action_ids(game: str, full: bool) -> list[int]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from offbeat.envs.atari_games import game_stem
+
 SCORES: dict[str, tuple[float, float]] = {
     "Alien": (227.8, 7127.7),
     "Amidar": (5.8, 1719.5),
@@ -82,7 +84,7 @@ prints it. Medians are the same with either.
 
 def scored_game(env_id: str) -> str | None:
     """The key of ``SCORES`` that an environment id names in any of its spellings, such as ``ALE/Pong-v5``; or None."""
-    plain = _plain(re.sub(r"(NoFrameskip|Deterministic)?(-v\d+)?$", "", env_id.removeprefix("ALE/")))
+    plain = _plain(game_stem(env_id))
     return next((game for game in SCORES if _plain(game) == plain), None)
 
 

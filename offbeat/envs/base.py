@@ -21,8 +21,8 @@ class EnvConfig:
     """Which environment, and every switch of its protocol. Fields that mean nothing to one stay as they are."""
 
     id: str = "Pong"
-    """Environment: an Atari game (``Pong``, ``PongNoFrameskip-v4``, ``ALE/Pong-v5``), a toy (``toy/catch``),
-    ``minatar/breakout``, or any Gymnasium id. ``offbeat envs`` lists them."""
+    """Environment: an Atari game (``Pong``, ``PongNoFrameskip-v4``, ``ALE/Pong-v5``, in any case), a toy
+    (``toy/catch``), ``minatar/breakout``, or any Gymnasium id. ``offbeat envs`` lists them."""
     backend: Literal["auto", "ale", "ale-single", "envpool"] = "auto"
     """Atari only: ALE's vector environment, single emulators that can be saved and restored exactly, or EnvPool.
     ``auto``: ``ale``, and ``ale-single`` in deterministic runs."""

@@ -223,10 +223,11 @@ def _resolve(env_id: str) -> tuple[str, str]:
         return "procgen", game
     if ":" in env_id:
         raise refused(env_id)
-    game = None if plain_gymnasium(env_id) else atari_games.find_game(env_id)
+    plain = plain_gymnasium(env_id)
+    game = None if plain else atari_games.find_game(env_id)
     if game is not None:
         return "atari", game
-    if atari_games.looks_like_atari(env_id):
+    if not plain and atari_games.looks_like_atari(env_id):
         atari_games.ale_module()
         raise _unknown(env_id, list(atari_games.game_names()), atari_games.game_stem(env_id))
     if env_id in gymnasium.registry or _same_name_registered(env_id):

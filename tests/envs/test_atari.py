@@ -101,6 +101,12 @@ def test_minimal_action_counts_are_the_published_ones() -> None:
             assert len(atari_games.action_ids(game, full=False)) == count, name
 
 
-@pytest.mark.parametrize("name", ["ms_pacman", "MsPacman", "mspacman", "ALE/MsPacman-v5", "MsPacmanNoFrameskip-v4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ms_pacman", "MsPacman", "mspacman", "MSPACMAN", "ALE/MsPacman-v5", "ALE/MSPACMAN-v5", "ale/ms_pacman-V5",
+        "MsPacmanNoFrameskip-v4", "MsPacmanNoFrameSkip-v4", "mspacmannoframeskip-v4", "MSPACMANDETERMINISTIC-V4",
+    ],
+)  # fmt: skip
 def test_all_spellings_name_the_same_game(name: str) -> None:
     assert atari_games.find_game(name) == "MsPacman"

@@ -61,9 +61,10 @@ def test_random_play_is_0_and_a_human_100() -> None:
 def test_every_spelling_of_a_game_is_found_as_environments_find_it() -> None:
     pytest.importorskip("ale_py")
     for game, rom in game_names().items():
-        for name in (game, game.lower(), rom, f"ALE/{game}-v5", f"{game}NoFrameskip-v4", f"{game}-v5"):
-            assert find_game(name) == game
-            assert scored_game(name) == (game if game in SCORES else None)
+        for plain in (game, rom, f"ALE/{game}-v5", f"{game}NoFrameskip-v4", f"{game}NoFrameSkip-v4", f"{game}-v5"):
+            for name in (plain, plain.lower(), plain.upper()):
+                assert find_game(name) == game
+                assert scored_game(name) == (game if game in SCORES else None)
 
 
 @pytest.mark.parametrize(

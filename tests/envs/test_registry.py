@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -29,6 +30,9 @@ from offbeat.types import OBSERVATION
         ("CartPol-v1", "did you mean CartPole-v1"),
         ("ALE/Pung-v5", "did you mean Pong"),
         ("BrekoutNoFrameskip-v4", "did you mean Breakout"),
+        ("brekoutnoframeskip-v4", "did you mean Breakout"),
+        ("BOXINNoFrameSkip-V4", "no environment is called 'BOXINNoFrameSkip-V4'; did you mean Boxing"),
+        ("ale/PUNG-v5", "did you mean Pong"),
         ("minatar/brekout", "did you mean minatar/breakout"),
         ("procgen:procgen-chase-v0", "did you mean procgen:procgen-chaser-v0"),
         ("toy/raise@x", "did you mean toy/raise@500"),
@@ -45,6 +49,16 @@ def test_gymnasium_ids_go_before_cartridges_of_the_same_name() -> None:
     pytest.importorskip("ale_py")
     assert env_spec(EnvConfig(id="Blackjack-v1")).observation["0"].dtype == "float32"
     assert env_spec(EnvConfig(id="ALE/Blackjack-v5")).observation[OBSERVATION].shape == (1, 84, 84)
+    assert env_spec(EnvConfig(id="ale/blackjack-v5")).observation[OBSERVATION].shape == (1, 84, 84)
+
+
+def test_what_a_user_registers_goes_before_ids_that_look_like_those_of_atari() -> None:
+    env_id = "ale/minedeterministic-v0"
+    gymnasium.register(env_id, "gymnasium.envs.classic_control:CartPoleEnv")
+    try:
+        assert env_spec(EnvConfig(id=env_id)).action.num_actions == 2
+    finally:
+        del gymnasium.registry[env_id]
 
 
 @pytest.mark.parametrize(
