@@ -1,8 +1,8 @@
 """Torsos: from an observation dictionary to one feature vector per row.
 
 Image trunks: ``nature`` (Mnih et al. 2015), ``shallow`` (Mnih et al. 2013; Espeholt et al. 2018, figure 3 left),
-``resnet`` (Espeholt et al. 2018, figure 3 right, the deep net), ``deep1`` and ``deep2`` (Riemer et al. 2024: made of the
-latter, in any width), ``minatar`` (Young & Tian 2019). ``mlp``: everything flattened and joined. ``per_key``: each image
+``resnet`` (Espeholt et al. 2018, figure 3 right, the deep net), ``deep1`` and ``deep2`` (Riemer et al. 2024: made of
+it, in any width), ``minatar`` (Young & Tian 2019). ``mlp``: everything flattened and joined. ``per_key``: each image
 through the trunk that suits its size, the rest through an mlp, then both through a layer.
 """
 

@@ -90,7 +90,8 @@ def test_a_preset_trains(name: str, tmp_path: Path) -> None:
     config = load_preset(name)
     atari = config.env.id in ("Pong", "Breakout", "Asterix", "Boxing")
     try:
-        result = offbeat.train(name, out=str(tmp_path / "run"), total_frames=100 * (4 if atari else 1), **tiny(name))
+        skip = config.env.frame_skip if atari else 1
+        result = offbeat.train(name, out=str(tmp_path / "run"), total_frames=100 * skip, **tiny(name))
     except EnvUnavailable as error:
         pytest.skip(str(error))
     rows = 10 if config.agent_name == "r2d2" else 2  # of a batch
