@@ -34,6 +34,8 @@ def decide(config: RunConfig) -> RunConfig:
     if actor.inference == "auto":
         server = any(one.startswith("cuda") for one in inference.device)
         actor = replace(actor, inference="server" if server else "actor")
+    if config.realtime.fps:  # one environment, whose actions come from processes of their own
+        actor = replace(actor, workers=1, envs_per_worker=1, inference="actor")
     workers = actor.workers or actor_workers(usable_cores(), learner.threads * learner.count)
     threads = actor.env_threads or env_threads(usable_cores(), learner.threads * learner.count, workers)
     actor = replace(actor, workers=workers, env_threads=threads)

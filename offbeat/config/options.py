@@ -31,6 +31,7 @@ SOURCES = (
     ("evaluation", "runtime/evaluator.py", "EvaluationConfig"),
     ("checkpoint", "storage/checkpoint.py", "CheckpointConfig"),
     ("log", "config/log.py", "LogConfig"),
+    ("realtime", "runtime/realtime_config.py", "RealtimeConfig"),
     ("trace", "runtime/spans.py", "TraceConfig"),
 )
 """Section -> file and class that define its options; the agents' are found in ``agents/``."""

@@ -26,6 +26,7 @@ from offbeat.runtime.actor import ActorConfig
 from offbeat.runtime.evaluator import EvaluationConfig
 from offbeat.runtime.inference import InferenceConfig
 from offbeat.runtime.learner_config import LearnerConfig
+from offbeat.runtime.realtime_config import RealtimeConfig
 from offbeat.runtime.spans import TraceConfig
 from offbeat.storage.checkpoint import CheckpointConfig
 
@@ -78,6 +79,8 @@ class RunConfig:
     """When the run is saved."""
     log: LogConfig = field(default_factory=LogConfig)
     """What is printed and written."""
+    realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
+    """An environment that never waits, and the inference processes around it."""
     trace: TraceConfig = field(default_factory=TraceConfig)
     """When the time line of the roles is recorded."""
 
@@ -92,7 +95,7 @@ class RunConfig:
 SECTIONS: dict[str, type] = {
     "env": EnvConfig, "eval_env": EnvConfig, "delay": DelayConfig, "actor": ActorConfig, "inference": InferenceConfig,
     "learner": LearnerConfig, "replay": ReplayConfig, "evaluation": EvaluationConfig, "checkpoint": CheckpointConfig,
-    "log": LogConfig, "trace": TraceConfig,
+    "log": LogConfig, "realtime": RealtimeConfig, "trace": TraceConfig,
 }  # fmt: skip
 """Section of a TOML file -> its dataclass; ``agent`` depends on the agent and is not listed."""
 

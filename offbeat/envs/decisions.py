@@ -81,6 +81,11 @@ class DecisionRows:
         self._flags = [False, False]  # terminated, truncated, since the last decision
         self._span = [0.0, 0.0, 0]  # reward, raw reward, elapsed, since the last decision
 
+    @property
+    def span(self) -> tuple[float, int]:
+        """Raw reward and elapsed steps since the last decision acted, or since the start."""
+        return float(self._span[1]), int(self._span[2])
+
     def reset(self, seed: int) -> None:
         """Start an episode; same seed, same frames."""
         self._env.reset(seed)

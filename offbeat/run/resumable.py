@@ -27,7 +27,7 @@ from offbeat.replay.layout import COUNTERS, CURSOR_COUNTERS, StreamLayout
 from offbeat.replay.make import make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.optimiser import slot_names
-from offbeat.runtime.topology import Topology
+from offbeat.runtime.topology import CLOCK_PART, Topology
 from offbeat.storage.checkpoint import (
     WEIGHTS,
     ArrayInfo,
@@ -285,10 +285,15 @@ def _check_samplers(checkpoint: Checkpoint, agent: Agent, layout: StreamLayout, 
 def _check_actors(checkpoint: Checkpoint, layout: StreamLayout, roles: Topology, config: RunConfig) -> None:
     """What deterministic runs save of each actor; a run that was not one has saved nothing, and actors start anew."""
     needed = sorted(roles.that("owns_streams"))
-    saved = sorted(set(parts_of(checkpoint)) - {"streams", *roles.that("owns_streams", False)})
-    options = ("actor.workers", "actor.envs_per_worker")
+    saved = sorted(set(parts_of(checkpoint)) - {"streams", CLOCK_PART, *roles.that("owns_streams", False)})
+    options: tuple[str, ...] = ("actor.workers", "actor.envs_per_worker")
+    if config.realtime.fps:
+        needed, options = sorted(roles.that("turn", "paced")), ("realtime",)
+        saved = sorted(set(parts_of(checkpoint)) - {"streams", CLOCK_PART, *roles.that("turn", "learn")})
     if saved and saved != needed:
         raise _misfit(checkpoint, config, options, f"{len(saved)} actors are saved, {len(needed)} are needed")
+    if config.realtime.fps:
+        return
     each = config.actor.envs_per_worker
     states = {
         f"policy/core/{name}": ArrayInfo(HEADERS[spec.dtype], (each, *spec.shape))

@@ -21,6 +21,8 @@ from offbeat.config.auto import choose_device, decide
 from offbeat.config.fitting import fitted, left_out
 from offbeat.config.run_config import RunConfig, read_config, to_toml
 from offbeat.config.validation import check_resources, check_run_folder, validate
+from offbeat.envs.decisions import delayed_spec
+from offbeat.envs.delay_config import DelayConfig
 from offbeat.envs.registry import check_exact, env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
@@ -38,7 +40,7 @@ from offbeat.run.provenance import write_environment
 from offbeat.run.resumable import check_fits, describe, needs_state
 from offbeat.run.starting import check_start
 from offbeat.runtime.conductor import Conductor, EndNow
-from offbeat.runtime.engines import inline, local
+from offbeat.runtime.engines import inline, local, virtual
 from offbeat.runtime.interrupts import Interrupts, signals
 from offbeat.runtime.process import remove_stacks
 from offbeat.runtime.supervisor import RoleFailed
@@ -46,6 +48,7 @@ from offbeat.runtime.terminal import guarded, troubles_told
 from offbeat.runtime.topology import topology
 from offbeat.runtime.world import World, is_deterministic, learners_nbytes, make_world, plan_layout
 from offbeat.storage.checkpoint import CheckpointError, find, load, newest
+from offbeat.types import EnvSpec
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def _run(
     """
     if config.engine != "inline":
         check_start(own, config.env.id, config.eval_env.id)
-    spec = env_spec(config.env, own.get("env_factory"))
+    spec = seen_spec(config, own.get("env_factory"))
     agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"), own.get("agent_factory"))
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
     weights = flat_size(agent.network)
@@ -200,6 +203,12 @@ def _run(
         finally:
             interrupts.tell(None)
             world.close()
+
+
+def seen_spec(config: RunConfig, factory: Callable[..., Any] | None) -> EnvSpec:
+    """What networks of this run see: of an environment that never waits, decisions, as under a simulated delay."""
+    spec = env_spec(config.env, factory)
+    return delayed_spec(spec, DelayConfig()) if config.realtime.fps else spec
 
 
 def _check_exact(config: RunConfig, factory: Callable[..., Any] | None) -> None:
@@ -241,7 +250,8 @@ def _train(
     world, run = conductor.world, conductor.run
     conductor.post()
     interrupts.tell(conductor)
-    engine = inline if world.config.engine == "inline" else local
+    config = world.config
+    engine: Any = local if config.engine != "inline" else virtual if config.realtime.fps else inline
     ending, reason = "failed", ""
     try:
         finished = engine.run(world, conductor, checkpoint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from offbeat.agents.base import Agent
 from offbeat.agents.make import make_agent
 from offbeat.envs.base import EnvConfig, VectorEnv
 from offbeat.envs.closing import closed_on_failure
+from offbeat.envs.decisions import delayed_spec
+from offbeat.envs.delay_config import DelayConfig
 from offbeat.envs.manners import check_like
 from offbeat.envs.registry import make_env, register_again
 from offbeat.replay.layout import StreamLayout
@@ -70,11 +72,13 @@ class Brief:
             made.network.channels_last = self.channels_last  # type: ignore[assignment]
         return made
 
-    def envs(self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False) -> VectorEnv:
+    def envs(
+        self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False, bare: bool = False
+    ) -> VectorEnv:
         """Environments of its own."""
         register_again(self.registered)
         made = make_env(
-            self.eval_env if scored else self.env,
+            self.eval_env if scored else replace(self.env, delay=DelayConfig()) if bare else self.env,
             count,
             batch_size=batch or None,
             threads=threads,
@@ -83,7 +87,12 @@ class Brief:
             beat=self.beat,
         )
         with closed_on_failure([made], made.spec.id):
-            check_like(made.spec, self.spec, self.name, "the run was started with")
+            check_like(
+                delayed_spec(made.spec, self.env.delay) if bare else made.spec,
+                self.spec,
+                self.name,
+                "the run was started with",
+            )
         return made
 
 

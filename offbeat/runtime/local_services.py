@@ -16,10 +16,12 @@ from offbeat.runtime.brief import Brief, brief_of
 from offbeat.runtime.inbox import RemotePolicy, SharedRequests
 from offbeat.runtime.master import MasterStore
 from offbeat.runtime.params import ParamStore
-from offbeat.runtime.ports import MetricSink
+from offbeat.runtime.ports import Batches, MetricSink
+from offbeat.runtime.realtime import Realtime, make_realtime
 from offbeat.runtime.services import Arrays, Loaded, Offer
 from offbeat.runtime.shm import Heart, Wait
 from offbeat.runtime.spans import FOLDER, Spans, wrap_calls
+from offbeat.runtime.turns import PacedBatches
 from offbeat.runtime.world import COUNTED, World, holds_writers
 from offbeat.runtime.writer import StoreWriter, writers_held
 from offbeat.storage.checkpoint import find, load, load_weights, write_part
@@ -70,7 +72,7 @@ class LocalServices(Brief):
         readers = [world.bells[name] for name in world.topology.that("turn", "learn")]
         return StoreWriter(world.store, self.wait, world.paused, readers, self.streams())
 
-    def batches(self, *, last: bool, device: torch.device, before: tuple[int, int]) -> StreamBatches:
+    def batches(self, *, last: bool, device: torch.device, before: tuple[int, int]) -> Batches:
         """The reading end of all streams, with the run's mixture of samplers."""
         world, config, posted = self._world, self._world.config, self.notices.posted
         learner, total, master = config.learner, max(1, config.total_frames), world.master
@@ -111,6 +113,8 @@ class LocalServices(Brief):
         )
         if master is not None and not self.index:
             master.before[:] = batches.offset
+        if config.realtime.fps and self.wait is not None:
+            return PacedBatches(batches, self.realtime(), self.wait, self.clock)
         return batches
 
     def _saved_streams(self) -> dict[str, Any] | None:
@@ -141,6 +145,19 @@ class LocalServices(Brief):
         if self.wait is not None:
             self.wait.until("first weights", lambda: store.version() >= 0)
         return store
+
+    def realtime(self) -> Realtime:
+        """Over the world's memory."""
+        world = self._world
+        assert world.realtime is not None, "the world of a realtime run has the memory for it"
+        return make_realtime(
+            world.config.realtime,
+            world.realtime.arrays,
+            folder=world.log_path.parent / "realtime",
+            ring=world.ring,
+            lock=world.realtime.lock() if self.free else nullcontext(),
+            guard=world.guard,
+        )
 
     def policy(self, last: bool) -> RemotePolicy | None:
         """The server that this actor is dealt to."""

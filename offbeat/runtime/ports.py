@@ -38,6 +38,9 @@ class StreamWriter(Protocol):
     def append(self, block: StreamBlock) -> None:
         """Append; waits while a fifo still needs the rows that would be overwritten (back-pressure)."""
 
+    def offer(self, block: StreamBlock) -> None:
+        """Append without ever waiting; where that cannot be done now, it is done with a later block."""
+
     def produced(self, streams: np.ndarray) -> None:
         """Count one produced row for each of these streams, also if the block that holds it is never appended."""
 

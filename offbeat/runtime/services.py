@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from offbeat.agents.base import Agent
-from offbeat.envs.base import VectorEnv
+from offbeat.envs.base import EnvConfig, VectorEnv
 from offbeat.replay.layout import StreamLayout
 from offbeat.runtime.clock import Clock
 from offbeat.runtime.ports import (
@@ -31,6 +31,7 @@ from offbeat.runtime.ports import (
     StreamWriter,
     Waiter,
 )
+from offbeat.runtime.realtime import Realtime
 from offbeat.types import EnvSpec
 
 Arrays = Mapping[str, "np.ndarray | torch.Tensor"]
@@ -79,6 +80,8 @@ class Services(Protocol):
     """Of networks that act in training: ``fp32`` or ``bf16``."""
     spec: EnvSpec
     """What environments give and take."""
+    env: EnvConfig
+    """The options of the environments of training."""
     layout: StreamLayout
     """What streams hold; ``layout.items`` is what the agent trains on."""
     device: torch.device
@@ -106,8 +109,15 @@ class Services(Protocol):
     def agent(self, device: torch.device | str) -> Agent:
         """An agent of its own; every role's copy starts from the same weights, those of the run's seed."""
 
-    def envs(self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False) -> VectorEnv:
-        """Environments of its own: those of training, or as they are ``scored``. ``batch``: see ``ActorConfig``."""
+    def envs(
+        self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False, bare: bool = False
+    ) -> VectorEnv:
+        """Environments of its own: those of training, or as they are ``scored``. ``batch``: see ``ActorConfig``;
+        ``bare``: without the simulated delay.
+        """
+
+    def realtime(self) -> Realtime:
+        """What the realtime roles share."""
 
     def stopped(self) -> bool:
         """Whether the run is over."""

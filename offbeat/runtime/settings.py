@@ -10,6 +10,7 @@ from offbeat.runtime.actor import ActorConfig
 from offbeat.runtime.evaluator import EvaluationConfig
 from offbeat.runtime.inference import InferenceConfig
 from offbeat.runtime.learner_config import LearnerConfig
+from offbeat.runtime.realtime_config import RealtimeConfig
 from offbeat.runtime.spans import TraceConfig
 from offbeat.storage.checkpoint import CheckpointConfig
 
@@ -76,6 +77,10 @@ class Settings(Protocol):
     @property
     def checkpoint(self) -> CheckpointConfig:
         """When the run is saved."""
+
+    @property
+    def realtime(self) -> RealtimeConfig:
+        """An environment that never waits."""
 
     @property
     def trace(self) -> TraceConfig:

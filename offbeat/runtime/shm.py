@@ -91,6 +91,10 @@ class SharedArrays:
         """Give the lock back."""
         fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
+    def lock(self) -> FileLock:
+        """A lock between processes that goes with this block."""
+        return FileLock(self._fd)
+
     def close(self) -> None:
         """Give the descriptor back; the memory goes with the last array over it. Harmless when called twice."""
         self.arrays.clear()
@@ -116,6 +120,21 @@ def _open_block(nbytes: int, backing: str, folder: str | None) -> int:
         raise ValueError(f"backing={backing!r}: allowed are 'auto', 'memfd' and 'file'")
     os.ftruncate(fd, nbytes)
     return fd
+
+
+class FileLock:
+    """A lock between processes, on a descriptor. The kernel takes it back from a process that dies. Not reentrant, and
+    no lock between threads of one process.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *exc: object) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
 
 class Bell:

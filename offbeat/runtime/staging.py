@@ -23,7 +23,7 @@ class Staging:
 
     def __init__(self, layout: StreamLayout, streams: np.ndarray, length: int, discount: float) -> None:
         self.streams, self.length, self.discount = streams, length, discount
-        self._layout = layout
+        self.layout = layout
         count = len(streams)
         specs = {f"observation/{key}": spec for key, spec in layout.observation.items()}
         specs |= {"action": layout.action, "reward": ArraySpec(()), "discount": ArraySpec(())}
@@ -38,7 +38,7 @@ class Staging:
         self._forget_states()
 
     def _forget_states(self) -> None:
-        names = ("env", "offset", *(f"core/{name}" for name in self._layout.core_state))
+        names = ("env", "offset", *(f"core/{name}" for name in self.layout.core_state))
         self._kept = {name: [] for name in names}
 
     def complete(self, step: EnvStep) -> np.ndarray:
@@ -85,7 +85,7 @@ class Staging:
         """The states kept for these environments, as the last three fields of a block; the others stay."""
         if not self._kept["env"]:
             nothing = np.zeros(0, np.int64)
-            empty = {name: spec.zeros(0) for name, spec in self._layout.core_state.items()}
+            empty = {name: spec.zeros(0) for name, spec in self.layout.core_state.items()}
             return nothing, nothing, empty
         kept = {name: np.concatenate(parts) for name, parts in self._kept.items()}
         index = np.full(len(self.streams), -1, np.int64)
@@ -95,7 +95,7 @@ class Staging:
         if not ours.all():
             for name, values in kept.items():
                 self._kept[name].append(values[~ours])
-        state = {name: kept[f"core/{name}"][ours] for name in self._layout.core_state}
+        state = {name: kept[f"core/{name}"][ours] for name in self.layout.core_state}
         return index[kept["env"][ours]], kept["offset"][ours], state
 
     def open(self, step: EnvStep) -> None:
@@ -109,9 +109,9 @@ class Staging:
 
     def due(self, ids: np.ndarray) -> np.ndarray:
         """[m] the environments among ``ids`` whose state before the open row must be kept."""
-        if not self._layout.core_state:
+        if not self.layout.core_state:
             return ids[:0]
-        due: np.ndarray = ids[self._layout.state_due(self.row[ids] + self.position[ids], self.since_first[ids])]
+        due: np.ndarray = ids[self.layout.state_due(self.row[ids] + self.position[ids], self.since_first[ids])]
         return due
 
     def keep(self, ids: np.ndarray, state: CoreState) -> None:
@@ -152,17 +152,23 @@ class Staging:
         if len(due):
             self._kept["env"].append(due)
             self._kept["offset"].append(np.zeros(len(due), np.int64))
-            for name, spec in self._layout.core_state.items():
+            for name, spec in self.layout.core_state.items():
                 self._kept[f"core/{name}"].append(spec.zeros(len(due)))
 
-    def state(self) -> ArrayDict:
-        """What must be saved between two blocks (every position 0)."""
+    def state(self, open_rows: bool = False) -> ArrayDict:
+        """What must be saved between two blocks (every position 0); ``open_rows``: or anywhere, without a core."""
+        saved = {"row": self.row.copy(), "since_first": self.since_first.copy()}
+        if open_rows and not self._kept["env"]:
+            saved |= {f"columns/{name}": column.copy() for name, column in self.columns.items()}
+            return saved | {"position": self.position.copy()}
         if self.position.any() or self._kept["env"]:
             raise ValueError("staging can only be saved at a block boundary")
-        return {"row": self.row.copy(), "since_first": self.since_first.copy()}
+        return saved
 
     def load_state(self, state: ArrayDict) -> None:
         """Back to a saved state."""
         self.row[:], self.since_first[:] = state["row"], state["since_first"]
-        self.position[:] = 0
+        self.position[:] = state.get("position", 0)
+        for name, column in self.columns.items():
+            column[...] = state.get(f"columns/{name}", column)
         self._forget_states()

@@ -18,7 +18,10 @@ PROCESS_BYTES = 350 * 2**20
 """Memory of one role's process before it does anything: Python, torch, an emulator. Measured on Linux."""
 
 
-Turn = Literal["act", "learn", "after", "serve", "asked"]
+CLOCK_PART = "virtual_clock"
+"""The part of a checkpoint that says when whose turn is, in runs on a virtual clock; no role is called so."""
+
+Turn = Literal["act", "learn", "after", "serve", "asked", "paced"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Role:
     """Instance i computes on entry i, counted round."""
     turn: Turn = "after"
     """When it is its turn in a round: it acts, it learns, it comes after the learner; or it has none, because it serves
-    others while they run freely, or works only when it is asked. Where roles run freely, all but the last do."""
+    others while they run freely, works only when it is asked, or by a clock. Where roles run freely, all but those that
+    are asked do."""
     owns_streams: bool = False
     """Each instance appends to streams of its own."""
     keeper: bool = False
@@ -115,7 +119,7 @@ class Topology:
     def __post_init__(self) -> None:
         """Raise ValueError where two instances, or an instance and a part of checkpoints, have the same name."""
         names = self.names()
-        if twice := {name for name in names if names.count(name) > 1 or name == "streams"}:
+        if twice := {name for name in names if names.count(name) > 1 or name in ("streams", CLOCK_PART)}:
             raise ValueError(f"roles: the names {sorted(twice)} are taken; call them otherwise")
 
     def names(self) -> list[str]:
@@ -154,8 +158,10 @@ def topology(config: Settings, items: ItemSpec) -> Topology:
     """What a configuration starts for an agent that trains on ``items``."""
     fixed = config.engine == "inline" or config.deterministic  # in rounds every actor acts by itself
     serves = config.actor.inference == "server" and not fixed
-    learners = _learners(config, items)
-    roles = [*learners, _evaluator(config), *([_inference(config)] if serves else []), _actor(config)]
+    roles = [*_learners(config, items), _evaluator(config)]
+    if config.realtime.fps:
+        return Topology((*roles, _realtime_env(config), _realtime_actor(config)), tuple(_realtime_wires(config)))
+    roles += [*([_inference(config)] if serves else []), _actor(config)]
     return Topology(tuple(roles), tuple(_wires(config, serves)))
 
 
@@ -281,6 +287,56 @@ def _actor(config: Settings) -> Role:
         },
         detail=f"{actor.envs_per_worker} environments ({actor.env_threads} native threads)",
     )
+
+
+def _realtime_env(config: Settings) -> Role:
+    realtime = config.realtime
+    return Role(
+        "realtime_env",
+        "offbeat.runtime.realtime_env:build_realtime_env",
+        "runtime.realtime_env.run_realtime_env",
+        config=realtime,
+        turn="paced",
+        owns_streams=True,
+        saved=True,
+        hang_timeout_s=realtime.hang_timeout_s,
+        hang_option="realtime.hang_timeout_s",
+        calls={"rows.step": "environment", "work.show": "show", "writer.offer": "append"},
+        detail=f"one environment, {realtime.fps:g} frames per second, never waits",
+    )
+
+
+def _realtime_actor(config: Settings) -> Role:
+    realtime = config.realtime
+    return Role(
+        "realtime_actor",
+        "offbeat.runtime.realtime_actor:build_realtime_actor",
+        "runtime.realtime_actor.run_realtime_actor",
+        config=realtime,
+        count=realtime.workers,
+        numbered=True,
+        devices=config.inference.device,
+        turn="paced",
+        saved=True,
+        hang_timeout_s=realtime.hang_timeout_s,
+        hang_option="realtime.hang_timeout_s",
+        replaced=realtime.max_restarts,
+        limit="realtime.max_restarts",
+        calls={"work.infer": "infer", "realtime.slots.put": "publish"},
+        detail=f"mode {realtime.mode}, staggered by the {realtime.estimator} of their inference times",
+    )
+
+
+def _realtime_wires(config: Settings) -> list[Wire]:
+    learner = config.learner
+    return [
+        Wire("realtime_env", "realtime_actor", "Mailbox", "the newest observation"),
+        Wire("realtime_actor", "realtime_env", "ActionSlots", "one action each; the newest acts"),
+        Wire("realtime_env", "learner", "StreamWriter -> Batches", "rows of decisions, through the streams"),
+        Wire("learner", "realtime_actor", "ParamStore", f"weights, published every {learner.publish_every} updates"),
+        Wire("learner", "evaluator", "ParamStore", "weights, pulled for each evaluation"),
+        Wire("every role", "main", "MetricSink", "records; errors; signs of life"),
+    ]
 
 
 def _wires(config: Settings, serves: bool) -> list[Wire]:

@@ -22,6 +22,7 @@ from offbeat.runtime.inbox import inbox_arrays
 from offbeat.runtime.master import SharedMaster
 from offbeat.runtime.optimiser import slot_names
 from offbeat.runtime.params import SharedParams
+from offbeat.runtime.realtime import realtime_arrays
 from offbeat.runtime.settings import Settings
 from offbeat.runtime.shm import Bell, Heart, SharedArrays, Wait, make_guard
 from offbeat.runtime.topology import Topology
@@ -60,6 +61,7 @@ class World:
     guard: Any = None
     inbox: SharedArrays | None = None
     master: SharedMaster | None = None
+    realtime: SharedArrays | None = None
     init_from: Path | None = None
     clock: Clock = WALL
     registered: dict[str, Any] = field(default_factory=dict)
@@ -104,7 +106,7 @@ class World:
     def close(self) -> None:
         """Give shared memory and descriptors back, at the end of the run."""
         self._store = None
-        for block in (self.memory, self.board, self.beats, self.inbox):
+        for block in (self.memory, self.board, self.beats, self.inbox, self.realtime):
             if block is not None:
                 block.close()
         self.params.close()
@@ -170,6 +172,7 @@ def make_world(
         guard=make_guard(),
         inbox=inbox,
         master=_make_master(config, weights),
+        realtime=SharedArrays(realtime_arrays(config.realtime, layout)) if config.realtime.fps else None,
         registered=registrations(config.env.id, config.eval_env.id),
         **own,
     )
@@ -199,5 +202,10 @@ def is_deterministic(config: Settings) -> bool:
 
 
 def holds_writers(config: Settings) -> bool:
-    """Whether rate control may make actors wait: not where a fixed schedule has the learner keep up."""
+    """Whether rate control may make actors wait: not where a fixed schedule has the learner keep up.
+
+    A realtime environment waits for nobody. There is nothing to hold it with where there is no ratio to keep.
+    """
+    if config.realtime.fps:
+        return not config.replay.samples_per_insert
     return not is_deterministic(config)

@@ -57,6 +57,11 @@ class StoreWriter:
         self._held += _split(block) if partial else [block]
         self._wait.until("room", self._may_go_on if partial else self._put_held)
 
+    def offer(self, block: StreamBlock) -> None:
+        """Append now, or with a later call where writers must hold still: never waits, never loses a row."""
+        self._held += _split(block)
+        self._put_held()
+
     def _fits(self, block: StreamBlock) -> bool:
         length = block.columns["reward"].shape[1]
         return not self._paused() and bool((self._store.room(block.streams) >= length).all())

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from offbeat.runtime.clock import Clock
 from offbeat.runtime.conductor import Conductor, EndNow, Overdue
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
 from offbeat.runtime.host import Host, built, closing_failed
@@ -26,6 +27,8 @@ class InlineRoles:
 
     def __init__(self, world: World, conductor: Conductor, checkpoint: Path | None) -> None:
         self._conductor, self._world, self._checkpoint = conductor, world, checkpoint
+        self.clock: Clock = world.clock
+        """What roles are given."""
         self.hosts: dict[str, Host] = {}
         self._recording = ExitStack()
         self.active = ""
@@ -43,6 +46,7 @@ class InlineRoles:
             services = LocalServices(
                 world, role, sink, free=False, incarnation=incarnation, checkpoint=self._checkpoint
             )
+            services.clock = self.clock
             with self._at_work(role):
                 self.hosts[role] = built(build, services)
             self._recording.enter_context(services.record(self.hosts[role]))
@@ -139,13 +143,15 @@ class _Sink:
         self._conductor.logger.record(self._role, kind, values)
 
 
-def run(world: World, conductor: Conductor, checkpoint: Path | None) -> bool:
+def run(
+    world: World, conductor: Conductor, checkpoint: Path | None, make_roles: type[InlineRoles] = InlineRoles
+) -> bool:
     """Run to the end or to a stop; True if all frames were trained on. Saves what was learnt if a role fails.
 
     What an environment or an agent raises is raised here; ``RoleFailed`` in its place where its class would be taken
     for something else, such as the end of the program.
     """
-    roles = InlineRoles(world, conductor, checkpoint)
+    roles = make_roles(world, conductor, checkpoint)
     try:
         roles.build()
         return run_rounds(roles, conductor)
