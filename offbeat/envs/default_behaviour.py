@@ -70,7 +70,7 @@ class DefaultBehaviour:
     def _random(self, legal: np.ndarray | None) -> np.ndarray:
         draw = self._generator
         if legal is not None and self._spec.choices:
-            return self._of_parts([int(draw.choice(np.flatnonzero(part))) for part in self._parts(legal)])
+            return self._of_parts([int(draw.choice(_allowed(part))) for part in self._parts(legal)])
         if self._spec.choices:
             return self._of_parts([int(draw.integers(choices)) for choices in self._spec.choices])
         shape = (1, *self._spec.shape)
@@ -94,6 +94,11 @@ class DefaultBehaviour:
         """Go on from ``state()``."""
         self._last[:] = state["last"]
         self._generator = unpack_generator(np.asarray(state["generator"]))
+
+
+def _allowed(legal: np.ndarray) -> np.ndarray:
+    """The choices that ``legal`` allows; all where it allows none, for the environment to complain."""
+    return np.flatnonzero(legal if legal.any() else np.ones_like(legal))
 
 
 def _bounds(spec: ActionSpec) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,10 @@ import pytest
 
 from offbeat.acting.episodes import play_episodes
 from offbeat.acting.scores import Evaluation, bootstrap_interval
+from offbeat.agents.random import Agent, Config
+from offbeat.envs.base import EnvConfig
+from offbeat.envs.delay_config import DelayConfig
+from offbeat.envs.registry import make_env
 from tests.scoring import test_evaluate
 from tests.scoring.test_evaluate import SPEC, Checking, Scripted, triangle
 
@@ -49,6 +53,17 @@ def test_a_game_of_two_players_is_one_episode(
     record = result.record()
     assert (record["episodes"], record["returns"]) == (episodes, result.returns.tolist())
     assert (record["low"], record["high"]) == bootstrap_interval(np.array([float(triangle(n)) for n in lengths]))
+
+
+@pytest.mark.parametrize("delay", [0, 3, 1000])
+def test_what_goes_by_before_the_first_decision_counts(delay: int) -> None:
+    """CartPole gives 1 in each of its frames, with and without a decision."""
+    config = EnvConfig(id="CartPole-v1", frame_stack=1, delay=DelayConfig(inference_frames=delay, history=1))
+    env = make_env(config, 2)
+    result = play_episodes(env, Agent(Config(), env.spec), episodes=6)
+    assert result.returns.sum() == result.frames > 6 * 7
+    before = np.minimum(result.returns - 1, delay)  # an episode without any decision still has its last row
+    assert result.lengths.tolist() == (result.returns - before).tolist()
 
 
 def test_two_players_are_no_two_samples() -> None:

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from offbeat.envs.base import EnvConfig
+from offbeat.envs.closing import close_env
 from offbeat.envs.decisions import HISTORY
+from offbeat.envs.default_behaviour import DefaultBehaviour
 from offbeat.envs.delay import DelayedVector, undelayed
 from offbeat.envs.delay_config import DelayConfig
 from offbeat.envs.registry import check_exact, env_spec, make_env, translator
 from offbeat.envs.toy import ToyVector
 from offbeat.types import OBSERVATION, EnvStep
+from tests.zoo.entries import ZOO
 
 COUNTING = EnvConfig(id="toy/counting", length=15)
 ENDLESS = EnvConfig(id="toy/counting", length=100_000)
@@ -225,6 +228,30 @@ def test_make_env_wraps_what_is_to_be_delayed_and_the_spec_is_that_of_its_rows()
         make_env(config, 2, batch_size=1)
     with pytest.raises(ValueError, match=r"goes with delay\.semantics=published only"):
         make_env(replace(config, delay=DelayConfig(noops=1)), 1)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("entry", [entry for entry in ZOO if entry.trains], ids=lambda entry: entry.name)
+def test_whatever_an_environment_shows_and_takes(entry):
+    """Those with masks raise where they are given what is illegal: neither late decisions nor others may be."""
+    for default in ("noop", "repeat", "random"):
+        delay = DelayConfig(distribution="uniform", high=3, default=default, history=2)
+        switches = {name.removeprefix("env."): value for name, value in entry.options.items() if "env." in name}
+        config = EnvConfig(id="zoo", frame_stack=1, delay=delay, **switches)
+        envs = make_env(config, 1, factory=entry.make)
+        envs.reset(0)
+        beta = DefaultBehaviour(envs.spec.action, "random", 0, seed=1)
+        ended = 0
+        for _ in range(40):
+            rows = envs.recv()
+            assert {key: value.shape[1:] for key, value in rows.observation.items()} == {
+                key: spec.shape for key, spec in envs.spec.observation.items()
+            }
+            assert all(value.dtype == envs.spec.observation[key].dtype for key, value in rows.observation.items())
+            ended += int(not rows.valid[0])
+            envs.send(beta.action())
+        assert ended or not entry.ends
+        close_env(envs, "zoo")
 
 
 def test_a_delayed_environment_of_gymnasium_comes_back_from_its_actions():
