@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import offbeat
 from offbeat.agents.make import make_agent
 from offbeat.config.run_config import load_preset
 from offbeat.envs.base import EnvConfig
@@ -76,6 +78,21 @@ def test_all_of_them_play_the_same_environment() -> None:
         assert config.env == config.eval_env == base.env
         assert (config.evaluation, config.actor, config.total_frames) == (base.evaluation, base.actor, 14_282_000)
     assert base.evaluation.longest == 0, "a whole game may have 108,000 actions"
+
+
+@pytest.mark.parametrize(
+    ("name", "agent"),
+    [("realtime-atari", "random"), ("realtime-atari", "noop"), ("realtime-dqn-small", "dqn")],
+)
+def test_a_preset_runs_as_it_is(name: str, agent: str, tmp_path: Path) -> None:
+    """Nothing is changed but its length and its engine, and the published spelling of the game is taken."""
+    pytest.importorskip("ale_py")
+    quiet: dict[str, Any] = {"evaluation__at_end": False, "log__tensorboard": False, "log__dashboard": False}
+    result = offbeat.train(
+        name, agent=agent, env="BoxingNoFrameSkip-v4", engine="inline", total_frames=200, out=str(tmp_path), **quiet
+    )
+    assert result.finished and 200 <= result.agent_steps < 225
+    assert result.updates >= (200 - 32) // 4 if agent == "dqn" else result.updates > 0
 
 
 def bare_game(config: EnvConfig, actions: np.ndarray) -> tuple[list[np.ndarray], list[int], list[int]]:
