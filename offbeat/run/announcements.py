@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from offbeat.config.run_config import RunConfig
 from offbeat.networks.own_torso import find_torso
 from offbeat.networks.torsos import choose_torso, flattened_pictures
@@ -20,8 +22,11 @@ Draw = Callable[[Path], Path]
 """Draws the curve of a run folder and returns the picture's file. Pictures are made above this package."""
 
 
-def introduce(config: RunConfig, spec: EnvSpec, weights: int, layout: StreamLayout, say: Callable[[str], None]) -> None:
-    """What trains on what, and what had better be known of that."""
+def introduce(
+    config: RunConfig, spec: EnvSpec, network: nn.Module, layout: StreamLayout, say: Callable[[str], None]
+) -> None:
+    """What trains on what, and what had better be known of that. Weights are those of ``network``, without padding."""
+    weights = sum(weight.numel() for weight in network.parameters())
     say(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
     for line in flattened(config, spec):
         say(line)

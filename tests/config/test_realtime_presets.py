@@ -93,6 +93,8 @@ def test_a_preset_runs_as_it_is(name: str, agent: str, tmp_path: Path) -> None:
     )
     assert result.finished and 200 <= result.agent_steps < 225
     assert result.updates >= (200 - 32) // 4 if agent == "dqn" else result.updates > 0
+    weights = f"{54_178 + 6_156:,}" if agent == "dqn" else "1"
+    assert f"{agent} with {weights} weights on BoxingNoFrameSkip-v4; streams" in (tmp_path / "run.log").read_text()
 
 
 def bare_game(config: EnvConfig, actions: np.ndarray) -> tuple[list[np.ndarray], list[int], list[int]]:
