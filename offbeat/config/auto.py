@@ -26,8 +26,7 @@ def decide(config: RunConfig) -> RunConfig:
         learner = replace(learner, precision="bf16" if computes_bf16(learner.device) else "fp32")
     inference = replace(config.inference, device=tuple(choose_device(one, device) for one in config.inference.device))
     on_gpu = learner.device.startswith("cuda")
-    threads = learner_threads(usable_cores(), on_gpu) // learner.count
-    learner = replace(learner, threads=learner.threads or max(1, threads))
+    learner = replace(learner, threads=learner.threads or learner_threads(usable_cores(), on_gpu, learner.count))
     actor = config.actor
     if actor.precision == "auto" and on_gpu and not computes_bf16("cpu"):
         actor = replace(actor, precision="fp32")  # elsewhere it goes on meaning the learner's
@@ -47,13 +46,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def learner_threads(cores: int, on_gpu: bool) -> int:
-    """Torch threads of the learner: ``LEARNER_SHARE`` of the cores; one where a GPU does the work."""
-    return 1 if on_gpu else max(1, min(MOST_LEARNER_THREADS, round(LEARNER_SHARE * cores)))
+def learner_threads(cores: int, on_gpu: bool, count: int = 1) -> int:
+    """Torch threads of each of ``count`` learners: ``LEARNER_SHARE`` of the cores; one where a GPU does the work."""
+    return 1 if on_gpu else max(1, min(MOST_LEARNER_THREADS, round(LEARNER_SHARE * cores) // count))
 
 
 def actor_workers(cores: int, learner: int) -> int:
-    """Actor processes: one for every two cores that the learner's threads leave."""
+    """Actor processes: one for every two cores that the learners' threads leave. ``learner``: threads of all."""
     return max(1, (cores - learner) // 2)
 
 
@@ -73,7 +72,8 @@ def wanted_cores(config: RunConfig) -> int:
     actors or their threads by them, or computes on a GPU.
     """
     cores, actor, on_gpu = usable_cores(), config.actor, _on_gpu(config)
-    learner = config.learner.threads or learner_threads(cores, on_gpu)
+    count = config.learner.count
+    learner = count * (config.learner.threads or learner_threads(cores, on_gpu, count))
     if on_gpu:
         return cores
     if config.engine == "inline":
@@ -92,10 +92,12 @@ def shared_out(config: RunConfig, cores: int) -> dict[str, int]:
     """
     if config.engine == "inline" or config.deterministic:
         return {}
-    learner = config.learner.threads or learner_threads(cores, _on_gpu(config))
+    count = config.learner.count
+    each = config.learner.threads or learner_threads(cores, _on_gpu(config), count)
+    learner = each * count
     workers = config.actor.workers or actor_workers(cores, learner)
     chosen = {
-        "learner.threads": (config.learner.threads, learner),
+        "learner.threads": (config.learner.threads, each),
         "actor.workers": (config.actor.workers, workers),
         "actor.env_threads": (config.actor.env_threads, env_threads(cores, learner, workers)),
     }

@@ -71,7 +71,7 @@ def check_shared(config: ReplayConfig) -> None:
         if not sampler.shared:
             raise ValueError(
                 f'replay.samplers.{index}.kind="{sampler.kind}": it keeps books that one learner has to itself; of '
-                'several learners each has samplers of its own, which must be "uniform"'
+                'several learners each has samplers of its own, which must be "uniform" (or say shared = True)'
             )
 
 

@@ -92,7 +92,7 @@ class World:
 
     def ring(self) -> None:
         """Wake everybody."""
-        for bell in self.bells.values():
+        for bell in (*self.bells.values(), *(self.master.bells if self.master is not None else ())):
             bell.ring()
 
     def wait(self, role: str, alive: bool = True) -> Wait:

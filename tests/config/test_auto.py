@@ -50,6 +50,16 @@ def test_nothing_stays_undecided_and_a_decision_stands(monkeypatch: pytest.Monke
     assert auto.decide(chosen) == chosen
 
 
+def test_several_learners_share_the_learners_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "usable_cores", lambda: 32)
+    config = everything_auto()
+    config = replace(config, learner=replace(config.learner, mode="async", count=4))
+    chosen = auto.decide(config)
+    assert (chosen.learner.threads, chosen.actor.workers, chosen.actor.env_threads) == (3, 10, 2)
+    assert auto.shared_out(config, 32)["learner.threads"] == 3
+    assert auto.learner_threads(32, False, 40) == 1
+
+
 def test_what_is_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "usable_cores", lambda: 8)
     config = everything_auto()

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from offbeat.networks.noisy import NoisyLinear
+from offbeat.runtime.master import SharedMaster
+from offbeat.runtime.share import Share
 from offbeat.types import LossOutput
 from tests.cuda import twins
 from tests.cuda.twins import CASES, as_on_a_gpu, make, make_batch, make_work, near, near_in_norm, on, quiet, sees_images
@@ -65,6 +67,32 @@ def test_updates_lead_to_the_processors_weights_and_statistics(case: str, optimi
     for name, value in ours.items():
         near_in_norm(theirs[name], value, most)
     assert works[1].updates == 2 and works[1].optimiser.finite()
+
+
+def test_learners_that_take_turns_at_a_master_on_the_processor_do_what_one_does(device: str) -> None:
+    """Without staleness; the weights go to the master and back, which changes no bit of them."""
+    batches = [make_batch(make("dqn"), seed).to(device) for seed in range(4)]
+    agents = [make("dqn", device) for _ in range(3)]
+    alone, *works = (as_on_a_gpu(make_work(agent, optimizer="adam", epsilon=1e-2), agent) for agent in agents)
+    master = SharedMaster(len(alone.optimiser.flat), len(alone.optimiser.vectors()), 2, None)
+    for work in works:
+        work.share = Share(master.store(), work.optimiser)
+    assert works[0].share is not None and works[1].share is not None
+    works[0].share.begin(works[0].counters())
+    works[1].load_counters(works[1].share.take() or {})
+    for number, batch in enumerate(batches):
+        assert alone.train_step(agents[0], batch) is not None
+        work = works[number % 2]
+        output, loss, count = work.gradient(batch)
+        with work.turn():
+            assert work.apply(batch, output, loss, count)
+            work.commit()
+    on(device, *works[1].optimiser.vectors())
+    near_in_norm(works[1].optimiser.flat, alone.optimiser.flat.cpu(), twins.STEP)
+    held = [torch.zeros(len(alone.optimiser.flat)) for _ in range(3)]
+    assert master.store().read(held)[1] == alone.counters() | {"steps": 4}
+    assert all(torch.equal(one, two.cpu()) for one, two in zip(held, works[1].optimiser.vectors(), strict=True))
+    master.close()
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])

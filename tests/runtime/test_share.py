@@ -20,15 +20,17 @@ from offbeat.runtime.optimiser import slot_names
 from offbeat.runtime.share import Share
 from offbeat.storage.checkpoint import load, newest
 from tests.agents.items import make_transition
-from tests.cuda.twins import make, make_batch
+from tests.cuda.twins import as_on_a_gpu, make, make_batch
 from tests.runtime.parts import Metrics, item_config, same_arrays, small_config
 
 ADAM: dict[str, Any] = {"optimizer": "adam", "learning_rate": 1e-2, "schedule": "constant", "epsilon": 1e-3}
 
 
-def work_of(agent: Any, shared: SharedMaster | None = None, **options: Any) -> LearnerWork:
-    """A learner's work; with ``shared`` as one of several: the first one fills it."""
+def work_of(agent: Any, shared: SharedMaster | None = None, one_gradient: bool = False, **options: Any) -> LearnerWork:
+    """A learner's work; with ``shared`` as one of several: the first one fills it. ``one_gradient``: as on a GPU."""
     work = LearnerWork(agent, LearnerConfig(**(ADAM | options)), total_frames=10**9)
+    if one_gradient:
+        as_on_a_gpu(work, agent)
     if shared is not None:
         work.share = Share(shared.store(), work.optimiser)
         if not work.share.master.version():
@@ -63,13 +65,14 @@ def everything(work: LearnerWork) -> dict[str, Any]:
     return state | {"counters": np.array(list(work.counters().values()))}
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "one gradient"])
 @pytest.mark.parametrize("case", ["dqn", "rainbow", "r2d2", "impala-lstm"])
 def test_one_learner_with_a_master_learns_what_one_alone_does_bit_for_bit(case: str, precision: str) -> None:
     alone, one = make(case), make(case)
-    plain = work_of(alone, precision=precision)
+    as_is = {"precision": precision if precision == "bf16" else "fp32", "one_gradient": precision == "one gradient"}
+    plain = work_of(alone, **as_is)
     shared = shared_by(plain, 1)
-    work = work_of(one, shared, precision=precision)
+    work = work_of(one, shared, **as_is)
     batches = [make_batch(make(case), number) for number in range(6)]
     for number, batch in enumerate(batches):
         for each in (plain, work):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from offbeat.runtime.ports import Stopped
+from offbeat.runtime.world import learners_nbytes
 from tests.runtime.parts import small_config, small_world
 
 
@@ -41,6 +42,19 @@ def test_stores_of_one_world_share_memory(tmp_path: Path) -> None:
     assert world.memory["produced"].tolist() == [0, 1, 0, 1]
     assert world.store is world.store
     assert world.__getstate__()["_store"] is None, "every process makes its own"
+
+
+def test_learners_that_share_a_master_are_counted_and_woken(tmp_path: Path) -> None:
+    alone = small_config(engine="local")
+    several = small_config(engine="local", learner__mode="async", learner__count=3)
+    assert small_world(tmp_path, alone).master is None
+    assert learners_nbytes(several, 1000) - learners_nbytes(alone, 1000) == 4000 * (2 * 2 + 2 * 4)
+    world = small_world(tmp_path, small_config(engine="local", learner__mode="async"))
+    assert world.master is not None
+    assert world.master.memory["vectors"].shape[:2] == (2, 2), "weights and one statistic, twice"
+    world.stop()
+    assert all(bell.wait(0) for bell in world.master.bells)
+    world.close()
 
 
 def test_a_stop_wakes_everybody(tmp_path: Path) -> None:
