@@ -19,6 +19,7 @@ BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [
        offbeat bench peers [--sb3 VENV] [--sample-factory VENV] [--rllib VENV]
                            [--task atari|atari-deep|atari-dqn|cartpole|minatar] [--game NAME] [--preset PRESET]
                            [--seconds N] [--rounds N] [--json FILE] [--option value ...]
+       offbeat bench realtime [PRESET] [--processes 1,2,4,8] [--minutes N] [--json FILE] [--option value ...]
        offbeat bench gpu [PRESET ...] [--minutes N] [--out FILE] [--json FILE] [--device NAME] [--option value ...]
 
 throughput: frames/s of a preset (impala-atari) end to end, beside its parts alone and the limit that they set.
@@ -26,6 +27,8 @@ streams:    rows/s and bytes/s of appending and of assembling batches, beside a 
 replay:     a full prioritised replay memory of Atari frames: appending, drawing, assembling, memory; beside others.
 soak:       memory of all processes of a long run (15 minutes), and how much it grows after the first two.
 peers:      frames/s of other libraries, each from its own virtual environment, and of offbeat, interleaved.
+realtime:   missed frames, spacing and overhead of an environment that never waits (realtime-dqn, 59.73 frames/s, 10
+            minutes for each number of inference processes), beside this machine's own wake-ups and manager proxies.
 gpu:        frames/s of presets on a GPU and how busy it is, acting on it or on the processor; within --minutes (8).
             Without a GPU it says so; --device cpu rehearses it."""
 
@@ -44,8 +47,10 @@ Exit code: 0 without errors, 1 where something is wrong that a run would fail by
 
 
 def bench(arguments: list[str]) -> int:
-    """Measure throughput, the streams, replay, memory over time, other libraries, or a GPU."""
-    what, rest = _choose("bench", arguments, ("throughput", "streams", "replay", "soak", "peers", "gpu"), BENCH)
+    """Measure throughput, the streams, replay, memory over time, other libraries, realtime, or a GPU."""
+    what, rest = _choose(
+        "bench", arguments, ("throughput", "streams", "replay", "soak", "peers", "realtime", "gpu"), BENCH
+    )
     if what == "throughput":
         from offbeat.bench.throughput import bench_throughput
 
@@ -68,6 +73,8 @@ def bench(arguments: list[str]) -> int:
         _bench_replay(rest)
     if what == "peers":
         _bench_peers(rest)
+    if what == "realtime":
+        _bench_realtime(rest)
     return _bench_gpu(rest) if what == "gpu" else 0
 
 
@@ -85,6 +92,19 @@ def _bench_gpu(arguments: list[str]) -> int:
         file=_file(scanned),
     )
     return int(any(row.run is None for row in rows))
+
+
+def _bench_realtime(arguments: list[str]) -> None:
+    """Check the options of ``bench realtime`` and run it."""
+    from offbeat.bench.realtime import bench_realtime
+
+    scanned = scan(arguments, own=("processes", "minutes", "json"))
+    text = scanned.own.get("processes", "1,2,4,8")
+    counts = [int(part) for part in text.split(",") if part.strip().isdecimal()]
+    if not counts or min(counts) < 1 or len(counts) != len(text.split(",")):
+        raise UserError(f"--processes={text!r} is not a list of numbers of at least 1, such as 1,2,4,8")
+    named = one_preset(scanned, "bench realtime") if scanned.positional else "realtime-dqn"
+    bench_realtime(scanned.config(named), counts, _number(scanned, "minutes", 10), _file(scanned))
 
 
 def _bench_replay(arguments: list[str]) -> None:

@@ -35,6 +35,7 @@ def decide(config: RunConfig) -> RunConfig:
         actor = replace(actor, inference="server" if server else "actor")
     if config.realtime.fps:  # one environment, whose actions come from processes of their own
         actor = replace(actor, workers=1, envs_per_worker=1, inference="actor")
+        config = replace(config, delay=replace(config.delay, joined=True))
     workers = actor.workers or actor_workers(usable_cores(), learner.threads * learner.count)
     threads = actor.env_threads or env_threads(usable_cores(), learner.threads * learner.count, workers)
     actor = replace(actor, workers=workers, env_threads=threads)

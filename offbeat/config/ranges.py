@@ -34,6 +34,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "evaluation.episodes": (1, math.inf),
     "evaluation.envs": (1, math.inf),
     "evaluation.threads": (1, math.inf),
+    "realtime.jitter": (0, 0.99),
+    "realtime.quantile": (0.01, 1),
     "checkpoint.keep": (1, math.inf),
 }
 """Least and greatest value of the options that have other bounds than [0, infinity). Agents check their own."""

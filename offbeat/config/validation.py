@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from offbeat.config.auto import decide
 from offbeat.config.memory import available_memory
 from offbeat.config.ranges import RANGES
+from offbeat.config.realtime_checks import check_realtime
 from offbeat.errors import UserError, in_short, told
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def validate(
     check_delay(config)
     config = decide(config)  # what is auto must fit too
     check_learners(config)
+    check_realtime(config)
     check_shares(config)
     check_policy_lag(config)
     check_roles(config)

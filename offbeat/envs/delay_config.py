@@ -47,6 +47,9 @@ class DelayConfig:
     semantics: Literal["exact", "published"] = "exact"
     """``exact``: every frame is accounted for. ``published``: as the simulators published with Riemer et al. 2025, a
     queue of ``inference_frames`` macro steps, of which the newest is no delay."""
+    joined: bool = False
+    """Show networks joined frame stacks, one row per decision, though nothing is late: set in realtime runs, whose
+    evaluations are then played under this section's delay, or none."""
     noops: int = 0
     """Frames of the default behaviour after each action, of ``published`` only. Unit: environment steps."""
 

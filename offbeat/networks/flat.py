@@ -81,17 +81,40 @@ def flatten_parameters(network: nn.Module) -> Tensor:
     return flat
 
 
-def view_parameters(network: nn.Module, flat: Tensor) -> None:
-    """Make all parameters and float buffers of ``network`` views of ``flat`` [P], as it is: nothing is copied.
+class WeightViews:
+    """Lets a network's weights lie in one vector or another, without copying any.
 
-    ValueError where the vector is of another length or dtype than the network's own.
+    Args:
+        network: keeps its parameters, as objects, for as long as this is used.
     """
-    tensors, spec, size = flat_tensors(network), flat_spec(network), flat_size(network)
-    dtype = tensors[0][1].dtype if tensors else flat.dtype
-    if flat.shape != (size,) or flat.dtype != dtype:
-        raise ValueError(f"flat: expected {dtype} [{size}], got {flat.dtype} {list(flat.shape)}")
-    for (_, tensor), entry in zip(tensors, spec, strict=True):
-        tensor.data = flat[entry.offset : entry.offset + entry.size].view(entry.shape)
+
+    def __init__(self, network: nn.Module) -> None:
+        self._tensors, self._spec, self._size = flat_tensors(network), flat_spec(network), flat_size(network)
+        self._views: dict[int, tuple[Tensor, list[Tensor]]] = {}
+        self._at = 0
+
+    def look_at(self, flat: Tensor) -> None:
+        """Make all parameters and float buffers views of ``flat`` [P], as it is.
+
+        ValueError where the vector is of another length or dtype than the network's own.
+        """
+        address = flat.data_ptr()
+        if address == self._at and address in self._views:
+            return
+        if address not in self._views:
+            dtype = self._tensors[0][1].dtype if self._tensors else flat.dtype
+            if flat.shape != (self._size,) or flat.dtype != dtype:
+                raise ValueError(f"flat: expected {dtype} [{self._size}], got {flat.dtype} {list(flat.shape)}")
+            ends = [(entry.offset, entry.offset + entry.size, entry.shape) for entry in self._spec]
+            self._views[address] = flat, [flat[start:end].view(shape) for start, end, shape in ends]
+        for (_, tensor), view in zip(self._tensors, self._views[address][1], strict=True):
+            tensor.data = view
+        self._at = address
+
+
+def view_parameters(network: nn.Module, flat: Tensor) -> None:
+    """Make all parameters and float buffers of ``network`` views of ``flat`` [P], once: see ``WeightViews``."""
+    WeightViews(network).look_at(flat)
 
 
 def flat_tensors(network: nn.Module) -> list[tuple[str, Tensor]]:

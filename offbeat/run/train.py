@@ -21,8 +21,6 @@ from offbeat.config.auto import choose_device, decide
 from offbeat.config.fitting import fitted, left_out
 from offbeat.config.run_config import RunConfig, read_config, to_toml
 from offbeat.config.validation import check_resources, check_run_folder, validate
-from offbeat.envs.decisions import delayed_spec
-from offbeat.envs.delay_config import DelayConfig
 from offbeat.envs.registry import check_exact, env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
@@ -48,7 +46,6 @@ from offbeat.runtime.terminal import guarded, troubles_told
 from offbeat.runtime.topology import topology
 from offbeat.runtime.world import World, is_deterministic, learners_nbytes, make_world, plan_layout
 from offbeat.storage.checkpoint import CheckpointError, find, load, newest
-from offbeat.types import EnvSpec
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,7 @@ def _run(
     """
     if config.engine != "inline":
         check_start(own, config.env.id, config.eval_env.id)
-    spec = seen_spec(config, own.get("env_factory"))
+    spec = env_spec(config.env, own.get("env_factory"))
     agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"), own.get("agent_factory"))
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
     weights = flat_size(agent.network)
@@ -203,12 +200,6 @@ def _run(
         finally:
             interrupts.tell(None)
             world.close()
-
-
-def seen_spec(config: RunConfig, factory: Callable[..., Any] | None) -> EnvSpec:
-    """What networks of this run see: of an environment that never waits, decisions, as under a simulated delay."""
-    spec = env_spec(config.env, factory)
-    return delayed_spec(spec, DelayConfig()) if config.realtime.fps else spec
 
 
 def _check_exact(config: RunConfig, factory: Callable[..., Any] | None) -> None:

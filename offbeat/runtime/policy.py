@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from offbeat.agents.base import Agent
-from offbeat.networks.flat import flatten_parameters, view_parameters
+from offbeat.networks.flat import WeightViews, flatten_parameters
 from offbeat.networks.rounded import RoundedWeights
 from offbeat.runtime.ports import ParamReader, Point
 from offbeat.types import ActOutput, ArrayDict, CoreState, Inputs, move
@@ -51,13 +51,14 @@ class LocalPolicy:
         # Weights that are rounded, or that go to a device, are copied in any case.
         self._shared = shared and self._rounded is None and self.device.type == "cpu"
         self._released = True
+        self._views = WeightViews(agent.network)
 
     def refresh(self) -> int:
         """Take newer weights if there are any; the version that acts from now on."""
         moved = self.params.version() != self.version
         if self._shared and (moved or self._released):
             self.flat, self.point = self.params.pin()
-            view_parameters(self.agent.network, self.flat)
+            self._views.look_at(self.flat)
             self._released = False
         elif moved:
             self.point = self.params.pull(self.flat if self._rounded is None else self._rounded)

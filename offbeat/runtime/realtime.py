@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from offbeat.agents.base import Agent
 from offbeat.algorithms.stagger import Stagger, stagger_arrays
+from offbeat.errors import UserError
 from offbeat.replay.layout import StreamLayout
 from offbeat.runtime.mailbox import ActionSlots, Mailbox, mailbox_arrays, slot_arrays
 from offbeat.runtime.realtime_config import RealtimeConfig
@@ -38,6 +40,20 @@ def realtime_arrays(config: RealtimeConfig, layout: StreamLayout) -> dict[str, A
         },
     }
     return {f"{group}/{name}": spec for group, specs in groups.items() for name, spec in specs.items()}
+
+
+def check_realtime_agent(agent: Agent, core: Mapping[str, ArraySpec], name: str) -> None:
+    """UserError for an agent whose next decision needs what the last one found, which is not there yet."""
+    if core:
+        raise UserError(
+            f"agent {name!r} is recurrent, and inferences that overlap have no state to pass on: a realtime run takes "
+            "agents without a core; delay.history shows it the newest actions, env.frame_stack more frames"
+        )
+    if agent.wants_last:
+        raise UserError(
+            f"agent {name!r} asks for the last action and reward, which are not known when an inference starts in a "
+            "realtime run; switch agent.last_action and agent.last_reward off; delay.history shows the newest actions"
+        )
 
 
 @dataclass

@@ -13,6 +13,7 @@ from offbeat.acting.observer import Observer
 from offbeat.agents.base import Agent, Explores
 from offbeat.algorithms.stagger import Stagger
 from offbeat.runtime.clock import Clock
+from offbeat.runtime.cpu_waits import run_queue_s
 from offbeat.runtime.mailbox import DUE, ENDED, READ, SEEN, STARTED, Decision, Seen
 from offbeat.runtime.pacing import WAIT, Punctual, Timing
 from offbeat.runtime.policy import LocalPolicy
@@ -240,6 +241,7 @@ class RealtimeActorWork:
         gone = realtime.forget_the_dead(self._stagger, now)
         values = {"inferences": self._slot, "period_s": self._stagger.period_s, "processes": self._stagger.count}
         values |= {"retries": realtime.mailbox.retries, "slots_skipped": self._stagger.skipped, "gone": len(gone)}
+        values["run_queue_s"] = run_queue_s()
         metrics.write("realtime_actor", {name: float(value) for name, value in values.items()})
 
     def warm_up(self, policy: LocalPolicy, realtime: Realtime, *, real: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ class RealtimeHost(Host):
 
     def steps(self) -> Iterator[Any]:
         """The loop, slept through on the wall clock."""
+        if self._pace is not None:
+            gc.collect()
+            gc.freeze()  # what was built stays: the collector need not look through it between two frames
         for moment in super().steps():
             if self._pace is not None:
                 self._pace.sleep(moment)

@@ -18,6 +18,8 @@ PROCESS_BYTES = 350 * 2**20
 """Memory of one role's process before it does anything: Python, torch, an emulator. Measured on Linux."""
 
 
+BESIDE_REALTIME = 10
+"""How much lower the priority is of roles that compute beside an environment that never waits."""
 CLOCK_PART = "virtual_clock"
 """The part of a checkpoint that says when whose turn is, in runs on a virtual clock; no role is called so."""
 
@@ -160,6 +162,7 @@ def topology(config: Settings, items: ItemSpec) -> Topology:
     serves = config.actor.inference == "server" and not fixed
     roles = [*_learners(config, items), _evaluator(config)]
     if config.realtime.fps:
+        roles = [replace(role, nice=max(role.nice, BESIDE_REALTIME)) for role in roles]
         return Topology((*roles, _realtime_env(config), _realtime_actor(config)), tuple(_realtime_wires(config)))
     roles += [*([_inference(config)] if serves else []), _actor(config)]
     return Topology(tuple(roles), tuple(_wires(config, serves)))

@@ -22,7 +22,7 @@ from offbeat.runtime.inbox import inbox_arrays
 from offbeat.runtime.master import SharedMaster
 from offbeat.runtime.optimiser import slot_names
 from offbeat.runtime.params import SharedParams
-from offbeat.runtime.realtime import realtime_arrays
+from offbeat.runtime.realtime import check_realtime_agent, realtime_arrays
 from offbeat.runtime.settings import Settings
 from offbeat.runtime.shm import Bell, Heart, SharedArrays, Wait, make_guard
 from offbeat.runtime.topology import Topology
@@ -132,6 +132,8 @@ def plan_layout(config: Settings, spec: EnvSpec, agent: Agent, name: str = "") -
     UserError where sizes do not fit each other, so that there could never be a batch.
     """
     core, extras = check_agent(agent, spec), agent.row_extras()
+    if config.realtime.fps:
+        check_realtime_agent(agent, core, name or config.agent_name)
     items, learner = agent.items, config.learner
     try:
         check_replay(items, config.replay, name or config.agent_name, holds_writers(config))

@@ -1,0 +1,64 @@
+"""What a realtime run refuses before anything is spawned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from offbeat.errors import UserError
+
+if TYPE_CHECKING:
+    from offbeat.config.run_config import RunConfig
+
+
+def check_realtime(config: RunConfig) -> None:
+    """UserError for options that mean nothing, or cannot work, around an environment that never waits."""
+    realtime = config.realtime
+    if not realtime.fps:
+        return
+    if realtime.mode != "async" and realtime.inference > 1:
+        raise UserError(
+            f"realtime.inference={realtime.inference} means nothing with realtime.mode={realtime.mode}, which has one "
+            "inference process; leave it at 1, or use mode async"
+        )
+    fifos = [index for index, sampler in enumerate(config.replay.samplers) if sampler.kind == "fifo"]
+    if fifos:
+        raise UserError(
+            f"replay.samplers.{fifos[0]}.kind='fifo' makes actors wait for the learner, and a realtime environment "
+            "waits for nobody; use uniform or prioritised samplers"
+        )
+    if config.deterministic and config.engine != "inline":
+        raise UserError(
+            "deterministic runs advance in rounds, and a realtime environment by a clock; engine inline runs it on a "
+            "virtual clock, repeatably"
+        )
+    _check_delay(config)
+    if config.engine == "inline":
+        _check_virtual(config)
+    elif realtime.replay:
+        raise UserError("realtime.replay replays latencies on the virtual clock only; add --engine inline")
+
+
+def _check_delay(config: RunConfig) -> None:
+    delay = config.delay
+    if delay.history and delay.history_until != "start":
+        raise UserError(
+            f"delay.history_until={delay.history_until!r}: a realtime inference begins before the actions of those "
+            "that are under way are known; allowed is 'start'"
+        )
+    if delay.semantics != "exact":
+        raise UserError(f"delay.semantics={delay.semantics!r} is of simulated delays only; in realtime it is 'exact'")
+
+
+def _check_virtual(config: RunConfig) -> None:
+    realtime, replay = config.realtime, config.replay
+    if realtime.record:
+        raise UserError("realtime.record writes down latencies of the wall clock; a virtual clock has none to measure")
+    if not (realtime.inference_s or realtime.pad or realtime.replay):
+        raise UserError(
+            "on a virtual clock computing takes no time: set realtime.inference_s above 0, or leave realtime.pad on"
+        )
+    if realtime.mode in ("async", "background") and not (realtime.learn_s or replay.samples_per_insert):
+        raise UserError(
+            "on a virtual clock an update takes no time, so that there would be no end of them: set realtime.learn_s "
+            "or replay.samples_per_insert above 0"
+        )
