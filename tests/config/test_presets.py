@@ -81,11 +81,19 @@ def tiny(name: str) -> dict[str, Any]:
     if not isinstance(config.agent, QConfig):
         return TINY
     sampler = asdict(config.replay.samplers[0]) | {"min_rows": 20}
-    short = {"length": 5, "burn_in": 5, "period": 5} if config.agent_name == "r2d2" else {}
+    short: dict[str, Any] = {"length": 5, "burn_in": 5, "period": 5} if config.agent_name == "r2d2" else {}
+    if config.agent.torso_width > 1:
+        short = {"torso_width": 0.0625}
     return TINY | {"replay": FEW_ITEMS | {"samplers": [sampler]}, "agent": short}
 
 
-@pytest.mark.parametrize("name", PRESETS)
+TRAINED = [
+    pytest.param(name, marks=pytest.mark.slow) if name.startswith("realtime-size-") else name for name in PRESETS
+]
+"""Those that differ in a number only are for the slow tests."""
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_preset_trains(name: str, tmp_path: Path) -> None:
     config = load_preset(name)
     atari = config.env.id in ("Pong", "Breakout", "Asterix", "Boxing")

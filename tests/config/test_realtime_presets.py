@@ -12,6 +12,7 @@ import torch
 
 import offbeat
 from offbeat.agents.make import make_agent
+from offbeat.config.model_sizes import MODEL_SIZES
 from offbeat.config.run_config import load_preset
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import env_spec, make_env
@@ -148,3 +149,11 @@ def test_a_game_is_that_of_the_bare_emulator(game: str, backend: str) -> None:
             env.send(actions[step : step + 1])
     assert not row.valid[0]
     env.close()
+
+
+def test_there_is_a_preset_for_each_size_of_the_published_table() -> None:
+    for row in MODEL_SIZES:
+        config = load_preset(f"realtime-size-{row.label.lower()}" + ("-deep2" if row.torso == "deep2" else ""))
+        assert (config.agent.torso, config.agent.torso_width) == (row.torso, row.label_width)
+        assert (config.delay.inference_frames, config.delay.mode) == (row.atari_frames, "async")
+        assert config.env == replace(load_preset("realtime-dqn").env, delay=config.delay)
