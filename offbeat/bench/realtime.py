@@ -18,7 +18,7 @@ from offbeat.envs.registry import env_spec
 from offbeat.errors import UserError
 from offbeat.run.train import train
 from offbeat.runtime.cpu_waits import steal_s
-from offbeat.runtime.realtime_books import DECISION, measured, overheads
+from offbeat.runtime.realtime_books import DECISION, FRAME, measured, overheads, unexplained
 from offbeat.types import Inputs
 
 FPS = 59.73
@@ -77,13 +77,12 @@ def read_run(run: Path) -> dict[str, float]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [line for line in lines if line["kind"] == "realtime"][-1]
     queues = {line["role"]: line["run_queue_s"] for line in lines if line["kind"] == "realtime_actor"}
-    late = frames[:, 1]
-    missing = frames[frames[:, 2] > 0]
+    late, missed = frames[:, FRAME.index("late")], frames[:, FRAME.index("missed")]
     over = overheads(decisions)
     waited = decisions[:, DECISION.index("published")] - decisions[:, DECISION.index("due")]
     return measured(decisions) | {
         "frames": float(len(frames)),
-        "missed": float(frames[:, 2].sum()),
+        "missed": float(missed.sum()),
         "worst_late_s": float(late.max()),
         "late_p50_s": float(np.quantile(late, 0.5)),
         "late_p99_s": float(np.quantile(late, 0.99)),
@@ -93,7 +92,8 @@ def read_run(run: Path) -> dict[str, float]:
         "inaction": last["inaction"] / max(1.0, last.get("realtime_frames", len(frames))),
         "env_run_queue_s": float(last["run_queue_s"]),
         "actor_run_queue_s": float(sum(queues.values())),
-        "missed_events": float(len(missing)),
+        "missed_events": float(np.count_nonzero(missed)),
+        "unexplained": float(len(unexplained(frames))),
     }
 
 
@@ -105,7 +105,8 @@ def describe(row: dict[str, float]) -> str:
 
     return "\n".join([
         f"N = {row['processes']:.0f}: {row['frames']:.0f} frames, {row['missed']:.0f} missed in "
-        f"{row['missed_events']:.0f} events (latest start {row['worst_late_s'] * 1e3:.1f} ms late); "
+        f"{row['missed_events']:.0f} events, {row['unexplained']:.0f} of them unexplained by playing, run queue and "
+        f"steal (latest start {row['worst_late_s'] * 1e3:.1f} ms late); "
         f"frames left to the default behaviour {row['inaction']:.2%}",
         f"  spacing {row['spacing_s'] * 1e3:.2f} ms, CV {row['spacing_cv']:.3f}; staleness "
         f"{row['staleness']:.2f} frames; inference {row['inference_s'] * 1e3:.2f} ms",

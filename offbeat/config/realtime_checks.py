@@ -20,6 +20,11 @@ def check_realtime(config: RunConfig) -> None:
             f"realtime.inference={realtime.inference} means nothing with realtime.mode={realtime.mode}, which has one "
             "inference process; leave it at 1, or use mode async"
         )
+    if realtime.mode in ("sequential", "learn_first") and config.learner.count > 1:
+        raise UserError(
+            f"learner.count={config.learner.count} means nothing with realtime.mode={realtime.mode}, where one learner "
+            "and one inference process take turns; use 1, or mode async"
+        )
     fifos = [index for index, sampler in enumerate(config.replay.samplers) if sampler.kind == "fifo"]
     if fifos:
         raise UserError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from offbeat.envs.decisions import DecisionRows
-from offbeat.runtime.cpu_waits import run_queue_s, steal_s
+from offbeat.runtime.cpu_waits import RunQueue, run_queue_s, steal_s
 from offbeat.runtime.mailbox import DUE, ENDED, PUBLISHED, READ, SEEN, STARTED, Decision
 from offbeat.runtime.ports import MetricSink
 from offbeat.runtime.realtime import Realtime
@@ -36,6 +36,10 @@ DECISION = (
     "acted",
 )
 """Columns of a decision that is kept; times in seconds since the environment began."""
+FRAME = ("began", "late", "missed", "played_s", "queue_s", "steal_s")
+"""Columns of a frame that is kept: when it began, how late, frames missed before it, how long the one before took to
+play, and since then: seconds that this process waited for a processor, and that were stolen from this machine (read only
+where frames were missed: since the last report)."""
 
 
 class Newest:
@@ -74,7 +78,9 @@ class RealtimeBooks:
         self.staleness = np.zeros(OLDEST + 1, np.int64)
         self.returned, self.length, self.taken = 0.0, 0, 0  # of the episode
         self._last_staleness = 0
-        self.kept, self.ticks = Newest(len(DECISION)), Newest(3)
+        self.kept, self.ticks = Newest(len(DECISION)), Newest(len(FRAME))
+        self.played_s = 0.0
+        self._queue, self._queued, self._stolen = RunQueue(), 0.0, steal_s()
         self._begin_s = 0.0
         self._reported, self._before = 0.0, [0, 0]
 
@@ -85,7 +91,10 @@ class RealtimeBooks:
         if not self.ticks.count:
             self._begin_s = now - late
         self.missed += missed
-        self.ticks.add((now - self._begin_s, late, missed))
+        queued = self._queue.seconds()
+        stolen = steal_s() - self._stolen if missed else 0.0
+        self.ticks.add((now - self._begin_s, late, missed, self.played_s, queued - self._queued, stolen))
+        self._queued = queued
         for each in fresh:
             acted = now - self._begin_s if each is decision else np.nan
             times = (each.times - self._begin_s).tolist()
@@ -119,7 +128,7 @@ class RealtimeBooks:
         """Send what was counted and measured since the last time, once a second."""
         if now - self._reported < REPORT_S:
             return
-        self._reported = now
+        self._reported, self._stolen = now, steal_s()
         decisions, ticks = self.kept.since(self._before[0]), self.ticks.since(self._before[1])
         self._before = [self.kept.count, self.ticks.count]
         counts = {
@@ -133,13 +142,13 @@ class RealtimeBooks:
             "processes_gone": int(realtime.shared["gone"][0]),
             "late_p99_s": _quantile(ticks[:, 1], 0.99),
             "run_queue_s": run_queue_s(),
-            "steal_s": steal_s(),
+            "steal_s": self._stolen,
         }
         metrics.write("realtime", counts | measured(decisions))
 
     def write(self, folder: Path) -> None:
-        """What is kept, as arrays: ``decisions.npy`` [n, 12] (columns: ``DECISION``); ``frames.npy`` [n, 3]: when it
-        began, how late, frames missed before it (seconds); ``staleness.npy`` [1025]: how many decisions were so old.
+        """What is kept, as arrays: ``decisions.npy`` [n, 12] (columns: ``DECISION``); ``frames.npy`` [n, 6]
+        (columns: ``FRAME``); ``staleness.npy`` [1025]: how many decisions were so old.
         """
         if not self.ticks.count:
             return
@@ -185,6 +194,16 @@ def measured(decisions: np.ndarray) -> dict[str, float]:
         "spacing_s": float(gaps.mean()) if len(gaps) else float("nan"),
         "spacing_cv": float(gaps.std() / gaps.mean()) if len(gaps) and gaps.mean() > 0 else float("nan"),
     }
+
+
+def unexplained(frames: np.ndarray) -> np.ndarray:
+    """The frames [m, 6] of [n, 6] (columns: ``FRAME``) before which some were missed, although playing the one before,
+    waiting for a processor and what was stolen from the machine make up less than half of being late.
+    """
+    columns = {name: frames[:, index] for index, name in enumerate(FRAME)}
+    accounted = columns["played_s"] + np.nan_to_num(columns["queue_s"]) + np.nan_to_num(columns["steal_s"])
+    found: np.ndarray = frames[(columns["missed"] > 0) & (accounted < columns["late"] / 2)]
+    return found
 
 
 def overheads(decisions: np.ndarray) -> np.ndarray:

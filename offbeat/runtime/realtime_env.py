@@ -68,6 +68,7 @@ def run_realtime_env(
             work.end_episode(rows, streams, metrics)
             rows.restart()
         work.show(rows, realtime)
+        work.played()
         work.report(rows, realtime, metrics)
 
 
@@ -164,7 +165,7 @@ class RealtimeEnvWork:
         self.timing, self.punctual = timing
         self.staging = Staging(layout, streams, layout.block, discount)
         self.books = RealtimeBooks(config, frame_skip)
-        self.begin_s = 0.0
+        self.begin_s = self._began_s = 0.0
         self.ends: float | None = None
         """When the frame that is being played is over; None: the next one has not begun."""
         self.ticks = 0
@@ -189,6 +190,7 @@ class RealtimeEnvWork:
     def tick(self, now: float, decision: Decision | None, fresh: list[Decision]) -> None:
         """A frame begins, with this action of all that came. Frames that should have begun before are missed."""
         self.punctual.done(self.due(), now)
+        self._began_s = now
         late = now - self.due()
         missed = int(late / self.config.period_s) if late > 0 else 0
         self.ticks += 1 + missed
@@ -230,6 +232,10 @@ class RealtimeEnvWork:
         """Put the newest observation into the mailbox."""
         seen = rows.observation(rows.frame)
         realtime.mailbox.put(self.frame, self.episode, rows.frame, self.clock.now, seen)
+
+    def played(self) -> None:
+        """A frame is over, and its observation is there: note how long that took."""
+        self.books.played_s = self.clock.now() - self._began_s
 
     def report(self, rows: DecisionRows, realtime: Realtime, metrics: MetricSink) -> None:
         """Send what was counted, once a second."""
