@@ -38,8 +38,8 @@ DECISION = (
 """Columns of a decision that is kept; times in seconds since the environment began."""
 FRAME = ("began", "late", "missed", "played_s", "queue_s", "steal_s")
 """Columns of a frame that is kept: when it began, how late, frames missed before it, how long the one before took to
-play, and since then: seconds that this process waited for a processor, and that were stolen from this machine (read only
-where frames were missed: since the last report)."""
+play, and since then: seconds that this process waited for a processor, and that were stolen from this machine (read
+only where frames were missed: since the last report)."""
 
 
 class Newest:

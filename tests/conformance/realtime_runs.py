@@ -61,6 +61,7 @@ def action_of(row: np.ndarray) -> np.ndarray:
 def realtime_config(out: Path, clock: str = "virtual", **overrides: Any) -> RunConfig:
     """Three inference processes of two and a half frames each; ``a__b`` stands for ``a.b``."""
     fps = 60.0 if clock == "virtual" else 100.0
+    processes = 3 if overrides.get("realtime__mode", "async") == "async" else 1
     config = from_dict({
         "out": str(out), "device": "cpu", "engine": CLOCKS[clock], "total_frames": 400,
         "env": {"id": "toy/counting", "length": 12, "frame_skip": 1, "frame_stack": 1},
@@ -69,7 +70,7 @@ def realtime_config(out: Path, clock: str = "virtual", **overrides: Any) -> RunC
         "learner": {"batch_size": 4, "learning_rate": 1.0, "prefetch": 0},
         "replay": {"capacity": 4000, "samples_per_insert": 1.0, "samplers": [{"kind": "uniform"}]},
         "realtime": {
-            "fps": fps, "inference": 3, "inference_s": 2.5 / fps, "learn_s": 0.4 / fps, "jitter": 0.2,
+            "fps": fps, "inference": processes, "inference_s": 2.5 / fps, "learn_s": 0.4 / fps, "jitter": 0.2,
         },
         "evaluation": {"every_frames": 0, "at_end": False, "episodes": 2, "envs": 1},
         "log": {"tensorboard": False, "dashboard": False, "every_s": 0.5},
