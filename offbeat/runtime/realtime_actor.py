@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,7 @@ class RealtimeActor(RealtimeHost):
             agent,
             clock=services.clock,
             timing=self.timing_of(services, config.inference_s),
+            posted=lambda: services.notices.posted("frames") // services.spec.frame_skip if services.free else 0,
         )
         realtime.shared["process"][services.index] = os.getpid()
         if services.free or not (loaded := services.loaded()):
@@ -124,6 +125,7 @@ class RealtimeActorWork:
         agent: its own, for what it explores.
         clock: the run's.
         timing: how long an inference takes, at least, and how late it starts and is published.
+        posted: frames that the run has trained on: how far a resumed one is.
     """
 
     def __init__(
@@ -135,10 +137,11 @@ class RealtimeActorWork:
         *,
         clock: Clock,
         timing: tuple[Timing, Punctual],
+        posted: Callable[[], int],
     ) -> None:
         self.worker, self.config, self.clock = worker, config, clock
         self.timing, self.punctual = timing
-        self._spec, self._agent = spec, agent
+        self._spec, self._agent, self._posted = spec, agent, posted
         self.turns = config.mode in ("sequential", "learn_first")
         """Whether learning and inference take turns."""
         self.pending: Decision | None = None
@@ -154,12 +157,13 @@ class RealtimeActorWork:
         self._observer = Observer(spec, spec.action.array, 1, wants_last=False, explore=self._explore())
         self._stagger: Stagger | None = None
         self._reported = 0.0
+        self._gone = 0
 
     def _explore(self) -> Any:
         if not isinstance(self._agent, Explores):
             return None
         explorer, stream = self._agent, np.zeros(1, np.int64)
-        return lambda steps: explorer.exploration(stream, 1, self._frame)
+        return lambda steps: explorer.exploration(stream, 1, max(self._frame, self._posted()))
 
     def join(self, realtime: Realtime) -> Stagger:
         """Take its place among the others."""
@@ -233,14 +237,14 @@ class RealtimeActorWork:
     def look_around(self, realtime: Realtime, metrics: MetricSink) -> None:
         """After an action: what comes next, and whether somebody who is late is gone."""
         self.asked = False
+        assert self._stagger is not None, "join() comes first"
         now = self.clock.now()
+        self._gone += len(realtime.forget_the_dead(self._stagger, now)) if self._stagger.count > 1 else 0
         if now - self._reported < REPORT_S:
             return
         self._reported = now
-        assert self._stagger is not None, "join() comes first"
-        gone = realtime.forget_the_dead(self._stagger, now)
         values = {"inferences": self._slot, "period_s": self._stagger.period_s, "processes": self._stagger.count}
-        values |= {"retries": realtime.mailbox.retries, "slots_skipped": self._stagger.skipped, "gone": len(gone)}
+        values |= {"retries": realtime.mailbox.retries, "slots_skipped": self._stagger.skipped, "gone": self._gone}
         values["run_queue_s"] = run_queue_s()
         metrics.write("realtime_actor", {name: float(value) for name, value in values.items()})
 

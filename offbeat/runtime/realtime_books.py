@@ -145,6 +145,8 @@ class RealtimeBooks:
             "steal_s": self._stolen,
         }
         metrics.write("realtime", counts | measured(decisions))
+        played = float(ticks[:, FRAME.index("played_s")].sum())
+        metrics.write("actor", {"steps": self.decisions, "env_frames": rows.frames * self._skip, "env_s": played})
 
     def write(self, folder: Path) -> None:
         """What is kept, as arrays: ``decisions.npy`` [n, 12] (columns: ``DECISION``); ``frames.npy`` [n, 6]
