@@ -177,8 +177,11 @@ class Stagger:
     def overdue(self, now_s: float) -> dict[int, float]:
         """Workers whose slot has passed: worker -> for how long. Unit: seconds."""
         with self._guard:
-            late = {worker: now_s - self._due(worker) for worker in self._order()}
-        return {worker: by for worker, by in late.items() if by > 0}
+            anchor, period = self._plan[self._current[0]]
+            by = now_s - (anchor + self._slot * (period / max(1, self.count)))
+            late = np.flatnonzero(self._there & (by > 0))
+            late = late[np.argsort(self._slot[late], kind="stable")]
+        return dict(zip(late.tolist(), by[late].tolist(), strict=True))
 
     def state(self) -> dict[str, np.ndarray]:
         """All of it, as arrays."""

@@ -7,7 +7,6 @@ machine allows; the schedule is that of the wall clock under the same latencies.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,8 @@ from offbeat.runtime.clock import VirtualClock
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.engines import inline
 from offbeat.runtime.engines.inline import InlineRoles
-from offbeat.runtime.pacing import WAIT, Drawn, Durations
+from offbeat.runtime.events import Events
+from offbeat.runtime.pacing import Drawn, Durations
 from offbeat.runtime.topology import CLOCK_PART
 from offbeat.runtime.world import World
 from offbeat.storage.checkpoint import find, load, write_part
@@ -34,11 +34,9 @@ class VirtualRoles(InlineRoles):
 
     def __init__(self, world: World, conductor: Conductor, checkpoint: Path | None) -> None:
         super().__init__(world, conductor, checkpoint)
-        self.clock = VirtualClock()
+        self.clock = clock = VirtualClock()
         self._config = world.config.realtime
-        self._events: list[tuple[float, int, str]] = []
-        self._waiting: list[str] = []
-        self._made = 0
+        self._events: Events[str] = Events(clock)
 
     def build(self) -> None:
         """Build every role, and bring the clock back to where the checkpoint had it."""
@@ -51,7 +49,7 @@ class VirtualRoles(InlineRoles):
         if self._checkpoint is not None and self._go_on(self._checkpoint):
             return
         for role in [*paced, *([] if self._takes_turns else [LEARNER])]:
-            self._add(0.0, role)
+            self._events.add(0.0, role)
 
     def act(self) -> None:
         """Let time go by until a block of rows was appended."""
@@ -70,28 +68,15 @@ class VirtualRoles(InlineRoles):
         return {"finished": work.finished(), "skipped": work.skipped} | counters
 
     def _next_event(self) -> None:
-        moment, _, role = heapq.heappop(self._events)
-        self.clock.sleep(max(0.0, moment - self.clock.now()))
+        role = self._events.next()
         with self._at_work(role):
             if role == LEARNER:
                 self._learn()
             else:
-                self._pass(role, next(self._loops[role], None))
+                self._events.passed(role, next(self._loops[role], None))
         if self._takes_turns:
             self._give_turn()
-        waiting, self._waiting = self._waiting, []
-        for other in waiting:
-            if other == role:
-                self._waiting.append(other)  # it has only just looked
-            else:
-                self._add(self.clock.now(), other)
-
-    def _pass(self, role: str, moment: float | None) -> None:
-        """Note down when a role goes on; None: its loop has ended."""
-        if moment == WAIT:
-            self._waiting.append(role)
-        elif moment is not None:
-            self._add(max(self.clock.now(), moment), role)
+        self._events.wake(role)
 
     def _learn(self) -> None:
         """An update, which was begun as long ago as it takes."""
@@ -100,34 +85,30 @@ class VirtualRoles(InlineRoles):
         if self._takes_turns:
             self._shared["turns"][1] = self._shared["turns"][0]
         elif event == "idle":
-            self._add(self.clock.now() + self._config.period_s, LEARNER)
+            self._events.add(self.clock.now() + self._config.period_s, LEARNER)
         elif event != "ended":
-            self._add(self.clock.now() + self._learning.next(), LEARNER)
+            self._events.add(self.clock.now() + self._learning.next(), LEARNER)
 
     def _give_turn(self) -> None:
         """Have the learner begin an update that was asked for."""
         asked, answered = self._shared["turns"]
-        if asked > answered and all(role != LEARNER for _, _, role in self._events):
-            self._add(self.clock.now() + self._learning.next(), LEARNER)
+        if asked > answered and LEARNER not in self._events:
+            self._events.add(self.clock.now() + self._learning.next(), LEARNER)
 
     @property
     def _shared(self) -> dict[str, np.ndarray]:
         shared: dict[str, np.ndarray] = self.hosts["realtime_env"].realtime.shared  # type: ignore[attr-defined]
         return shared
 
-    def _add(self, moment: float, role: str) -> None:
-        self._made += 1
-        heapq.heappush(self._events, (moment, self._made, role))
-
     def save(self, folder: Path) -> dict[str, Any]:
         """Every role's part, and who goes on when."""
         answer = super().save(folder)
-        events, names = sorted(self._events), [*self._loops, LEARNER]
+        (events, waiting), names = self._events.saved(), [*self._loops, LEARNER]
         state: dict[str, np.ndarray] = {
             "now": np.array([self.clock.now()]),
-            "moments": np.array([moment for moment, _, _ in events], np.float64),
-            "roles": np.array([names.index(role) for _, _, role in events], np.int64),
-            "waiting": np.array([names.index(role) for role in self._waiting], np.int64),
+            "moments": np.array([moment for moment, _ in events], np.float64),
+            "roles": np.array([names.index(role) for _, role in events], np.int64),
+            "waiting": np.array([names.index(role) for role in waiting], np.int64),
         }
         state |= {f"learning/{name}": value for name, value in self._learning.state().items()}
         write_part(folder, CLOCK_PART, state)
@@ -143,9 +124,9 @@ class VirtualRoles(InlineRoles):
         self.clock.sleep(float(state["now"][0]))
         for loop in self._loops.values():
             next(loop)  # up to the moment at which it was saved, which is among the events
-        for moment, role in zip(state["moments"].tolist(), state["roles"].tolist(), strict=True):
-            self._add(moment, names[role])
-        self._waiting = [names[role] for role in state["waiting"].tolist()]
+        roles = [names[role] for role in state["roles"].tolist()]
+        waiting = [names[role] for role in state["waiting"].tolist()]
+        self._events.load(zip(state["moments"].tolist(), roles, strict=True), waiting)
         prefix = "learning/"
         self._learning.load_state({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
         return True
