@@ -23,10 +23,10 @@ from offbeat.agents.make import make_agent
 from offbeat.bench.batches import make_batch, make_inputs, random_action
 from offbeat.config.run_config import RunConfig
 from offbeat.envs.registry import env_spec, make_env
+from offbeat.run.inference_times import NoWeights
 from offbeat.runtime.actor import acting_precision
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.policy import LocalPolicy
-from offbeat.runtime.ports import Point, WeightTarget
 from offbeat.runtime.spawning import native_threads
 from offbeat.types import LEGAL, EnvSpec, EnvStep, ItemSpec
 
@@ -144,7 +144,7 @@ def time_forward(config: RunConfig, spec: EnvSpec, batch: int, seconds: float) -
     """Seconds per row of choosing actions for ``batch`` environments, exploration included."""
     agent = _agent(config, spec, "cpu")
     precision = acting_precision(config.actor, config.learner)
-    policy = LocalPolicy(agent, _NoWeights(), batch, seed=0, precision=precision)
+    policy = LocalPolicy(agent, NoWeights(), batch, seed=0, precision=precision)
     inputs = make_inputs(spec, agent, 1, batch)
     env_ids = np.arange(batch)
     streams = max(batch, config.actor.workers * config.actor.envs_per_worker)
@@ -164,6 +164,13 @@ def time_train(config: RunConfig, spec: EnvSpec, width: int, seconds: float) -> 
     That includes every forward of the loss, renewing the target network when it is due, and the new priorities'
     way to the processor. By the clock where the learner has a GPU.
     """
+    step, rows, device = training_step(config, spec, width)
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    return per_call_s(step, seconds, clock) / rows
+
+
+def training_step(config: RunConfig, spec: EnvSpec, width: int) -> tuple[Callable[[int], None], int, str]:
+    """An update as ``time_train`` does it, the rows that it trains on, and the kind of device that does it."""
     name = config.learner.device if config.learner.device != "auto" else config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -180,8 +187,7 @@ def time_train(config: RunConfig, spec: EnvSpec, width: int, seconds: float) -> 
         for found in output.feedback.values():
             found.cpu().numpy()
 
-    clock = time.process_time if work.device.type == "cpu" else time.perf_counter
-    return per_call_s(step, seconds, clock) / batch.rows
+    return step, batch.rows, work.device.type
 
 
 def per_call_s(call: Callable[[int], object], seconds: float, clock: Callable[[], float] = time.process_time) -> float:
@@ -203,22 +209,3 @@ def _agent(config: RunConfig, spec: EnvSpec, device: str) -> Agent:
         network: Any = agent.network
         network.channels_last = config.learner.channels_last
     return agent
-
-
-class _NoWeights:
-    """A reader of weights that never has newer ones."""
-
-    def version(self) -> int:
-        """Always the version that a policy starts with."""
-        return -1
-
-    def pull(self, flat: WeightTarget) -> Point:
-        """Leaves the weights as they are."""
-        return Point(-1)
-
-    def pin(self) -> tuple[torch.Tensor, Point]:
-        """There are none."""
-        raise RuntimeError("no weights have been published")
-
-    def release(self) -> None:
-        """Nothing is pinned."""

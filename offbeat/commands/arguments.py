@@ -231,3 +231,17 @@ def one_preset(scanned: Scanned, command: str) -> str:
         got = f"got {len(scanned.positional)}: {' '.join(scanned.positional)}" if scanned.positional else "got none"
         raise UserError(f"'offbeat {command}' takes one preset, {got}; 'offbeat presets' lists them")
     return scanned.positional[0]
+
+
+def number(scanned: Scanned, name: str, default: float) -> float:
+    """One of a command's own options, a number above zero. Raises ``UserError``."""
+    text = scanned.own.get(name)
+    if text is None:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise UserError(f"--{name}={text!r} is not a number above 0")
+    return number

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from offbeat.commands.arguments import Scanned, env_factory, one_preset, scan
+from offbeat.commands.arguments import Scanned, env_factory, number, one_preset, scan
 from offbeat.config.run_config import RunConfig
 from offbeat.errors import UserError, nearest
 
@@ -55,8 +55,8 @@ def bench(arguments: list[str]) -> int:
         from offbeat.bench.throughput import bench_throughput
 
         scanned = scan(rest, own=("seconds", "rounds", "cores", "json"))
-        seconds, rounds = _number(scanned, "seconds", 20), round(_number(scanned, "rounds", 3))
-        cores = round(_number(scanned, "cores", 0))
+        seconds, rounds = number(scanned, "seconds", 20), round(number(scanned, "rounds", 3))
+        cores = round(number(scanned, "cores", 0))
         bench_throughput(
             _config(scanned, what), seconds=seconds, rounds=max(1, rounds), cores=cores, file=_file(scanned)
         )
@@ -64,7 +64,7 @@ def bench(arguments: list[str]) -> int:
         from offbeat.bench.soak import bench_soak
 
         scanned = scan(rest, own=("minutes", "json"))
-        bench_soak(_config(scanned, what), minutes=_number(scanned, "minutes", 15), file=_file(scanned))
+        bench_soak(_config(scanned, what), minutes=number(scanned, "minutes", 15), file=_file(scanned))
     if what == "streams":
         from offbeat.bench.streams import bench_streams
 
@@ -86,7 +86,7 @@ def _bench_gpu(arguments: list[str]) -> int:
     rows = bench_gpu(
         scanned.positional or PRESETS,
         device=scanned.own.get("device", "cuda"),
-        minutes=_number(scanned, "minutes", 8),
+        minutes=number(scanned, "minutes", 8),
         options=scanned.options,
         out=Path(scanned.own["out"]) if "out" in scanned.own else None,
         file=_file(scanned),
@@ -116,10 +116,10 @@ def _bench_replay(arguments: list[str]) -> None:
         raise UserError(f"'offbeat bench replay' takes only its own options, got {other!r}; 'offbeat bench --help'")
     bench_replay(
         {peer: scanned.own[peer] for peer in PEERS if peer in scanned.own},
-        transitions=round(_number(scanned, "transitions", 1_000_000)),
-        threads=round(_number(scanned, "threads", 0)),
-        seconds=_number(scanned, "seconds", 5),
-        rounds=max(1, round(_number(scanned, "rounds", 3))),
+        transitions=round(number(scanned, "transitions", 1_000_000)),
+        threads=round(number(scanned, "threads", 0)),
+        seconds=number(scanned, "seconds", 5),
+        rounds=max(1, round(number(scanned, "rounds", 3))),
         file=_file(scanned),
     )
 
@@ -140,7 +140,7 @@ def _bench_peers(arguments: list[str]) -> None:
         preset=own.get("preset", ""),
         options=scanned.options,
     )
-    seconds, rounds = _number(scanned, "seconds", 30), max(1, round(_number(scanned, "rounds", 3)))
+    seconds, rounds = number(scanned, "seconds", 30), max(1, round(number(scanned, "rounds", 3)))
     bench_peers(plan, seconds=seconds, rounds=rounds, file=_file(scanned))
 
 
@@ -156,7 +156,7 @@ def check_environment(arguments: list[str]) -> int:
         raise UserError(f"'offbeat envs check' takes options of env.* only, such as --env.max-steps, got --{other[0]}")
     (name,) = scanned.positional
     values: dict[str, Any] = {key.removeprefix("env."): value for key, value in scanned.options}
-    values |= {"steps": max(1, round(_number(scanned, "steps", 300))), "seconds": _number(scanned, "seconds", 10)}
+    values |= {"steps": max(1, round(number(scanned, "steps", 300))), "seconds": number(scanned, "seconds", 10)}
     from offbeat.acting.env_apart import apart
 
     well, text = apart(partial(_checked, name, values))
@@ -186,20 +186,6 @@ def _print_streams(rates: dict[str, float]) -> None:
 def _config(scanned: Scanned, what: str) -> RunConfig:
     """The preset that a benchmark runs, impala-atari where none is named, with its options."""
     return scanned.config(one_preset(scanned, f"bench {what}") if scanned.positional else "impala-atari")
-
-
-def _number(scanned: Scanned, name: str, default: float) -> float:
-    """One of a benchmark's own options, a number above zero."""
-    text = scanned.own.get(name)
-    if text is None:
-        return default
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise UserError(f"--{name}={text!r} is not a number above 0")
-    return number
 
 
 def _file(scanned: Scanned) -> Path | None:

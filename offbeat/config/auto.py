@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offbeat.runtime.realtime_config import MOST, RealtimeConfig
+
 if TYPE_CHECKING:
     from offbeat.config.run_config import RunConfig
 
@@ -39,7 +41,24 @@ def decide(config: RunConfig) -> RunConfig:
     workers = actor.workers or actor_workers(usable_cores(), learner.threads * learner.count)
     threads = actor.env_threads or env_threads(usable_cores(), learner.threads * learner.count, workers)
     actor = replace(actor, workers=workers, env_threads=threads)
-    return replace(config, device=device, learner=learner, inference=inference, actor=actor)
+    realtime = decide_inference(config.realtime, virtual=config.engine == "inline")
+    return replace(config, device=device, learner=learner, inference=inference, actor=actor, realtime=realtime)
+
+
+def decide_inference(realtime: RealtimeConfig, *, virtual: bool) -> RealtimeConfig:
+    """Inference processes of a run that leaves them to us (0), where nothing has to be measured for it.
+
+    One where the mode has one. On a virtual clock, as many as were recorded, or as the times that are asked for need.
+    On the wall clock a run measures first, see ``offbeat.run.inference_times``.
+    """
+    if not realtime.fps or realtime.inference:
+        return realtime
+    if realtime.mode != "async":
+        return replace(realtime, inference=1)
+    if not virtual:
+        return realtime
+    recorded = len(list(Path(realtime.replay).glob("realtime_actor*.durations.npy"))) if realtime.replay else 0
+    return replace(realtime, inference=min(MOST, recorded or realtime.needed(realtime.virtual_s)))
 
 
 def usable_cores() -> int:

@@ -9,6 +9,8 @@ from types import ModuleType
 from offbeat.envs.base import EnvConfig, EnvUnavailable
 
 EXTRA = 'pip install "offbeat[atari]"'
+FRAMES_PER_S = 60.0
+"""Of the console, where a person plays. Unit: 1/s."""
 
 
 def ale_module() -> ModuleType:

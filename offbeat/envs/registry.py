@@ -165,6 +165,23 @@ def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
         return gym_envs.gymnasium_spec(config, keep(make()), used)
 
 
+def frame_rate(config: EnvConfig, factory: Factory | None = None) -> float | None:
+    """Steps per second at which the environment's world goes: of Atari 60 frames, of a Gymnasium environment what its
+    ``metadata`` gives as ``render_fps``; None for those that name none.
+    """
+    check_config(config)
+    config = undelayed(config)
+    kind, name, factory = _found(config.id, factory)
+    if kind == "atari":
+        return atari_games.FRAMES_PER_S / config.frame_skip
+    if kind != "gymnasium" and (factory is None or not makes_one_env(factory)):
+        return None
+    make, _ = _single_maker(kind, name, config, factory)
+    with gym_envs.looked_at(config.id) as keep:
+        found = keep(make()).metadata.get("render_fps")
+    return float(found) if isinstance(found, int | float) and found > 0 else None
+
+
 def single_factory(env_id: str) -> Factory | None:
     """What makes environments of an id of Gymnasium, or is an entry point; None for those that offbeat makes itself."""
     kind, name = _resolve(env_id)

@@ -30,6 +30,7 @@ from offbeat.run.changes import changed, check_length
 from offbeat.run.folders import claim, default_folder
 from offbeat.run.hook_calls import HookCalls, shown
 from offbeat.run.hooks import HookFailed, find_hooks
+from offbeat.run.inference_times import choose_inference
 from offbeat.run.locked import locked
 from offbeat.run.log import RunLog, open_log
 from offbeat.run.metrics import MetricLogger
@@ -165,7 +166,11 @@ def _run(
     if config.engine != "inline":
         check_start(own, config.env.id, config.eval_env.id)
     spec = env_spec(config.env, own.get("env_factory"))
-    agent = make_agent(config.agent_name, config.agent, spec, "cpu", own.get("torso"), own.get("agent_factory"))
+    made = own.get("torso"), own.get("agent_factory")
+    agent = make_agent(config.agent_name, config.agent, spec, "cpu", *made)
+    config, chosen = choose_inference(
+        config, spec, lambda device: make_agent(config.agent_name, config.agent, spec, device, *made)
+    )
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
     weights = flat_size(agent.network)
     roles = topology(config, layout.items)
@@ -185,6 +190,8 @@ def _run(
         remove_stacks(home)
         log.write(f"{'resuming' if checkpoint else 'run'} {run}" + (f"\n{note}" if note else ""))
         announcements.introduce(config, spec, agent.network, layout, log.write)
+        if chosen:
+            log.write(chosen)
         _write_config(home, config, log.write)
         write_environment(home, seed=config.seed, say=log.write)
         world = make_world(config, spec, layout, roles, weights, home / "run.log", **own)

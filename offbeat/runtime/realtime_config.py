@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+MOST = 16
+"""At most so many inference processes are chosen for ``inference=0``."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,13 @@ class RealtimeConfig:
     def workers(self) -> int:
         """Inference processes, once chosen: the sequential modes have one."""
         return self.inference if self.mode == "async" else 1
+
+    def needed(self, estimate_s: float) -> int:
+        """N = ceil(T / frame): so many inference processes give an action in every frame, if each takes T seconds."""
+        return max(1, math.ceil(estimate_s / self.period_s - 1e-9))
+
+    @property
+    def virtual_s(self) -> float:
+        """T of the estimator on a virtual clock, where inferences take what is asked for. Unit: seconds."""
+        share = {"max": 1.0, "mean": 0.5, "quantile": self.quantile}[self.estimator]
+        return self.inference_s * (1.0 + self.jitter * (2.0 * share - 1.0))

@@ -77,6 +77,11 @@ def build_realtime_env(services: Services) -> RealtimeEnv:
     return RealtimeEnv(services)
 
 
+def kept_frames(fps: float) -> int:
+    """Frames whose observations are kept; decisions that were made from older ones are lost."""
+    return int(min(MOST_KEPT, max(64, KEPT_S * fps)))
+
+
 class RealtimeEnv(RealtimeHost):
     """The environment with its stream."""
 
@@ -84,8 +89,7 @@ class RealtimeEnv(RealtimeHost):
         config: RealtimeConfig = services.config
         env_seed, own_seed = services.seeds(services.index, services.incarnation)
         self.envs = services.envs(1, bare=True)
-        keep = int(min(MOST_KEPT, max(64, KEPT_S * config.fps)))
-        self.rows = DecisionRows(self.envs, services.env.delay, own_seed, keep=keep)
+        self.rows = DecisionRows(self.envs, services.env.delay, own_seed, keep=kept_frames(config.fps))
         agent = services.agent("cpu")
         self.realtime, self.metrics = services.realtime(), services.metrics
         self.work = RealtimeEnvWork(
