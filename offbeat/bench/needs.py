@@ -143,7 +143,10 @@ def cannot(measured: Measured) -> list[str]:
 def sentences(measured: Measured) -> list[str]:
     """What the run needs, and what cannot be met."""
     m = measured
-    per_update = f"one update in {1 / m.updates_per_step:.3g} steps" if m.updates_per_step else "updates as they come"
+    per_update = "updates as they come"
+    if m.updates_per_step:
+        many, u = m.updates_per_step > 1, m.updates_per_step
+        per_update = f"{u:.3g} in each step" if many else f"one in {1 / u:.3g} steps"
     lines = [
         f"inference processes  {m.inference_processes:,} = ceil(T / frame): T is the {m.estimator} of the inferences, "
         f"{shown_s(m.estimate_s)}, and a frame lasts {shown_s(m.period_s)}",

@@ -75,6 +75,16 @@ def realtime_of(config: RunConfig, fps: float, factory: Factory | None = None) -
     return replace(config, engine="local", realtime=realtime)
 
 
+def one_stream(config: RunConfig) -> RunConfig:
+    """``config`` with a batch that one environment can fill: a fifo takes at most one unroll of each stream."""
+    if not config.replay.paced:
+        return config
+    counts = split_batch(config.replay, config.learner.batch_size)
+    fresh = max(count for one, count in zip(config.replay.samplers, counts, strict=True) if one.paces)
+    size = max(1, config.learner.batch_size // fresh)
+    return replace(config, learner=replace(config.learner, batch_size=size))
+
+
 @specs_kept()
 def probe(config: RunConfig, *, fps: float = 0.0, seconds: float = 3.0, factory: Factory | None = None) -> Probe:
     """Measure everything for ``seconds`` each, with a line on stderr for each thing that is measured.
@@ -87,7 +97,7 @@ def probe(config: RunConfig, *, fps: float = 0.0, seconds: float = 3.0, factory:
     """
     config = realtime_of(config, fps, factory)
     validate(replace(config, out=""), env_factory=factory)
-    config = decide(config)
+    config = one_stream(decide(config))
     spec = seen_spec(config, factory)
     agent = make_agent(config.agent_name, config.agent, spec, config.inference.device[0])
     told = Told()

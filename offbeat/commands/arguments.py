@@ -245,3 +245,10 @@ def number(scanned: Scanned, name: str, default: float) -> float:
     if not 0 < number < float("inf"):
         raise UserError(f"--{name}={text!r} is not a number above 0")
     return number
+
+
+def valued(arguments: list[str], name: str, value: str) -> list[str]:
+    """``arguments`` with ``--name`` alone as ``--name=value``, where no value follows it."""
+    after = [*arguments, "--"][1:]
+    alone = [one == f"--{name}" and following.startswith("--") for one, following in zip(arguments, after, strict=True)]
+    return [f"--{name}={value}" if bare else one for one, bare in zip(arguments, alone, strict=True)]

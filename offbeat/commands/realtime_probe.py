@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from offbeat.commands.arguments import Scanned, env_factory, number, one_preset, scan
+from offbeat.commands.arguments import Scanned, env_factory, number, one_preset, scan, valued
 
 if TYPE_CHECKING:
     from offbeat.bench.probe import Probe
@@ -32,7 +32,7 @@ def probe(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP)
         return 0
-    scanned = scan(_with_json(arguments), own=("fps", "seconds", "json", "save"))
+    scanned = scan(valued(arguments, "json", "-"), own=("fps", "seconds", "json", "save"))
     preset, named = one_preset(scanned, "realtime probe"), scanned.value("env")
     factory = env_factory(named)
     given = list(scanned.options)
@@ -44,7 +44,7 @@ def probe(arguments: list[str]) -> int:
     config = scanned.config(preset)
     fps, seconds = number(scanned, "fps", 0.0), number(scanned, "seconds", 3.0)
     found = measure(config, fps=fps, seconds=seconds, factory=factory)
-    commands = advised(preset, given, found)
+    commands = advised(preset, given, found, config.learner.batch_size)
     if "save" in scanned.own:
         _save(scanned, found)
     if file := scanned.own.get("json"):
@@ -53,19 +53,26 @@ def probe(arguments: list[str]) -> int:
             print(text)
             return 0
         Path(file).write_text(text + "\n")
-    m = found.measured
+    m, batch = found.measured, found.config.learner.batch_size
     print(f"{preset} on {config.env.id} at {m.fps:g} environment steps per second, {m.weights:,} weights\n")
+    if batch != config.learner.batch_size:
+        print(f"batches of {batch} in place of {config.learner.batch_size}: a fifo takes one unroll of one environment\n")
     print("\n".join([*table(m), "", *sentences(m), ""]))
     print(f"on the wall clock:       {commands['wall']}\nwith a simulated delay:  {commands['simulated']}")
     return 0
 
 
-def advised(preset: str, given: list[tuple[str, str]], found: Probe) -> dict[str, str]:
-    """The commands that train like this: on the wall clock, and with the same delay simulated."""
+def advised(preset: str, given: list[tuple[str, str]], found: Probe, batch_size: int) -> dict[str, str]:
+    """The commands that train like this: on the wall clock, and with the same delay simulated.
+
+    ``batch_size``: the preset's own, which a fifo cannot fill from one environment.
+    """
     kept = [text for name, value in given if name not in OURS for text in (f"--{name.replace('_', '-')}", value)]
     m = found.measured
     wall = ["--realtime.fps", f"{m.fps:g}", "--realtime.inference", str(m.inference_processes)]
-    if m.learning_processes > 1:
+    if found.config.learner.batch_size != batch_size:
+        wall += ["--learner.batch-size", str(found.config.learner.batch_size)]
+    if 1 < m.learning_processes <= m.cores:
         wall += ["--learner.mode", "async", "--learner.count", str(m.learning_processes)]
     delayed = ["--delay.inference-frames", str(m.delay_frames)]
     start = ["offbeat", "train", preset, *kept]
@@ -76,11 +83,3 @@ def _save(scanned: Scanned, found: Probe) -> None:
     import numpy as np
 
     np.save(scanned.own["save"], found.inference, allow_pickle=False)
-
-
-def _with_json(arguments: list[str]) -> list[str]:
-    """``--json`` without a file as ``--json=-``."""
-    found: list[Any] = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
-        found.append("--json=-" if argument == "--json" and following.startswith("--") else argument)
-    return found
