@@ -19,7 +19,11 @@ COMMANDS = {
     "plot": ("scores:plot", "RUN...", "draw curves of runs as PNG"),
     "compare": ("scores:compare", "RUN...", "a table of runs and their scores"),
     "trace": ("scores:trace", "RUN", "the recorded time line of a run's roles, for Perfetto and as PNG"),
-    "realtime": ("realtime:realtime", "probe PRESET | scaling", "what a run that waits for nobody needs of this machine"),
+    "realtime": (
+        "realtime:realtime",
+        "probe PRESET | scaling",
+        "what a run that waits for nobody needs of this machine",
+    ),
     "export": ("scores:export", "RUN", "write the network to a file that needs no offbeat"),
     "presets": ("lists:presets", "", "list the presets"),
     "agents": ("lists:agents", "", "list the agents, those of installed packages too"),

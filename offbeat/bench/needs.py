@@ -28,8 +28,8 @@ class Times:
 
 def times_of(seconds: np.ndarray) -> Times:
     """Of measurements [n], n >= 1."""
-    shares = (float(np.quantile(seconds, share)) for share in (0.5, 0.9, 0.99))
-    return Times(len(seconds), float(seconds.mean()), *shares, float(seconds.max()))
+    median, p90, p99 = (float(value) for value in np.quantile(seconds, (0.5, 0.9, 0.99)))
+    return Times(len(seconds), float(seconds.mean()), median, p90, p99, float(seconds.max()))
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,13 @@ def cannot(measured: Measured) -> list[str]:
         )
     if m.busy_cores > m.cores:
         found.append(
-            f"cores: inference, updates and the environment keep {m.busy_cores:.2f} cores busy and {m.cores} are usable; "
-            f"they allow {m.forwards_per_s:.3g} forwards per second where {m.fps:g} are needed"
+            f"cores: inference, updates and the environment keep {m.busy_cores:.2f} cores busy and {m.cores} are "
+            f"usable; they allow {m.forwards_per_s:.3g} forwards per second where {m.fps:g} are needed"
         )
     if m.weight_bytes_per_s > m.copied_bytes_per_s:
         found.append(
-            f"memory bandwidth: {m.fps:g} forwards per second read {m.weight_bytes_per_s / 1e9:.3g} GB/s of weights, and "
-            f"copying moves {m.copied_bytes_per_s / 1e9:.3g} GB/s here"
+            f"memory bandwidth: {m.fps:g} forwards per second read {m.weight_bytes_per_s / 1e9:.3g} GB/s of weights, "
+            f"and copying moves {m.copied_bytes_per_s / 1e9:.3g} GB/s here"
         )
     if m.memory_bytes > m.available_bytes:
         found.append(
@@ -150,14 +150,15 @@ def sentences(measured: Measured) -> list[str]:
     lines = [
         f"inference processes  {m.inference_processes:,} = ceil(T / frame): T is the {m.estimator} of the inferences, "
         f"{shown_s(m.estimate_s)}, and a frame lasts {shown_s(m.period_s)}",
-        f"learning processes   {m.learning_processes:,} = ceil(u x update / frame): u = {m.updates_per_step:.3g} updates "
-        f"per environment step, {per_update} ({m.updates_why})",
-        f"delay                d = {m.delay_frames:,} frame{'s' * (m.delay_frames != 1)} between an observation and the "
-        "frame in which its action acts",
+        f"learning processes   {m.learning_processes:,} = ceil(u x update / frame): u = {m.updates_per_step:.3g} "
+        f"updates per environment step, {per_update} ({m.updates_why})",
+        f"delay                d = {m.delay_frames:,} frame{'s' * (m.delay_frames != 1)} between an observation and "
+        "the frame in which its action acts",
         f"cores                {m.inference_cores:.2f} for inference, {m.learning_cores:.2f} for updates, "
-        f"{m.frame_cores:.2f} for the environment, of {m.cores}; they allow {m.forwards_per_s:,.0f} forwards per second",
-        f"memory bandwidth     {m.weight_bytes_per_s / 1e9:.3g} GB/s of weights ({m.weight_bytes / MIB:.3g} MiB in each "
-        f"forward); a large copy moves {m.copied_bytes_per_s / 1e9:.3g} GB/s on one core",
+        f"{m.frame_cores:.2f} for the environment, of {m.cores}; they allow {m.forwards_per_s:,.0f} forwards "
+        "per second",
+        f"memory bandwidth     {m.weight_bytes_per_s / 1e9:.3g} GB/s of weights ({m.weight_bytes / MIB:.3g} MiB in "
+        f"each forward); a large copy moves {m.copied_bytes_per_s / 1e9:.3g} GB/s on one core",
         f"memory               {m.memory_bytes / GIB:.2f} GiB of {m.available_bytes / GIB:.2f} GiB available",
     ]
     found = cannot(m)
@@ -180,8 +181,8 @@ def table(measured: Measured) -> list[str]:
 
 def as_dict(measured: Measured) -> dict[str, Any]:
     """Everything, for JSON."""
-    names = ("period_s", "inference_processes", "learning_processes", "delay_frames", "inference_cores")
-    names += ("learning_cores", "frame_cores", "busy_cores", "forwards_per_s", "weight_bytes_per_s")
+    names = ["period_s", "inference_processes", "learning_processes", "delay_frames", "inference_cores"]
+    names += ["learning_cores", "frame_cores", "busy_cores", "forwards_per_s", "weight_bytes_per_s"]
     return asdict(measured) | {name: getattr(measured, name) for name in names} | {"cannot": cannot(measured)}
 
 

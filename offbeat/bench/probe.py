@@ -34,7 +34,8 @@ from offbeat.networks.flat import flat_size
 from offbeat.replay.make import split_batch
 from offbeat.replay.rate_limiter import ratio_of
 from offbeat.run.inference_times import estimate_s, inference_times, threads
-from offbeat.run.train import seen_spec
+from offbeat.config.auto import decide
+from offbeat.envs.registry import env_spec
 from offbeat.runtime.topology import topology
 from offbeat.runtime.world import holds_writers, learners_nbytes, plan_layout
 from offbeat.types import EnvSpec
@@ -98,7 +99,7 @@ def probe(config: RunConfig, *, fps: float = 0.0, seconds: float = 3.0, factory:
     config = realtime_of(config, fps, factory)
     validate(replace(config, out=""), env_factory=factory)
     config = one_stream(decide(config))
-    spec = seen_spec(config, factory)
+    spec = env_spec(decide(config).env, factory)
     agent = make_agent(config.agent_name, config.agent, spec, config.inference.device[0])
     told = Told()
     inference = told.measuring(

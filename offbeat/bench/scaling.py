@@ -1,9 +1,9 @@
-"""``offbeat realtime scaling``: how many inference processes suffice for how long an inference takes, found by search.
+"""``offbeat realtime scaling``: how many inference processes suffice, by how long an inference takes; found by search.
 
-The loops of the runtime themselves are run, ``run_realtime_env`` and N times ``run_realtime_actor``, with their stagger,
-mailbox and action slots, on a virtual clock in one process. The policy costs nothing and is everybody's; what an
-inference takes is drawn from times that were measured of a real network, scaled to the mean that is asked for. A number
-suffices if after settling no more than a given share of frames is left to the default behaviour.
+The loops of the runtime themselves are run, ``run_realtime_env`` and N times ``run_realtime_actor``, with their
+stagger, mailbox and action slots, on a virtual clock in one process. The policy costs nothing and is everybody's; what
+an inference takes is drawn from times that were measured of a real network, scaled to the mean that is asked for. A
+number suffices if after settling no more than a given share of frames is left to the default behaviour.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ class Staggered:
         policy = cast(LocalPolicy, Free())
         for worker in range(config.inference):
             timing = Timing(self.clock, drawn), Punctual(self.clock, self._none)
-            actor = RealtimeActorWork(worker, config, self._spec, self._agent, clock=self.clock, timing=timing)
-            self._loops[worker] = run_realtime_actor(policy, self.realtime, nobody, nobody, actor)
+            own = RealtimeActorWork(worker, config, self._spec, self._agent, clock=self.clock, timing=timing)
+            self._loops[worker] = run_realtime_actor(policy, self.realtime, nobody, nobody, own)
         self._events: Events[int] = Events(self.clock)
         for role in self._loops:  # the environment begins before anybody waits for it
             self._events.add(0.0, role)
@@ -286,5 +286,5 @@ def search(config: RealtimeConfig, recording: np.ndarray, frames: float, wanted:
 def computed(config: RealtimeConfig, recording: np.ndarray, frames: float) -> int:
     """ceil(T / tau), T by the estimator from the recording, scaled to a mean of ``frames`` frames."""
     scaled = np.asarray(recording, np.float64) * (frames / float(np.mean(recording)))
-    share = {"max": np.max, "mean": np.mean, "quantile": lambda each: np.quantile(each, config.quantile)}
-    return max(1, math.ceil(float(share[config.estimator](scaled)) - 1e-9))
+    shares = {"max": float(scaled.max()), "mean": frames, "quantile": float(np.quantile(scaled, config.quantile))}
+    return max(1, math.ceil(shares[config.estimator] - 1e-9))

@@ -74,8 +74,8 @@ def fits(rows: Sequence[Row]) -> list[str]:
         line = fit([row for row in rows if row.found.estimator == name])
         if line is not None:
             lines.append(
-                f"{name}: log N = {line.slope:.3f} (standard error {line.error:.3f}) x log(frames) + {line.offset:.2f}, "
-                f"{line.points} points"
+                f"{name}: log N = {line.slope:.3f} (standard error {line.error:.3f}) x log(frames) "
+                f"+ {line.offset:.2f}, {line.points} points"
             )
     return lines
 

@@ -77,5 +77,3 @@ def _run(realtime: RealtimeConfig, seconds: float, out: Path) -> RunConfig:
         "log": {"tensorboard": False, "dashboard": False},
     })  # fmt: skip
     return replace(run, realtime=realtime)
-
-

@@ -8,8 +8,8 @@ from offbeat.errors import UserError, nearest
 
 COMMANDS = {"probe": "realtime_probe:probe", "scaling": "realtime_scaling:scaling"}
 """Subcommand -> module:function in ``offbeat.commands``."""
-HELP = """usage: offbeat realtime probe PRESET [--fps F] [--seconds S] [--json [FILE]] [--save FILE] [--option value ...]
-       offbeat realtime scaling [--recording FILE] [--frames N,N,...] [--share X] [--out FILE] [--option value ...]
+HELP = """usage: offbeat realtime probe PRESET [--fps F] [--option value ...]
+       offbeat realtime scaling --recording FILE [--option value ...]
 
 probe:   how many inference and learning processes a preset needs on this machine at a frame rate, what cannot be met,
          the delay that results, and the commands that train with it.

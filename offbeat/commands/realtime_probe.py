@@ -12,7 +12,8 @@ from offbeat.commands.arguments import Scanned, env_factory, number, one_preset,
 if TYPE_CHECKING:
     from offbeat.bench.probe import Probe
 
-HELP = """usage: offbeat realtime probe PRESET [--fps F] [--seconds S] [--json [FILE]] [--save FILE] [--option value ...]
+HELP = """usage: offbeat realtime probe PRESET [--fps F] [--seconds S] [--json [FILE]] [--save FILE]
+                              [--option value ...]
 
 Measures one inference of batch 1, one update of the preset's batch and one frame of its environment on this machine,
 and says how many inference and learning processes it needs at the frame rate, what cannot be met here and why, the
@@ -56,7 +57,9 @@ def probe(arguments: list[str]) -> int:
     m, batch = found.measured, found.config.learner.batch_size
     print(f"{preset} on {config.env.id} at {m.fps:g} environment steps per second, {m.weights:,} weights\n")
     if batch != config.learner.batch_size:
-        print(f"batches of {batch} in place of {config.learner.batch_size}: a fifo takes one unroll of one environment\n")
+        print(
+            f"batches of {batch} in place of {config.learner.batch_size}: a fifo takes one unroll of one environment\n"
+        )
     print("\n".join([*table(m), "", *sentences(m), ""]))
     print(f"on the wall clock:       {commands['wall']}\nwith a simulated delay:  {commands['simulated']}")
     return 0

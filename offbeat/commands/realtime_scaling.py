@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from offbeat.bench.scaling_report import Row
     from offbeat.runtime.realtime_config import RealtimeConfig
 
-HELP = """usage: offbeat realtime scaling --recording FILE [--frames N,N,...] [--estimator E,E,...] [--share X] [--most N]
-                                [--precision X] [--seed N] [--csv FILE] [--figure FILE] [--wall] [--seconds S]
-                                [--realtime.option value ...]
+HELP = """usage: offbeat realtime scaling --recording FILE [--frames N,N,...] [--estimator E,E,...] [--share X]
+                                [--most N] [--precision X] [--seed N] [--csv FILE] [--figure FILE]
+                                [--wall] [--seconds S] [--realtime.option value ...]
 
 Searches the smallest number of inference processes with which no more than a share of all frames is left to the
 default behaviour, for each mean inference time and each estimator: by doubling, then by bisection, on a virtual clock
@@ -104,7 +104,9 @@ def _check(scanned: Scanned) -> None:
         )
     for name, _ in scanned.options:
         if not name.startswith("realtime.") or name in ("realtime.inference", "realtime.estimator"):
-            raise UserError(f"'offbeat realtime scaling' takes options of realtime.* that it does not choose, got --{name}")
+            raise UserError(
+                f"'offbeat realtime scaling' takes options of realtime.* that it does not choose, got --{name}"
+            )
     if (wall := scanned.own.get("wall", "false")) not in ("true", "false"):
         raise UserError(f"--wall={wall!r} is not allowed; choose one of: true, false")
     if not (seed := scanned.own.get("seed", "0")).isdecimal():

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from offbeat.agents.base import Agent
 from offbeat.agents.make import make_agent
 from offbeat.config.auto import choose_device, decide
 from offbeat.config.fitting import fitted, left_out
@@ -166,11 +167,7 @@ def _run(
     if config.engine != "inline":
         check_start(own, config.env.id, config.eval_env.id)
     spec = env_spec(config.env, own.get("env_factory"))
-    made = own.get("torso"), own.get("agent_factory")
-    agent = make_agent(config.agent_name, config.agent, spec, "cpu", *made)
-    config, chosen = choose_inference(
-        config, spec, lambda device: make_agent(config.agent_name, config.agent, spec, device, *made)
-    )
+    config, agent, note = _made(config, spec, own, note)
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
     weights = flat_size(agent.network)
     roles = topology(config, layout.items)
@@ -190,8 +187,6 @@ def _run(
         remove_stacks(home)
         log.write(f"{'resuming' if checkpoint else 'run'} {run}" + (f"\n{note}" if note else ""))
         announcements.introduce(config, spec, agent.network, layout, log.write)
-        if chosen:
-            log.write(chosen)
         _write_config(home, config, log.write)
         write_environment(home, seed=config.seed, say=log.write)
         world = make_world(config, spec, layout, roles, weights, home / "run.log", **own)
@@ -207,6 +202,16 @@ def _run(
         finally:
             interrupts.tell(None)
             world.close()
+
+
+def _made(config: RunConfig, spec: EnvSpec, own: dict[str, Any], note: str) -> tuple[RunConfig, Agent, str]:
+    """The run's agent; the configuration with what could only be chosen with it, and ``note`` with a line on that."""
+
+    def make(device: str) -> Agent:
+        return make_agent(config.agent_name, config.agent, spec, device, own.get("torso"), own.get("agent_factory"))
+
+    chosen, line = choose_inference(config, spec, make)
+    return chosen, make("cpu"), "\n".join(filter(None, (note, line)))
 
 
 def _check_exact(config: RunConfig, factory: Callable[..., Any] | None) -> None:

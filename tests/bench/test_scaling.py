@@ -16,6 +16,7 @@ from offbeat.cli import main
 from offbeat.runtime.realtime_books import DECISION
 from offbeat.runtime.realtime_config import RealtimeConfig
 
+
 @pytest.fixture(autouse=True)
 def short(monkeypatch) -> None:
     monkeypatch.setattr(module, "LEAST_FRAMES", 300)
@@ -48,7 +49,7 @@ def test_the_smallest_number_is_found(needed, start) -> None:
 
 def test_it_doubles_from_one_and_then_bisects() -> None:
     assert asked(11, 1000)[1] == [1, 2, 4, 8, 16, 12, 10, 11]
-    assert asked(1000, 2000, start=1010, precision=0.01)[1] == [1010, 1000, 980, 990, 995][:4]
+    assert asked(1000, 2000, start=1010, precision=0.01)[1] == [1010, 1000, 980, 990]
 
 
 def test_no_number_is_found_where_the_most_do_not_suffice() -> None:
@@ -117,7 +118,9 @@ def test_the_line_has_the_slope_and_its_error() -> None:
     assert line is not None
     assert line.slope == pytest.approx(1.0, abs=1e-3)
     assert line.error < 1e-3
-    noisy = [Row(replace(r.found, processes=int(r.found.processes * f)), 1) for r, f in zip(rows_of(1.0), (1, 2, 1, 2, 1))]
+    noisy = [
+        Row(replace(r.found, processes=int(r.found.processes * f)), 1) for r, f in zip(rows_of(1.0), (1, 2, 1, 2, 1))
+    ]
     again = fit(noisy)
     assert again is not None
     x, y = np.log([r.found.frames for r in noisy]), np.log([r.found.processes for r in noisy])

@@ -13,7 +13,9 @@ from offbeat.config.auto import decide_inference
 from offbeat.config.run_config import read_config
 from offbeat.run import inference_times as module
 from offbeat.run.inference_times import choose_inference, estimate_s, inference_times
-from offbeat.run.train import seen_spec, train
+from offbeat.config.auto import decide
+from offbeat.envs.registry import env_spec
+from offbeat.run.train import train
 from offbeat.runtime.realtime_config import RealtimeConfig
 from tests.conformance.realtime_runs import DecidingAgent, realtime_config
 
@@ -34,9 +36,11 @@ def quick(monkeypatch) -> None:
 
 def test_what_an_inference_process_does_is_timed(tmp_path) -> None:
     config, counts = realtime_config(tmp_path / "run", "wall"), []
-    spec = seen_spec(config, None)
+    spec = env_spec(decide(config).env)
     agent = SlowAgent(None, spec)
-    times = inference_times(config, spec, agent, seconds=0.0, least=6, progress=lambda count, left: counts.append(count))
+    times = inference_times(
+        config, spec, agent, seconds=0.0, least=6, progress=lambda count, left: counts.append(count)
+    )
     assert times.shape == (6,)
     assert times.min() >= 0.025
     assert counts == list(range(1, 11)), "the first four do not count"
@@ -44,7 +48,7 @@ def test_what_an_inference_process_does_is_timed(tmp_path) -> None:
 
 def test_a_real_network_is_timed(tmp_path) -> None:
     config = realtime_config(tmp_path / "run", "wall", agent="dqn", env__id="toy/catch", env__length=6)
-    spec = seen_spec(config, None)
+    spec = env_spec(decide(config).env)
     times = inference_times(config, spec, make_agent("dqn", config.agent, spec), seconds=0.0, least=5)
     assert (times > 0).all()
 
@@ -101,7 +105,7 @@ def test_a_run_on_the_wall_clock_measures_and_writes_down_what_it_chose(tmp_path
 
 def test_no_more_than_sixteen_are_chosen_and_the_run_says_so(tmp_path, quick) -> None:
     config = realtime_config(tmp_path / "run", "wall", realtime__inference=0, realtime__fps=1000.0)
-    spec = seen_spec(config, None)
+    spec = env_spec(decide(config).env)
     found, line = choose_inference(config, spec, lambda device: SlowAgent(None, spec))
     assert found.realtime.inference == 16
     assert "some frames are left to the default behaviour" in line
