@@ -11,7 +11,7 @@ import pytest
 from offbeat.bench import scaling as module
 from offbeat.bench.scaling import Found, Staggered, Wanted, computed, search, smallest
 from offbeat.bench.scaling_report import Row, draw, fit, fits, table, write_csv
-from offbeat.bench.scaling_wall import share_of
+from offbeat.bench.scaling_wall import left_over, share_of
 from offbeat.cli import main
 from offbeat.runtime.realtime_books import DECISION
 from offbeat.runtime.realtime_config import RealtimeConfig
@@ -157,6 +157,12 @@ def test_frames_that_were_missed_are_left_over_too() -> None:
     assert share_of(decisions, ticks, 0.0) == 0.75
     with pytest.raises(ValueError, match="no frame of 20"):
         share_of(decisions, ticks, 99.0)
+
+
+@pytest.mark.slow
+def test_on_the_wall_clock_one_process_cannot_act_in_every_frame() -> None:
+    config = RealtimeConfig(fps=30.0, inference=1)
+    assert 0.45 <= left_over(config, EVEN, 2.0, 2.0) <= 1.0  # two frames for each action
 
 
 def test_the_command_searches_and_writes(tmp_path, capsys) -> None:
