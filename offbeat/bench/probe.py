@@ -28,14 +28,12 @@ from offbeat.envs.closing import close_env
 from offbeat.envs.decisions import DecisionRows
 from offbeat.envs.delay import undelayed
 from offbeat.envs.delay_config import DelayConfig
-from offbeat.envs.registry import frame_rate, make_env, specs_kept
+from offbeat.envs.registry import env_spec, frame_rate, make_env, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
 from offbeat.replay.make import split_batch
 from offbeat.replay.rate_limiter import ratio_of
 from offbeat.run.inference_times import estimate_s, inference_times, threads
-from offbeat.config.auto import decide
-from offbeat.envs.registry import env_spec
 from offbeat.runtime.topology import topology
 from offbeat.runtime.world import holds_writers, learners_nbytes, plan_layout
 from offbeat.types import EnvSpec

@@ -104,7 +104,7 @@ def _bench_realtime(arguments: list[str]) -> None:
     if not counts or min(counts) < 1 or len(counts) != len(text.split(",")):
         raise UserError(f"--processes={text!r} is not a list of numbers of at least 1, such as 1,2,4,8")
     named = one_preset(scanned, "bench realtime") if scanned.positional else "realtime-dqn"
-    bench_realtime(scanned.config(named), counts, _number(scanned, "minutes", 10), _file(scanned))
+    bench_realtime(scanned.config(named), counts, number(scanned, "minutes", 10), _file(scanned))
 
 
 def _bench_replay(arguments: list[str]) -> None:

@@ -48,6 +48,7 @@ from offbeat.runtime.terminal import guarded, troubles_told
 from offbeat.runtime.topology import topology
 from offbeat.runtime.world import World, is_deterministic, learners_nbytes, make_world, plan_layout
 from offbeat.storage.checkpoint import CheckpointError, find, load, newest
+from offbeat.types import EnvSpec
 
 
 @dataclass(frozen=True)

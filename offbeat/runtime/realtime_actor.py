@@ -137,7 +137,7 @@ class RealtimeActorWork:
         *,
         clock: Clock,
         timing: tuple[Timing, Punctual],
-        posted: Callable[[], int],
+        posted: Callable[[], int] = lambda: 0,
     ) -> None:
         self.worker, self.config, self.clock = worker, config, clock
         self.timing, self.punctual = timing

@@ -13,11 +13,10 @@ from offbeat.bench import probe as module
 from offbeat.bench.needs import Measured, Times, as_dict, cannot, sentences, table, times_of
 from offbeat.bench.probe import copy_bandwidth, each_s, frame_times, one_stream, realtime_of, updates_per_step
 from offbeat.cli import main
-from offbeat.config.run_config import apply_overrides, load_preset
-from offbeat.envs.registry import frame_rate
-from offbeat.errors import UserError
 from offbeat.config.auto import decide
-from offbeat.envs.registry import env_spec
+from offbeat.config.run_config import apply_overrides, load_preset
+from offbeat.envs.registry import env_spec, frame_rate
+from offbeat.errors import UserError
 
 
 def times(mean: float) -> Times:

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from offbeat.agents.make import make_agent
-from offbeat.config.auto import decide_inference
+from offbeat.config.auto import decide, decide_inference
 from offbeat.config.run_config import read_config
+from offbeat.envs.registry import env_spec
 from offbeat.run import inference_times as module
 from offbeat.run.inference_times import choose_inference, estimate_s, inference_times
-from offbeat.config.auto import decide
-from offbeat.envs.registry import env_spec
 from offbeat.run.train import train
 from offbeat.runtime.realtime_config import RealtimeConfig
 from tests.conformance.realtime_runs import DecidingAgent, realtime_config
