@@ -21,8 +21,8 @@ COMMANDS = {
     "trace": ("scores:trace", "RUN", "the recorded time line of a run's roles, for Perfetto and as PNG"),
     "realtime": (
         "realtime:realtime",
-        "probe PRESET | scaling",
-        "what a run that waits for nobody needs of this machine",
+        "probe PRESET | scaling | report RUN",
+        "what a run that waits for nobody needs of this machine, and what came of it",
     ),
     "export": ("scores:export", "RUN", "write the network to a file that needs no offbeat"),
     "presets": ("lists:presets", "", "list the presets"),

@@ -34,8 +34,11 @@ DECISION = (
     "due",
     "published",
     "acted",
+    "episode",
+    "step",
 )
-"""Columns of a decision that is kept; times in seconds since the environment began."""
+"""Columns of a decision that is kept; times in seconds since the environment began. ``source`` and ``frame``, in which
+it was found, count the frames of all episodes; ``step`` is the source since its episode's start."""
 FRAME = ("began", "late", "missed", "played_s", "queue_s", "steal_s")
 """Columns of a frame that is kept: when it began, how late, frames missed before it, how long the one before took to
 play, and since then: seconds that this process waited for a processor, and that were stolen from this machine (read
@@ -98,7 +101,8 @@ class RealtimeBooks:
         for each in fresh:
             acted = now - self._begin_s if each is decision else np.nan
             times = (each.times - self._begin_s).tolist()
-            self.kept.add((each.worker, each.slot, each.version, each.source, frame, *times, acted))
+            ids = (each.worker, each.slot, each.version, each.source, frame)
+            self.kept.add((*ids, *times, acted, each.episode, each.step))
         if decision is not None:
             self.decisions += 1
             self._last_staleness = frame - decision.source
@@ -149,7 +153,7 @@ class RealtimeBooks:
         metrics.write("actor", {"steps": self.decisions, "env_frames": rows.frames * self._skip, "env_s": played})
 
     def write(self, folder: Path) -> None:
-        """What is kept, as arrays: ``decisions.npy`` [n, 12] (columns: ``DECISION``); ``frames.npy`` [n, 6]
+        """What is kept, as arrays: ``decisions.npy`` [n, 14] (columns: ``DECISION``); ``frames.npy`` [n, 6]
         (columns: ``FRAME``); ``staleness.npy`` [1025]: how many decisions were so old.
         """
         if not self.ticks.count:
@@ -173,7 +177,7 @@ class RealtimeBooks:
 
 
 def measured(decisions: np.ndarray) -> dict[str, float]:
-    """Numbers of decisions [n, 12] (columns: ``DECISION``): times in seconds, staleness in frames.
+    """Numbers of decisions [n, 14] (columns: ``DECISION``): times in seconds, staleness in frames.
 
     ``overhead``: from waking to read the observation to the published action, without the forward and without waiting
     for the slot. ``spacing_cv``: standard deviation over mean of the times between two published actions.
