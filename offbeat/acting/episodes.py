@@ -105,10 +105,11 @@ def play_episodes(
             action[playing] = player.act(_rows(step, playing))
         env.send(action)
     agent.network.train(training)
-    returns, lengths = scores.result()
+    returns, lengths, frames = scores.result()
     seconds = time.perf_counter() - started
+    policy = policy_name(agent, greedy)
     return Evaluation(
-        returns, lengths, scores.frames, seconds, version, policy_name(agent, greedy), complete, scores.given_up
+        returns, lengths, scores.frames, seconds, version, policy, complete, scores.given_up, frames_each=frames
     )
 
 
@@ -121,7 +122,8 @@ class _Scores:
         self._left = np.full(num_envs, share) + (np.arange(num_envs) // spec.players < extra)
         self._return = np.zeros(num_envs)
         self._length = np.zeros(num_envs, np.int64)
-        self._ended: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
+        self._taken = np.zeros(num_envs, np.int64)  # frames of the running episode
+        self._ended: list[list[tuple[float, int, int]]] = [[] for _ in range(num_envs)]
         self._frame_skip = spec.frame_skip
         self.frames = 0
 
@@ -131,14 +133,17 @@ class _Scores:
         for i, env_id in enumerate(step.env_ids):
             if self._left[env_id] == 0:
                 continue
-            self.frames += int(elapsed[i]) * self._frame_skip
+            taken = int(elapsed[i]) * self._frame_skip
+            self.frames += taken
+            self._taken[env_id] = taken + (0 if step.first[i] else self._taken[env_id])
             if step.first[i]:  # with what there was before the first action, where actions are late
                 self._return[env_id], self._length[env_id] = float(step.raw_reward[i]), 0
                 continue
             self._return[env_id] += step.raw_reward[i]
             self._length[env_id] += 1
             if not step.valid[i]:
-                self._ended[env_id].append((float(self._return[env_id]), int(self._length[env_id])))
+                ended = float(self._return[env_id]), int(self._length[env_id]), int(self._taken[env_id])
+                self._ended[env_id].append(ended)
                 self._left[env_id] -= 1
             elif 0 < self._longest <= self._length[env_id]:
                 self._given_up += int(self._left[env_id])
@@ -162,17 +167,19 @@ class _Scores:
         """True once all episodes have ended."""
         return not self._left.any()
 
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns [episodes] float64 and lengths [episodes] int64; of a game of several, the mean over its players.
+    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns [episodes] float64, lengths and frames [episodes] int64; of a game of several, the mean over its
+        players, and the longest.
 
         A game counts once all of its players have reached its end.
         """
         count = self._players
         games = [self._ended[first : first + count] for first in range(0, len(self._ended), count)]
         ended = [players for game in games for players in zip(*game, strict=False)]
-        returns = [sum(score for score, _ in players) / count for players in ended]
-        lengths = [max(length for _, length in players) for players in ended]
-        return np.array(returns, np.float64), np.array(lengths, np.int64)
+        returns = [sum(score for score, _, _ in players) / count for players in ended]
+        lengths = [max(length for _, length, _ in players) for players in ended]
+        frames = [max(taken for _, _, taken in players) for players in ended]
+        return np.array(returns, np.float64), np.array(lengths, np.int64), np.array(frames, np.int64)
 
 
 def idle_actions(spec: ActionSpec, count: int, legal: np.ndarray | None = None) -> np.ndarray:

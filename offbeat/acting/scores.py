@@ -29,6 +29,9 @@ class Evaluation:
     """False where it was stopped before all episodes had ended."""
     given_up: int = 0
     """Episodes that did not end within the longest that was waited for; they are in no score."""
+    frames_each: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[episodes] int64, environment frames of each, those before its first decision included; of a game of several
+    players those of the longest."""
     at: dict[str, float] = field(default_factory=dict)
     """The point of the run that the weights are from: frames, agent_steps, updates."""
 

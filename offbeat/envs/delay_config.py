@@ -22,6 +22,9 @@ class DelayConfig:
     """How old the observation of a decision is when its action takes effect. Unit: environment steps."""
     learn_frames: int = 0
     """What learning costs between two decisions where the two take turns. Unit: environment steps."""
+    period: float = 1.0
+    """In ``async`` a decision starts every so many frames, evenly, as of too few inference processes; 1: at every frame.
+    Unit: environment steps."""
     distribution: Literal["constant", "uniform", "recorded"] = "constant"
     """Delays are all ``inference_frames``, uniform from ``low`` to ``high``, or drawn from the file ``recorded``."""
     low: int = 0
@@ -85,6 +88,13 @@ class DelayConfig:
             raise ValueError(
                 f"delay.learn_frames={self.learn_frames} means nothing with delay.mode={self.mode}, where learning "
                 "costs no frames; allowed with sequential and learn_first"
+            )
+        if not 1 <= self.period < math.inf:
+            raise ValueError(f"delay.period={self.period} is out of range; allowed are 1 and above")
+        if self.period > 1 and (self.mode != "async" or self.semantics != "exact"):
+            raise ValueError(
+                f"delay.period={self.period} goes with delay.mode=async and delay.semantics=exact only; in the other "
+                "modes it follows from inference_frames and learn_frames"
             )
         if self.semantics == "published":
             if self.distribution != "constant" or self.mode != "async" or self.learn_frames:

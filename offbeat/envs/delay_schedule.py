@@ -6,6 +6,7 @@ or None where the default behaviour does. ``pending(frame)`` is asked once an ep
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -44,7 +45,7 @@ def make_schedule(delay: DelayConfig) -> Schedule:
     if delay.semantics == "published":
         return Published(delay.inference_frames, delay.noops)
     if delay.mode == "async":
-        return Asynchronous(Delays(delay))
+        return Asynchronous(Delays(delay), delay.period)
     learn = 0 if delay.mode == "background" else delay.learn_frames
     return InTurn(Delays(delay), learn, learn if delay.mode == "learn_first" else 0)
 
@@ -91,13 +92,15 @@ class Delays:
 
 
 class Asynchronous:
-    """A decision starts at every frame; the newest that is ready acts, older ones are dropped.
+    """A decision starts at every frame, or every ``period`` frames; the newest that is ready acts, older ones are
+    dropped.
 
-    With a constant delay d frame e is acted in from ``o_{e - d}``, and frames 0 to d - 1 by the default behaviour.
+    With a constant delay d and period 1 frame e is acted in from ``o_{e - d}``, and frames 0 to d - 1 by the default
+    behaviour. Decision k starts at frame ceil(k ``period``).
     """
 
-    def __init__(self, delays: Delays) -> None:
-        self._delays = delays
+    def __init__(self, delays: Delays, period: float = 1.0) -> None:
+        self._delays, self._period = delays, period
         self._running: list[tuple[int, int]] = []  # source, frame from which it may act; oldest first
         self._newest = -1
 
@@ -122,13 +125,15 @@ class Asynchronous:
         return None
 
     def pending(self, frame: int) -> int:
-        """The newest of those that are ready at ``frame`` or, if none is, as early as any."""
+        """The newest of those that are ready at ``frame`` or, if none is, as early as any; ``frame`` if none runs."""
         self._begin(frame)
+        if not self._running:
+            return frame
         until = max(frame, min(ready for _, ready in self._running))
         return max(source for source, ready in self._running if ready <= until)
 
     def _begin(self, frame: int) -> None:
-        if frame > self._newest:
+        if frame > self._newest and _starts(frame, self._period):
             self._running.append((frame, frame + self._delays.next()))
             self._newest = frame
 
@@ -142,6 +147,11 @@ class Asynchronous:
         self._running = [(int(source), int(ready)) for source, ready in state["running"]]
         self._newest = int(state["newest"][0])
         self._delays.load_state(state)
+
+
+def _starts(frame: int, period: float) -> bool:
+    """Whether ``frame`` is ceil(k ``period``) for some k, whichever way 63 / 2.1 is rounded."""
+    return math.ceil(math.floor(frame / period + 1e-9) * period - 1e-6) == frame
 
 
 class InTurn:

@@ -207,6 +207,44 @@ class Identity:
         return {OBSERVATION: np.eye(self.symbols, dtype=np.float32)[self.fields["symbol"]]}
 
 
+class Drift:
+    """Name the symbol that is there while the action takes effect; it may have changed since it was shown.
+
+    One of four symbols is there; after each step it is drawn anew, evenly, with probability 0.1. Observation float32
+    [4], one-hot. Action 0 does nothing, a names symbol a - 1. Each right answer gives 1, ``length`` steps make an
+    episode: best ``length``; random ``length / 5``. An answer that is d steps late is right with probability
+    0.9^d + (1 - 0.9^d) / 4, so that what a delay costs is known.
+    """
+
+    symbols, changes = 4, 0.1
+
+    def __init__(self, count: int, length: int) -> None:
+        self.length = length
+        self.observation = {OBSERVATION: ArraySpec((self.symbols,), "float32", 0.0, 1.0)}
+        self.action = discrete(1 + self.symbols)
+        self.limit = length
+        self.scores: tuple[float, float] | None = length / (1 + self.symbols), float(length)
+        self.fields: ArrayDict = {"symbol": np.zeros(count, np.int64), "time": np.zeros(count, np.int64)}
+
+    def start(self, games: np.ndarray, generator: np.random.Generator) -> None:
+        """The first symbol."""
+        self.fields["symbol"][games] = generator.integers(self.symbols, size=len(games))
+        self.fields["time"][games] = 0
+
+    def step(self, action: np.ndarray, generator: np.random.Generator) -> Outcome:
+        """Judge the answer, perhaps change the symbol."""
+        f = self.fields
+        reward = (action == f["symbol"] + 1).astype(np.float64)
+        drawn = generator.integers(self.symbols, size=len(action))
+        f["symbol"] = np.where(generator.random(len(action)) < self.changes, drawn, f["symbol"])
+        f["time"] = f["time"] + 1
+        return reward, reward, f["time"] >= self.length
+
+    def observe(self) -> ArrayDict:
+        """The symbol, one-hot."""
+        return {OBSERVATION: np.eye(self.symbols, dtype=np.float32)[self.fields["symbol"]]}
+
+
 class Pair:
     """A dictionary observation: the answer is (lit quarter of ``image`` + shift in ``vector``) mod 4.
 
@@ -289,6 +327,7 @@ GAMES: dict[str, tuple[Callable[[int, int], ToyGame], str]] = {
     "copy": (Copy, "give back a sequence of bits; best = length"),
     "tmaze": (TMaze, "remember the first step's cue until the junction; best 1, without memory 0.5"),
     "identity": (Identity, "name the symbol shown; best = length"),
+    "drift": (Drift, "name the symbol that is there when the action takes effect; best = length"),
     "dict": (Pair, "image and vector together give the answer; best = length"),
     "continuous": (Continuous, "two continuous actions with a known target; best 0"),
 }

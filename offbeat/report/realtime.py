@@ -39,20 +39,23 @@ class Reported:
     pictures: tuple[Path, ...]
 
 
-def report_run(run: Path, from_s: float | None = None, seconds: float | None = None) -> Reported:
-    """Write what ``run`` measured to ``run/report``: ``realtime.json``, and its time line as PNG and as SVG.
+def report_run(
+    run: Path, from_s: float | None = None, seconds: float | None = None, out: Path | None = None
+) -> Reported:
+    """Write what ``run`` measured to the folder ``out``: ``realtime.json``, and its time line as PNG and as SVG.
 
     Args:
         run: run folder of a realtime run.
         from_s: where the time line begins, in seconds since the environment began; None: around the middle.
         seconds: how long it is; None: 40 frames.
+        out: folder; None: ``run/report``.
 
     UserError where there is nothing to report, no frame in that time, or the files cannot be written.
     """
     recording = read_recording(run)
     figure = draw(recording, from_s, seconds)
     numbers = summarise(recording)
-    folder = run / "report"
+    folder = out or run / "report"
     with written(folder / "realtime.json") as draft:
         draft.write_text(json.dumps(numbers, indent=1) + "\n")
     pictures = tuple(folder / f"realtime.{kind}" for kind in ("png", "svg"))

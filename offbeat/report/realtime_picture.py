@@ -75,9 +75,9 @@ def draw(recording: Recording, from_s: float | None = None, seconds: float | Non
             where = (worker - 0.36, 0.72)
             axes.broken_barh(((parts - [begin, 0.0]) * 1e3).tolist(), where, facecolors=colour, linewidth=0)
     kinds = frame_kinds(recording, begin, end)
-    for (name, times), colour in zip(kinds.items(), (ACTED, DEFAULT, MISSED), strict=True):
+    for times, colour in zip(kinds.values(), (ACTED, DEFAULT, MISSED), strict=True):
         low, high = workers - 0.36, workers + 0.36
-        axes.vlines((times - begin) * 1e3, low, high, colors=colour, linewidth=2.5, label=name)
+        axes.vlines((times - begin) * 1e3, low, high, colors=colour, linewidth=2.5)
     axes.set_yticks(range(workers + 1), [*(f"process {worker}" for worker in range(workers)), "frames"])
     axes.set_ylim(workers + 0.6, -0.6)
     axes.set_xlim(0.0, (end - begin) * 1e3)

@@ -64,15 +64,10 @@ class Recording:
         return ~np.isnan(self.column("acted"))
 
 
-def is_realtime(config: dict[str, Any]) -> bool:
-    """Whether a config.toml is that of a realtime run."""
-    return float(config.get("realtime", {}).get("fps", 0.0)) > 0
-
-
 def read_recording(run: Path) -> Recording:
     """What ``run`` wrote down. UserError where it is no realtime run, or has written nothing (yet)."""
     config = read_toml(run / CONFIG)
-    if not is_realtime(config):
+    if not config.get("realtime", {}).get("fps"):
         raise UserError(
             f"{run} is no realtime run: its realtime.fps is 0; 'offbeat train PRESET --realtime.fps 60' makes one"
         )
