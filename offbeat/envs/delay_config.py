@@ -16,15 +16,15 @@ class DelayConfig:
     """A simulated delay around any environment; the default asks for none."""
 
     mode: Literal["async", "sequential", "learn_first", "background"] = "async"
-    """``async``: a decision starts at every frame. ``sequential``: infer, act, learn, in turn; ``learn_first``: learn,
+    """``async``: a decision starts at every frame (or every ``period``). ``sequential``: infer, act, learn, in turn; ``learn_first``: learn,
     infer, act; ``background``: one inference after the other, learning costs nothing."""
     inference_frames: int = 0
     """How old the observation of a decision is when its action takes effect. Unit: environment steps."""
     learn_frames: int = 0
     """What learning costs between two decisions where the two take turns. Unit: environment steps."""
     period: float = 1.0
-    """In ``async`` a decision starts every so many frames, evenly, as of too few inference processes; 1: at every frame.
-    Unit: environment steps."""
+    """In ``async`` a decision starts every so many frames, evenly, as with too few inference processes; 1: at every
+    frame. Unit: environment steps."""
     distribution: Literal["constant", "uniform", "recorded"] = "constant"
     """Delays are all ``inference_frames``, uniform from ``low`` to ``high``, or drawn from the file ``recorded``."""
     low: int = 0

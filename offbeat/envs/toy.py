@@ -1,7 +1,8 @@
 """Toy environments: small tasks with known answers, vectorised in NumPy and exactly restorable.
 
 The rules of ``toy/catch``, ``copy``, ``tmaze``, ``identity``, ``drift``, ``dict`` and ``continuous`` are in
-``toy_games.py``, those of ``toy/counting`` in ``counting.py``, ``toy/raise@N`` and the other broken ones in ``faulty.py``.
+``toy_games.py``, those of ``toy/counting`` in ``counting.py``, ``toy/raise@N`` and the other broken ones in
+``faulty.py``.
 """
 
 from __future__ import annotations

@@ -192,7 +192,8 @@ def _counts(recording: Recording) -> dict[str, Any]:
 def _spread(values: np.ndarray) -> dict[str, float | None]:
     if not len(values):
         return dict.fromkeys(("mean", *QUANTILES))
-    return {"mean": float(values.mean())} | {name: float(np.quantile(values, q)) for name, q in QUANTILES.items()}
+    spread: dict[str, float | None] = {name: float(np.quantile(values, q)) for name, q in QUANTILES.items()}
+    return {"mean": float(values.mean())} | spread
 
 
 def _known(value: float) -> float | None:

@@ -104,7 +104,7 @@ def describe(delay: DelayConfig) -> str:
     if delay.distribution == "uniform":
         age = f"{delay.low} to {delay.high} frames"
     elif delay.distribution == "recorded":
-        age = f"{Path(delay.recorded).name}, at most {delay.longest} frames"
+        age = f"as recorded, at most {delay.longest} frames"
     learning = f", learning {delay.learn_frames}" if delay.learn_frames else ""
     every = f", one every {delay.period:.3g}" if delay.period > 1 else ""
     return f"{delay.mode}, {age}{learning}{every}"

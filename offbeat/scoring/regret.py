@@ -14,8 +14,8 @@ The parts are
     inaction = every_frame - as_run
 
 of mean returns per episode, or of the reward per 1,000 environment frames. They sum to reference - as_run, since
-everything between cancels. A part may be below zero. An episode's first frames, before any decision can be there, belong
-to the delay, as no number of inference processes fills them.
+everything between cancels. A part may be below zero. An episode's first frames, before any decision can be there,
+belong to the delay, as no number of inference processes fills them.
 
 After the regret of realtime interaction in Riemer et al. 2025 (Delta_learn, Delta_inaction, Delta_delay). Differs from
 the paper: there they are bounds for an optimal policy over time; here they are measured, of the weights as they are.
@@ -124,13 +124,9 @@ def regret_of(
         wanted["reference"] = reference, undelayed(run_config(reference).delay)
     for name, key in wanted.items():
         if key not in played:
-            ended, frames = (
-                sum(len(one.returns) for one in played.values()),
-                sum(one.frames for one in played.values()),
-            )
             told: dict[str, Any] = {"say": say, "stop": stop, "options": as_options(key[1]), **own}
             if on_progress is not None:
-                told["on_progress"] = _behind(on_progress, ended, frames)
+                told["on_progress"] = _behind(on_progress, list(played.values()))
             chosen = policy if key[0] == run else policy or config.evaluation.policy
             played[key] = evaluate_run(key[0], episodes, chosen, seed, **told)
             if not played[key].complete:
@@ -206,8 +202,9 @@ def check_alike(run: Path, reference: Path) -> None:
             )
 
 
-def _behind(on_progress: Callable[[int, int], None], ended: int, frames: int) -> Callable[[int, int], None]:
+def _behind(on_progress: Callable[[int, int], None], before: list[Evaluation]) -> Callable[[int, int], None]:
     """Counts on from the evaluations before."""
+    ended, frames = sum(len(one.returns) for one in before), sum(one.frames for one in before)
     return lambda more, played: on_progress(ended + more, frames + played)
 
 

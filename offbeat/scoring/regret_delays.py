@@ -62,7 +62,7 @@ def in_every_frame(delay: DelayConfig, file: Path) -> DelayConfig:
 
 
 def staleness_under(delay: DelayConfig, seed: int = 0) -> np.ndarray:
-    """How many decisions act at each age under ``delay``: int64 [longest + 1]. Pure counting, without an environment."""
+    """How many decisions act at each age under ``delay``: int64 [longest + 1]. No environment is played."""
     schedule, counts = make_schedule(delay), np.zeros(delay.longest + 1, np.int64)
     generator = np.random.default_rng(seed)
     for _ in range(COUNTED_EPISODES):
@@ -96,8 +96,8 @@ def as_counted(delay: DelayConfig, counts: np.ndarray, period: float, file: Path
 def measured_period(recording: Recording) -> float:
     """Frames of an episode for each decision that acted in it, from the first of them on; at least 1.
 
-    So 1 - 1 / period is the share of these frames that was left to the default behaviour. An episode in which none acted
-    counts for nothing.
+    So 1 - 1 / period is the share of these frames that was left to the default behaviour. An episode in which none
+    acted counts for nothing.
     """
     acted = recording.acted
     frame, source, step, episode = (recording.column(name)[acted] for name in ("frame", "source", "step", "episode"))
