@@ -16,7 +16,7 @@ class DelayConfig:
     """A simulated delay around any environment; the default asks for none."""
 
     mode: Literal["async", "sequential", "learn_first", "background"] = "async"
-    """``async``: a decision starts at every frame (or every ``period``). ``sequential``: infer, act, learn, in turn; ``learn_first``: learn,
+    """``async``: a decision starts at every frame. ``sequential``: infer, act, learn, in turn; ``learn_first``: learn,
     infer, act; ``background``: one inference after the other, learning costs nothing."""
     inference_frames: int = 0
     """How old the observation of a decision is when its action takes effect. Unit: environment steps."""

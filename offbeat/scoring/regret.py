@@ -36,7 +36,7 @@ from offbeat.errors import UserError
 from offbeat.run.load import run_config
 from offbeat.run.realtime_files import read_recording
 from offbeat.scoring.evaluate import evaluate_run
-from offbeat.scoring.regret_delays import as_counted, in_every_frame, in_short, measured_period, undelayed
+from offbeat.scoring.regret_delays import as_counted, in_every_frame, in_short, measured_spacing, undelayed
 from offbeat.scoring.statistics import Estimate, resample
 
 if TYPE_CHECKING:
@@ -142,8 +142,7 @@ def delays_of(run: Path, config: RunConfig, file: Path) -> tuple[dict[str, Delay
     share, delay = None, config.delay
     if config.realtime.fps:
         recording = read_recording(run)
-        period = measured_period(recording)
-        share = 1 - 1 / period
+        period, share = measured_spacing(recording)
         try:
             as_run = as_counted(delay, recording.staleness, period, file)
         except ValueError as error:

@@ -93,14 +93,19 @@ def as_counted(delay: DelayConfig, counts: np.ndarray, period: float, file: Path
     return replace(same, distribution="recorded", recorded=str(file), draw="episode", period=period)
 
 
-def measured_period(recording: Recording) -> float:
-    """Frames of an episode for each decision that acted in it, from the first of them on; at least 1.
+def measured_spacing(recording: Recording) -> tuple[float, float]:
+    """How far apart the decisions of an episode acted, in frames, at least 1; and which share of an episode's frames,
+    from its first decision on, was left to the default behaviour.
 
-    So 1 - 1 / period is the share of these frames that was left to the default behaviour. An episode in which none
-    acted counts for nothing.
+    An episode in which none acted counts for nothing. Where none had two, they are taken to be as far apart as any that
+    acted was from its episode's end.
     """
     acted = recording.acted
     frame, source, step, episode = (recording.column(name)[acted] for name in ("frame", "source", "step", "episode"))
     begins, later = source - step, np.diff(episode)
-    spans = np.where(later == 0, np.diff(frame), begins[1:] - frame[:-1])[later <= 1]
-    return max(1.0, float(spans.mean())) if len(spans) else 1.0
+    gaps, to_end = np.diff(frame)[later == 0], (begins[1:] - frame[:-1])[later == 1]
+    spans = np.concatenate([gaps, to_end])
+    if not len(spans):
+        return 1.0, 0.0
+    period = gaps.mean() if len(gaps) else to_end.max()
+    return max(1.0, float(period)), max(0.0, 1 - 1 / float(spans.mean()))
