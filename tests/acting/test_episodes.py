@@ -48,6 +48,7 @@ def test_a_game_of_two_players_is_one_episode(
     lengths = lengths_of_games(num_envs // 2, episodes)
     assert result.lengths.tolist() == lengths
     assert result.returns.tolist() == [triangle(n) for n in lengths]
+    assert result.frames_each.tolist() == [4 * length for length in lengths], "those of the longest player"
     assert result.frames == 2 * 4 * sum(lengths)  # a row of either player is a step of four frames
     assert result.complete
     record = result.record()

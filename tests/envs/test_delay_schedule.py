@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -32,6 +35,15 @@ def test_in_turn_the_period_is_delay_and_learning(delay, learn):
     assert acts(learnt, 40) == [(e, e - delay) for e in range(delay + learn, 40, period)]
     background = DelayConfig(mode="background", inference_frames=delay)
     assert acts(background, 40) == [(e, e - delay) for e in range(delay, 40, max(delay, 1))]
+
+
+@pytest.mark.parametrize("period", [1.0, 2.0, 3.7, 2.1, 7 / 3])
+@pytest.mark.parametrize("delay", [0, 3])
+def test_asynchronous_decisions_start_every_period(delay, period):
+    exact = Fraction(period).limit_denominator(100)
+    starts = [math.ceil(k * exact) for k in range(2000)]
+    found = acts(DelayConfig(inference_frames=delay, period=period), 2000)
+    assert found == [(start + delay, start) for start in starts if start + delay < 2000]
 
 
 @pytest.mark.parametrize("noops", [0, 3])
@@ -89,10 +101,12 @@ def test_the_newest_ready_decision_acts_and_older_ones_are_dropped(seed):
     assert schedule.pending(frames) == schedule.pending(frames), "asking twice draws nothing"
 
 
-@pytest.mark.parametrize("mode", ["async", "sequential", "background"])
-def test_pending_is_what_would_have_acted_next(mode):
+@pytest.mark.parametrize(
+    "options", [{}, {"period": 3.0}, {"period": 6.5}, {"mode": "sequential"}, {"mode": "background"}]
+)
+def test_pending_is_what_would_have_acted_next(options):
     for frames in range(25):
-        schedule = make_schedule(DelayConfig(mode=mode, inference_frames=4))
+        schedule = make_schedule(DelayConfig(inference_frames=4, **options))
         schedule.reset(np.random.default_rng(0))
         for frame in range(frames):
             schedule.source(frame)

@@ -161,6 +161,7 @@ BEST = {
     "copy": CopyMemory(8),
     "tmaze": MazeMemory(8),
     "identity": lambda rows: rows.observation[OBSERVATION].argmax(axis=1),
+    "drift": lambda rows: 1 + rows.observation[OBSERVATION].argmax(axis=1),
     "dict": best_pair,
     "continuous": best_continuous,
 }
@@ -179,6 +180,19 @@ def test_random_play_scores_as_stated(name: str) -> None:
     score = play(env, lambda rows: random_action(env, generator), 3000)
     spread = {"catch": 0.04}.get(name, 0.02 * 10)
     assert score == pytest.approx(env.spec.random_score, abs=spread)
+
+
+def test_an_answer_to_drift_that_is_late_is_right_as_often_as_stated() -> None:
+    env = make_env(EnvConfig(id="toy/drift", length=200), 100)
+    late = 7
+    seen: list[np.ndarray] = []
+
+    def answer(rows: EnvStep) -> np.ndarray:
+        seen.append(1 + rows.observation[OBSERVATION].argmax(axis=1))
+        return seen[-1 - late] if not rows.first.any() and len(seen) % 201 > late else np.zeros(100, np.int64)
+
+    kept = 0.9**late
+    assert play(env, answer, 200) == pytest.approx((200 - late) * (kept + (1 - kept) / 4), rel=0.03)
 
 
 def test_tmaze_without_memory_is_chance() -> None:

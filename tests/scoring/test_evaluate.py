@@ -136,6 +136,7 @@ def test_each_environment_plays_its_share_and_raw_rewards_are_summed(num_envs: i
     assert result.lengths.tolist() == lengths
     assert result.returns.tolist() == [triangle(n) for n in lengths]
     assert result.frames == 4 * sum(lengths)
+    assert result.frames_each.tolist() == [4 * length for length in lengths]
     assert (result.version, result.policy, result.complete) == (12, "greedy", True)
     assert all(agent.greedy)
 

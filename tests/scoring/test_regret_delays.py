@@ -89,7 +89,7 @@ def test_in_every_frame_delays_that_vary_are_as_old_as_those_that_acted(tmp_path
     assert counts @ np.arange(10) / counts.sum() == pytest.approx(np.mean(acted), rel=0.02)
     assert np.mean(acted) < 4.0, "of those that are ready the newest acts"
     every = in_every_frame(delay, tmp_path / "delays.npy")
-    found = [age for age in ages(every, 200, episodes=400)]
+    found = ages(every, 200, episodes=400)
     assert np.mean([age for age in found if age is not None]) == pytest.approx(np.mean(acted), rel=0.05)
     assert found.count(None) < 0.05 * len(found), "an episode's first frames"
     in_turn = in_every_frame(DelayConfig(mode="sequential", distribution="uniform", low=2, high=9), tmp_path / "x.npy")
