@@ -72,7 +72,9 @@ def test_undelayed_keeps_what_networks_see_and_what_acts() -> None:
 def test_in_every_frame_the_same_constant_delay(mode: str, tmp_path: Path) -> None:
     delay = DelayConfig(mode=mode, inference_frames=5, learn_frames=4)  # type: ignore[arg-type]
     every = in_every_frame(delay, tmp_path / "none.npy")
+    every.check()
     assert ages(every, 40) == [None] * 5 + [5] * 35
+    assert in_every_frame(DelayConfig(inference_frames=5, period=3.5), tmp_path / "none.npy") == every
 
 
 def test_in_every_frame_as_the_published_simulators_have_it(tmp_path: Path) -> None:
