@@ -111,7 +111,7 @@ def regret_of(
         stop, on_progress: as of ``evaluate_run``; the episodes of all evaluations are counted.
         own: the runs' ``env_factory``, ``agent_factory`` or ``torso``, if they had one of the user's.
 
-    UserError where a run cannot be read, or the reference plays another environment.
+    UserError where a run cannot be read, the reference plays another environment, or no episode ended.
     """
     if reference is not None:
         check_alike(run, reference)
@@ -125,12 +125,19 @@ def regret_of(
     for name, key in wanted.items():
         if key not in played:
             told: dict[str, Any] = {"say": say, "stop": stop, "options": as_options(key[1]), **own}
+            if policy is None and key[0] != run:
+                told["say"] = None  # nobody asked for the policy that it is given
             if on_progress is not None:
                 told["on_progress"] = _behind(on_progress, list(played.values()))
             chosen = policy if key[0] == run else policy or config.evaluation.policy
             played[key] = evaluate_run(key[0], episodes, chosen, seed, **told)
             if not played[key].complete:
                 return None
+            if not len(played[key].returns):
+                raise UserError(
+                    f"{key[0]}: no episode ended within evaluation.longest={config.evaluation.longest} steps, so there "
+                    "is nothing to compare; eval_env.max_steps ends episodes"
+                )
         evaluations[name] = played[key]
     return Regret(run, reference, evaluations, delays, parts_of(evaluations), share)
 

@@ -132,7 +132,7 @@ def test_intervals_hold_the_difference_of_two_means() -> None:
     generator = np.random.default_rng(1)
     inside = 0
     for _ in range(100):
-        first, second = generator.normal(5.0, 1.0, 40), generator.normal(3.0, 2.0, 60)
+        first, second = generator.normal(5.0, 1.0, 60), generator.normal(3.0, 2.0, 40)
         part = parts_of({"undelayed": scored(*first), "every_frame": scored(*second), "as_run": scored(*second)})[
             "delay"
         ]
@@ -145,3 +145,9 @@ def test_options_set_all_of_a_delay() -> None:
     config = from_dict({"delay": {"mode": "sequential", "learn_frames": 3, "inference_frames": 9}})
     assert apply_overrides(config, as_options(delay)).delay == delay
     assert apply_overrides(config, as_options(undelayed(delay))).delay == undelayed(delay)
+
+
+def test_episodes_that_do_not_end_are_refused(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offbeat.scoring.regret.evaluate_run", lambda *arguments, **options: scored())
+    with pytest.raises(UserError, match=r"no episode ended within evaluation.longest=\d+ steps"):
+        regret_of(reference, episodes=4, agent_factory=Answering)
