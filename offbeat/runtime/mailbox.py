@@ -20,7 +20,6 @@ from offbeat.types import ArrayDict, ArraySpec
 PLACES = 4
 """Places of the mailbox: a reader that takes as long as three frames is disturbed, and copies again."""
 FRAME, EPISODE, STEP = 0, 1, 2
-SLOT, SOURCE, AT, VERSION, COUNT = 0, 1, 2, 3, 4
 SEEN, READ, STARTED, ENDED, DUE, PUBLISHED = range(6)
 
 
@@ -134,7 +133,7 @@ class Mailbox:
 
 def slot_arrays(workers: int, action: ArraySpec, extras: Mapping[str, ArraySpec]) -> dict[str, ArraySpec]:
     """The action slots of so many inference processes: name -> spec."""
-    arrays = {"stamp": ArraySpec((workers,), "int64"), "ids": ArraySpec((workers, 5), "int64")}
+    arrays = {"stamp": ArraySpec((workers,), "int64"), "ids": ArraySpec((workers, 4), "int64")}
     arrays |= {"episode": ArraySpec((workers,), "int64"), "times": ArraySpec((workers, 6), "float64")}
     arrays["action"] = ArraySpec((workers, *action.shape), action.dtype)
     arrays |= {f"extras/{name}": ArraySpec((workers, *spec.shape), spec.dtype) for name, spec in extras.items()}
@@ -159,7 +158,7 @@ class ActionSlots:
         self.fresh: list[Decision] = []
         """All actions that the last ``take`` found, by when they were published."""
         self.lost = 0
-        """Actions that came too late for their frame because a newer one was there."""
+        """Actions that never act because a newer one was there, those that were written over unseen included."""
         self.old_episode = 0
         """Actions that were made from an observation of an earlier episode."""
 
@@ -168,13 +167,7 @@ class ActionSlots:
         stamp = int(self._stamp[worker]) | 1  # odd while it is written, also after one that was killed there
         with self._guard:
             self._stamp[worker] = stamp
-        self._ids[worker] = (
-            decision.slot,
-            decision.source,
-            decision.step,
-            decision.version,
-            self._ids[worker, COUNT] + 1,
-        )
+        self._ids[worker] = decision.slot, decision.source, decision.step, decision.version
         self._episode[worker], self._times[worker] = decision.episode, decision.times
         self._action[worker] = decision.action[0]
         for name, values in decision.extras.items():
@@ -197,10 +190,11 @@ class ActionSlots:
         found: Decision | None = None
         for worker in fresh.tolist():
             decision = self._read(worker)
-            if int(self._stamp[worker]) != stamps[worker]:
-                continue  # a newer one is being written: the next frame's
-            if decision.times[PUBLISHED] > now_s:
-                continue
+            with self._guard:
+                whole = bool(self._stamp[worker] == stamps[worker])
+            if not whole or decision.times[PUBLISHED] > now_s:
+                continue  # a newer one is being written, or it came after the frame began: the next frame's
+            self.lost += (int(stamps[worker]) - int(self._taken[worker])) // 2 - 1  # stamps go up by two per action
             self._taken[worker] = stamps[worker]
             self.fresh.append(decision)
             if decision.episode != episode:
@@ -216,7 +210,7 @@ class ActionSlots:
         return found
 
     def _read(self, worker: int) -> Decision:
-        slot, source, step, version, _ = self._ids[worker].tolist()
+        slot, source, step, version = self._ids[worker].tolist()
         return Decision(
             slot=slot,
             source=source,
