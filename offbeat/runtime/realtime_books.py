@@ -77,7 +77,7 @@ class RealtimeBooks:
 
     def __init__(self, config: RealtimeConfig, frame_skip: int) -> None:
         self._config, self._skip = config, frame_skip
-        self.missed = self.decisions = self.too_old = self.out_of_order = 0
+        self.missed = self.decisions = self.too_old = 0
         self.staleness = np.zeros(OLDEST + 1, np.int64)
         self.returned, self.length, self.taken = 0.0, 0, 0  # of the episode
         self._last_staleness = 0

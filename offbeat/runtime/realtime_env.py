@@ -53,8 +53,9 @@ def run_realtime_env(
             yield from work.punctual.until(work.due)
             now = work.clock.now()
             decision = realtime.slots.take(work.episode, now)
-            work.tick(now, decision, realtime.slots.fresh)
-            if decision is not None and (row := work.row(rows, decision)) is not None:
+            row = None if decision is None else work.row(rows, decision)
+            work.tick(now, decision if row is not None else None, realtime.slots.fresh)
+            if decision is not None and row is not None:
                 work.open(row, streams)
                 work.act(decision)
                 streams.produced(work.staging.streams)
