@@ -134,20 +134,32 @@ class Punctual:
     """
 
     def __init__(self, clock: Clock, lateness: Durations, record: bool = False) -> None:
-        self._clock, self.lateness = clock, lateness
+        self._clock, self._lateness = clock, lateness
+        self._late: float | None = None  # of the wait that it is in
         self.noted = Record() if record else None
 
     def until(self, ask: Callable[[], float]) -> Iterator[float]:
         """Let time go by until the moment that ``ask`` names, which may move meanwhile. Yields once in any case."""
-        late = self.lateness.next()
+        late = self._late = self._lateness.next() if self._late is None else self._late
         yield ask() + late
         while self._clock.now() < (moment := ask() + late):
             yield moment
+        self._late = None
 
     def done(self, due_s: float, at_s: float) -> None:
         """What was due at ``due_s`` was done at ``at_s``."""
         if self.noted is not None:
             self.noted.add(max(0.0, at_s - due_s))
+
+    def state(self) -> ArrayDict:
+        """Where its lateness is, and how late the wait will end that it is in."""
+        return self._lateness.state() | {"late": np.array([np.nan if self._late is None else self._late])}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Back to there; the next ``until`` goes on with the wait that was under way."""
+        self._lateness.load_state(state)
+        late = float(state["late"][0])
+        self._late = None if math.isnan(late) else late
 
 
 class WallPace:

@@ -267,7 +267,7 @@ class RealtimeActorWork:
     def state(self) -> ArrayDict:
         """All of it; the stagger is the environment's to save."""
         saved = {f"timing/{name}": value for name, value in self.timing.durations.state().items()}
-        saved |= {f"punctual/{name}": value for name, value in self.punctual.lateness.state().items()}
+        saved |= {f"punctual/{name}": value for name, value in self.punctual.state().items()}
         pending = self.pending
         flags = [pending is not None, self.finished, self.asked, self._answer, self._slot, self._frame]
         saved |= {"flags": np.array(flags, np.int64), "ends": np.array([self.ends])}
@@ -279,7 +279,7 @@ class RealtimeActorWork:
 
     def load_state(self, state: ArrayDict) -> None:
         """Back to a saved state."""
-        for prefix, kept in (("timing/", self.timing.durations), ("punctual/", self.punctual.lateness)):
+        for prefix, kept in (("timing/", self.timing.durations), ("punctual/", self.punctual)):
             kept.load_state({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
         there, finished, asked, self._answer, self._slot, self._frame = (int(value) for value in state["flags"])
         self.finished, self.asked, self.ends = bool(finished), bool(asked), float(state["ends"][0])

@@ -251,7 +251,7 @@ class RealtimeEnvWork:
         saved = {f"staging/{name}": value for name, value in self.staging.state(open_rows=True).items()}
         saved |= {f"books/{name}": value for name, value in self.books.state().items()}
         saved |= {f"timing/{name}": value for name, value in self.timing.durations.state().items()}
-        saved |= {f"punctual/{name}": value for name, value in self.punctual.lateness.state().items()}
+        saved |= {f"punctual/{name}": value for name, value in self.punctual.state().items()}
         saved["counts"] = np.array([self.ticks, self.frame, self.episode])
         saved["begin_s"] = np.array([self.begin_s, np.nan if self.ends is None else self.ends])
         return saved
@@ -265,7 +265,7 @@ class RealtimeEnvWork:
         self.staging.load_state(part("staging/"))
         self.books.load_state(part("books/"))
         self.timing.durations.load_state(part("timing/"))
-        self.punctual.lateness.load_state(part("punctual/"))
+        self.punctual.load_state(part("punctual/"))
         self.ticks, self.frame, self.episode = (int(value) for value in state["counts"])
         self.begin_s, ends = (float(value) for value in state["begin_s"])
         self.ends = None if np.isnan(ends) else ends
