@@ -84,7 +84,7 @@ class RealtimeActor(RealtimeHost):
             agent,
             clock=services.clock,
             timing=self.timing_of(services, config.inference_s),
-            posted=lambda: services.notices.posted("frames") // services.spec.frame_skip if services.free else 0,
+            played=self._played(services) if services.free else None,
         )
         realtime.shared["process"][services.index] = os.getpid()
         if services.free or not (loaded := services.loaded()):
@@ -93,6 +93,12 @@ class RealtimeActor(RealtimeHost):
             self._load(loaded.part)
         loop = run_realtime_actor(self.policy, realtime, services.metrics, services.stop(), self.work)
         super().__init__(services, loop)
+
+    @staticmethod
+    def _played(services: Services) -> Callable[[], int]:
+        """Steps of the environment in the whole run: that of a resumed run starts to count anew."""
+        posted, skip = services.notices.posted, services.spec.frame_skip
+        return lambda: posted("frames") // skip
 
     def save(self, write: Write) -> dict[str, Any]:
         """What it is at, and its generator."""
@@ -125,7 +131,7 @@ class RealtimeActorWork:
         agent: its own, for what it explores.
         clock: the run's.
         timing: how long an inference takes, at least, and how late it starts and is published.
-        posted: frames that the run has trained on: how far a resumed one is.
+        played: gives the environment steps that the run has at least; None: the mailbox counts them all.
     """
 
     def __init__(
@@ -137,11 +143,12 @@ class RealtimeActorWork:
         *,
         clock: Clock,
         timing: tuple[Timing, Punctual],
-        posted: Callable[[], int] = lambda: 0,
+        played: Callable[[], int] | None = None,
     ) -> None:
+        self._played = played or (lambda: 0)
         self.worker, self.config, self.clock = worker, config, clock
         self.timing, self.punctual = timing
-        self._spec, self._agent, self._posted = spec, agent, posted
+        self._spec, self._agent = spec, agent
         self.turns = config.mode in ("sequential", "learn_first")
         """Whether learning and inference take turns."""
         self.pending: Decision | None = None
@@ -163,7 +170,7 @@ class RealtimeActorWork:
         if not isinstance(self._agent, Explores):
             return None
         explorer, stream = self._agent, np.zeros(1, np.int64)
-        return lambda steps: explorer.exploration(stream, 1, max(self._frame, self._posted()))
+        return lambda steps: explorer.exploration(stream, 1, max(self._frame, self._played()))
 
     def join(self, realtime: Realtime) -> Stagger:
         """Take its place among the others."""
