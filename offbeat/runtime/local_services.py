@@ -15,6 +15,7 @@ from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.brief import Brief, brief_of
 from offbeat.runtime.inbox import RemotePolicy, SharedRequests
 from offbeat.runtime.master import MasterStore
+from offbeat.runtime.pacing import Drawn
 from offbeat.runtime.params import ParamStore
 from offbeat.runtime.ports import Batches, MetricSink
 from offbeat.runtime.realtime import Realtime, make_realtime
@@ -114,7 +115,10 @@ class LocalServices(Brief):
         if master is not None and not self.index:
             master.before[:] = batches.offset
         if config.realtime.fps and self.wait is not None:
-            return PacedBatches(batches, self.realtime(), self.wait, self.clock)
+            durations = Drawn(
+                config.realtime.learn_s, config.realtime.jitter, self.seeds(self.index, self.incarnation)[1]
+            )
+            return PacedBatches(batches, self.realtime(), self.wait, self.clock, durations)
         return batches
 
     def _saved_streams(self) -> dict[str, Any] | None:

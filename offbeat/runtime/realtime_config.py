@@ -43,8 +43,8 @@ class RealtimeConfig:
     record: bool = False
     """Write down every latency of the run, in ``RUN/realtime``, for runs that replay them."""
     replay: str = ""
-    """A folder with recorded latencies, ``RUN/realtime``: on the virtual clock they take the place of ``inference_s``,
-    ``learn_s`` and ``jitter``."""
+    """A folder with recorded latencies, ``RUN/realtime``: on the virtual clock inferences take these times, and not
+    ``inference_s`` with ``jitter``; updates take ``learn_s`` as ever."""
     patience_s: float = 0.5
     """An inference process that is so late and is gone, or ten times so late, loses its slots until it is back. Unit:
     seconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from offbeat.runtime.clock import Clock
+from offbeat.runtime.pacing import Durations
 from offbeat.runtime.ports import Batches, Waiter
 from offbeat.runtime.realtime import Realtime
 from offbeat.types import Batch
@@ -15,16 +16,17 @@ SOON_S = 0.02
 
 class PacedBatches:
     """Batches of ``inner`` one at a time. In the sequential modes each is asked for by the inference process, which
-    goes on when the learner is done with it, or when there is none. An update takes ``realtime.learn_s`` at least.
+    goes on when the learner is done with it, or when there is none. An update takes as long as ``durations`` says, at
+    least.
 
     Everything else is ``inner``'s.
     """
 
-    def __init__(self, inner: Batches, realtime: Realtime, wait: Waiter, clock: Clock) -> None:
+    def __init__(self, inner: Batches, realtime: Realtime, wait: Waiter, clock: Clock, durations: Durations) -> None:
         self._inner, self._realtime, self._wait, self._clock = inner, realtime, wait, clock
         self._turns = realtime.shared["turns"]
         self._by_turn = realtime.config.mode in ("sequential", "learn_first")
-        self._started = 0.0
+        self._durations, self._started = durations, 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -54,7 +56,7 @@ class PacedBatches:
         self._over()
 
     def _over(self) -> None:
-        left = self._started + self._realtime.config.learn_s - self._clock.now()
+        left = self._started + self._durations.next() - self._clock.now()
         if left > 0:
             self._wait.until("the end of an update", lambda: False, left)
         self._answer()
