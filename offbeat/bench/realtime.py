@@ -89,7 +89,7 @@ def read_run(run: Path) -> dict[str, float]:
         "overhead_p50_s": float(np.quantile(over, 0.5)),
         "overhead_p99_s": float(np.quantile(over, 0.99)),
         "publish_late_p99_s": float(np.quantile(waited, 0.99)),
-        "inaction": last["inaction"] / max(1.0, last.get("realtime_frames", len(frames))),
+        "inaction": last["inaction"] / max(1, last["steps"]),
         "env_run_queue_s": float(last["run_queue_s"]),
         "actor_run_queue_s": float(sum(queues.values())),
         "missed_events": float(np.count_nonzero(missed)),

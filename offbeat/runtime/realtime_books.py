@@ -137,6 +137,7 @@ class RealtimeBooks:
         self._before = [self.kept.count, self.ticks.count]
         counts = {
             "frames": rows.frames * self._skip,
+            "steps": rows.frames,
             "missed": self.missed,
             "inaction": rows.inaction,
             "decisions": self.decisions,
