@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from offbeat.networks.image_conv import ImageConv, Residual
+from offbeat.networks.image_conv import Conv, ImageConv, Residual
 
 STRIDES = {"deep1": (2, 2, 2), "deep2": (2, 1, 1, 1, 2, 1)}
 """Torso -> stride of the max-pooling of each of its sequences."""
@@ -56,7 +56,7 @@ class DeepImpala(nn.Sequential):
         found, height, across = shape
         layers: list[nn.Module] = []
         for stage, (stride, count) in enumerate(zip(STRIDES[kind], channels(kind, width), strict=True)):
-            first = ImageConv(found, count, 3, 1, 0, scale) if stage == 0 else nn.Conv2d(found, count, 3)
+            first = ImageConv(found, count, 3, 1, 0, scale) if stage == 0 else Conv(found, count, 3)
             layers += [first, nn.MaxPool2d(3, stride), Residual(count), Residual(count)]
             found = count
         super().__init__(*layers, nn.ReLU(inplace=True))

@@ -6,8 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from offbeat.networks.narrow import is_narrow, narrow_conv
 
-class ImageConv(nn.Conv2d):
+
+class Conv(nn.Conv2d):
+    """A convolution, by whichever code of torch is the faster for its number of channels."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if is_narrow(self, input):
+            return narrow_conv(self, input, weight, bias)
+        return super()._conv_forward(input, weight, bias)
+
+
+class ImageConv(Conv):
     """A trunk's first convolution: takes images as they are stored, casts them, and scales them to [0, 1].
 
     The scale is applied to the weights, which gives the same result without a pass over the images; in bfloat16 it is
@@ -50,8 +61,8 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         """``width``: channels, before and after."""
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = Conv(width, width, 3, padding=1)
+        self.second = Conv(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, width, H, W]. Returns the same shape."""
