@@ -12,7 +12,7 @@ from offbeat.config.presets import read_toml
 from offbeat.errors import UserError
 from offbeat.run.folders import CONFIG
 from offbeat.run.records import read_records
-from offbeat.runtime.realtime_books import DECISION, OLDEST
+from offbeat.runtime.realtime_books import DECISION, FRAME, OLDEST
 
 FOLDER = "realtime"
 """Where they lie in a run folder."""
@@ -28,7 +28,7 @@ class Recording:
     decisions: np.ndarray
     """[n, 14] float64, columns ``DECISION``: those that the environment found, in the order in which it did."""
     frames: np.ndarray
-    """[m, 3] float64 seconds: when each frame began, how late that was; frames missed before it."""
+    """[m, 6] float64, columns ``FRAME``."""
     staleness: np.ndarray
     """[1025] int64: how many decisions acted when their observation was so many frames old; the last: or older."""
     totals: dict[str, float]
@@ -84,7 +84,7 @@ def read_recording(run: Path) -> Recording:
             largest = max(largest, float(record.get("staleness_largest") or 0.0))
         restarts += kind == "restart" and "realtime_actor" in record
     gradients = (float(np.mean(stale)), largest) if stale else None
-    frames, staleness = _array(run, "frames", (3,)), _array(run, "staleness", ()).astype(np.int64)
+    frames, staleness = _array(run, "frames", (len(FRAME),)), _array(run, "staleness", ()).astype(np.int64)
     if len(staleness) != OLDEST + 1 or not len(frames):
         raise UserError(f"{run / FOLDER} holds no whole record of a realtime run; make the run anew")
     return Recording(run, config, decisions, frames, staleness, totals, gradients, restarts)

@@ -74,7 +74,7 @@ def test_what_ctrl_c_ended_says_nothing(
 def test_what_is_wrong_is_said_in_one_line(delayed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "is no realtime run: its realtime.fps is 0" in refused(capsys, "report", str(delayed))
     assert "--episodes=0 is out of range" in refused(capsys, "report", str(delayed), "--regret", "--episodes", "0")
-    assert "needs one of: report" in refused(capsys)
+    assert "needs one of: probe, scaling, report" in refused(capsys)
     assert "got 'reprot'; did you mean 'report'?" in refused(capsys, "reprot")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from offbeat.run.realtime_files import Recording
-from offbeat.runtime.realtime_books import DECISION, OLDEST
+from offbeat.runtime.realtime_books import DECISION, FRAME, OLDEST
 
 CONFIG: dict[str, Any] = {"engine": "local", "realtime": {"fps": 10.0, "inference": 2, "mode": "async"}}
 
@@ -26,7 +26,8 @@ def recording_of(rows: Sequence[tuple[int, int, int, int]], **said: Any) -> Reco
             acts - 0.008, acts, episode, step,
         )  # fmt: skip
     last = max((frame for _, frame, _, _ in rows), default=0)
-    frames = np.stack([np.arange(last + 2) / 10, np.zeros(last + 2), np.zeros(last + 2)], 1)
+    frames = np.zeros((last + 2, len(FRAME)))
+    frames[:, 0] = np.arange(last + 2) / 10
     staleness = np.zeros(OLDEST + 1, np.int64)
     for source, frame, _, _ in rows:
         staleness[frame - source] += 1

@@ -60,7 +60,7 @@ def test_files_that_are_not_there_or_broken_are_named(run: Path) -> None:
     (run / "realtime" / "frames.npy").write_bytes(b"no array")
     with pytest.raises(UserError, match=r"frames.npy cannot be read"):
         read_recording(run)
-    np.save(run / "realtime" / "frames.npy", np.zeros((0, 3)))
+    np.save(run / "realtime" / "frames.npy", np.zeros((0, 6)))
     with pytest.raises(UserError, match="no whole record"):
         read_recording(run)
     np.save(run / "realtime" / "decisions.npy", np.zeros((5, 12)))
