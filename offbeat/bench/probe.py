@@ -95,10 +95,15 @@ def probe(config: RunConfig, *, fps: float = 0.0, seconds: float = 3.0, factory:
         factory: a user's own environment.
     """
     config = realtime_of(config, fps, factory)
+    config = decide(config)
+    try:
+        env_spec(config.env, factory)
+    except ValueError as error:  # a game of several players
+        raise UserError(str(error)) from error
     # What a realtime run would refuse, such as a fifo, can be measured all the same.
     validate(replace(config, out="", realtime=replace(config.realtime, fps=0.0)), env_factory=factory)
-    config = one_stream(decide(config))
-    spec = env_spec(decide(config).env, factory)
+    config = one_stream(config)
+    spec = env_spec(config.env, factory)
     agent = make_agent(config.agent_name, config.agent, spec, config.inference.device[0])
     told = Told()
     inference = told.measuring(

@@ -42,9 +42,12 @@ ENDLESS = 10**6
 CYCLES = 3.0
 """Frames that do not count at first, in mean inference times; twice as many as the longest of all in any case."""
 LEAST_FRAMES = 2000
-"""At least so many frames do not count, and at least so many do."""
-COUNTED_CYCLES = 2.0
-"""Frames that count, in mean inference times."""
+"""At least so many frames do not count."""
+COUNTED_CYCLES = 8.0
+"""Frames that count, in mean inference times. With estimators other than the largest time, one late inference can cost
+a large part of a cycle, and not every cycle has one."""
+LEAST_COUNTED = 5000
+"""At least so many frames count."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ def search(config: RealtimeConfig, recording: np.ndarray, frames: float, wanted:
 
     ``start``: the first number that is tried, of a shorter time for instance.
     """
-    counted = int(max(COUNTED_CYCLES * frames, LEAST_FRAMES))
+    counted = int(max(COUNTED_CYCLES * frames, LEAST_COUNTED))
 
     def share(processes: int) -> float:
         run = Staggered(replace(config, inference=processes), recording, frames, wanted.seed)

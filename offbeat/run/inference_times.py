@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from offbeat.algorithms.stagger import WINDOW
+from offbeat.errors import UserError
 from offbeat.runtime.actor import acting_precision
 from offbeat.runtime.clock import WALL
 from offbeat.runtime.mailbox import ENDED, READ
@@ -57,7 +58,16 @@ def inference_times(
         seconds: for how long.
         least: so many in any case.
         progress: called after each with how many there are, and the seconds that are left.
+
+    UserError for agents that read last actions and rewards, which inference processes cannot give: their action may
+    not have acted.
     """
+    if agent.wants_last:
+        raise UserError(
+            f"{config.agent_name} reads its last action and reward, and realtime inference processes have none: "
+            "whether an action acts is not known when the next one is inferred; use a simulated delay "
+            "(--delay.inference-frames)"
+        )
     alone = replace(config.realtime, inference=1, mode="async", inference_s=0.0, first_estimate_s=1e-3)
     layout = plan_layout(config, spec, agent)
     arrays = {name: part.zeros() for name, part in realtime_arrays(alone, layout).items()}

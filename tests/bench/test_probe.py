@@ -155,5 +155,9 @@ def test_the_command_gives_json_and_takes_a_fifo(quick, capsys) -> None:
 def test_what_cannot_be_measured_is_said(capsys) -> None:
     assert main(["realtime", "probe", "impala-catch"]) == 2
     assert "give --fps, e.g. --fps 30" in capsys.readouterr().err
+    assert main(["realtime", "probe", "r2d2-tmaze", "--fps", "30"]) == 2
+    assert "reads its last action and reward" in capsys.readouterr().err
+    assert main(["realtime", "probe", "r2d2-hanabi", "--fps", "30"]) == 2
+    assert "is a game of 2 players" in capsys.readouterr().err
     assert main(["realtime", "prob"]) == 2
     assert "probe, scaling" in capsys.readouterr().err

@@ -19,7 +19,8 @@ from offbeat.runtime.realtime_config import RealtimeConfig
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch) -> None:
-    monkeypatch.setattr(module, "LEAST_FRAMES", 300)
+    for name in ("LEAST_FRAMES", "LEAST_COUNTED"):
+        monkeypatch.setattr(module, name, 300)
 
 
 EVEN = np.ones(8)
