@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -115,30 +116,44 @@ def test_no_reader_sees_a_torn_observation_or_an_older_one() -> None:
     assert told["back"].tolist() == [0, 0]
 
 
-def test_a_reader_that_is_overtaken_copies_again() -> None:
+class Disturbed(dict[str, np.ndarray]):
+    """Arrays by name; something happens when they are first looked through."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], happens: Callable[[], object]) -> None:
+        super().__init__(arrays)
+        self.happens: Callable[[], object] | None = happens
+
+    def items(self) -> Any:
+        """All of them, and what happens then."""
+        happens, self.happens = self.happens, None
+        found = [(name, values) for name, values in super().items()]
+        if happens is not None:
+            happens()
+        return found
+
+
+def killed() -> float:
+    """Stands for the end of a process."""
+    raise InterruptedError
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_reader_that_is_overtaken_copies_again(whole: bool) -> None:
     box = private_mailbox()
     with pytest.raises(RuntimeError, match="empty: the environment has not begun"):
         box.read()
-    for frame in range(1, 6):
-        box.put(*ids_of(frame), lambda: 0.5, seen_at(frame))
 
-    came = False
+    def overtake() -> None:
+        for frame in range(2, 5):
+            box.put(*ids_of(frame), lambda: 0.5, seen_at(frame))
+        with nullcontext() if whole else pytest.raises(InterruptedError):
+            box.put(*ids_of(5), (lambda: 0.5) if whole else killed, seen_at(5))
 
-    class Overtaken(dict[str, np.ndarray]):
-        """Four frames come while its entries are looked at, once."""
-
-        def items(self) -> Any:
-            nonlocal came
-            if not came:
-                came, box._observation = True, dict(self)
-                for frame in range(6, 10):
-                    box.put(*ids_of(frame), lambda: 0.5, seen_at(frame))
-            return super().items()
-
-    box._observation = Overtaken(box._observation)
+    box.put(*ids_of(1), lambda: 0.5, seen_at(1))
+    box._observation = Disturbed(box._observation, overtake)
     seen = box.read()
-    assert (seen.frame, box.retries) == (9, 1)
-    assert (seen.observation["picture"] == 9).all()
+    assert (seen.frame, box.retries) == (5 if whole else 4, 1)
+    assert (seen.observation["picture"] == seen.frame).all()
 
 
 def test_each_action_is_taken_once_and_all_are_accounted_for_between_processes() -> None:
@@ -233,6 +248,17 @@ def test_an_action_that_means_to_do_nothing_is_one_and_one_of_the_future_waits()
     assert found is not None
     assert found.action.tolist() == [0]
     assert slots.take(0, 2.1) is None, "once"
+
+
+def test_an_action_that_is_written_over_while_it_is_read_is_left_for_the_next_frame() -> None:
+    slots = private_slots(1)
+    slots.put(0, decision(3), lambda: 2.0)
+    slots._extras = Disturbed(slots._extras, lambda: slots.put(0, decision(4, 2), lambda: 2.5))
+    assert slots.take(0, 9.0) is None
+    assert slots.fresh == []
+    found = slots.take(0, 9.0)
+    assert found is not None
+    assert (found.slot, slots.lost) == (2, 1)
 
 
 def die() -> float:
