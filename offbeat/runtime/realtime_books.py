@@ -92,7 +92,7 @@ class RealtimeBooks:
     ) -> None:
         """A frame begins at ``now``, ``late`` seconds after it was due. ``decision`` acts, of ``fresh``."""
         if not self.ticks.count:
-            self._begin_s = now - late
+            self._begin_s, self._queued = now - late, self._queue.seconds()
         self.missed += missed
         queued = self._queue.seconds()
         stolen = steal_s() - self._stolen if missed else 0.0
