@@ -60,7 +60,7 @@ class Found:
     processes: int | None
     """None: not even the most that was tried suffices."""
     inaction: float
-    """Share of frames that the default behaviour had with so many (with the most, where none suffices)."""
+    """Share of frames that the default behaviour had with so many; NaN where none suffices: counting ended early."""
     tried: int
     """Numbers of processes that were tried."""
 
@@ -240,7 +240,7 @@ def smallest(
     else:
         while True:
             if low >= most:
-                return None, seen[low], len(seen)
+                return None, math.nan, len(seen)
             high = min(low + step, most)
             if enough(high):
                 break

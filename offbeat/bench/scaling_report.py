@@ -60,8 +60,9 @@ def table(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         found = row.found
         count = f"{found.processes:,}" if found.processes is not None else "none"
+        share = f"{found.inaction:.2%}" if found.processes is not None else "too many"
         lines.append(
-            f"{found.estimator:<10}{f'{found.frames:,.4g} fr.':>12}{count:>11}{found.inaction:>11.2%}"
+            f"{found.estimator:<10}{f'{found.frames:,g} fr.':>12}{count:>11}{share:>11}"
             f"{row.computed:>13,}{found.tried:>7}"
         )
     return lines
@@ -88,11 +89,10 @@ def write_csv(rows: Sequence[Row], path: Path, note: str) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in rows:
-            found = row.found
-            count = "" if found.processes is None else found.processes
-            writer.writerow(
-                [found.estimator, f"{found.frames:g}", count, f"{found.inaction:.6f}", row.computed, found.tried]
-            )
+            found, values = row.found, ["", ""]
+            if found.processes is not None:
+                values = [str(found.processes), f"{found.inaction:.6f}"]
+            writer.writerow([found.estimator, f"{found.frames:g}", *values, row.computed, found.tried])
 
 
 def draw(rows: Sequence[Row], title: str) -> Figure:

@@ -55,7 +55,8 @@ def test_it_doubles_from_one_and_then_bisects() -> None:
 
 def test_no_number_is_found_where_the_most_do_not_suffice() -> None:
     (count, share, _), tried = asked(101, 100)
-    assert (count, share) == (None, 1.0)
+    assert count is None
+    assert np.isnan(share), "counting ended early"
     assert tried[-1] == 100
 
 
@@ -91,7 +92,6 @@ def test_actions_that_do_not_wait_for_slots_need_more_than_the_mean() -> None:
     assert found.processes > 2 * computed(config, UNEVEN, 2.0)
     padded = search(replace(config, pad=True), UNEVEN, 10.0, Wanted(per_frame=3), start=30)
     assert padded.processes is None
-    assert padded.inaction > 0.01
 
 
 def test_it_stops_counting_when_too_much_is_left_over() -> None:
@@ -131,14 +131,14 @@ def test_the_line_has_the_slope_and_its_error() -> None:
 
 
 def test_the_report_leaves_out_what_was_not_found(tmp_path) -> None:
-    rows = [*rows_of(1.0), Row(Found("mean", 10.0, None, 0.3, 5), 10)]
-    assert "none" in table(rows)[-1]
+    rows = [*rows_of(1.0), Row(Found("mean", 10.0, None, float("nan"), 5), 10)]
+    assert table(rows)[-1].split()[-4:] == ["too", "many", "10", "5"]
     assert len(fits(rows)) == 1
     write_csv(rows, tmp_path / "a" / "rows.csv", "offbeat realtime scaling")
     lines = (tmp_path / "a" / "rows.csv").read_text().splitlines()
     assert lines[0] == "# offbeat realtime scaling"
     read = list(csv.DictReader(lines[1:]))
-    assert read[-1]["processes"] == ""
+    assert read[-1]["processes"] == read[-1]["inaction"] == ""
     assert [int(row["processes"]) for row in read[:-1]] == [row.found.processes for row in rows[:-1]]
 
 
