@@ -174,6 +174,10 @@ class WallPace:
         self._wait, self._clock = wait, clock
         fine_timers()
 
+    def now(self) -> float:
+        """The time."""
+        return self._clock.now()
+
     def sleep(self, moment: float) -> None:
         """Until ``moment``; ``WAIT``: until somebody rings. Raises ``Stopped`` when the run ends."""
         if moment == WAIT:

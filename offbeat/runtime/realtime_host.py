@@ -15,6 +15,10 @@ from offbeat.runtime.pacing import Drawn, Durations, Punctual, Recorded, Timing,
 from offbeat.runtime.realtime_config import RealtimeConfig
 from offbeat.runtime.services import Services
 
+AMPLE_S = 0.001
+"""A role that has so long to sleep looks after commands before. Unit: seconds."""
+SELDOM_S = 0.1
+"""One that never has looks after them so often. Unit: seconds."""
 SEED_PATH = 7
 """Tells the seeds of latencies from others of a role."""
 
@@ -50,14 +54,19 @@ class RealtimeHost(Host):
         return self.timing, self.punctual
 
     def steps(self) -> Iterator[Any]:
-        """The loop, slept through on the wall clock."""
-        if self._pace is not None:
-            gc.collect()
-            gc.freeze()  # what was built stays: the collector need not look through it between two frames
+        """The loop; slept through on the wall clock. There it gives others a turn before a sleep, never after one."""
+        if self._pace is None:
+            yield from super().steps()
+            return
+        gc.collect()
+        gc.freeze()  # what was built stays: the collector need not look through it between two frames
+        last = 0.0
         for moment in super().steps():
-            if self._pace is not None:
-                self._pace.sleep(moment)
-            yield moment
+            now = self._pace.now()
+            if moment - now > AMPLE_S or now - last > SELDOM_S:
+                last = now
+                yield moment
+            self._pace.sleep(moment)
 
     def close(self) -> None:
         """Write the latencies down, if that is wanted."""
