@@ -148,8 +148,12 @@ class Stagger:
             return self._publish_at(self._known(worker), now_s)
 
     def published(self, worker: int, now_s: float) -> None:
-        """Its action was published: on to its next slot. Those that it could not have met are skipped."""
+        """Its action was published: on to its next slot. Those that it could not have met are skipped. Harmless for a
+        worker that was removed meanwhile.
+        """
         with self._guard:
+            if not self._there[worker]:
+                return
             worker, count, period = self._known(worker), self.count, self.period_s
             self._slot[worker] += count
             late = now_s - (self._due(worker) - period)
