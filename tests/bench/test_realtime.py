@@ -14,11 +14,11 @@ from offbeat.errors import UserError
 from tests.conformance.realtime_runs import realtime_config
 
 DECISIONS = np.array([
-    # worker, slot, version, source, frame, seen, read, started, ended, due, published, acted
-    [0, 1, 5, 10, 12, 0.0, 1.0, 1.25, 2.0, 2.0, 2.5, 2.75],
-    [1, 1, 5, 11, 15, 0.0, 1.5, 1.5, 3.5, 3.0, 3.5, np.nan],
+    # worker, slot, version, source, frame, seen, read, started, ended, due, published, acted, episode, step
+    [0, 1, 5, 10, 12, 0.0, 1.0, 1.25, 2.0, 2.0, 2.5, 2.75, 0, 10],
+    [1, 1, 5, 11, 15, 0.0, 1.5, 1.5, 3.5, 3.0, 3.5, np.nan, 0, 11],
 ])  # fmt: skip
-FRAMES = np.array([[0.0, 0.001, 0], [1.0, 0.0, 2], [2.0, 0.003, 1], [3.0, 0.0, 0]])
+FRAMES = np.pad([[0.0, 0.001, 0], [1.0, 0.0, 2], [2.0, 0.003, 1], [3.0, 0.0, 0]], ((0, 0), (0, 3)))
 
 
 def made_run(folder: Path, decisions: np.ndarray = DECISIONS) -> Path:
@@ -48,7 +48,7 @@ def test_a_run_is_read_and_described(tmp_path: Path) -> None:
     assert found["publish_late_p99_s"] == pytest.approx(0.5)
     added = ("steal_s", "ping_p50_s", "ping_p99_s", "bare_late_p50_s", "bare_late_p99_s")
     text = describe(found | {"processes": 2} | dict.fromkeys(added, 0.000125))
-    for part in ("N = 2: 4 frames, 3 missed in 2 events (latest start 3.0 ms late)", "default behaviour 40.00%",
+    for part in ("N = 2: 4 frames, 3 missed in 2 events, 1 of them unexplained", "(latest start 3.0 ms late)", "default behaviour 40.00%",
                  "staleness 2.00 frames", "bare wake-up 125 / 125, bare ping 125 / 125", "0.25 s (environment), 3.50 s",
                  "overhead 375000 / 742500"):  # fmt: skip
         assert part in text, text

@@ -40,7 +40,7 @@ def test_frames_are_due_at_multiples_of_the_period_whatever_happened_before(seed
         missed = int((start - number * PERIOD) / PERIOD)
         wanted.append((start, start - number * PERIOD, missed))
         number, free = number + 1 + missed, start + durations[frame % 37]
-    np.testing.assert_array_equal(play.work.books.ticks.rows(), wanted)
+    np.testing.assert_array_equal(play.work.books.ticks.rows()[:, :3], wanted)
     books = play.work.books
     assert books.missed == sum(missed for _, _, missed in wanted) > 20
     assert play.work.ticks == 300 + books.missed, "frames that were missed are not made up for"
