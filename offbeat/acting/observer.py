@@ -55,6 +55,12 @@ class Observer:
         inputs.last_action, inputs.last_reward = torch.from_numpy(action)[None], torch.from_numpy(reward)[None]
         return inputs
 
+    def explore(self, inputs: Inputs) -> None:
+        """Bring the epsilon of ``inputs`` of all environments up to date, for who uses them again."""
+        if self._explore is not None:
+            assert inputs.epsilon is not None, "observe() gave them one"
+            inputs.epsilon.numpy()[0] = self._explore(self.steps)
+
     def remember(self, rows: EnvStep, action: np.ndarray) -> None:
         """Keep the actions [n, ...] taken at ``rows``, for the next inputs."""
         self.last_action[rows.env_ids] = action

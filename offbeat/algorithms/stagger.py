@@ -119,8 +119,7 @@ class Stagger:
 
     def start_at(self, worker: int) -> float:
         """When its next inference starts. KeyError for a worker that was removed."""
-        with self._guard:
-            return self._due(self._known(worker)) - self.period_s
+        return self._due(self._known(worker)) - self.period_s  # a single look: who waits for it asks again
 
     def finished(self, worker: int, started_s: float, now_s: float) -> float:
         """Its inference, begun at ``started_s``, has ended; when its action is to be published."""
@@ -144,8 +143,7 @@ class Stagger:
 
     def publish_at(self, worker: int, now_s: float) -> float:
         """When its action is to be published: not before ``now_s``."""
-        with self._guard:
-            return self._publish_at(self._known(worker), now_s)
+        return self._publish_at(self._known(worker), now_s)
 
     def published(self, worker: int, now_s: float) -> None:
         """Its action was published: on to its next slot. Those that it could not have met are skipped. Harmless for a

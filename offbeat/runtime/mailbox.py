@@ -102,8 +102,11 @@ class Mailbox:
             self._number[place] = number
             self._newest[0] = number
 
-    def read(self) -> Seen:
-        """A copy of the newest observation. There must be one."""
+    def read(self, into: ArrayDict | None = None) -> Seen:
+        """A copy of the newest observation, in the arrays ``into`` (key -> [1, ...]) where they are given.
+
+        There must be one.
+        """
         while True:
             with self._guard:
                 number = int(self._newest[0])
@@ -112,7 +115,11 @@ class Mailbox:
             if whole:
                 frame, episode, step = self._ids[place].tolist()
                 time_s = float(self._time[place])
-                observation = {key: values[place : place + 1].copy() for key, values in self._observation.items()}
+                observation = into or {
+                    key: np.empty((1, *a.shape[1:]), a.dtype) for key, a in self._observation.items()
+                }
+                for key, values in self._observation.items():
+                    observation[key][0] = values[place]
                 with self._guard:
                     whole = bool(self._number[place] == number)
                 if whole:

@@ -48,7 +48,8 @@ def test_a_run_is_read_and_described(tmp_path: Path) -> None:
     assert found["publish_late_p99_s"] == pytest.approx(0.5)
     added = ("steal_s", "ping_p50_s", "ping_p99_s", "bare_late_p50_s", "bare_late_p99_s")
     text = describe(found | {"processes": 2} | dict.fromkeys(added, 0.000125))
-    for part in ("N = 2: 4 frames, 3 missed in 2 events, 1 of them unexplained", "(latest start 3.0 ms late)", "default behaviour 40.00%",
+    for part in ("N = 2: 4 frames, 3 missed in 2 events, 1 of them unexplained",
+                 "(latest start 3.0 ms late)", "default behaviour 40.00%",
                  "staleness 2.00 frames", "bare wake-up 125 / 125, bare ping 125 / 125", "0.25 s (environment), 3.50 s",
                  "overhead 375000 / 742500"):  # fmt: skip
         assert part in text, text

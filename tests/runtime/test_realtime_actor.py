@@ -199,6 +199,7 @@ def test_it_explores_by_the_frames_of_the_run_those_before_a_resume_included() -
     realtime, clock = begun()
     explorer, posted = Explorer(), [0]
     actor = PlayedActor(realtime, clock, agent=explorer, played=lambda: posted[0])
+    explorer.asked.clear()
     for number, (frame, before) in enumerate([(30, 0), (31, 1000), (1200, 1100)]):
         posted[0] = before
         show(realtime, frame, clock)
