@@ -93,6 +93,8 @@ class EnvSpec:
     random_score: float | None = None
     reference_score: float | None = None
     players: int = 1
+    privileged: tuple[str, ...] = ()
+    """Keys of observations that rows hold for learning, and that a policy must not read."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a mask of actions that does not fit the actions, and for a game without players."""
@@ -107,9 +109,11 @@ class EnvSpec:
 
     @property
     def features(self) -> dict[str, ArraySpec]:
-        """What networks make features of: ``network_observation`` without the mask of discrete actions."""
-        masked = bool(self.action.choices)
-        return {key: spec for key, spec in self.network_observation.items() if not (masked and key == LEGAL)}
+        """What networks make features of: ``network_observation`` without the mask of discrete actions, and without
+        what is privileged.
+        """
+        hidden = {*self.privileged, *((LEGAL,) if self.action.choices else ())}
+        return {key: spec for key, spec in self.network_observation.items() if key not in hidden}
 
     @property
     def network_observation(self) -> dict[str, ArraySpec]:

@@ -78,6 +78,8 @@ class QAgent:
         items: what the agent trains on.
     """
 
+    network_class: type[QNetwork] = QNetwork
+
     def __init__(
         self,
         config: QConfig,
@@ -90,7 +92,7 @@ class QAgent:
         """Build the network of ``config``; ``own``: what an agent adds to ``QNetwork``'s arguments."""
         self.config, self.spec, self.items = config, spec, items
         self.device = torch.device(device)
-        network = QNetwork(config, spec, torso=torso, duel=config.dueling, head_size=config.head_size, **own)
+        network = self.network_class(config, spec, torso=torso, duel=config.dueling, head_size=config.head_size, **own)
         self.network: QNetwork = network.to(self.device)
         self.discount = config.discount
         self.wants_last = network.last_action or network.last_reward

@@ -17,6 +17,8 @@ from offbeat.envs.default_behaviour import DefaultBehaviour
 from offbeat.envs.delay_config import DelayConfig
 from offbeat.types import LEGAL, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep
 
+NOW = "now_"
+"""Keys of what there was when an action took effect begin so, in rows that show it."""
 HISTORY = "action_history"
 """The key of the newest actions that were applied, in observations that show them."""
 
@@ -37,7 +39,11 @@ def delayed_spec(spec: EnvSpec, delay: DelayConfig) -> EnvSpec:
         if HISTORY in observation:
             raise ValueError(f"{spec.id} shows a {HISTORY!r} of its own; set delay.history to 0")
         observation = observation | {HISTORY: _history_spec(spec.action, delay.history)}
-    return replace(spec, observation=observation, frame_stack=1, stacked=())
+    privileged: tuple[str, ...] = ()
+    if delay.privileged:
+        now = {f"{NOW}{key}": part for key, part in spec.network_observation.items()}
+        observation, privileged = observation | now, tuple(now)
+    return replace(spec, observation=observation, frame_stack=1, stacked=(), privileged=privileged)
 
 
 def _history_spec(action: ActionSpec, length: int) -> ArraySpec:
@@ -109,15 +115,10 @@ class DecisionRows:
         if source >= 0 and not self.frame - self.keep < source <= self.frame:
             raise ValueError(f"observation {source} is not there: kept are the newest {self.keep}, up to {self.frame}")
         seen = {key: part.zeros(1) for key, part in self.spec.observation.items() if key not in self._ring}
-        for key, ring in self._ring.items():
-            depth = self._stack.get(key, 1)
-            if source < 0:
-                seen[key] = self.spec.observation[key].zeros(1)
-            elif depth == 1:
-                at = source % self._size
-                seen[key] = ring[at : at + 1].copy()
-            else:
-                seen[key] = self._stacked(ring, source, depth)
+        for key in self._ring:
+            seen[key] = self._picture(key, source)
+            if self._delay.privileged:
+                seen[f"{NOW}{key}"] = self._picture(key, self.frame)
         if self._delay.history:
             until = source if executes is None else executes
             if not self.frame - self.keep < until <= self.frame and until > 0:
@@ -213,6 +214,14 @@ class DecisionRows:
         at = self.frame % self._size
         for key, ring in self._ring.items():
             ring[at] = row.observation[key][0]
+
+    def _picture(self, key: str, source: int) -> np.ndarray:
+        """One key of ``o_source``, its stack joined; zeros below 0."""
+        ring, depth = self._ring[key], self._stack.get(key, 1)
+        if source < 0:
+            return self.spec.observation[key].zeros(1)
+        at = source % self._size
+        return ring[at : at + 1].copy() if depth == 1 else self._stacked(ring, source, depth)
 
     def _stacked(self, ring: np.ndarray, source: int, depth: int) -> np.ndarray:
         channels = ring.shape[1]

@@ -50,6 +50,9 @@ class DelayConfig:
     semantics: Literal["exact", "published"] = "exact"
     """``exact``: every frame is accounted for. ``published``: as the simulators published with Riemer et al. 2025, a
     queue of ``inference_frames`` macro steps, of which the newest is no delay."""
+    privileged: bool = False
+    """Rows also hold the observation of the moment at which the action takes effect, as ``now_KEY``: for agents that
+    learn from it, such as ``delayed_dqn``. No policy reads it."""
     joined: bool = False
     """Show networks joined frame stacks, one row per decision, though nothing is late: set in realtime runs, whose
     evaluations are then played under this section's delay, or none."""

@@ -235,3 +235,24 @@ def test_games_of_several_players_and_a_history_of_its_own_are_refused():
         delayed_spec(spec, DelayConfig())
     with pytest.raises(ValueError, match="'action_history' of its own"):
         delayed_spec(replace(spec, players=1, observation={HISTORY: ArraySpec((2,))}), DelayConfig(history=1))
+
+
+def test_privileged_rows_show_what_there_is_when_the_decision_acts() -> None:
+    rows = DecisionRows(Pictures(), DelayConfig(privileged=True, inference_frames=3), 0)
+    rows.reset(4)
+    assert rows.spec.privileged == ("now_picture", "now_episode")
+    assert set(rows.spec.features) == {"picture", "episode"}
+    for frame in range(40):
+        if rows.over:
+            final = rows.end(max(0, rows.frame - 3)) if rows.asked else None
+            if final is not None:  # stacks of three, oldest first; pictures hold the frame's number + 1
+                assert final.observation["now_picture"][0, -1, 0, 0] == rows.frame + 1
+            rows.restart()
+        elif rows.frame >= 3:
+            row = rows.decide(rows.frame - 3)
+            now, seen = row.observation["now_picture"][0, :, 0, 0], row.observation["picture"][0, :, 0, 0]
+            assert now.tolist() == [rows.frame - 1, rows.frame, rows.frame + 1], frame
+            assert seen[-1] == rows.frame - 2
+            rows.step(np.array([1]))
+        else:
+            rows.step(None)
