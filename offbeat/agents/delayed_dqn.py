@@ -1,7 +1,8 @@
 """DQN for delayed decisions: a critic on what was there when the action took effect, a policy on what had been seen.
 
 The critic learns the values of actions where they took effect, which is as easy as without a delay: rows of a delayed
-environment hold that observation too (``delay.privileged``). The policy's network is fitted to the critic's values, so
+environment hold that observation too (``delay.privileged``; where they do not, the critic reads what the policy reads,
+which is right only without a delay). The policy's network is fitted to the critic's values, so
 that it gives their expectation given the old observation and the actions on their way. It alone acts.
 
 Source: the critic that knows more than the policy, Pinto et al. 2018, "Asymmetric Actor Critic"; for delays, Kim et al.
@@ -53,15 +54,13 @@ class WithCritic(QNetwork):
     """The policy's network, which acts, with the critic's beside it."""
 
     def __init__(self, config: QConfig, spec: EnvSpec, **own: Any) -> None:
-        """``own``: as of ``QNetwork``. ValueError where observations hold nothing for the critic."""
-        if not spec.privileged:
-            raise ValueError(
-                "delayed_dqn learns from observations of the moment at which an action takes effect, and rows hold "
-                "none: set delay.privileged to true"
-            )
+        """``own``: as of ``QNetwork``. Where nothing is privileged the critic reads what the policy reads."""
         super().__init__(config, spec, **own)
-        now = {key.removeprefix(NOW): part for key, part in spec.observation.items() if key in spec.privileged}
-        self.critic = QNetwork(config, replace(spec, observation=now, privileged=()), **own)
+        there = spec
+        if spec.privileged:
+            now = {key.removeprefix(NOW): spec.observation[key] for key in spec.privileged}
+            there = replace(spec, observation=now, privileged=())
+        self.critic = QNetwork(config, there, **own)
 
 
 class Agent(QAgent):
@@ -117,6 +116,8 @@ class Agent(QAgent):
         return double_q(preferred, valued, legal)
 
     def _now(self, inputs: Inputs) -> Inputs:
-        """What there was when the actions took effect, under its own keys."""
+        """What there was when the actions took effect, under its own keys; without a delay that is what was seen."""
+        if not self.spec.privileged:
+            return inputs
         found: TensorDict = {key.removeprefix(NOW): inputs.observation[key] for key in self.spec.privileged}
         return replace(inputs, observation=found)

@@ -28,6 +28,7 @@ REASONS = {
     "replay": "it decides what the saved streams and samplers hold",
     "actor": "the saved games are those of these actors",
     "learner": "it decides what the saved batches, statistics and weights are",
+    "realtime": "the saved rows and moments are those of this world's pace",
     "seed": "the saved generators go on from it",
     "engine": "the saved parts are those of this engine's schedule",
     "deterministic": "the saved parts are those of this schedule",

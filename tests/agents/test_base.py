@@ -13,7 +13,7 @@ from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import env_spec
 from offbeat.types import UNROLL, ItemSpec
 
-KINDS = {"dqn": "transition", "rainbow": "transition", "apex": "transition", "r2d2": "sequence"}
+KINDS = dict.fromkeys(("dqn", "rainbow", "apex", "delayed_dqn"), "transition") | {"r2d2": "sequence"}
 
 
 @pytest.mark.parametrize("name", list_agents())

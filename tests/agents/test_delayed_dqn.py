@@ -114,9 +114,11 @@ def test_the_policy_reads_nothing_that_is_privileged() -> None:
     assert not set(agent.spec.features) & set(agent.spec.privileged)
 
 
-def test_it_says_what_its_environment_must_show() -> None:
+def test_without_a_delay_the_critic_reads_what_the_policy_reads() -> None:
     assert NOW == WRITTEN
-    with pytest.raises(ValueError, match=r"set delay\.privileged to true"):
-        Agent(Config(), make_spec())
+    agent = Agent(Config(hidden_size=(8,), torso="mlp", n_step=3), make_spec())
+    output = agent.loss(make_transition(agent, 6), 0.0)
+    output.total.backward()
+    assert all(weight.grad is not None for weight in agent.network.parameters())
     with pytest.raises(ValueError, match=r"fit=0"):
         Config(fit=0.0)
