@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Protocol
@@ -188,7 +187,7 @@ class WallPace:
             self._wait.until("its moment", lambda: self._clock.now() > moment - COARSE_S, moment - COARSE_S - now)
             now = self._clock.now()
         if moment > now:
-            time.sleep(moment - now)
+            self._clock.sleep(moment - now)
 
 
 class _Once:

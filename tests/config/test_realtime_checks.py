@@ -12,8 +12,16 @@ from offbeat.errors import UserError
 from tests.conformance.realtime_runs import realtime_config
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("wall", {"realtime__mode": "sequential", "realtime__inference": 3}, r"realtime\.inference=3 .*mode=sequential.*leave it at 1, or .*async"),
-    ("virtual", {"realtime__mode": "background", "realtime__inference": 3}, r"realtime\.inference=3 .*mode=background.*leave it at 1"),
+    (
+        "wall",
+        {"realtime__mode": "sequential", "realtime__inference": 3},
+        r"realtime\.inference=3 .*mode=sequential.*leave it at 1, or .*async",
+    ),
+    (
+        "virtual",
+        {"realtime__mode": "background", "realtime__inference": 3},
+        r"realtime\.inference=3 .*mode=background.*leave it at 1",
+    ),
     ("wall", {"replay__samplers": [{"kind": "fifo"}]}, r"samplers\.0\.kind='fifo'.*use uniform or prioritised"),
     ("wall", {"deterministic": True}, r"deterministic.*engine inline"),
     ("wall", {"delay__history": 2, "delay__history_until": "publish"}, r"history_until='publish'.*allowed is 'start'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -232,8 +233,9 @@ def test_make_env_wraps_what_is_to_be_delayed_and_the_spec_is_that_of_its_rows()
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("entry", [entry for entry in ZOO if entry.trains], ids=lambda entry: entry.name)
-def test_whatever_an_environment_shows_and_takes(entry):
+def test_whatever_an_environment_shows_and_takes(entry, monkeypatch):
     """Those with masks raise where they are given what is illegal: neither late decisions nor others may be."""
+    monkeypatch.chdir(Path.cwd())  # back, from wherever one has gone
     for default in ("noop", "repeat", "random"):
         delay = DelayConfig(distribution="uniform", high=3, default=default, history=2)
         switches = {name.removeprefix("env."): value for name, value in entry.options.items() if "env." in name}

@@ -26,7 +26,7 @@ class Watched(VirtualRoles):
         self.turns: list[tuple[float, str]] = []
 
     def _next_event(self) -> None:
-        before, (moment, _, role) = self.clock.now(), min(self._events)
+        before, (moment, role) = self.clock.now(), self._events.saved()[0][0]
         super()._next_event()
         assert self.clock.now() == pytest.approx(max(before, moment), abs=1e-12)
         assert self.clock.now() >= before
