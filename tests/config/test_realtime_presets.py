@@ -125,8 +125,15 @@ def bare_game(config: EnvConfig, actions: np.ndarray) -> tuple[list[np.ndarray],
     return pictures, rewards, lives
 
 
-@pytest.mark.parametrize("backend", ["auto", "ale-single"])
-@pytest.mark.parametrize("game", ["Boxing", "Krull"])
+@pytest.mark.parametrize(
+    ("game", "backend"),
+    [
+        ("Boxing", "auto"),
+        ("Krull", "ale-single"),
+        pytest.param("Boxing", "ale-single", marks=pytest.mark.slow),
+        pytest.param("Krull", "auto", marks=pytest.mark.slow),
+    ],
+)
 def test_a_game_is_that_of_the_bare_emulator(game: str, backend: str) -> None:
     """Every reward, and every picture but that after the last action, which nobody acts on and ALE does not draw."""
     pytest.importorskip("ale_py")

@@ -91,6 +91,7 @@ def test_a_replayed_run_has_as_many_as_were_recorded(tmp_path) -> None:
     assert decide_inference(realtime, virtual=True).inference == 3
 
 
+@pytest.mark.slow
 def test_a_run_on_the_wall_clock_measures_and_writes_down_what_it_chose(tmp_path, quick) -> None:
     options = {"realtime__inference": 0, "realtime__inference_s": 0.0, "total_frames": 60}
     result = train(realtime_config(tmp_path / "run", "wall", **options), agent_factory=SlowAgent)
