@@ -7,8 +7,9 @@ Letters in shapes: ``T`` time, ``B`` batch, ``A`` actions, ``N`` environments. B
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -21,8 +22,14 @@ LEGAL = "legal_actions"
 
 ArrayDict = dict[str, np.ndarray]
 TensorDict = dict[str, Tensor]
+Value = TypeVar("Value")
 CoreState = dict[str, Tensor]
 """Recurrent state: name -> [B, ...]; an empty dict for feed-forward networks."""
+
+
+def under(named: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+    """The items whose names begin with ``prefix``, without it: a part of a saved state, or of shared memory."""
+    return {name[len(prefix) :]: value for name, value in named.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True)

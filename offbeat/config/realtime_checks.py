@@ -20,7 +20,7 @@ def check_realtime(config: RunConfig) -> None:
             f"realtime.inference={realtime.inference} means nothing with realtime.mode={realtime.mode}, which has one "
             "inference process; leave it at 1, or use mode async"
         )
-    if realtime.mode in ("sequential", "learn_first") and config.learner.count > 1:
+    if realtime.takes_turns and config.learner.count > 1:
         raise UserError(
             f"learner.count={config.learner.count} means nothing with realtime.mode={realtime.mode}, where one learner "
             "and one inference process take turns; use 1, or mode async"

@@ -15,7 +15,7 @@ import numpy as np
 from offbeat.envs.base import VectorEnv
 from offbeat.envs.default_behaviour import DefaultBehaviour
 from offbeat.envs.delay_config import DelayConfig
-from offbeat.types import LEGAL, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep
+from offbeat.types import LEGAL, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep, under
 
 NOW = "now_"
 """Keys of what there was when an action took effect begin so, in rows that show it."""
@@ -185,13 +185,10 @@ class DecisionRows:
     def load_state(self, state: ArrayDict) -> None:
         """Go on from ``state()``."""
 
-        def part(prefix: str) -> ArrayDict:
-            return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-
-        self._env.load_state(part("env/"))
-        for key, value in part("ring/").items():
+        self._env.load_state(under(state, "env/"))
+        for key, value in under(state, "ring/").items():
             self._ring[key][:] = value
-        self._default.load_state(part("default/"))
+        self._default.load_state(under(state, "default/"))
         self._applied[:] = state["applied"]
         self.frame, self.frames, self.inaction, over, begun, terminated, truncated, elapsed = map(int, state["counts"])
         self.over, self.asked, self._flags = bool(over), bool(begun), [bool(terminated), bool(truncated)]

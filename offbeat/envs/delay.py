@@ -17,7 +17,7 @@ from offbeat.envs.delay_config import DelayConfig
 from offbeat.envs.delay_schedule import make_schedule
 from offbeat.envs.rows import check_actions, handed_out
 from offbeat.envs.seeding import env_seeds
-from offbeat.types import ArrayDict, EnvStep
+from offbeat.types import ArrayDict, EnvStep, under
 
 
 def undelayed(config: EnvConfig) -> EnvConfig:
@@ -124,12 +124,9 @@ class DelayedVector:
     def load_state(self, state: ArrayDict) -> None:
         """Go on from ``state()``; the next call must be ``send``."""
 
-        def part(prefix: str) -> ArrayDict:
-            return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-
         for place, (rows, schedule) in enumerate(zip(self.rows, self.schedules, strict=True)):
-            rows.load_state(part(f"{place}/rows/"))
-            schedule.load_state(part(f"{place}/schedule/"))
+            rows.load_state(under(state, f"{place}/rows/"))
+            schedule.load_state(under(state, f"{place}/schedule/"))
         self._final[:] = state["final"]
         self._rows = None
 

@@ -207,7 +207,7 @@ class Identity:
         return {OBSERVATION: np.eye(self.symbols, dtype=np.float32)[self.fields["symbol"]]}
 
 
-class Drift:
+class Drift(Identity):
     """Name the symbol that is there while the action takes effect; it may have changed since it was shown.
 
     One of four symbols is there; after each step it is drawn anew, evenly, with probability 0.1. Observation float32
@@ -216,20 +216,12 @@ class Drift:
     0.9^d + (1 - 0.9^d) / 4, so that what a delay costs is known.
     """
 
-    symbols, changes = 4, 0.1
+    changes = 0.1
 
     def __init__(self, count: int, length: int) -> None:
-        self.length = length
-        self.observation = {OBSERVATION: ArraySpec((self.symbols,), "float32", 0.0, 1.0)}
+        super().__init__(count, length)
         self.action = discrete(1 + self.symbols)
-        self.limit = length
-        self.scores: tuple[float, float] | None = length / (1 + self.symbols), float(length)
-        self.fields: ArrayDict = {"symbol": np.zeros(count, np.int64), "time": np.zeros(count, np.int64)}
-
-    def start(self, games: np.ndarray, generator: np.random.Generator) -> None:
-        """The first symbol."""
-        self.fields["symbol"][games] = generator.integers(self.symbols, size=len(games))
-        self.fields["time"][games] = 0
+        self.scores = length / (1 + self.symbols), float(length)
 
     def step(self, action: np.ndarray, generator: np.random.Generator) -> Outcome:
         """Judge the answer, perhaps change the symbol."""
@@ -239,10 +231,6 @@ class Drift:
         f["symbol"] = np.where(generator.random(len(action)) < self.changes, drawn, f["symbol"])
         f["time"] = f["time"] + 1
         return reward, reward, f["time"] >= self.length
-
-    def observe(self) -> ArrayDict:
-        """The symbol, one-hot."""
-        return {OBSERVATION: np.eye(self.symbols, dtype=np.float32)[self.fields["symbol"]]}
 
 
 class Pair:

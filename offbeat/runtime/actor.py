@@ -21,7 +21,7 @@ from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, Policy, StopSignal, StreamWriter
 from offbeat.runtime.services import Services, Write
 from offbeat.runtime.staging import Staging
-from offbeat.types import ArrayDict, EnvStep
+from offbeat.types import ArrayDict, EnvStep, under
 
 REPORT_S = 1.0
 """An actor reports its counters about so often. Unit: seconds."""
@@ -325,13 +325,10 @@ class ActorWork:
     def load_state(self, state: ArrayDict) -> None:
         """Back to a saved state; ``run_actor`` then goes on where it yielded."""
 
-        def part(prefix: str) -> ArrayDict:
-            return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-
-        self.staging.load_state(part("staging/"))
+        self.staging.load_state(under(state, "staging/"))
         self.observer.load_state(state)
         self.count_from(state)
-        rows = part("rows/")
+        rows = under(state, "rows/")
         observation = {name[len("observation/") :]: rows.pop(name) for name in list(rows) if name.startswith("obs")}
         self.rows = EnvStep(observation=observation, **rows)
         self.returns, self.lengths = state["returns"], state["lengths"]

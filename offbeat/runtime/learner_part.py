@@ -12,6 +12,7 @@ from offbeat.agents.base import LearnerState
 from offbeat.runtime.generators import generator_state, load_generator_state
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import Point
+from offbeat.types import under
 
 Published = tuple[torch.Tensor, Point]
 """Weights [P] that others have, and where they are from."""
@@ -47,14 +48,11 @@ def load_part(
 ) -> None:
     """Back to a saved part; statistics and states that it does not hold stay as they are."""
 
-    def own(prefix: str) -> dict[str, Any]:
-        return {name.removeprefix(prefix): value for name, value in part.items() if name.startswith(prefix)}
-
-    optimiser.load_weights(own("weights/"))
-    if saved := own("optimiser/"):
+    optimiser.load_weights(under(part, "weights/"))
+    if saved := under(part, "optimiser/"):
         optimiser.load_state(saved)
     for kept, state in states.items():
-        if saved := own(f"{kept}/"):
+        if saved := under(part, f"{kept}/"):
             state.load_state(saved)
     load_generator_state(part, device)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from offbeat.types import ArrayDict, ArraySpec
+from offbeat.types import ArrayDict, ArraySpec, under
 
 PLACES = 4
 """Places of the mailbox: a reader that takes as long as three frames is disturbed, and copies again."""
@@ -76,8 +76,7 @@ class Mailbox:
         self._newest, self._number, self._ids, self._time = (
             arrays[name] for name in ("newest", "number", "ids", "time")
         )
-        prefix = "observation/"
-        self._observation = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+        self._observation = under(arrays, "observation/")
         self._guard = guard if guard is not None else nullcontext()
         self._arrays = arrays
         self.retries = 0
@@ -157,8 +156,7 @@ class ActionSlots:
     def __init__(self, arrays: ArrayDict, guard: AbstractContextManager[Any] | None = None) -> None:
         self._arrays, self._stamp, self._ids, self._times = arrays, arrays["stamp"], arrays["ids"], arrays["times"]
         self._episode, self._action = arrays["episode"], arrays["action"]
-        prefix = "extras/"
-        self._extras = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+        self._extras = under(arrays, "extras/")
         self._guard = guard if guard is not None else nullcontext()
         self._taken = np.zeros(len(self._stamp), np.int64)
         self._newest_source = -1

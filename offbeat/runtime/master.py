@@ -60,7 +60,7 @@ class MasterStore:
         wait: Wait | None = None,
         guard: AbstractContextManager[Any] | None = None,
     ) -> None:
-        self._memory, self.wait = memory, wait
+        self._lock, self.wait = memory.lock(), wait
         self._guard = guard if guard is not None else nullcontext()
         self._vectors, self._numbers, self._staleness = (memory[name] for name in ("vectors", "numbers", "staleness"))
         self._version = memory["version"]
@@ -75,14 +75,14 @@ class MasterStore:
     def turn(self) -> Iterator[None]:
         """Nobody else changes it meanwhile."""
         if self.wait is None:
-            taken = self._memory.try_lock()
+            taken = self._lock.try_acquire()
             assert taken, "nobody waits in rounds, where a learner is alone"
         else:
-            self.wait.until("turn", self._memory.try_lock)
+            self.wait.until("turn", self._lock.try_acquire)
         try:
             yield
         finally:
-            self._memory.unlock()
+            self._lock.release()
             for bell in self._others:
                 bell.ring()
 

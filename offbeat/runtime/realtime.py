@@ -17,9 +17,8 @@ from offbeat.errors import UserError
 from offbeat.replay.layout import StreamLayout
 from offbeat.runtime.mailbox import ActionSlots, Mailbox, mailbox_arrays, slot_arrays
 from offbeat.runtime.realtime_config import RealtimeConfig
-from offbeat.types import ArrayDict, ArraySpec
+from offbeat.types import ArrayDict, ArraySpec, under
 
-GROUPS = ("mailbox", "slots", "stagger", "shared")
 SLACK = 0.5
 """Slots on the grid of frames lie so large a part of a frame before it. An action may then be that late."""
 
@@ -125,15 +124,10 @@ class Realtime:
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Back to a saved state."""
-
-        def part(group: str) -> ArrayDict:
-            prefix = f"{group}/"
-            return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-        self.mailbox.load_state(part("mailbox"))
-        self.slots.load_state(part("slots"))
-        for own, group in ((self.shared, "shared"), (self._stagger, "stagger")):
-            for name, value in part(group).items():
+        self.mailbox.load_state(under(state, "mailbox/"))
+        self.slots.load_state(under(state, "slots/"))
+        for own, group in ((self.shared, "shared/"), (self._stagger, "stagger/")):
+            for name, value in under(state, group).items():
                 own[name][...] = value
 
 
@@ -147,19 +141,14 @@ def make_realtime(
     guard: AbstractContextManager[Any] | None,
 ) -> Realtime:
     """Over memory as ``realtime_arrays`` describes it. ``lock``: of the stagger; ``guard``: see ``shm.make_guard``."""
-
-    def part(group: str) -> ArrayDict:
-        prefix = f"{group}/"
-        return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
     return Realtime(
         config,
-        Mailbox(part("mailbox"), guard),
-        ActionSlots(part("slots"), guard),
-        part("shared"),
+        Mailbox(under(arrays, "mailbox/"), guard),
+        ActionSlots(under(arrays, "slots/"), guard),
+        under(arrays, "shared/"),
         folder,
         ring,
-        part("stagger"),
+        under(arrays, "stagger/"),
         lock,
     )
 

@@ -22,7 +22,7 @@ from offbeat.runtime.realtime import Realtime
 from offbeat.runtime.realtime_config import RealtimeConfig
 from offbeat.runtime.realtime_host import RealtimeHost
 from offbeat.runtime.services import Services, Write
-from offbeat.types import ArrayDict, EnvSpec, EnvStep
+from offbeat.types import ArrayDict, EnvSpec, EnvStep, under
 
 WARM_UP = 8
 """Inferences before the environment begins; the first ones, in which libraries get ready, are not counted."""
@@ -41,9 +41,9 @@ def run_realtime_actor(
         yield WAIT
     stagger, worker = work.join(realtime), work.worker
     while not stop.is_set():
-        if work.turns and not work.asked:  # sequential: learning comes between two inferences
+        if work.config.takes_turns and not work.asked:  # learning comes between two inferences
             work.ask(realtime)
-        while work.turns and not work.answered(realtime):
+        while work.config.takes_turns and not work.answered(realtime):
             yield WAIT
         if work.pending is None:
             yield from work.punctual.until(work.start_at)
@@ -107,13 +107,9 @@ class RealtimeActor(RealtimeHost):
         return {}
 
     def _load(self, part: dict[str, Any]) -> None:
-        def own(prefix: str) -> ArrayDict:
-            return {
-                name.removeprefix(prefix): np.asarray(value) for name, value in part.items() if name.startswith(prefix)
-            }
-
-        self.work.load_state(own("work/"))
-        self.policy.load_state(own("policy/"))
+        arrays: ArrayDict = {name: np.asarray(value) for name, value in part.items()}
+        self.work.load_state(under(arrays, "work/"))
+        self.policy.load_state(under(arrays, "policy/"))
 
     def close(self) -> None:
         """Let go of the weights."""
@@ -149,8 +145,6 @@ class RealtimeActorWork:
         self.worker, self.config, self.clock = worker, config, clock
         self.timing, self.punctual = timing
         self._spec, self._agent = spec, agent
-        self.turns = config.mode in ("sequential", "learn_first")
-        """Whether learning and inference take turns."""
         self.pending: Decision | None = None
         """The inference that it is at."""
         self.ends = 0.0
@@ -289,12 +283,11 @@ class RealtimeActorWork:
     def load_state(self, state: ArrayDict) -> None:
         """Back to a saved state."""
         for prefix, kept in (("timing/", self.timing.durations), ("punctual/", self.punctual)):
-            kept.load_state({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
+            kept.load_state(under(state, prefix))
         there, finished, asked, self._answer, self._slot, self._frame = (int(value) for value in state["flags"])
         self.finished, self.asked, self.ends = bool(finished), bool(asked), float(state["ends"][0])
         if there:
-            prefix = "pending/extras/"
-            extras = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            extras = under(state, "pending/extras/")
             slot, source, episode, step, version = (int(value) for value in state["pending/ids"])
             times, action = np.array(state["pending/times"]), state["pending/action"]
             self.pending = Decision(slot, source, episode, step, version, times, action, extras, self.worker)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from offbeat.envs.decisions import DecisionRows
-from offbeat.runtime.cpu_waits import RunQueue, run_queue_s, steal_s
+from offbeat.runtime.cpu_waits import RunQueue, steal_s
 from offbeat.runtime.mailbox import DUE, ENDED, PUBLISHED, READ, SEEN, STARTED, Decision
 from offbeat.runtime.ports import MetricSink
 from offbeat.runtime.realtime import Realtime
@@ -146,7 +146,7 @@ class RealtimeBooks:
             "too_old": self.too_old,
             "processes_gone": int(realtime.shared["gone"][0]),
             "late_p99_s": _quantile(ticks[:, 1], 0.99),
-            "run_queue_s": run_queue_s(),
+            "run_queue_s": self._queue.seconds(),
             "steal_s": self._stolen,
         }
         metrics.write("realtime", counts | measured(decisions))

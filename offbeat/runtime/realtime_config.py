@@ -60,6 +60,11 @@ class RealtimeConfig:
         return 1.0 / self.fps
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether learning and inference do."""
+        return self.mode in ("sequential", "learn_first")
+
+    @property
     def workers(self) -> int:
         """Inference processes, once chosen: the sequential modes have one."""
         return self.inference if self.mode == "async" else 1

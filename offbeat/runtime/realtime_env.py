@@ -21,7 +21,7 @@ from offbeat.runtime.realtime_config import RealtimeConfig
 from offbeat.runtime.realtime_host import RealtimeHost
 from offbeat.runtime.services import Services, Write
 from offbeat.runtime.staging import Staging
-from offbeat.types import ArrayDict, EnvStep
+from offbeat.types import ArrayDict, EnvStep, under
 
 LEAD_S = 0.05
 """From the moment that everybody is ready to the first frame. Unit: seconds."""
@@ -123,14 +123,10 @@ class RealtimeEnv(RealtimeHost):
         return {}
 
     def _load(self, part: dict[str, Any]) -> None:
-        def own(prefix: str) -> ArrayDict:
-            return {
-                name.removeprefix(prefix): np.asarray(value) for name, value in part.items() if name.startswith(prefix)
-            }
-
-        self.rows.load_state(own("rows/"))
-        self.work.load_state(own("work/"))
-        self.realtime.load_state(own("realtime/"))
+        arrays: ArrayDict = {name: np.asarray(value) for name, value in part.items()}
+        self.rows.load_state(under(arrays, "rows/"))
+        self.work.load_state(under(arrays, "work/"))
+        self.realtime.load_state(under(arrays, "realtime/"))
 
     def close(self) -> None:
         """Write down what was measured, and close the environment."""
@@ -259,13 +255,10 @@ class RealtimeEnvWork:
     def load_state(self, state: ArrayDict) -> None:
         """Back to a saved state."""
 
-        def part(prefix: str) -> ArrayDict:
-            return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-        self.staging.load_state(part("staging/"))
-        self.books.load_state(part("books/"))
-        self.timing.durations.load_state(part("timing/"))
-        self.punctual.load_state(part("punctual/"))
+        self.staging.load_state(under(state, "staging/"))
+        self.books.load_state(under(state, "books/"))
+        self.timing.durations.load_state(under(state, "timing/"))
+        self.punctual.load_state(under(state, "punctual/"))
         self.ticks, self.frame, self.episode = (int(value) for value in state["counts"])
         self.begin_s, ends = (float(value) for value in state["begin_s"])
         self.ends = None if np.isnan(ends) else ends

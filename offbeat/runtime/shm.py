@@ -76,21 +76,6 @@ class SharedArrays:
         self._fd = state["fd"].detach()
         self._map()
 
-    def try_lock(self) -> bool:
-        """Take the lock of this block for this process, unless another process has it; whether it was taken.
-
-        The system gives it back when its holder dies, whatever of. Threads of one process do not exclude each other.
-        """
-        try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
-
-    def unlock(self) -> None:
-        """Give the lock back."""
-        fcntl.lockf(self._fd, fcntl.LOCK_UN)
-
     def lock(self) -> FileLock:
         """A lock between processes that goes with this block."""
         return FileLock(self._fd)
@@ -130,11 +115,23 @@ class FileLock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    def try_acquire(self) -> bool:
+        """Take it, unless another process has it; whether it was taken."""
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+
     def __enter__(self) -> None:
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
 
     def __exit__(self, *exc: object) -> None:
-        fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+        self.release()
 
 
 class Bell:

@@ -25,7 +25,7 @@ class PacedBatches:
     def __init__(self, inner: Batches, realtime: Realtime, wait: Waiter, clock: Clock, durations: Durations) -> None:
         self._inner, self._realtime, self._wait, self._clock = inner, realtime, wait, clock
         self._turns = realtime.shared["turns"]
-        self._by_turn = realtime.config.mode in ("sequential", "learn_first")
+        self._takes_turns = realtime.config.takes_turns
         self._durations, self._started = durations, 0.0
 
     def __getattr__(self, name: str) -> Any:
@@ -33,7 +33,7 @@ class PacedBatches:
 
     def next(self, timeout_s: float) -> Batch | None:
         """The next batch; None if nobody has asked for one within the time, or there is none."""
-        if self._by_turn:
+        if self._takes_turns:
             if not self._wait.until("its turn", lambda: bool(self._turns[0] > self._turns[1]), timeout_s):
                 return None
             self._started = self._clock.now()
@@ -62,6 +62,6 @@ class PacedBatches:
         self._answer()
 
     def _answer(self) -> None:
-        if self._by_turn:
+        if self._takes_turns:
             self._turns[1] = self._turns[0]
             self._realtime.ring()

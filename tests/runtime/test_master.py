@@ -126,11 +126,11 @@ def test_who_waits_for_a_turn_gets_it_when_its_holder_is_killed() -> None:
     holder = fork.Process(target=hold_until_killed, args=(shared,), daemon=True)
     holder.start()
     assert shared.bells[0].wait(30)
-    assert not shared.memory.try_lock()
+    assert not shared.memory.lock().try_acquire()
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGKILL)
     with store_of(shared, 0).turn():
-        assert shared.memory.try_lock(), "it is ours"
+        assert shared.memory.lock().try_acquire(), "it is ours"
     holder.join(60)
     shared.close()
 

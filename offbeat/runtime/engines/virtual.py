@@ -23,6 +23,7 @@ from offbeat.runtime.pacing import Drawn, Durations
 from offbeat.runtime.topology import CLOCK_PART
 from offbeat.runtime.world import World
 from offbeat.storage.checkpoint import find, load, write_part
+from offbeat.types import under
 
 IDLE_FRAMES = 10_000
 """A round ends after so many frames if no block was appended: nobody decides anything."""
@@ -45,10 +46,9 @@ class VirtualRoles(InlineRoles):
         self._loops: dict[str, Iterator[float]] = {role: self.hosts[role].steps() for role in paced}
         config = self._config
         self._learning: Durations = Drawn(config.learn_s, config.jitter, seed=self._world.config.seed)
-        self._takes_turns = config.mode in ("sequential", "learn_first")
         if self._checkpoint is not None and self._go_on(self._checkpoint):
             return
-        for role in [*paced, *([] if self._takes_turns else [LEARNER])]:
+        for role in [*paced, *([] if self._config.takes_turns else [LEARNER])]:
             self._events.add(0.0, role)
 
     def act(self) -> None:
@@ -74,7 +74,7 @@ class VirtualRoles(InlineRoles):
                 self._learn()
             else:
                 self._events.passed(role, next(self._loops[role], None))
-        if self._takes_turns:
+        if self._config.takes_turns:
             self._give_turn()
         self._events.wake(role)
 
@@ -82,7 +82,7 @@ class VirtualRoles(InlineRoles):
         """An update, which was begun as long ago as it takes."""
         event = next(self.learner.steps(), "ended")
         self.learner.post(event)
-        if self._takes_turns:
+        if self._config.takes_turns:
             self._shared["turns"][1] = self._shared["turns"][0]
         elif event == "idle":
             self._events.add(self.clock.now() + self._config.period_s, LEARNER)
@@ -127,8 +127,7 @@ class VirtualRoles(InlineRoles):
         roles = [names[role] for role in state["roles"].tolist()]
         waiting = [names[role] for role in state["waiting"].tolist()]
         self._events.load(zip(state["moments"].tolist(), roles, strict=True), waiting)
-        prefix = "learning/"
-        self._learning.load_state({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
+        self._learning.load_state(under(state, "learning/"))
         return True
 
 
