@@ -239,3 +239,28 @@ def test_closed_memory_and_bells_give_their_descriptors_back() -> None:
     del kept
     if before:
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+def count_under_lock(block: SharedArrays, which: int, times: int) -> None:
+    """Once both are there: read, wait a little, write one more, as often as said, each time alone."""
+    block["there"][which] = True
+    while not block["there"].all():
+        time.sleep(0.001)
+    for _ in range(times):
+        with block.lock():
+            before = int(block["count"][0])
+            time.sleep(0.0002)
+            block["count"][0] = before + 1
+
+
+def test_a_lock_goes_with_a_block_and_keeps_processes_apart() -> None:
+    block = SharedArrays({"count": ArraySpec((1,), "int64"), "there": ArraySpec((2,), "bool")})
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=count_under_lock, args=(block, n, 300), daemon=True) for n in range(2)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(60)
+        assert other.exitcode == 0
+    assert block["count"][0] == 600
+    block.close()
