@@ -46,6 +46,10 @@ class QConfig(EncoderConfig):
     """Last epsilon of ``linear``, in [0, 1]."""
     explore: int = 250_000
     """Length of ``linear``. Unit: agent steps."""
+    explore_repeat: float = 0.0
+    """Share of exploring actions that are the last action again, in [0, 1); the others are uniform. Long runs of one
+    action lead farther than steps to and fro (after Dabney et al. 2021, "Temporally-Extended epsilon-Greedy
+    Exploration"; theirs draws the length of each run)."""
     ladder_base: float = 0.4
     """Largest epsilon of ``ladder``, in [0, 1]. Source: Horgan et al. 2018, section 4.1."""
     ladder_alpha: float = 7.0
@@ -60,6 +64,8 @@ class QConfig(EncoderConfig):
         for name in ("n_step", "target_period", "explore"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; allowed: 1 or above")
+        if not 0.0 <= self.explore_repeat < 1.0:
+            raise ValueError(f"explore_repeat={self.explore_repeat} is out of range; allowed: 0 or above, below 1")
         if not 0.0 < self.target_rate <= 1.0:
             raise ValueError(f"target_rate={self.target_rate} is out of range; allowed: above 0, up to 1")
         for name in ("head_size", "ladder_alpha"):
@@ -95,7 +101,7 @@ class QAgent:
         network = self.network_class(config, spec, torso=torso, duel=config.dueling, head_size=config.head_size, **own)
         self.network: QNetwork = network.to(self.device)
         self.discount = config.discount
-        self.wants_last = network.last_action or network.last_reward
+        self.wants_last = network.last_action or network.last_reward or config.explore_repeat > 0
         self._target = TargetNetwork(self.network, config.target_period, config.target_rate)
 
     @property
@@ -136,7 +142,12 @@ class QAgent:
         masked = mask_illegal(value, None if legal is None else legal[0])
         best, action = masked.max(-1)
         if inputs.epsilon is not None and not greedy:
-            action = explore(action, masked, inputs.epsilon[0], generator)
+            epsilon, repeat = inputs.epsilon[0], self.config.explore_repeat
+            if repeat:  # of those that do not repeat so many draw that epsilon in all explore
+                drawn = explore(action, masked, epsilon * (1 - repeat) / (1 - epsilon * repeat), generator)
+                action = _repeat(drawn, masked, inputs, repeat, generator)
+            else:
+                action = explore(action, masked, epsilon, generator)
         taken = value.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         return ActOutput(action, {"q": taken.float(), "q_max": best.float()}, output.state)
 
@@ -162,6 +173,15 @@ def explore(action: Tensor, masked: Tensor, epsilon: Tensor, generator: torch.Ge
     """``action`` [B], but with probability ``epsilon`` [B] any action that ``masked`` [B, A] allows."""
     drawn = torch.rand((2, len(action)), device=action.device, generator=generator)
     return torch.where(drawn[0] < epsilon, draw_legal(masked > -1e29, drawn[1]), action)
+
+
+def _repeat(action: Tensor, masked: Tensor, inputs: Inputs, share: float, generator: torch.Generator | None) -> Tensor:
+    """``action`` [B], but with probability epsilon times ``share`` the last one, if there was one and it is legal."""
+    assert inputs.last_action is not None and inputs.epsilon is not None
+    last = inputs.last_action[0].long()
+    again = torch.rand(len(action), device=action.device, generator=generator) < inputs.epsilon[0] * share
+    again &= ~inputs.first[0] & (masked.gather(-1, last.unsqueeze(-1)).squeeze(-1) > -1e29)
+    return torch.where(again, last, action)
 
 
 def legal_actions(inputs: Inputs) -> Tensor | None:

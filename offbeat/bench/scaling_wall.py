@@ -73,6 +73,7 @@ def _run(realtime: RealtimeConfig, seconds: float, out: Path) -> RunConfig:
         "agent": {"name": "noop"},
         "actor": {"append_rows": 20},
         "learner": {"batch_size": 1, "learning_rate": 0.0, "threads": 1},
+        "replay": {"capacity": 1000, "samples_per_insert": 0.1, "samplers": [{"kind": "uniform"}]},
         "evaluation": {"every_frames": 0, "at_end": False, "episodes": 2, "envs": 1},
         "log": {"tensorboard": False, "dashboard": False},
     })  # fmt: skip

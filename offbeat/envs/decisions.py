@@ -27,14 +27,22 @@ def delayed_spec(spec: EnvSpec, delay: DelayConfig) -> EnvSpec:
     """The spec of the decisions' rows: frame stacks joined, and the history of actions where it is asked for.
 
     The history is int64 [history] (times the components of an action), 0 where nothing was applied yet, a + 1 for
-    action a; of continuous actions float32, zeros where there was none. ValueError for games of several players.
+    action a; of continuous actions float32, zeros where there was none. ValueError for games of several players, and
+    where both the environment and ``delay`` stack.
     """
     if spec.players > 1:
         raise ValueError(
             f"{spec.id} is a game of {spec.players} players, who wait for each other; only environments of one player "
             "can be delayed (leave [delay] alone)"
         )
-    observation = spec.network_observation
+    if delay.stack > 1 and spec.frame_stack > 1 and spec.stacked:
+        raise ValueError(
+            f"{spec.id} shows stacks of {spec.frame_stack} frames already; set env.frame_stack or delay.stack to 1"
+        )
+    observation, depths = spec.network_observation, stack_depths(spec, delay)
+    for key, depth in depths.items():
+        part = spec.observation[key]
+        observation[key] = replace(part, shape=(depth * part.shape[0], *part.shape[1:]))
     if delay.history:
         if HISTORY in observation:
             raise ValueError(f"{spec.id} shows a {HISTORY!r} of its own; set delay.history to 0")
@@ -44,6 +52,13 @@ def delayed_spec(spec: EnvSpec, delay: DelayConfig) -> EnvSpec:
         now = {f"{NOW}{key}": part for key, part in spec.network_observation.items()}
         observation, privileged = observation | now, tuple(now)
     return replace(spec, observation=observation, frame_stack=1, stacked=(), privileged=privileged)
+
+
+def stack_depths(spec: EnvSpec, delay: DelayConfig) -> dict[str, int]:
+    """Key -> how many observations are joined where that is more than one: the environment's stacks, or ``delay``'s."""
+    if delay.stack > 1:
+        return {key: delay.stack for key, part in spec.observation.items() if part.shape and key != LEGAL}
+    return {key: spec.frame_stack for key in spec.stacked if spec.frame_stack > 1}
 
 
 def _history_spec(action: ActionSpec, length: int) -> ArraySpec:
@@ -71,7 +86,8 @@ class DecisionRows:
         self.keep = delay.longest + 1 if keep is None else keep
         """Observations that can be asked for: those of frames above ``frame - keep``."""
         self._default = DefaultBehaviour(env.spec.action, delay.default, delay.noop_action, seed)
-        self._stack = {key: env.spec.frame_stack for key in env.spec.stacked if env.spec.frame_stack > 1}
+        self._stack = stack_depths(env.spec, delay)
+        self._now = {} if delay.stack > 1 else self._stack  # what there was shows the environment's own stacks only
         self._size = self.keep + max(self._stack.values(), default=1) - 1
         self._ring: ArrayDict = {key: part.zeros(self._size) for key, part in env.spec.observation.items()}
         self._back = np.arange(-delay.history, 0)
@@ -116,9 +132,9 @@ class DecisionRows:
             raise ValueError(f"observation {source} is not there: kept are the newest {self.keep}, up to {self.frame}")
         seen = {key: part.zeros(1) for key, part in self.spec.observation.items() if key not in self._ring}
         for key in self._ring:
-            seen[key] = self._picture(key, source)
+            seen[key] = self._picture(key, source, self._stack.get(key, 1))
             if self._delay.privileged:
-                seen[f"{NOW}{key}"] = self._picture(key, self.frame)
+                seen[f"{NOW}{key}"] = self._picture(key, self.frame, self._now.get(key, 1))
         if self._delay.history:
             until = source if executes is None else executes
             if not self.frame - self.keep < until <= self.frame and until > 0:
@@ -212,11 +228,11 @@ class DecisionRows:
         for key, ring in self._ring.items():
             ring[at] = row.observation[key][0]
 
-    def _picture(self, key: str, source: int) -> np.ndarray:
-        """One key of ``o_source``, its stack joined; zeros below 0."""
-        ring, depth = self._ring[key], self._stack.get(key, 1)
+    def _picture(self, key: str, source: int, depth: int) -> np.ndarray:
+        """One key of ``o_source``, joined with the ``depth`` - 1 before it; zeros below 0."""
+        ring = self._ring[key]
         if source < 0:
-            return self.spec.observation[key].zeros(1)
+            return np.zeros((1, depth * ring.shape[1], *ring.shape[2:]) if ring.ndim > 1 else 1, ring.dtype)
         at = source % self._size
         return ring[at : at + 1].copy() if depth == 1 else self._stacked(ring, source, depth)
 

@@ -47,6 +47,10 @@ class DelayConfig:
     steps."""
     history_until: Literal["start", "publish"] = "start"
     """The history ends where the inference started, or where its action takes effect."""
+    stack: int = 1
+    """So many of the newest observations up to the source are shown to the network, joined along their first axis as a
+    stack of frames is: the oldest first, zeros in place of those before the episode. What is privileged stays as it
+    is. Unit: environment steps."""
     semantics: Literal["exact", "published"] = "exact"
     """``exact``: every frame is accounted for. ``published``: as the simulators published with Riemer et al. 2025, a
     queue of ``inference_frames`` macro steps, of which the newest is no delay."""
@@ -79,6 +83,8 @@ class DelayConfig:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"delay.{name}={value} is out of range; allowed are 0 and above")
+        if self.stack < 1:
+            raise ValueError(f"delay.stack={self.stack} is out of range; allowed are 1 and above")
         if self.distribution == "uniform" and self.low > self.high:
             raise ValueError(f"delay.low={self.low} is above delay.high={self.high}; the range is low to high")
         if self.distribution != "uniform" and (self.low or self.high):

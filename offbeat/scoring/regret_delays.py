@@ -24,8 +24,8 @@ times the longest delay."""
 
 
 def undelayed(delay: DelayConfig) -> DelayConfig:
-    """Every action at once; the history of actions, which a network may need, stays."""
-    kept = ("default", "noop_action", "history", "history_until")
+    """Every action at once; what rows show, which a network may need, stays."""
+    kept = ("default", "noop_action", "history", "history_until", "stack", "privileged")
     return DelayConfig(**{name: getattr(delay, name) for name in kept})
 
 

@@ -9,24 +9,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from offbeat.agents.delayed_dqn import NOW, Agent, Config
-from offbeat.envs.decisions import NOW as WRITTEN
+from offbeat.agents.delayed_dqn import HISTORY, NOW, Agent, Config
+from offbeat.agents.dqn import Agent as Dqn
+from offbeat.agents.dqn import Config as DqnConfig
+from offbeat.envs import decisions
 from offbeat.envs.decisions import delayed_spec
 from offbeat.envs.delay_config import DelayConfig
 from offbeat.types import LEGAL, EnvSpec, Inputs, Transition
 from tests.agents.items import gradients, make_transition, masked_spec, unlike
 from tests.agents.unrolls import make_inputs, make_spec
 
+DELAY = DelayConfig(privileged=True, history=3, history_until="publish", stack=2)
+
 
 def spec_of(masked: bool = False) -> EnvSpec:
     """Of a delayed environment whose rows show what there was."""
-    return delayed_spec(masked_spec() if masked else make_spec(), DelayConfig(privileged=True, history=2))
+    return delayed_spec(masked_spec() if masked else make_spec(), DELAY)
 
 
 def make_agent(masked: bool = False, **options: Any) -> Agent:
     torch.manual_seed(0)
-    small: dict[str, Any] = {"hidden_size": (8,), "head_size": 6, "n_step": 3, "torso": "mlp"}
-    agent = Agent(Config(**(small | options)), spec_of(masked))
+    small: dict[str, Any] = {"hidden_size": (8,), "head_size": 6, "n_step": 3, "torso": "mlp", "model_width": 9}
+    agent = Agent(Config(**(small | {"model_rows": 5} | options)), spec_of(masked))
     unlike(agent)
     return agent
 
@@ -46,8 +50,7 @@ def inputs_of(spec: EnvSpec, batch: int, seed: int) -> Inputs:
 
 def transition_of(agent: Agent, batch: int) -> Transition:
     """Random transitions."""
-    plain = Agent(agent.config, spec_of())
-    made = make_transition(plain, batch)
+    made = make_transition(Agent(agent.config, spec_of()), batch)
     spec = agent.spec
     return replace(
         made, inputs=inputs_of(spec, batch, 0), next_inputs=inputs_of(spec, batch, 1), reward=4 * made.reward
@@ -55,7 +58,7 @@ def transition_of(agent: Agent, batch: int) -> Transition:
 
 
 def slow_loss(agent: Agent, batch: Any) -> tuple[Tensor, list[float]]:
-    """One transition after the other, and the critic's absolute TD errors."""
+    """One transition after the other, and the absolute TD errors."""
     total, errors, network, target = torch.zeros(()), [], agent.network, agent.target
 
     def huber(delta: Tensor) -> Tensor:
@@ -64,31 +67,40 @@ def slow_loss(agent: Agent, batch: Any) -> tuple[Tensor, list[float]]:
     for i in range(len(batch.action)):
 
         def values(network: Any, inputs: Any, now: bool, i: int = i) -> Tensor:
-            there = {k.removeprefix(NOW) if now else k: v[:, i : i + 1] for k, v in inputs.observation.items()
-                     if k.startswith(NOW) == now}  # fmt: skip
-            return network(there, inputs.first[:, i : i + 1], {}).value[0, 0]
+            """Of what was there, or of what the model says of what was seen."""
+            there = {k.removeprefix(NOW): v[:, i : i + 1] for k, v in inputs.observation.items() if k.startswith(NOW)}
+            if not now:
+                seen = {k: v[:, i : i + 1] for k, v in inputs.observation.items()}
+                there |= network.model(seen)
+            return network.there(there, inputs.first[:, i : i + 1], {}).value[0, 0]
 
         allowed = list(range(3))
         if NOW + LEGAL in batch.next_inputs.observation:
             allowed = [a for a in range(3) if batch.next_inputs.observation[NOW + LEGAL][0, i, a]]
-        if agent.config.bootstrap == "policy":
-            chooser = values(network, batch.next_inputs, now=False).tolist()
-        else:
-            chooser = values(network.critic, batch.next_inputs, now=True).tolist()
+        valued = values(target, batch.next_inputs, now=True).tolist()
+        chooser = values(network, batch.next_inputs, now=agent.config.bootstrap == "critic").tolist()
         best = max(allowed, key=lambda a, chooser=chooser: chooser[a])
-        valued = values(target.critic, batch.next_inputs, now=True)[best].item()
-        y = batch.reward[i].item() + batch.discount[i].item() * valued
-        critic = values(network.critic, batch.inputs, now=True)
-        delta = y - critic[batch.action[i]]
+        if not agent.config.double:
+            best = max(allowed, key=lambda a, valued=valued: valued[a])
+        y = batch.reward[i].item() + batch.discount[i].item() * valued[best]
+        delta = y - values(network, batch.inputs, now=True)[batch.action[i]]
         errors.append(abs(delta.item()))
-        seen = values(network, batch.inputs, now=False)
-        fit = sum((huber(seen[a] - critic[a].detach()) for a in range(3)), torch.zeros(())) / 3
-        total = total + (huber(delta) + agent.config.fit * fit) * batch.weight[i]
-    return total / len(batch.action), errors
+        total = total + huber(delta) * batch.weight[i] / len(batch.action)
+    rows = min(agent.config.model_rows, len(batch.action))
+    for j in range(rows):
+        seen = {k: v[:, j : j + 1] for k, v in batch.inputs.observation.items()}
+        found = network.model.raw(seen)["observation"][0, 0]
+        wrong = 0.5 * (found - seen[NOW + "observation"][0, 0]).square().sum()
+        total = total + agent.config.model_weight * wrong / rows
+    return total, errors
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("options", [{}, {"bootstrap": "critic"}, {"fit": 0.25}, {"dueling": False, "head_size": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bootstrap": "policy"}, {"model_weight": 0.25}, {"dueling": False, "head_size": 0}, {"double": False},
+     {"model_rows": 100}],
+)  # fmt: skip
 def test_the_loss_is_the_slow_loops(options: dict[str, Any], masked: bool) -> None:
     agent = make_agent(masked, **options)
     batch = transition_of(agent, 9)
@@ -111,14 +123,34 @@ def test_the_policy_reads_nothing_that_is_privileged() -> None:
     second = agent.act(inputs, {}, None)
     assert torch.equal(first.action, second.action)
     assert torch.equal(first.extras["q_max"], second.extras["q_max"])
-    assert not set(agent.spec.features) & set(agent.spec.privileged)
 
 
-def test_without_a_delay_the_critic_reads_what_the_policy_reads() -> None:
-    assert NOW == WRITTEN
-    agent = Agent(Config(hidden_size=(8,), torso="mlp", n_step=3), make_spec())
-    output = agent.loss(make_transition(agent, 6), 0.0)
-    output.total.backward()
-    assert all(weight.grad is not None for weight in agent.network.parameters())
-    with pytest.raises(ValueError, match=r"fit=0"):
-        Config(fit=0.0)
+def test_it_acts_on_what_the_model_says() -> None:
+    agent = make_agent()
+    inputs = inputs_of(agent.spec, 5, 0)
+    model: Any = agent.network.model
+    said = model(inputs.observation)
+    there = {NOW + key: value for key, value in said.items()}
+    value = agent._values(agent.network, replace(inputs, observation=there))
+    assert torch.equal(agent.act(inputs, {}, None).action, value.argmax(-1))
+
+
+def test_without_a_delay_it_is_dqn() -> None:
+    assert (NOW, HISTORY) == (decisions.NOW, decisions.HISTORY)
+    options: dict[str, Any] = {"hidden_size": (8,), "torso": "mlp", "n_step": 3}
+    agents = []
+    for made, config in ((Agent, Config(**options)), (Dqn, DqnConfig(**options))):
+        torch.manual_seed(0)
+        agents.append(made(config, make_spec()))  # type: ignore[operator]
+    batch = make_transition(agents[0], 6)
+    mine, theirs = (agent.loss(batch, 0.0) for agent in agents)
+    assert torch.equal(mine.total, theirs.total)
+    assert torch.equal(mine.feedback["priority"], theirs.feedback["priority"])
+
+
+def test_what_is_missing_is_said() -> None:
+    for options in ({"model_width": 0}, {"model_rows": 0}, {"model_weight": 0.0}):
+        with pytest.raises(ValueError, match=rf"{next(iter(options))}=.* is out of range"):
+            Config(**options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"needs the actions on their way; set delay\.history"):
+        Agent(Config(), delayed_spec(make_spec(), DelayConfig(privileged=True)))

@@ -16,6 +16,9 @@ from tests.agents.unrolls import make_spec, row
 from tests.cuda.twins import CASES, make, make_batch, on
 
 
+torch.compile(torch.neg, backend="eager")(torch.zeros(1))  # the compiler lists torch's functions, before any is replaced
+
+
 @pytest.fixture(autouse=True)
 def knows_meta(monkeypatch: pytest.MonkeyPatch) -> None:
     """Autocast does not know the device, and where episodes start cannot be read from it."""

@@ -75,6 +75,45 @@ def test_exploring_draws_each_legal_action_alike_and_no_other() -> None:
         assert (frequency[legal == 0] == 0).all()
 
 
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
+def test_exploring_may_repeat_the_last_action(epsilon: float) -> None:
+    agent, count, repeat = make_agent(explore_repeat=0.75), 40_000, 0.75
+    assert agent.wants_last
+    inputs = row(any_inputs(agent.spec, 1, 1), 0)
+    inputs.observation = {key: value.expand(1, count, *value.shape[2:]) for key, value in inputs.observation.items()}
+    inputs.epsilon = torch.full((1, count), epsilon)
+    best = int(agent.act(inputs, {}, None, greedy=True).action[0])
+    last = (best + 1) % 3
+    inputs.last_action = torch.full((1, count), last)
+    for first in (False, True):
+        inputs.first = torch.full((1, count), first)
+        action = agent.act(inputs, {}, torch.Generator().manual_seed(0)).action
+        found = torch.bincount(action, minlength=3) / count
+        uniform = epsilon * (1 - repeat)  # of the first row, where nothing can be repeated, those that draw
+        wanted = torch.full((3,), uniform / 3)
+        wanted[best] += 1 - epsilon
+        wanted[last] += epsilon * repeat
+        if first:
+            drawn = uniform / (1 - epsilon * repeat)
+            wanted = torch.full((3,), drawn / 3)
+            wanted[best] += 1 - drawn
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0.012)
+
+
+def test_what_was_repeated_stays_legal() -> None:
+    agent = make_agent(spec=masked_spec(), explore_repeat=0.9)
+    inputs = any_inputs(agent.spec, 1, 500)
+    inputs.epsilon = torch.ones(1, 500)
+    action = agent.act(inputs, {}, torch.Generator().manual_seed(0)).action
+    assert inputs.observation[LEGAL][0].gather(-1, action[:, None]).all()
+    assert inputs.last_action is not None
+    barred = ~inputs.observation[LEGAL][0].gather(-1, inputs.last_action[0][:, None].long()).squeeze(-1)
+    assert barred.any() and (action != inputs.last_action[0])[barred].all()
+    for wrong in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=r"explore_repeat=.* is out of range; allowed: 0 or above, below 1"):
+            make_agent(explore_repeat=wrong)
+
+
 def test_each_environment_explores_by_its_own_epsilon() -> None:
     agent = make_agent(spec=masked_spec())
     inputs = any_inputs(agent.spec, 1, 1)

@@ -150,6 +150,34 @@ def test_stacks_are_of_consecutive_frames_up_to_the_source(padding):
     assert checked > 10
 
 
+def test_a_stack_of_the_delays_own_shows_the_newest_observations_up_to_the_source() -> None:
+    class Single(Pictures):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spec = replace(self.spec, stacked=())
+
+    delay = DelayConfig(stack=3, inference_frames=2, privileged=True)
+    rows = DecisionRows(Single(), delay, seed=0, keep=4)
+    shapes = {key: part.shape for key, part in rows.spec.observation.items()}
+    assert shapes == {"picture": (3, 2, 3), "episode": (), "now_picture": (1, 2, 3), "now_episode": ()}
+    rows.reset(5)
+    checked = 0
+    while not rows.over:
+        for source in range(max(0, rows.frame - 3), rows.frame + 1):
+            seen = rows.observation(source)
+            assert seen["picture"][0, :, 0, 0].tolist() == [max(0, source + 1 - back) for back in (2, 1, 0)]
+            assert seen["now_picture"][0, :, 0, 0].tolist() == [rows.frame + 1]
+            assert seen["episode"].shape == (1,)
+            checked += 1
+        rows.step(None)
+    assert checked > 10
+    assert {key: part.shape[1:] for key, part in rows.observation(-1).items()} == shapes
+    with pytest.raises(ValueError, match=r"shows stacks of 3 frames already; set env\.frame_stack or delay"):
+        delayed_spec(Pictures().spec, delay)
+    with pytest.raises(ValueError, match=r"delay\.stack=0 is out of range; allowed are 1 and above"):
+        DelayConfig(stack=0).check()
+
+
 def test_what_is_not_kept_is_refused_and_sources_before_the_start_are_zeros():
     rows = DecisionRows(Pictures(), DelayConfig(history=2), seed=0, keep=3)
     rows.reset(1)
