@@ -38,7 +38,7 @@ class Config(QConfig):
 
     loss: Literal["huber", "square"] = "huber"
     """Of TD errors: Huber's with threshold 1, or half the square."""
-    bootstrap: Literal["policy", "critic"] = "critic"
+    bootstrap: Literal["policy", "critic"] = "policy"
     """Who chooses the action whose value is bootstrapped on: the delayed policy, as it will really act, or the values
     of what is really there, as if there were no delay."""
     model_width: int = 512

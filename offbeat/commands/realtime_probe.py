@@ -45,7 +45,7 @@ def probe(arguments: list[str]) -> int:
     config = scanned.config(preset)
     fps, seconds = number(scanned, "fps", 0.0), number(scanned, "seconds", 3.0)
     found = measure(config, fps=fps, seconds=seconds, factory=factory)
-    commands = advised(preset, given, found, config.learner.batch_size)
+    commands = advised(preset, given, found)
     if "save" in scanned.own:
         _save(scanned, found)
     if file := scanned.own.get("json"):
@@ -58,23 +58,22 @@ def probe(arguments: list[str]) -> int:
     print(f"{preset} on {config.env.id} at {m.fps:g} environment steps per second, {m.weights:,} weights\n")
     if batch != config.learner.batch_size:
         print(
-            f"batches of {batch} in place of {config.learner.batch_size}: a fifo takes one unroll of one environment\n"
+            f"batches of {batch} in place of {config.learner.batch_size}: a fifo takes one unroll of one environment; "
+            "on the wall clock, where a fifo would make the environment wait, batches are drawn uniformly\n"
         )
     print("\n".join([*table(m), "", *sentences(m), ""]))
     print(f"on the wall clock:       {commands['wall']}\nwith a simulated delay:  {commands['simulated']}")
     return 0
 
 
-def advised(preset: str, given: list[tuple[str, str]], found: Probe, batch_size: int) -> dict[str, str]:
-    """The commands that train like this: on the wall clock, and with the same delay simulated.
-
-    ``batch_size``: the preset's own, which a fifo cannot fill from one environment.
-    """
+def advised(preset: str, given: list[tuple[str, str]], found: Probe) -> dict[str, str]:
+    """The commands that train like this: on the wall clock, and with the same delay simulated."""
     kept = [text for name, value in given if name not in OURS for text in (f"--{name.replace('_', '-')}", value)]
     m = found.measured
     wall = ["--realtime.fps", f"{m.fps:g}", "--realtime.inference", str(m.inference_processes)]
-    if found.config.learner.batch_size != batch_size:
-        wall += ["--learner.batch-size", str(found.config.learner.batch_size)]
+    for index, sampler in enumerate(found.config.replay.samplers):
+        if sampler.kind == "fifo":  # it makes actors wait for the learner, which a realtime environment does for nobody
+            wall += [f"--replay.samplers.{index}.kind", "uniform"]
     if 1 < m.learning_processes <= m.cores:
         wall += ["--learner.mode", "async", "--learner.count", str(m.learning_processes)]
     delayed = ["--delay.inference-frames", str(m.delay_frames)]

@@ -107,6 +107,11 @@ def _check(scanned: Scanned) -> None:
             raise UserError(
                 f"'offbeat realtime scaling' takes options of realtime.* that it does not choose, got --{name}"
             )
+        if name == "realtime.mode":
+            raise UserError(
+                "'offbeat realtime scaling' asks how many processes suffice, and only mode async has more than one; "
+                "leave realtime.mode"
+            )
     if (wall := scanned.own.get("wall", "false")) not in ("true", "false"):
         raise UserError(f"--wall={wall!r} is not allowed; choose one of: true, false")
     if not (seed := scanned.own.get("seed", "0")).isdecimal():
@@ -136,8 +141,12 @@ def _recording(path: str) -> np.ndarray:
 
     try:
         found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"--recording {path} cannot be read: {error}") from error
+    except ValueError as error:  # numpy's own advice is to unpickle it
+        raise UserError(
+            f"--recording {path} is no array of NumPy's; 'offbeat realtime probe PRESET --save FILE' writes one"
+        ) from error
     usable = isinstance(found, np.ndarray) and found.ndim == 1 and np.issubdtype(found.dtype, np.floating)
     if not usable or not len(found) or not (np.isfinite(found) & (found > 0)).all():
         raise UserError(f"--recording {path}: expected a list of times above 0, got an array that is none")

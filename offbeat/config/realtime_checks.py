@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offbeat.errors import UserError
@@ -29,7 +30,7 @@ def check_realtime(config: RunConfig) -> None:
     if fifos:
         raise UserError(
             f"replay.samplers.{fifos[0]}.kind='fifo' makes actors wait for the learner, and a realtime environment "
-            "waits for nobody; use uniform or prioritised samplers"
+            f"waits for nobody; use uniform or prioritised samplers, e.g. --replay.samplers.{fifos[0]}.kind uniform"
         )
     if config.deterministic and config.engine != "inline":
         raise UserError(
@@ -54,6 +55,15 @@ def _check_delay(config: RunConfig) -> None:
         raise UserError(f"delay.semantics={delay.semantics!r} is of simulated delays only; in realtime it is 'exact'")
 
 
+def check_replayed(folder: Path) -> None:
+    """UserError where ``folder`` holds no recorded latencies."""
+    if not any(folder.glob("*.durations.npy")):
+        raise UserError(
+            f"realtime.replay={str(folder)!r} holds no recorded latencies; run with --realtime.record true and give "
+            "the folder RUN/realtime"
+        )
+
+
 def _check_virtual(config: RunConfig) -> None:
     realtime, replay = config.realtime, config.replay
     if realtime.record:
@@ -62,6 +72,8 @@ def _check_virtual(config: RunConfig) -> None:
         raise UserError(
             "on a virtual clock computing takes no time: set realtime.inference_s above 0, or leave realtime.pad on"
         )
+    if realtime.replay:
+        check_replayed(Path(realtime.replay))
     if realtime.mode in ("async", "background") and not (realtime.learn_s or replay.samples_per_insert):
         raise UserError(
             "on a virtual clock an update takes no time, so that there would be no end of them: set realtime.learn_s "

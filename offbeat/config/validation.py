@@ -246,9 +246,11 @@ def check_resources(config: RunConfig, needed_bytes: int, out: Path, *, roles_by
     """
     memory, available = needed_bytes + roles_bytes, available_memory()
     if memory > available:
+        processes = "realtime.inference, " if config.realtime.fps and roles_bytes > needed_bytes else ""
         raise UserError(
             f"the run needs {memory / GIB:.2f} GiB of memory for its streams and roles and {available / GIB:.2f} GiB "
-            f"are available; lower replay.capacity, actor.envs_per_worker or actor.workers"
+            f"are available; lower {processes}"
+            "replay.capacity, actor.envs_per_worker or actor.workers"
         )
     checkpoint = config.checkpoint
     saved = needed_bytes if checkpoint.replay and needed_bytes <= checkpoint.max_replay_gb * GIB else 0

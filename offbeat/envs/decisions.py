@@ -28,13 +28,14 @@ def delayed_spec(spec: EnvSpec, delay: DelayConfig) -> EnvSpec:
 
     The history is int64 [history] (times the components of an action), 0 where nothing was applied yet, a + 1 for
     action a; of continuous actions float32, zeros where there was none. ValueError for games of several players, and
-    where both the environment and ``delay`` stack.
+    where both the environment and ``delay`` stack or ``noop_action`` is no action.
     """
     if spec.players > 1:
         raise ValueError(
             f"{spec.id} is a game of {spec.players} players, who wait for each other; only environments of one player "
             "can be delayed (leave [delay] alone)"
         )
+    DefaultBehaviour(spec.action, delay.default, delay.noop_action, 0)  # refuses an action that is none
     if delay.stack > 1 and spec.frame_stack > 1 and spec.stacked:
         raise ValueError(
             f"{spec.id} shows stacks of {spec.frame_stack} frames already; set env.frame_stack or delay.stack to 1"

@@ -92,7 +92,10 @@ class DelayConfig:
         if (self.distribution == "recorded") != bool(self.recorded):
             raise ValueError("delay.distribution=recorded and delay.recorded (the file) go together; set both or none")
         if self.distribution != "constant" and self.inference_frames:
-            raise ValueError(f"delay.inference_frames means nothing with delay.distribution={self.distribution}; 0")
+            raise ValueError(
+                f"delay.inference_frames={self.inference_frames} means nothing with delay.distribution="
+                f"{self.distribution}, which has delays of its own; leave it at 0"
+            )
         if self.learn_frames and self.mode not in ("sequential", "learn_first"):
             raise ValueError(
                 f"delay.learn_frames={self.learn_frames} means nothing with delay.mode={self.mode}, where learning "

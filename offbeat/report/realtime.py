@@ -135,12 +135,10 @@ def text(numbers: dict[str, Any]) -> str:
 def _count_lines(numbers: dict[str, Any]) -> list[str]:
     share = numbers["inaction_share"]
     lines = [
-        f"frames: {numbers['frames']:,}, missed: {numbers['missed']:,}, left to the default behaviour: "
-        + (f"{share:.2%}" if share is not None else "-"),
-        f"actions: {numbers['decisions']:,} acted, {_shown_count(numbers['lost'])} lost (a newer one was there), "
-        f"{_shown_count(numbers['old_episode'])} for an episode that was over",
-        f"inference processes: {_shown_count(numbers['processes_gone'])} lost their slots, {numbers['restarts']} "
-        "were replaced",
+        f"frames: {numbers['frames']:,}, missed: {numbers['missed']:,}, left to the default behaviour: {share:.2%}",
+        f"actions: {numbers['decisions']:,} acted, {numbers['lost']:,} lost (a newer one was there), "
+        f"{numbers['old_episode']:,} for an episode that was over",
+        f"inference processes: {numbers['processes_gone']:,} lost their slots, {numbers['restarts']} were replaced",
     ]
     if numbers["gradients"] is not None:
         stale = numbers["gradients"]
@@ -175,18 +173,11 @@ def _staleness(counts: np.ndarray) -> dict[str, Any]:
 
 
 def _counts(recording: Recording) -> dict[str, Any]:
-    """Counts of the whole run, or of what was kept where the run ended before it sent any."""
-    totals, frames = recording.totals, recording.frames
-    if not totals:
-        acted = int(recording.acted.sum())
-        known = {"frames": len(frames), "missed": int(frames[:, 2].sum()), "decisions": acted}
-        unknown = dict.fromkeys(("lost", "old_episode", "processes_gone"))
-        return known | unknown | {"inaction_share": 1 - acted / len(frames), "restarts": recording.restarts}
-    # The environment counts emulator frames, and what the default behaviour played in its own steps.
-    played = totals["inaction"] + totals["decisions"] - totals["too_old"]
+    """Counts of the whole run, or since it was resumed."""
+    totals = recording.totals
     names = ("missed", "decisions", "lost", "old_episode", "processes_gone")
-    counts: dict[str, Any] = {"frames": round(played)} | {name: int(totals[name]) for name in names}
-    return counts | {"inaction_share": totals["inaction"] / played if played else None, "restarts": recording.restarts}
+    counts: dict[str, Any] = {"frames": int(totals["steps"])} | {name: int(totals[name]) for name in names}
+    return counts | {"inaction_share": totals["inaction"] / totals["steps"], "restarts": recording.restarts}
 
 
 def _spread(values: np.ndarray) -> dict[str, float | None]:
@@ -202,7 +193,3 @@ def _known(value: float) -> float | None:
 
 def _shown(value: float | None, scale: float = 1.0) -> str:
     return "-" if value is None else f"{value * scale:.3f}"
-
-
-def _shown_count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"

@@ -30,6 +30,7 @@ def introduce(
     say(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
     for line in flattened(config, spec):
         say(line)
+    tell_of_short_run(config, spec, say)
 
 
 def flattened(config: RunConfig, spec: EnvSpec) -> Iterator[str]:
@@ -70,6 +71,16 @@ def tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[str
         f"along another line: the learning rate jumps from {rate(before):.3g} to {rate(config.total_frames):.3g} here; "
         'learner.schedule = "constant" has no such jump'
     )
+
+
+def tell_of_short_run(config: RunConfig, spec: EnvSpec, say: Callable[[str], None]) -> None:
+    """Say where a run will be longer than it was asked to be: nothing is trained on before replay has enough rows."""
+    rows = config.replay.min_rows
+    if config.total_frames < rows * spec.frame_skip:
+        say(
+            f"training begins when replay has {rows:,} rows, which are more frames than total_frames="
+            f"{config.total_frames:,}: the run will be longer; lower the samplers' min_rows for less"
+        )
 
 
 def tell_of_streams(world: World, say: Callable[[str], None]) -> None:

@@ -78,7 +78,7 @@ def capture(
 
         def act() -> None:
             if watch.stuck_in_rounds(learner.work.updates + learner.work.skipped):
-                raise NoProgress(learner.missing())
+                raise NoProgress(watch.fruitless or learner.missing())
             for actor in actors:
                 actor.advance()
 

@@ -39,6 +39,9 @@ FROM_LEARNER = (
 )  # fmt: skip
 """Columns of progress.csv that are the period's average of the learner's value of that name, of several their mean."""
 
+MANY_MISSED, LEAST_DUE = 0.1, 100
+"""Share of frames that a realtime run says were missed, once so many were due."""
+
 
 class MetricLogger:
     """Takes the records of all roles, in one thread of the main process, and writes and shows them."""
@@ -76,6 +79,7 @@ class MetricLogger:
         self._period_updates = saved.get("period_updates", 0)
         self._row_s = before_s
         self._shown_at = -math.inf
+        self._say, self._told_of_missed = say, False
         self._lines = AppendFile(run_dir / "metrics.jsonl", offset=saved.get("metrics_bytes", 0), say=say)
         columns = ",".join(asdict(self.status))
         begun = saved.get("progress_bytes", 0)
@@ -185,6 +189,19 @@ class MetricLogger:
             status.eval_mean, status.eval_std = values["mean"], values.get("std")
         elif kind == "restart":
             status.restarts += 1
+        elif kind == "realtime":
+            self._tell_of_missed(values)
+
+    def _tell_of_missed(self, values: Mapping[str, Any]) -> None:
+        """Say once if a realtime environment misses many of its frames."""
+        missed, due = int(values["missed"]), int(values["missed"] + values["steps"])
+        if self._told_of_missed or due < LEAST_DUE or missed < MANY_MISSED * due:
+            return
+        self._told_of_missed = True
+        self._say(
+            f"{missed:,} of {due:,} frames were missed so far: the environment, or what else runs here, is too slow "
+            "for realtime.fps; 'offbeat realtime probe' measures it"
+        )
 
     def _refresh(self, least_s: float = 0.5) -> None:
         """Bring time and rates up to date; rates stay as they are until ``least_s`` of the period were measured."""

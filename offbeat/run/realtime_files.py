@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class Recording:
     staleness: np.ndarray
     """[1025] int64: how many decisions acted when their observation was so many frames old; the last: or older."""
     totals: dict[str, float]
-    """The newest numbers that the environment sent; empty where the run ended before it did."""
+    """What the environment had counted when it ended."""
     gradients: tuple[float, float] | None
     """Mean and largest staleness of the gradients of asynchronous learners, in updates; None without any."""
     restarts: int
@@ -72,22 +73,29 @@ def read_recording(run: Path) -> Recording:
             f"{run} is no realtime run: its realtime.fps is 0; 'offbeat train PRESET --realtime.fps 60' makes one"
         )
     decisions = _array(run, "decisions", (len(DECISION),))
-    totals: dict[str, float] = {}
     stale: list[float] = []
     largest, restarts = 0.0, 0
     for record in read_records(run / "metrics.jsonl"):
         kind = record.get("kind")
-        if kind == "realtime":
-            totals = {name: value for name, value in record.items() if isinstance(value, int | float)}
-        elif kind == "learner" and record.get("staleness") is not None:
+        if kind == "learner" and record.get("staleness") is not None:
             stale.append(float(record["staleness"]))
             largest = max(largest, float(record.get("staleness_largest") or 0.0))
         restarts += kind == "restart" and "realtime_actor" in record
     gradients = (float(np.mean(stale)), largest) if stale else None
+    totals = _totals(run)
     frames, staleness = _array(run, "frames", (len(FRAME),)), _array(run, "staleness", ()).astype(np.int64)
     if len(staleness) != OLDEST + 1 or not len(frames):
         raise UserError(f"{run / FOLDER} holds no whole record of a realtime run; make the run anew")
     return Recording(run, config, decisions, frames, staleness, totals, gradients, restarts)
+
+
+def _totals(run: Path) -> dict[str, float]:
+    """``RUN/realtime/totals.json``."""
+    path = run / FOLDER / "totals.json"
+    try:
+        return {name: float(value) for name, value in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read: {error}; make the run anew") from error
 
 
 def _array(run: Path, name: str, columns: tuple[int, ...]) -> np.ndarray:

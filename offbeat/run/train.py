@@ -269,6 +269,8 @@ def _train(
     except BaseException as error:
         reason = shown(error)
         _tell_of_error(error, log)
+        if isinstance(error, RoleFailed) and newest(conductor.run) is not None:
+            log.write(f"go on with: {command('resume', run, vars(world))}")
         raise
     finally:
         _write_ledger(world, logger)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -135,16 +135,7 @@ class RealtimeBooks:
         self._reported, self._stolen = now, steal_s()
         decisions, ticks = self.kept.since(self._before[0]), self.ticks.since(self._before[1])
         self._before = [self.kept.count, self.ticks.count]
-        counts = {
-            "frames": rows.frames * self._skip,
-            "steps": rows.frames,
-            "missed": self.missed,
-            "inaction": rows.inaction,
-            "decisions": self.decisions,
-            "lost": realtime.slots.lost,
-            "old_episode": realtime.slots.old_episode,
-            "too_old": self.too_old,
-            "processes_gone": int(realtime.shared["gone"][0]),
+        counts = self.totals(rows, realtime) | {
             "late_p99_s": _quantile(ticks[:, 1], 0.99),
             "run_queue_s": self._queue.seconds(),
             "steal_s": self._stolen,
@@ -153,13 +144,30 @@ class RealtimeBooks:
         played = float(ticks[:, FRAME.index("played_s")].sum())
         metrics.write("actor", {"steps": self.decisions, "env_frames": rows.frames * self._skip, "env_s": played})
 
-    def write(self, folder: Path) -> None:
-        """What is kept, as arrays: ``decisions.npy`` [n, 14] (columns: ``DECISION``); ``frames.npy`` [n, 6]
-        (columns: ``FRAME``); ``staleness.npy`` [1025]: how many decisions were so old.
+    def totals(self, rows: DecisionRows, realtime: Realtime) -> dict[str, int]:
+        """What was counted so far, of the whole run or since it was resumed."""
+        return {
+            "frames": rows.frames * self._skip,
+            "steps": rows.frames,
+            "missed": self.missed,
+            "inaction": rows.inaction,
+            "decisions": self.decisions,
+            "lost": int(realtime.slots.lost),
+            "old_episode": int(realtime.slots.old_episode),
+            "too_old": self.too_old,
+            "processes_gone": int(realtime.shared["gone"][0]),
+        }
+
+    def write(self, rows: DecisionRows, realtime: Realtime) -> None:
+        """What is kept, as arrays in the run's folder for it: ``decisions.npy`` [n, 14] (columns: ``DECISION``);
+        ``frames.npy`` [n, 6] (columns: ``FRAME``); ``staleness.npy`` [1025]: how many decisions were so old. What was
+        counted: ``totals.json``.
         """
         if not self.ticks.count:
             return
+        folder = realtime.folder
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "totals.json").write_text(json.dumps(self.totals(rows, realtime)) + "\n")
         for name, array in (
             ("decisions", self.kept.rows()), ("frames", self.ticks.rows()), ("staleness", self.staleness)
         ):  # fmt: skip

@@ -130,7 +130,7 @@ class RealtimeEnv(RealtimeHost):
 
     def close(self) -> None:
         """Write down what was measured, and close the environment."""
-        self.work.books.write(self.realtime.folder)
+        self.work.books.write(self.rows, self.realtime)
         super().close()
         if line := close_env(self.envs, self.envs.spec.id):
             raise Misbehaved(line)

@@ -98,7 +98,7 @@ def slow_loss(agent: Agent, batch: Any) -> tuple[Tensor, list[float]]:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"bootstrap": "policy"}, {"model_weight": 0.25}, {"dueling": False, "head_size": 0}, {"double": False},
+    [{}, {"bootstrap": "critic"}, {"model_weight": 0.25}, {"dueling": False, "head_size": 0}, {"double": False},
      {"model_rows": 100}],
 )  # fmt: skip
 def test_the_loss_is_the_slow_loops(options: dict[str, Any], masked: bool) -> None:

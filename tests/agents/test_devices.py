@@ -15,8 +15,7 @@ from offbeat.types import Inputs
 from tests.agents.unrolls import make_spec, row
 from tests.cuda.twins import CASES, make, make_batch, on
 
-
-torch.compile(torch.neg, backend="eager")(torch.zeros(1))  # the compiler lists torch's functions, before any is replaced
+torch.compile(torch.neg, backend="eager")(torch.zeros(1))  # lists functions of torch before any is replaced
 
 
 @pytest.fixture(autouse=True)

@@ -148,7 +148,7 @@ def test_the_command_gives_json_and_takes_a_fifo(quick, capsys) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["fps"] == 30
     assert found["inference"]["count"] >= module.LEAST
-    assert "--learner.batch-size 1" in found["wall"]
+    assert "--replay.samplers.0.kind uniform" in found["wall"]
     assert "--learner.batch-size" not in found["simulated"]
 
 

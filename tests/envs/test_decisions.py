@@ -284,3 +284,9 @@ def test_privileged_rows_show_what_there_is_when_the_decision_acts() -> None:
             rows.step(np.array([1]))
         else:
             rows.step(None)
+
+
+@pytest.mark.parametrize("action", [7, -1])
+def test_a_default_action_that_is_none_is_refused_with_the_spec(action: int) -> None:
+    with pytest.raises(ValueError, match=rf"delay.noop_action={action} is no action here; allowed are 0 to"):
+        delayed_spec(Pictures().spec, DelayConfig(noop_action=action))

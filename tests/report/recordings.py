@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,11 @@ def recording_of(rows: Sequence[tuple[int, int, int, int]], **said: Any) -> Reco
     staleness = np.zeros(OLDEST + 1, np.int64)
     for source, frame, _, _ in rows:
         staleness[frame - source] += 1
-    usual: dict[str, Any] = {"frames": frames, "staleness": staleness, "totals": {}, "gradients": None, "restarts": 0}
+    totals = dict.fromkeys(("missed", "lost", "old_episode", "processes_gone"), 0.0)
+    totals |= {"steps": len(frames), "decisions": len(rows), "inaction": len(frames) - len(rows)}
+    usual: dict[str, Any] = {
+        "frames": frames, "staleness": staleness, "totals": totals, "gradients": None, "restarts": 0
+    }  # fmt: skip
     return Recording(Path("some-run"), CONFIG, decisions, **(usual | said))
 
 
@@ -40,6 +45,7 @@ def write_files(recording: Recording, run: Path) -> None:
     (run / "realtime").mkdir(parents=True)
     for name in ("decisions", "frames", "staleness"):
         np.save(run / "realtime" / f"{name}.npy", getattr(recording, name))
+    (run / "realtime" / "totals.json").write_text(json.dumps(recording.totals))
     (run / "config.toml").write_text(
         'engine = "local"\n[realtime]\nfps = 10.0\ninference = 2\nmode = "async"\n[agent]\nname = "noop"\n'
     )

@@ -15,7 +15,7 @@ import pytest
 import offbeat
 from offbeat.config.run_config import apply_overrides, load_preset
 from offbeat.errors import UserError
-from offbeat.run.announcements import flattened, tell_of_no_evaluation
+from offbeat.run.announcements import flattened, tell_of_no_evaluation, tell_of_short_run
 from offbeat.types import ActionSpec, ArraySpec, EnvSpec
 
 PICTURE = {"camera": ArraySpec((3, 24, 24), "uint8", 0, 255)}
@@ -112,3 +112,14 @@ def test_arguments_that_are_nearly_right_are_named():
         offbeat.train("own", evn_factory=Camera)
     with pytest.raises(UserError, match="unknown argument 'on_evalution'; did you mean 'on_evaluation'"):
         offbeat.train("own", on_evalution=print)
+
+
+@pytest.mark.parametrize(("frames", "told"), [(19_999, True), (20_000, False)])
+def test_a_run_that_will_be_longer_than_it_was_asked_to_be_says_so(frames: int, told: bool) -> None:
+    spec, said = EnvSpec("mine", VECTOR, ActionSpec("discrete", num_actions=2), frame_skip=4), []
+    config = apply_overrides(
+        load_preset("apex-minatar"), [("total_frames", frames), ("replay.samplers.0.min_rows", 5000)]
+    )
+    tell_of_short_run(config, spec, said.append)
+    assert bool(said) == told
+    assert not told or "replay has 5,000 rows, which are more frames than total_frames=19,999" in said[0]

@@ -580,3 +580,13 @@ def test_scores_are_shown_without_the_rounding_of_their_rewards() -> None:
     for value, shown in exact.items():
         assert event_line("evaluator", "evaluation", {"mean": value}) == f"evaluation evaluator mean={shown}"
     assert event_line("main", "restart", {"why": "it hung", "again": True}) == "restart main why=it hung again=1"
+
+
+def test_many_missed_frames_are_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    logger = make(tmp_path, Clock(), say=said.append)
+    for missed, steps in ((40, 20), (9, 91), (30, 100), (300, 100)):
+        logger.record("realtime_env", "realtime", {"missed": missed, "steps": steps})
+    logger.close()
+    assert len(said) == 1
+    assert said[0].startswith("30 of 130 frames were missed so far: the environment")

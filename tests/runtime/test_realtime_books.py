@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,10 +84,17 @@ def test_frames_and_decisions_are_kept_and_counted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kept[:, DECISION.index("acted")], [1.25, NAN, 2.25])
     assert books.next_source(5000) == 5000 - (6 + OLDEST)
     assert books.next_source(3) == 0
-    books.write(tmp_path / "realtime")
+    rows = SimpleNamespace(frames=4, inaction=2)
+    slots = SimpleNamespace(lost=1, old_episode=0)
+    books.write(rows, SimpleNamespace(folder=tmp_path / "realtime", slots=slots, shared={"gone": [3]}))
+    totals = json.loads((tmp_path / "realtime" / "totals.json").read_text())
+    assert totals == {
+        "frames": 16, "steps": 4, "missed": 1, "inaction": 2, "decisions": 2, "lost": 1, "old_episode": 0, "too_old": 0,
+        "processes_gone": 3,
+    }  # fmt: skip
     names = {"decisions": kept, "frames": books.ticks.rows(), "staleness": books.staleness}
     same_arrays({name: np.load(tmp_path / "realtime" / f"{name}.npy") for name in names}, names)
-    RealtimeBooks(RealtimeConfig(fps=64), 4).write(tmp_path / "none")
+    RealtimeBooks(RealtimeConfig(fps=64), 4).write(rows, SimpleNamespace(folder=tmp_path / "none"))
     assert not (tmp_path / "none").exists()
 
 

@@ -60,6 +60,17 @@ def test_rows_that_never_lead_to_an_update_are_noticed(run: Any) -> None:
     assert not watch.stuck_freely(7, True), "the learner is in the middle of an update"
 
 
+def test_rows_without_a_transition_are_noticed_though_updates_are_made(run: Any) -> None:
+    world, watch, _ = run
+    enough = rows_without_update(world)
+    watch.stuck_freely(0, True)
+    world.store.head[0] = enough
+    assert not watch.stuck_freely(1, True) and not watch.fruitless
+    world.store.head[0] += 1
+    assert watch.stuck_freely(2, True)
+    assert f"{enough + 1:,} rows came and not one action was followed" in watch.fruitless
+
+
 def test_a_round_that_changes_nothing_is_noticed_at_once(run: Any) -> None:
     world, watch, _ = run
     assert not watch.stuck_in_rounds(0)

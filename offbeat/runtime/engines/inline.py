@@ -113,7 +113,7 @@ class InlineRoles:
 
     def missing(self) -> str:
         """What the learner waits for."""
-        return self.learner.missing()
+        return self._watch.fruitless or self.learner.missing()
 
     def stuck(self, tries: int) -> bool:
         """Whether rounds lead nowhere."""

@@ -62,7 +62,7 @@ def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
         tries = int(world.board["updates"][0]) + int(world.board["skipped"][0])  # now: a hook may have taken long
         if watch.stuck_freely(tries, supervisor.shows_life("owns_streams")):
-            missing = supervisor.ask(learner, "missing")["text"]
+            missing = watch.fruitless or supervisor.ask(learner, "missing")["text"]
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
             raise NoProgress(missing)
     _note_progress(conductor)
@@ -209,7 +209,7 @@ class LockstepRoles:
 
     def missing(self) -> str:
         """What the learner waits for."""
-        text: str = self._supervisor.ask(self._learner, "missing")["text"]
+        text: str = self._watch.fruitless or self._supervisor.ask(self._learner, "missing")["text"]
         return text
 
     def stuck(self, tries: int) -> bool:
