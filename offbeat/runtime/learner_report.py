@@ -30,13 +30,17 @@ class NonFinite(RuntimeError):
 def diagnosed(skipped: int, loss: Tensor, norm: Tensor, reward: Tensor, finite: bool) -> NonFinite:
     """The error for so many ``skipped`` updates in a row; ``finite``: whether the weights are."""
     led_to = ", but the weights that they led to were not" if bool(torch.isfinite(norm + loss)) else ""
+    helps = (
+        "Try a lower learner.learning_rate, env.reward_clip, or learner.precision fp32"
+        if bool(torch.isfinite(reward).all())
+        else "The environment gives rewards that are not finite: mend it; 'offbeat envs check' plays it and says where"
+    )
     return NonFinite(
         f"{skipped} updates in a row were skipped because they were not finite "
         f"(loss {float(loss):.3g}, gradient norm {float(norm):.3g}{led_to}); "
         f"rewards of the last batch in [{float(reward.min()):.3g}, {float(reward.max()):.3g}], "
         f"weights finite: {finite}. "
-        "Try a lower learner.learning_rate, env.reward_clip, or learner.precision fp32; "
-        "learner.nonfinite_limit sets how many are tolerated."
+        f"{helps}; learner.nonfinite_limit sets how many are tolerated."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from offbeat.runtime.clock import VirtualClock
-from offbeat.runtime.learner_report import REPORT_S, LearnerReport
+from offbeat.runtime.learner_report import REPORT_S, LearnerReport, diagnosed
 from tests.runtime.parts import Metrics
 
 
@@ -25,3 +25,11 @@ def test_a_record_holds_the_means_since_the_last_one_and_comes_when_it_is_due() 
     (values,) = metrics.of("learner")
     assert values == {"loss": 2.5, "policy_lag": 1.5, "queue": 2.0, "updates": 2, "wait_s": 0.25, "train_s": 0.5}
     assert (told.wait_s, told.train_s, told.sums) == (0.0, 0.0, {})
+
+
+def test_rewards_that_are_not_finite_are_the_environments() -> None:
+    one, nan = torch.tensor(1.0), torch.tensor(float("nan"))
+    fine = str(diagnosed(20, nan, nan, torch.tensor([0.0, 2.0]), True))
+    assert "20 updates in a row" in fine and "Try a lower learner.learning_rate" in fine
+    wrong = str(diagnosed(20, nan, one, torch.tensor([0.0, float("inf")]), True))
+    assert "The environment gives rewards that are not finite: mend it" in wrong and "Try a lower" not in wrong
