@@ -47,7 +47,7 @@ types: | $(VENV)/.dev
 	$(RUN) mypy
 
 tests: | $(VENV)/.dev
-	$(RUN) pytest $(PYTEST_ARGS)
+	$(RUN) pytest $(or $(PYTEST_ARGS),-n 2)
 
 test-slow: $(VENV)/.dev ## the tests that take minutes
 	$(RUN) pytest -m slow --timeout 3600 $(PYTEST_ARGS)

@@ -29,6 +29,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("wall", {"realtime__replay": "run/realtime"}, r"realtime\.replay.*--engine inline"),
     ("virtual", {"realtime__record": True}, r"realtime\.record.*virtual clock has none"),
     ("virtual", {"realtime__inference_s": 0.0, "realtime__pad": False}, r"inference_s above 0, or .*realtime\.pad on"),
+    ("virtual", {"realtime__replay": "nowhere"}, r"replay='nowhere' holds no recorded latencies; run with --realtime"),
     (
         "virtual",
         {"realtime__learn_s": 0.0, "replay__samples_per_insert": 0.0},
@@ -63,5 +64,10 @@ def test_what_cannot_work_is_refused_with_what_is_allowed(
     ],
     ids=str,
 )
-def test_what_works_is_let_through(clock: str, options: dict[str, Any], tmp_path: Path) -> None:
+def test_what_works_is_let_through(
+    clock: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run" / "realtime").mkdir(parents=True)
+    (tmp_path / "run" / "realtime" / "realtime_env.durations.npy").touch()
     check_realtime(realtime_config(tmp_path, clock, **options))

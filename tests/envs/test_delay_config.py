@@ -16,7 +16,7 @@ from offbeat.envs.delay_config import DelayConfig, recorded_frames
         ({"high": 2}, "low and high mean nothing with delay.distribution=constant"),
         ({"distribution": "recorded"}, "go together; set both or none"),
         ({"recorded": "x.npy"}, "go together; set both or none"),
-        ({"distribution": "uniform", "inference_frames": 4}, "inference_frames means nothing"),
+        ({"distribution": "uniform", "inference_frames": 4}, "inference_frames=4 means nothing"),
         ({"learn_frames": 4}, "allowed with sequential and learn_first"),
         ({"learn_frames": 4, "mode": "background"}, "allowed with sequential and learn_first"),
         ({"noops": 3}, "delay.noops=3 goes with delay.semantics=published only"),

@@ -34,18 +34,19 @@ def test_a_real_run_is_read(tmp_path: Path) -> None:
     assert (source - step == episode * 40).all(), "each episode has 40 frames"
     assert ((frame - source)[found.acted] == 2).all()
     assert found.staleness.sum() == found.staleness[2] == found.acted.sum()
-    assert found.totals["realtime_frames"] > 0
+    assert found.totals["decisions"] == found.acted.sum() > 0
+    assert found.totals["steps"] == found.totals["decisions"] + found.totals["inaction"]
 
 
 def test_metrics_are_read(run: Path) -> None:
     lines = [
-        {"kind": "realtime", "missed": 1}, {"kind": "realtime", "missed": 4, "role": "realtime_env"},
+        {"kind": "realtime", "missed": 4, "role": "realtime_env"},
         {"kind": "learner", "staleness": 1.0, "staleness_largest": 3}, {"kind": "learner", "staleness": 2.0},
         {"kind": "learner", "loss": 0.0}, {"kind": "restart", "realtime_actor": 1}, {"kind": "restart", "evaluator": 0},
     ]  # fmt: skip
     (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"kind": "re')
     found = read_recording(run)
-    assert found.totals == {"missed": 4}
+    assert found.totals == recording_of(ROWS).totals, "as it was when the run ended, not at the last record"
     assert found.gradients == (1.5, 3.0)
     assert found.restarts == 1
 
@@ -65,6 +66,10 @@ def test_files_that_are_not_there_or_broken_are_named(run: Path) -> None:
         read_recording(run)
     np.save(run / "realtime" / "decisions.npy", np.zeros((5, 12)))
     with pytest.raises(UserError, match=r"has shape \[5, 12\], expected \[n, 14\]: another version of offbeat"):
+        read_recording(run)
+    (run / "realtime" / "totals.json").write_text("[]")
+    np.save(run / "realtime" / "decisions.npy", recording_of(ROWS).decisions)
+    with pytest.raises(UserError, match=r"totals.json cannot be read"):
         read_recording(run)
     (run / "realtime" / "decisions.npy").unlink()
     with pytest.raises(UserError, match=r"decisions.npy is not there: a realtime run writes it when it ends"):

@@ -67,7 +67,9 @@ def test_rows_without_a_transition_are_noticed_though_updates_are_made(run: Any)
     world.store.head[0] = enough
     assert not watch.stuck_freely(1, True) and not watch.fruitless
     world.store.head[0] += 1
-    assert watch.stuck_freely(2, True)
+    assert not watch.stuck_freely(2, True), "all of them were skipped"
+    world.board["updates"][0] = 1
+    assert watch.stuck_freely(3, True)
     assert f"{enough + 1:,} rows came and not one action was followed" in watch.fruitless
 
 

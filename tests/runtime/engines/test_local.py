@@ -75,6 +75,8 @@ class Roles:
     def shows_life(self, column: str) -> bool:
         return True
 
+    fruitless = ""
+
     def stuck_freely(self, tries: int, at_work: bool) -> bool:
         return bool(tries == self.stuck_at)
 
