@@ -17,7 +17,7 @@ from offbeat.agents.q_agent import QAgent, QConfig, legal_actions
 from offbeat.algorithms.legal import mask_illegal
 from offbeat.algorithms.q_learning import double_q
 from offbeat.networks.own_torso import TorsoFactory
-from offbeat.types import EnvSpec, ItemSpec, LossOutput, Transition
+from offbeat.types import EnvSpec, Inputs, ItemSpec, LossOutput, Transition
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,13 @@ class Agent(QAgent):
         Priorities are the absolute TD errors. ``progress`` is not used.
         """
         target = batch.reward + batch.discount * self._next_value(batch)
-        q = self.forward(self.network, batch.inputs, {}).value[0]
+        there = self.there(batch.inputs)
+        q = self.forward(self.network, there, {}).value[0]
         taken = q.gather(-1, batch.action.long().unsqueeze(-1)).squeeze(-1)
         error = td_loss(taken, target, self.config.loss)
         total = (error if batch.weight is None else error * batch.weight).sum()
         td = (target - taken).detach().abs()
-        legal = legal_actions(batch.inputs)
+        legal = legal_actions(there)
         best = mask_illegal(q.detach(), None if legal is None else legal[0]).amax(-1)
         metrics = {"q_mean": taken.detach().mean(), "q_max": best.mean(), "td_error": td.mean()}
         return LossOutput(total, metrics, {"priority": td}, len(td))
@@ -61,14 +62,22 @@ class Agent(QAgent):
     @torch.no_grad()
     def _next_value(self, batch: Transition) -> Tensor:
         """The value [B] of the observation that each transition leads to."""
-        legal = legal_actions(batch.next_inputs)
+        there = self.there(batch.next_inputs)
+        legal = legal_actions(there)
         legal = None if legal is None else legal[0]
-        inputs = self.cast(batch.next_inputs)
-        valued = self.forward(self.target, inputs, {}).value[0]
+        there = self.cast(there)
+        valued = self.forward(self.target, there, {}).value[0]
         if not self.config.double:
             return mask_illegal(valued, legal).amax(-1)
-        preferred = self.forward(self.network, inputs, {}).value[0]
-        return double_q(preferred, valued, legal)
+        return double_q(self.preferred(batch.next_inputs, there), valued, legal)
+
+    def there(self, inputs: Inputs) -> Inputs:
+        """What actions are valued at: here what is seen."""
+        return inputs
+
+    def preferred(self, seen: Inputs, there: Inputs) -> Tensor:
+        """The online network's values [B, A], of which the best action is bootstrapped on. ``there``: of ``seen``."""
+        return self.forward(self.network, there, {}).value[0]
 
 
 def td_loss(value: Tensor, target: Tensor, kind: Literal["huber", "square"]) -> Tensor:

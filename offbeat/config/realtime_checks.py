@@ -55,7 +55,7 @@ def _check_delay(config: RunConfig) -> None:
         raise UserError(f"delay.semantics={delay.semantics!r} is of simulated delays only; in realtime it is 'exact'")
 
 
-def check_replayed(folder: Path) -> None:
+def _check_replayed(folder: Path) -> None:
     """UserError where ``folder`` holds no recorded latencies."""
     if not any(folder.glob("*.durations.npy")):
         raise UserError(
@@ -73,7 +73,7 @@ def _check_virtual(config: RunConfig) -> None:
             "on a virtual clock computing takes no time: set realtime.inference_s above 0, or leave realtime.pad on"
         )
     if realtime.replay:
-        check_replayed(Path(realtime.replay))
+        _check_replayed(Path(realtime.replay))
     if realtime.mode in ("async", "background") and not (realtime.learn_s or replay.samples_per_insert):
         raise UserError(
             "on a virtual clock an update takes no time, so that there would be no end of them: set realtime.learn_s "

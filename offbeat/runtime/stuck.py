@@ -32,7 +32,7 @@ class ProgressWatch:
         self._still = (-1, -1)
         self._since = self._clock.now()
         self._tries, self._head = -1, 0
-        self._frames, self._barren_since, self._barren_updates = -1, 0, 0
+        self._frames, self._last_head, self._last_updates = -1, 0, 0
         self.fruitless = ""
         """What is missing, if rows come and no transition is among them; empty: nothing that is seen here."""
         self._enough = rows_without_update(world)
@@ -47,13 +47,13 @@ class ProgressWatch:
         still = (tries, int(store.produced.sum()))
         if still != self._still or not idle or not at_work:
             self._still, self._since = still, now
-        return now - self._since > STUCK_S or (self._overwritten(tries) and idle) or self._barren()
+        return now - self._since > STUCK_S or (self._overwritten(tries) and idle) or self._fruitless()
 
     def stuck_in_rounds(self, tries: int) -> bool:
         """Whether a round changed nothing, or none of very many rows led to an update. Asked once after each round."""
         still = (tries, int(self._world.store.head.sum()))
         unchanged, self._still = still == self._still, still
-        return unchanged or self._overwritten(tries) or self._barren()
+        return unchanged or self._overwritten(tries) or self._fruitless()
 
     def _overwritten(self, tries: int) -> bool:
         """Whether so many rows came since the last update that any batch that can come would have come."""
@@ -62,14 +62,14 @@ class ProgressWatch:
             self._tries, self._head = tries, head
         return head - self._head > self._enough
 
-    def _barren(self) -> bool:
+    def _fruitless(self) -> bool:
         """Whether so many rows came without a transition, and yet updates were made, on nothing."""
         head = int(self._world.store.head.sum())
         frames, updates = (int(self._world.board[name][0]) for name in ("frames", "updates"))
         if frames != self._frames:
-            self._frames, self._barren_since, self._barren_updates = frames, head, updates
-        if head - self._barren_since > self._enough and updates != self._barren_updates:
-            self.fruitless = FRUITLESS.format(rows=head - self._barren_since)
+            self._frames, self._last_head, self._last_updates = frames, head, updates
+        if head - self._last_head > self._enough and updates != self._last_updates:
+            self.fruitless = FRUITLESS.format(rows=head - self._last_head)
         return bool(self.fruitless)
 
 

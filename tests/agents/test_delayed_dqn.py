@@ -72,7 +72,7 @@ def slow_loss(agent: Agent, batch: Any) -> tuple[Tensor, list[float]]:
             if not now:
                 seen = {k: v[:, i : i + 1] for k, v in inputs.observation.items()}
                 there |= network.model(seen)
-            return network.there(there, inputs.first[:, i : i + 1], {}).value[0, 0]
+            return network(there, inputs.first[:, i : i + 1], {}).value[0, 0]
 
         allowed = list(range(3))
         if NOW + LEGAL in batch.next_inputs.observation:
@@ -129,9 +129,7 @@ def test_it_acts_on_what_the_model_says() -> None:
     agent = make_agent()
     inputs = inputs_of(agent.spec, 5, 0)
     model: Any = agent.network.model
-    said = model(inputs.observation)
-    there = {NOW + key: value for key, value in said.items()}
-    value = agent._values(agent.network, replace(inputs, observation=there))
+    value = agent.forward(agent.network, replace(inputs, observation=model(inputs.observation)), {}).value[0]
     assert torch.equal(agent.act(inputs, {}, None).action, value.argmax(-1))
 
 
