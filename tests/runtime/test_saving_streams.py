@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -245,15 +246,18 @@ def fast_switches() -> Iterator[None]:
 
 @pytest.mark.parametrize("guarded", [False, True])
 def test_many_saves_beside_a_writer_at_full_speed(guarded: bool, tmp_path: Path, fast_switches: None) -> None:
-    saving, ended = Saving(tmp_path, guarded), threading.Event()
+    saving, ended, begun = Saving(tmp_path, guarded), threading.Event(), threading.Event()
 
     def write() -> None:
         while not ended.is_set():
             saving.append()
+            begun.set()
 
     appending, heads = Beside(write), []
     try:
-        for _ in range(40):
+        assert begun.wait(LIMIT_S)
+        until = time.monotonic() + LIMIT_S
+        while len(heads) < 40 or (heads[-1] == heads[0] and time.monotonic() < until):  # the writer gets its turns as well
             saved = saving.save()
             heads.append(saving.check(saved)[0])
             assert not saving.answer["note"]
