@@ -7,7 +7,8 @@ Architectures"; loss: section 4.2; networks: figure 3; constants: its table of A
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -94,11 +95,7 @@ class Network(Encoder):
 
     def __init__(self, config: Config, spec: EnvSpec, torso: TorsoFactory | None = None) -> None:
         """Build from the configuration for one environment spec; initial weights come from torch's global generator."""
-
-        def lstm(size: int) -> LSTMCore:
-            return LSTMCore(size, config.core_size, config.core_layers, config.core_memory)
-
-        make_core = lstm if config.core == "lstm" else None
+        make_core = None if config.core == "none" else partial(self.make_core, config)
         super().__init__(config, spec, torso=torso, make_core=make_core, clamp_reward=True)
         size, action = self.output_size, spec.action
         self.policy: CategoricalHead | GaussianHead
@@ -110,6 +107,11 @@ class Network(Encoder):
         self.value = ValueHead(size)
         if config.init == "orthogonal":
             self.make_orthogonal((self.policy, config.policy_init_scale), (self.value, 1.0))
+
+    @staticmethod
+    def make_core(config: Any, size: int) -> Any:
+        """The core that ``config`` names, for inputs of ``size`` numbers."""
+        return LSTMCore(size, config.core_size, config.core_layers, config.core_memory)
 
     def forward(
         self,
@@ -143,6 +145,8 @@ class Agent:
     ``behaviour_log_prob`` [] for continuous ones.
     """
 
+    network_class: type[Network] = Network
+
     def __init__(
         self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu", torso: TorsoFactory | None = None
     ) -> None:
@@ -153,7 +157,7 @@ class Agent:
         self.config = config
         self.spec = spec
         self.device = torch.device(device)
-        self.network = Network(config, spec, torso).to(self.device)
+        self.network = self.network_class(config, spec, torso).to(self.device)
         self.discount = config.discount
         self.wants_last = config.last_action or config.last_reward
         self.items = UNROLL
@@ -193,7 +197,7 @@ class Agent:
         Rows that only carry a final observation count in no term. ``progress`` is not used.
         """
         config = self.config
-        output = self._forward(batch.inputs, batch.core_state, bootstrap=True)
+        output = self.unrolled(batch)
         log_prob, entropy = self._evaluate(output.policy[:-1], batch.action)
         log_ratio = log_prob.detach() - self._behaviour_log_prob(batch)
         value, bootstrap_value, valid = output.value[:-1], output.value[-1], batch.valid[:-1]
@@ -222,6 +226,10 @@ class Agent:
             **_statistics(log_ratio, value.detach(), entropy.detach(), targets, valid, config.rho_bar),
         }
         return LossOutput(total, metrics, count=count)
+
+    def unrolled(self, batch: Unroll) -> NetworkOutput:
+        """The network over the T + 1 rows of ``batch``, the last of which gives a value alone."""
+        return self._forward(batch.inputs, batch.core_state, bootstrap=True)
 
     def _forward(self, inputs: Inputs, state: CoreState, bootstrap: bool = False) -> NetworkOutput:
         output: NetworkOutput = self.network(

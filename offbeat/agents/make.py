@@ -22,7 +22,7 @@ from offbeat.networks.own_torso import TorsoFactory, name_of
 from offbeat.types import EnvSpec
 
 ENTRY_POINT_GROUP = "offbeat.agents"
-_NOT_AGENTS = {"base", "contract", "make", "q_agent", "target"}
+_NOT_AGENTS = {"base", "contract", "make", "q_agent", "sensitivities", "target"}
 
 
 def list_agents() -> list[str]:

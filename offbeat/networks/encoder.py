@@ -205,8 +205,15 @@ class Encoder(nn.Module):
             parts.append((last_reward.clamp(-1.0, 1.0) if self._clamp else last_reward).unsqueeze(-1))
         features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         if self.core is not None:
-            features, state = self.core(features, state, first)
+            features, state = self.remember(features, state, first, trained)
         return features, state
+
+    def remember(
+        self, features: Tensor, state: CoreState, first: Tensor, trained: int | None
+    ) -> tuple[Tensor, CoreState]:
+        """Outputs [T, B, N] of the core for ``features`` [T, B, D], and the state after; arguments as of ``encode``."""
+        output, after = self.core(features, state, first)
+        return output, after
 
     def _encode_action(self, action: Tensor, first: Tensor) -> Tensor:
         if self.num_actions:

@@ -78,6 +78,12 @@ def check_shared(config: ReplayConfig) -> None:
 def check_replay(items: ItemSpec, config: ReplayConfig, agent: str, hold_writers: bool = True) -> None:
     """Raise ValueError where a sampler does not draw what ``agent`` trains on, or an option has no effect on it."""
     check_suits(items, config.samplers, agent)
+    pacing = sum(sampler.paces for sampler in config.samplers)
+    if items.consecutive and pacing != 1:
+        raise ValueError(
+            f"agent {agent} carries something from each unroll of a stream to the next, so that replay.samplers must hold "
+            f"one fifo, which gives them in order, each once; there are {pacing}. Beside it there may be others"
+        )
     if items.kind != "unroll" and not hold_writers and not config.samples_per_insert:
         raise ValueError(
             "a deterministic run needs replay.samples_per_insert above 0: with 0 the clock decides how often the "

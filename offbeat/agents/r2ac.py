@@ -1,0 +1,142 @@
+"""R2AC: IMPALA whose recurrent core learns by exact real-time recurrent learning (RTRL).
+
+An unroll then needs not be as long as what is to be remembered: gradients reach as far back as the episode goes.
+
+Source: Irie et al. 2024, "Exploring the Promise and Limits of Real-Time Recurrent Learning"; the losses are those of
+Espeholt et al. 2018, see ``offbeat.agents.impala``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from offbeat.agents import impala
+from offbeat.agents.base import LearnerState
+from offbeat.agents.sensitivities import Followed, Sensitivities
+from offbeat.networks.elstm import ELSTM
+from offbeat.networks.own_torso import TorsoFactory
+from offbeat.networks.rtu import RTU
+from offbeat.networks.stacked import Stacked
+from offbeat.networks.traced import TracedCore
+from offbeat.types import CoreState, EnvSpec, LossOutput, Unroll
+
+
+@dataclass(frozen=True)
+class Config(impala.Config):
+    """IMPALA's options, with more cores."""
+
+    core: Literal["none", "lstm", "elstm-rtrl", "elstm-tbptt", "rtu", "rtu-tbptt"] = "elstm-rtrl"  # type: ignore[assignment]
+    """Recurrent core between features and heads: none, an LSTM, an eLSTM, or recurrent trace units (Elelimy et al.
+    2024). ``elstm-rtrl`` and ``rtu`` learn by RTRL, the others by backpropagation truncated where the unroll begins."""
+    core_memory: int = 0
+    """Steps over which the core's cells forget at the start of training, each cell at its own pace up to this (chrono
+    initialisation, Tallec & Ollivier 2018), 2 or above; 0: initial weights as published, with which an LSTM or eLSTM
+    keeps half of what it holds after each row. Unit: agent steps."""
+    trace_decay: float = 1.0
+    """What is left of the sensitivities from one unroll to the next, in [0, 1]. They are made of parts from older
+    weights: 1 keeps all of them, as published; 0 none, which is truncated backpropagation."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value out of range."""
+        super().__post_init__()
+        if not 0.0 <= self.trace_decay <= 1.0:
+            raise ValueError(f"trace_decay={self.trace_decay} is out of range; allowed: 0 to 1")
+
+    @property
+    def traces(self) -> bool:
+        """Whether sensitivities are kept."""
+        return self.core in ("elstm-rtrl", "rtu")
+
+
+class Network(impala.Network):
+    """IMPALA's, with any of the cores. States are carries alone: sensitivities are the learner's.
+
+    Attributes:
+        followed: the unroll whose sensitivities the next forward goes by; None: it is truncated at its beginning.
+    """
+
+    followed: Followed | None = None
+
+    @staticmethod
+    def make_core(config: Any, size: int) -> Any:
+        """See ``impala.Network``."""
+        if config.core == "lstm":
+            return impala.Network.make_core(config, size)
+        kind = ELSTM if config.core.startswith("elstm") else RTU
+        layer = partial(
+            kind,
+            hidden_size=config.core_size,
+            gradient="rtrl" if config.traces else "tbptt",
+            memory=config.core_memory,
+        )
+        return layer(size) if config.core_layers == 1 else Stacked(layer, size, config.core_layers)
+
+    def initial_state(self, batch: int) -> CoreState:
+        """The carry at an episode's start; {} without a core."""
+        if isinstance(self.core, TracedCore | Stacked):
+            return self.core.initial_carry(batch)
+        return super().initial_state(batch)
+
+    def remember(
+        self, features: Tensor, state: CoreState, first: Tensor, trained: int | None
+    ) -> tuple[Tensor, CoreState]:
+        """See ``Encoder``."""
+        followed = self.followed
+        if followed is None:
+            return super().remember(features, state, first, trained)
+        rows = len(first) if trained is None else trained
+        output, after, followed.steps = self.core.follow(features, state, first, followed.trace, followed.at, rows)
+        return output, after
+
+
+class Agent(impala.Agent):
+    """R2AC bound to one environment spec; see ``impala.Agent``."""
+
+    network_class = Network
+    network: Network
+    config: Config
+
+    def __init__(
+        self, config: Config, spec: EnvSpec, device: torch.device | str = "cpu", torso: TorsoFactory | None = None
+    ) -> None:
+        """As of ``impala.Agent``."""
+        super().__init__(config, spec, device, torso)
+        self.sensitivities: Sensitivities | None = None
+        if config.traces:
+            self.sensitivities = Sensitivities(self.network.core, config.trace_decay)
+            self.items = replace(self.items, consecutive=True)
+
+    def learner_states(self) -> Mapping[str, LearnerState]:
+        """The sensitivities, where there are any."""
+        return {} if self.sensitivities is None else {"sensitivities": self.sensitivities}
+
+    def unrolled(self, batch: Unroll) -> impala.NetworkOutput:
+        """See ``impala.Agent``; gradients reach beyond the beginning of ``batch``."""
+        if self.sensitivities is None:
+            return super().unrolled(batch)
+        self.network.followed = self.sensitivities.begin(batch)
+        try:
+            return super().unrolled(batch)
+        finally:
+            self.network.followed = None
+
+    def loss(self, batch: Unroll, progress: float) -> LossOutput:
+        """IMPALA's. Metrics: versions of the weights that sensitivities span (mean and most), gaps in streams so far,
+        and the share of columns that are replayed and have none.
+        """
+        output = super().loss(batch, progress)
+        if (kept := self.sensitivities) is not None:
+            spans = kept.spans()
+            output.metrics |= {
+                "trace_staleness": spans.mean() if len(spans) else spans.new_zeros(()),
+                "trace_staleness_largest": spans.max() if len(spans) else spans.new_zeros(()),
+                "trace_gaps": torch.tensor(float(kept.gaps)),
+                "truncated_share": torch.tensor(1.0 - len(spans) / batch.stream.numel()),
+            }
+        return output
