@@ -8,7 +8,7 @@ Espeholt et al. 2018, see ``offbeat.agents.impala``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from torch import Tensor
 from offbeat.agents import impala
 from offbeat.agents.base import LearnerState
 from offbeat.agents.sensitivities import Followed, Sensitivities
-from offbeat.networks.elstm import ELSTM
+from offbeat.networks.elstm import DEVIATION, ELSTM
 from offbeat.networks.own_torso import TorsoFactory
 from offbeat.networks.rtu import RTU
 from offbeat.networks.stacked import Stacked
@@ -38,6 +38,9 @@ class Config(impala.Config):
     """Steps over which the core's cells forget at the start of training, each cell at its own pace up to this (chrono
     initialisation, Tallec & Ollivier 2018), 2 or above; 0: initial weights as published, with which an LSTM or eLSTM
     keeps half of what it holds after each row. Unit: agent steps."""
+    core_deviation: float = DEVIATION
+    """Standard deviation of an eLSTM's initial weights of its inputs, > 0. Source: the authors' code. Few or small inputs
+    need larger ones to open a gate."""
     trace_decay: float = 1.0
     """What is left of the sensitivities from one unroll to the next, in [0, 1]. They are made of parts from older
     weights: 1 keeps all of them, as published; 0 none, which is truncated backpropagation."""
@@ -45,6 +48,8 @@ class Config(impala.Config):
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
         super().__post_init__()
+        if not self.core_deviation > 0.0:
+            raise ValueError(f"core_deviation={self.core_deviation} is out of range; allowed: above 0")
         if not 0.0 <= self.trace_decay <= 1.0:
             raise ValueError(f"trace_decay={self.trace_decay} is out of range; allowed: 0 to 1")
 
@@ -68,13 +73,11 @@ class Network(impala.Network):
         """See ``impala.Network``."""
         if config.core == "lstm":
             return impala.Network.make_core(config, size)
-        kind = ELSTM if config.core.startswith("elstm") else RTU
-        layer = partial(
-            kind,
-            hidden_size=config.core_size,
-            gradient="rtrl" if config.traces else "tbptt",
-            memory=config.core_memory,
-        )
+        gradient = "rtrl" if config.traces else "tbptt"
+        options = {"hidden_size": config.core_size, "gradient": gradient, "memory": config.core_memory}
+        layer: Callable[[int], TracedCore] = partial(RTU, **options)
+        if config.core.startswith("elstm"):
+            layer = partial(ELSTM, deviation=config.core_deviation, **options)
         return layer(size) if config.core_layers == 1 else Stacked(layer, size, config.core_layers)
 
     def initial_state(self, batch: int) -> CoreState:

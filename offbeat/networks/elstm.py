@@ -46,17 +46,20 @@ class ELSTM(TracedCore):
         hidden_size: N.
         gradient: ``rtrl`` or ``tbptt``.
         memory: see ``remember``; 0: biases as the authors have them.
+        deviation: standard deviation of the initial Z and F, > 0. How far a gate opens for what it sees depends on it.
     """
 
     carried = ("c",)
     traced = ("Z", "F", "wz", "wf", "bz", "bf")
 
-    def __init__(self, input_size: int, hidden_size: int, gradient: Gradient = "rtrl", memory: int = 0) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, gradient: Gradient = "rtrl", memory: int = 0, deviation: float = DEVIATION
+    ) -> None:
         super().__init__(hidden_size, gradient)
         size, self.input_size, self.output_size = hidden_size, input_size, hidden_size
         for name in self.traced:
-            shape = (size, input_size) if name in ("Z", "F") else (size,)
-            self.register_parameter(name, nn.Parameter(torch.randn(shape) * DEVIATION))
+            shape, scale = ((size, input_size), deviation) if name in ("Z", "F") else ((size,), DEVIATION)
+            self.register_parameter(name, nn.Parameter(torch.randn(shape) * scale))
         bound = (input_size + size) ** -0.5
         self.O = nn.Parameter(torch.empty(size, input_size + size).uniform_(-bound, bound))
         self.bo = nn.Parameter(torch.empty(size).uniform_(-bound, bound))
