@@ -53,7 +53,8 @@ class EnvConfig:
     reward_scale: float = 1.0
     """Factor on the reward as trained on, after clipping."""
     length: int = 20
-    """Toy environments: length of the T-maze's corridor, of the copy task's cue, or rows of Catch. Unit: steps."""
+    """Toy environments: length of the T-maze's corridor, of the copy task's cue, of the memory chain from cue to answer
+    (both included), or rows of Catch. Unit: steps."""
     max_steps: int = 0
     """Truncate episodes after this many agent steps; 0: the environment's own limit."""
     channels: Literal["auto", "first", "last"] = "auto"
