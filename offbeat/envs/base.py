@@ -60,6 +60,14 @@ class EnvConfig:
     channels: Literal["auto", "first", "last"] = "auto"
     """Which axis of pictures (boxes with three axes) holds the channels; ``auto``: the shorter of the first and last.
     For Gymnasium environments."""
+    num_levels: int = 0
+    """Procgen: how many levels there are, ``start_level`` and the next ones; 0: all, about 2^31. Unit: levels.
+    Source: Cobbe et al. 2020 train on 500 of mode hard or 200 of mode easy, and test on all."""
+    start_level: int = 0
+    """Procgen: number of the first of ``num_levels`` levels. Tests on levels that were not trained on start after
+    ``env.start_level`` + ``env.num_levels`` - 1: ``eval_env.start_level``."""
+    distribution_mode: Literal["easy", "hard", "extreme", "memory", "exploration"] = "hard"
+    """Procgen: how levels are made. All games have easy and hard; docs/environments.md says which have the others."""
     delay: DelayConfig = field(default_factory=DelayConfig)
     """A simulated delay. No option of ``env``: it is the section ``[delay]``, for training and evaluation alike."""
 

@@ -56,7 +56,8 @@ def _all_envs(named: bool) -> list[EnvListing]:
         note = f"two players, an environment each; best {rules.best_score}"
         records.append(EnvListing(f"hanabi/{game}", "hanabi", "hanabi", str(rules.num_actions), note))
     for game in procgen.GAMES:
-        records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", "hard, all levels"))
+        modes = ", ".join(mode for mode, games in procgen.MODES.items() if game in games)
+        records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", f"modes {modes}"))
     records += [EnvListing(name, "entry point", "", "", point.value) for name, point in own_entry_points().items()]
     if not named:
         return [*records, EnvListing("<any Gymnasium id>", "gymnasium", "", "", "for instance CartPole-v1")]
