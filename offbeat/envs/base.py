@@ -27,9 +27,9 @@ class EnvConfig:
     """Atari only: ALE's vector environment, single emulators that can be saved and restored exactly, or EnvPool.
     ``auto``: ``ale``, and ``ale-single`` in deterministic runs."""
     frame_skip: int = 4
-    """Emulator frames per action (Atari; others: 1). Unit: frames. Source: Mnih et al. 2015."""
+    """Frames per action (Atari, ViZDoom; others: 1). Unit: frames. Source: Mnih et al. 2015."""
     frame_size: int = 84
-    """Height and width of the picture after scaling down (Atari). Unit: pixels. Source: Mnih et al. 2015."""
+    """Height and width of the picture after scaling down (Atari, ViZDoom). Unit: pixels. Source: Mnih et al. 2015."""
     frame_stack: int = 4
     """Newest frames shown to the network (images of Atari). Source: Mnih et al. 2015."""
     stack_padding: Literal["zero", "repeat"] = "zero"
