@@ -19,6 +19,7 @@ EXTRAS = {
     "envpool": ("envpool",),
     "minatar": ("minatar",),
     "hanabi": ("pyspiel",),
+    "vizdoom": ("vizdoom", "cv2"),
     "video": ("imageio_ffmpeg",),
     "box2d": ("Box2D",),
     "mujoco": ("mujoco",),

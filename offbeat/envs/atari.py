@@ -8,11 +8,13 @@ from offbeat.envs.procgen import envpool_module
 from offbeat.envs.rows import reject_unused
 from offbeat.types import OBSERVATION, ActionSpec, ArraySpec, EnvSpec
 
+OTHERS = ("length", "num_levels", "start_level", "distribution_mode")
+"""Switches that mean nothing to Atari games."""
+
 
 def atari_spec(config: EnvConfig, game: str) -> EnvSpec:
     """The spec of ``game``: single frames uint8 [1, size, size]."""
-    used = [name for name in EnvConfig.__dataclass_fields__ if name != "length"]
-    reject_unused(config, tuple(used))
+    reject_unused(config, tuple(name for name in EnvConfig.__dataclass_fields__ if name not in OTHERS))
     if config.backend == "envpool":
         envpool_module(f"{config.id} with backend='envpool'")
     return EnvSpec(

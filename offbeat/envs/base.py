@@ -27,9 +27,9 @@ class EnvConfig:
     """Atari only: ALE's vector environment, single emulators that can be saved and restored exactly, or EnvPool.
     ``auto``: ``ale``, and ``ale-single`` in deterministic runs."""
     frame_skip: int = 4
-    """Emulator frames per action (Atari; others: 1). Unit: frames. Source: Mnih et al. 2015."""
+    """Frames per action (Atari, ViZDoom; others: 1). Unit: frames. Source: Mnih et al. 2015."""
     frame_size: int = 84
-    """Height and width of the picture after scaling down (Atari). Unit: pixels. Source: Mnih et al. 2015."""
+    """Height and width of the picture after scaling down (Atari, ViZDoom). Unit: pixels. Source: Mnih et al. 2015."""
     frame_stack: int = 4
     """Newest frames shown to the network (images of Atari). Source: Mnih et al. 2015."""
     stack_padding: Literal["zero", "repeat"] = "zero"
@@ -53,12 +53,21 @@ class EnvConfig:
     reward_scale: float = 1.0
     """Factor on the reward as trained on, after clipping."""
     length: int = 20
-    """Toy environments: length of the T-maze's corridor, of the copy task's cue, or rows of Catch. Unit: steps."""
+    """Toy environments: length of the T-maze's corridor, of the copy task's cue, of the memory chain from cue to answer
+    (both included), or rows of Catch. Unit: steps."""
     max_steps: int = 0
     """Truncate episodes after this many agent steps; 0: the environment's own limit."""
     channels: Literal["auto", "first", "last"] = "auto"
     """Which axis of pictures (boxes with three axes) holds the channels; ``auto``: the shorter of the first and last.
     For Gymnasium environments."""
+    num_levels: int = 0
+    """Procgen: how many levels there are, ``start_level`` and the next ones; 0: all, about 2^31. Unit: levels.
+    Source: Cobbe et al. 2020 train on 500 of mode hard or 200 of mode easy, and test on all."""
+    start_level: int = 0
+    """Procgen: number of the first of ``num_levels`` levels. Tests on levels that were not trained on start after
+    ``env.start_level`` + ``env.num_levels`` - 1: ``eval_env.start_level``."""
+    distribution_mode: Literal["easy", "hard", "extreme", "memory", "exploration"] = "hard"
+    """Procgen: how levels are made. All games have easy and hard; docs/environments.md says which have the others."""
     delay: DelayConfig = field(default_factory=DelayConfig)
     """A simulated delay. No option of ``env``: it is the section ``[delay]``, for training and evaluation alike."""
 

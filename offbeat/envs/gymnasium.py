@@ -68,6 +68,7 @@ def _described(
         id=config.id,
         observation=observation | ({LEGAL: ArraySpec((sum(action.choices),), "bool")} if told else {}),
         action=action,
+        frame_skip=config.frame_skip if "frame_skip" in used else 1,
         max_episode_steps=min(limits) if limits else None,
         reference_score=env.spec.reward_threshold if env.spec is not None else None,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gymnasium
 
-from offbeat.envs import atari_games, faulty, hanabi, minatar, procgen, toy
+from offbeat.envs import atari_games, faulty, hanabi, minatar, procgen, toy, vizdoom
 from offbeat.envs.atari_actions import ACTIONS
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.counting import NUM_ACTIONS
@@ -20,7 +20,7 @@ class EnvListing:
 
     id: str
     kind: str
-    """``atari``, ``toy``, ``minatar``, ``hanabi``, ``procgen``, ``gymnasium`` or ``entry point``."""
+    """``atari``, ``toy``, ``minatar``, ``hanabi``, ``procgen``, ``vizdoom``, ``gymnasium`` or ``entry point``."""
     extra: str
     """The extra of offbeat that brings it; empty: none needed."""
     actions: str
@@ -56,7 +56,10 @@ def _all_envs(named: bool) -> list[EnvListing]:
         note = f"two players, an environment each; best {rules.best_score}"
         records.append(EnvListing(f"hanabi/{game}", "hanabi", "hanabi", str(rules.num_actions), note))
     for game in procgen.GAMES:
-        records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", "hard, all levels"))
+        modes = ", ".join(mode for mode, games in procgen.MODES.items() if game in games)
+        records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", f"modes {modes}"))
+    for name, scenario in vizdoom.SCENARIOS.items():
+        records.append(EnvListing(f"vizdoom/{name}", "vizdoom", "vizdoom", str(1 + scenario.buttons), scenario.note))
     records += [EnvListing(name, "entry point", "", "", point.value) for name, point in own_entry_points().items()]
     if not named:
         return [*records, EnvListing("<any Gymnasium id>", "gymnasium", "", "", "for instance CartPole-v1")]

@@ -1,19 +1,19 @@
-"""From an id to an environment: Atari, ``toy/``, ``minatar/``, ``hanabi/``, ``procgen:``, entry points, Gymnasium."""
+"""From an id to an environment: Atari, ``toy/``, those of ``FAMILIES``, entry points, Gymnasium."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 
-from offbeat.envs import atari, atari_games, faulty, hanabi, minatar, procgen, toy
+from offbeat.envs import atari, atari_games, faulty, hanabi, minatar, procgen, toy, vizdoom
 from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
@@ -30,6 +30,26 @@ from offbeat.types import EnvSpec
 
 ENTRY_POINTS = "offbeat.envs"
 """Entry-point group of callables ``(config, num_envs, *, batch_size, threads, deterministic) -> VectorEnv``."""
+
+
+class Family(NamedTuple):
+    """Environments that offbeat makes itself, whose ids begin alike."""
+
+    kind: str
+    find: Callable[[str], str | None]
+    """The game that an id names; None if there is none of that name."""
+    games: Iterable[str]
+    written: str
+    """How the id of a game is written."""
+
+
+FAMILIES = {
+    "minatar/": Family("minatar", minatar.find_game, minatar.MINIMAL_ACTIONS, "minatar/{}"),
+    "hanabi/": Family("hanabi", hanabi.find_game, hanabi.GAMES, "hanabi/{}"),
+    "vizdoom/": Family("vizdoom", vizdoom.find_game, vizdoom.SCENARIOS, "vizdoom/{}"),
+    "procgen:": Family("procgen", procgen.find_game, procgen.GAMES, "procgen:procgen-{}-v0"),
+}
+"""What ids begin with, in any case -> whose they are."""
 
 
 def make_env(
@@ -166,14 +186,16 @@ def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
 
 
 def frame_rate(config: EnvConfig, factory: Factory | None = None) -> float | None:
-    """Steps per second at which the environment's world goes: of Atari 60 frames, of a Gymnasium environment what its
-    ``metadata`` gives as ``render_fps``; None for those that name none.
+    """Steps per second at which the environment's world goes: of Atari 60 frames, of ViZDoom 35 tics, of a Gymnasium
+    environment what its ``metadata`` gives as ``render_fps``; None for those that name none.
     """
     check_config(config)
     config = undelayed(config)
     kind, name, factory = _found(config.id, factory)
     if kind == "atari":
         return atari_games.FRAMES_PER_S / config.frame_skip
+    if kind == "vizdoom":
+        return vizdoom.TICS_PER_S / config.frame_skip
     if kind != "gymnasium" and (factory is None or not makes_one_env(factory)):
         return None
     make, _ = _single_maker(kind, name, config, factory)
@@ -223,21 +245,12 @@ def _resolve(env_id: str) -> tuple[str, str]:
         if name == "counting" or name in GAMES or faulty.is_faulty(name):
             return "toy", name
         raise _unknown(env_id, [f"toy/{known}" for known in ("counting", *GAMES, *(f"{f}@500" for f in faulty.FAULTS))])
-    if env_id.lower().startswith("minatar/"):
-        game = minatar.find_game(env_id)
+    family = next((known for prefix, known in FAMILIES.items() if env_id.lower().startswith(prefix)), None)
+    if family is not None:
+        game = family.find(env_id)
         if game is None:
-            raise _unknown(env_id, [f"minatar/{known}" for known in minatar.MINIMAL_ACTIONS])
-        return "minatar", game
-    if env_id.lower().startswith("hanabi/"):
-        game = hanabi.find_game(env_id)
-        if game is None:
-            raise _unknown(env_id, [f"hanabi/{known}" for known in hanabi.GAMES])
-        return "hanabi", game
-    if env_id.startswith("procgen:"):
-        game = procgen.find_game(env_id)
-        if game is None:
-            raise _unknown(env_id, [f"procgen:procgen-{known}-v0" for known in procgen.GAMES])
-        return "procgen", game
+            raise _unknown(env_id, [family.written.format(known) for known in family.games])
+        return family.kind, game
     if ":" in env_id:
         raise refused(env_id)
     plain = plain_gymnasium(env_id)
@@ -297,6 +310,8 @@ def _single_maker(
         return checked_single(factory), gym_envs.USED
     if kind == "minatar":
         return minatar.maker(config, name), ("max_steps", "sticky", "full_action_space")
+    if kind == "vizdoom":
+        return vizdoom.maker(config, name), vizdoom.USED
     make = gym_envs.gymnasium_maker(name)
     try:
         tried = make()

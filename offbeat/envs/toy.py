@@ -1,7 +1,7 @@
 """Toy environments: small tasks with known answers, vectorised in NumPy and exactly restorable.
 
-The rules of ``toy/catch``, ``copy``, ``tmaze``, ``identity``, ``drift``, ``dict`` and ``continuous`` are in
-``toy_games.py``, those of ``toy/counting`` in ``counting.py``, ``toy/raise@N`` and the other broken ones in
+The rules of ``toy/catch``, ``copy``, ``tmaze``, ``memory_chain``, ``identity``, ``drift``, ``dict`` and ``continuous``
+are in ``toy_games.py``, those of ``toy/counting`` in ``counting.py``, ``toy/raise@N`` and the other broken ones in
 ``faulty.py``.
 """
 

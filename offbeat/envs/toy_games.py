@@ -173,6 +173,50 @@ class TMaze:
         return {OBSERVATION: np.stack([cue, ~at_junction, at_junction], axis=1).astype(np.float32)}
 
 
+class MemoryChain:
+    """A bit is shown in an episode's first row only; after blank rows the question comes, and the bit is the answer.
+
+    Observation float32 [3]: (the cue, -1 or +1, in the first row only; 1 in blank rows; 1 where the answer is asked
+    for). Each row has one entry that is not 0, and blank rows are all alike, so that nothing but memory tells the bit
+    or the time. ``length`` counts the steps from the cue to the answer, both included: an episode has ``length``
+    actions, of which the first is taken at the cue, ``length`` - 2 at blanks, and the last, the answer, at the
+    question, ``length`` - 1 rows after the cue. Actions 0 and 1 name the bits -1 and +1; all but the answer are
+    ignored. The answer ends the episode with +1 if it is right, else -1: best 1, without memory 0, and the share of
+    right answers is (1 + mean return) / 2.
+    Source: after bsuite's memory length (Osband et al. 2020), without the clock that it shows.
+    """
+
+    def __init__(self, count: int, length: int) -> None:
+        if length < 2:
+            raise ValueError(f"length={length}: memory_chain needs at least 2 steps, the cue and the question")
+        self.length = length
+        self.observation = {OBSERVATION: ArraySpec((3,), "float32", -1.0, 1.0)}
+        self.action = discrete(2)
+        self.limit = length
+        self.scores: tuple[float, float] | None = 0.0, 1.0
+        self.fields: ArrayDict = {name: np.zeros(count, np.int64) for name in ("cue", "time")}
+
+    def start(self, games: np.ndarray, generator: np.random.Generator) -> None:
+        """A new cue."""
+        self.fields["cue"][games] = generator.integers(2, size=len(games)) * 2 - 1
+        self.fields["time"][games] = 0
+
+    def step(self, action: np.ndarray, generator: np.random.Generator) -> Outcome:
+        """Wait, or judge the answer. The final observation is the question again."""
+        f = self.fields
+        asked = f["time"] == self.length - 1
+        reward = np.where(asked, np.where(action * 2 - 1 == f["cue"], 1.0, -1.0), 0.0)
+        f["time"] = np.minimum(f["time"] + 1, self.length - 1)
+        return reward, reward, asked
+
+    def observe(self) -> ArrayDict:
+        """(cue, blank, asked for)."""
+        time = self.fields["time"]
+        shown, asked = time == 0, time == self.length - 1
+        seen = np.where(shown, self.fields["cue"], 0), ~shown & ~asked, asked
+        return {OBSERVATION: np.stack(seen, axis=1).astype(np.float32)}
+
+
 class Identity:
     """Name the one of four symbols that is shown. Each right answer gives 1; ``length`` answers make an episode.
 
@@ -314,6 +358,7 @@ GAMES: dict[str, tuple[Callable[[int, int], ToyGame], str]] = {
     "catch": (Catch, "move the paddle under the falling ball; best 1"),
     "copy": (Copy, "give back a sequence of bits; best = length"),
     "tmaze": (TMaze, "remember the first step's cue until the junction; best 1, without memory 0.5"),
+    "memory_chain": (MemoryChain, "give the bit of the first step at the last; best 1, without memory 0"),
     "identity": (Identity, "name the symbol shown; best = length"),
     "drift": (Drift, "name the symbol that is there when the action takes effect; best = length"),
     "dict": (Pair, "image and vector together give the answer; best = length"),

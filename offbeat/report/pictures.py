@@ -113,7 +113,7 @@ def open_camera(config: EnvConfig, factory: Any = None, say: Say | None = None) 
     """
     from offbeat.envs.atari_games import find_game
     from offbeat.envs.factories import makes_one_env
-    from offbeat.envs.registry import env_spec, make_env, single_factory
+    from offbeat.envs.registry import env_spec, frame_rate, make_env, single_factory
 
     say = say or warn
     factory = factory or single_factory(config.id)
@@ -124,7 +124,7 @@ def open_camera(config: EnvConfig, factory: Any = None, say: Say | None = None) 
     render, text = getattr(env, "render", None), getattr(env, "text", None)
     if render is None and text is not None:
         return Camera(env, lambda: draw_text(text()), TEXT_FPS)
-    return Camera(env, render, SCREEN_HZ / config.frame_skip if atari else None)
+    return Camera(env, render, frame_rate(config))
 
 
 def _single_camera(config: EnvConfig, factory: Any, say: Say) -> Camera:

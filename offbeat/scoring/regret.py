@@ -49,7 +49,10 @@ PARTS = {
     "sum": ("reference", "as_run"),
 }
 """Part -> the two evaluations of which it is the difference."""
-SAME = ("id", "frame_skip", "sticky", "noop_max", "life_loss", "full_action_space", "max_frames", "length", "max_steps")
+SAME = (
+    "id", "frame_skip", "sticky", "noop_max", "life_loss", "full_action_space", "max_frames", "length", "max_steps",
+    "num_levels", "start_level", "distribution_mode",
+)  # fmt: skip
 """What the environments of the run and of the reference must have in common."""
 RESAMPLES = 2000
 

@@ -146,6 +146,18 @@ class MazeMemory:
         return np.where(junction > 0, np.where(self.cue < 0, 1, 2), 0)
 
 
+class ChainMemory:
+    """Remembers the cue; the best player of ``toy/memory_chain``."""
+
+    def __init__(self, count: int) -> None:
+        self.cue = np.zeros(count)
+
+    def __call__(self, rows: EnvStep) -> np.ndarray:
+        cue = rows.observation[OBSERVATION][:, 0]
+        self.cue = np.where(cue != 0, cue, self.cue)
+        return (self.cue > 0).astype(np.int64)
+
+
 def best_pair(rows: EnvStep) -> np.ndarray:
     lit = rows.observation["image"][:, 0, 0].argmax(axis=1) // 9
     return (lit + rows.observation["vector"].argmax(axis=1)) % 4
@@ -160,6 +172,7 @@ BEST = {
     "catch": best_catch,
     "copy": CopyMemory(8),
     "tmaze": MazeMemory(8),
+    "memory_chain": ChainMemory(8),
     "identity": lambda rows: rows.observation[OBSERVATION].argmax(axis=1),
     "drift": lambda rows: 1 + rows.observation[OBSERVATION].argmax(axis=1),
     "dict": best_pair,
@@ -226,6 +239,52 @@ def test_tmaze_wrong_side_scores_zero_and_trains_on_minus_one() -> None:
         env.send(np.array([action]))
         rows = env.recv()
     assert rows.terminated[0] and rows.raw_reward[0] == 0 and rows.reward[0] == -1
+
+
+@pytest.mark.parametrize("length", [2, 3, 50, 128])
+def test_the_memory_chain_asks_length_steps_after_its_cue_both_included(length: int) -> None:
+    env = make_env(EnvConfig(id="toy/memory_chain", length=length), 16)
+    generator = np.random.default_rng(4)
+    env.reset(2)
+    cues = set()
+    for _ in range(3):
+        rows = env.recv()
+        cue = rows.observation[OBSERVATION][:, 0].copy()
+        assert rows.first.all()
+        assert (np.abs(rows.observation[OBSERVATION]) == [1, 0, 0]).all()
+        for step in range(1, length):
+            env.send(generator.integers(2, size=16))
+            rows = env.recv()
+            assert (rows.observation[OBSERVATION] == ([0, 0, 1] if step == length - 1 else [0, 1, 0])).all()
+            assert rows.valid.all() and (rows.raw_reward == 0).all()
+        action = generator.integers(2, size=16)
+        env.send(action)
+        rows = env.recv()
+        assert rows.terminated.all() and not rows.truncated.any()
+        assert (rows.raw_reward == rows.reward).all()
+        assert np.array_equal(rows.raw_reward, np.where(action * 2 - 1 == cue, 1.0, -1.0))
+        cues |= set(cue)
+        env.send(action)
+    assert cues == {-1, 1}
+    assert env.spec.max_episode_steps == length
+
+
+def test_rows_of_the_memory_chain_tell_neither_time_nor_bit() -> None:
+    """Whatever is played, there are two cues, one blank row and one question."""
+    env = make_env(EnvConfig(id="toy/memory_chain", length=7), 32)
+    generator = np.random.default_rng(5)
+    env.reset(0)
+    seen = set()
+    for _ in range(200):
+        rows = env.recv()
+        seen |= {tuple(row) for row in rows.observation[OBSERVATION].tolist()}
+        env.send(random_action(env, generator))
+    assert seen == {(-1, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)}
+
+
+def test_a_memory_chain_of_one_step_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"length=1: memory_chain needs at least 2 steps"):
+        make_env(EnvConfig(id="toy/memory_chain", length=1), 1)
 
 
 def test_wrong_actions_are_named() -> None:
