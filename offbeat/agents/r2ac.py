@@ -130,8 +130,8 @@ class Agent(impala.Agent):
             self.network.followed = None
 
     def loss(self, batch: Unroll, progress: float) -> LossOutput:
-        """IMPALA's. Metrics: versions of the weights that sensitivities span (mean and most), gaps in streams so far,
-        and the share of columns that are replayed and have none.
+        """IMPALA's. Metrics: versions of the weights that sensitivities span (mean and most), gaps in streams and
+        episodes cut by dying actors so far, and the share of columns that are replayed and have none.
         """
         output = super().loss(batch, progress)
         if (kept := self.sensitivities) is not None:
@@ -140,6 +140,7 @@ class Agent(impala.Agent):
                 "trace_staleness": spans.mean() if len(spans) else spans.new_zeros(()),
                 "trace_staleness_largest": spans.max() if len(spans) else spans.new_zeros(()),
                 "trace_gaps": torch.tensor(float(kept.gaps)),
+                "trace_restarts": torch.tensor(float(kept.restarts)),
                 "truncated_share": torch.tensor(1.0 - len(spans) / batch.stream.numel()),
             }
         return output

@@ -39,7 +39,8 @@ class Sensitivities:
     """Kept in the learner: see ``offbeat.agents.base.LearnerState``.
 
     They fit a stream's next unroll only if that begins where its last one ended. After a gap they are zeros again, which
-    is truncated backpropagation for one unroll, and counted.
+    is truncated backpropagation for one unroll, and counted. So are streams that went on under a new writer: the episode
+    was cut there, and what is remembered of it goes with it.
 
     Args:
         core: the core that they are of.
@@ -47,6 +48,7 @@ class Sensitivities:
 
     Attributes:
         gaps: unrolls that did not begin where their stream's last one ended.
+        restarts: episodes that were cut because their actor died.
         updates: that the learner has made.
     """
 
@@ -58,8 +60,9 @@ class Sensitivities:
         self._trace: TensorDict = {}
         self._next = torch.zeros(0, dtype=torch.int64)  # [E], the row that each stream's next unroll begins with
         self._since = torch.zeros(0, dtype=torch.int64)  # [E], updates when the oldest part of it was made
+        self._ended = torch.zeros(0, dtype=torch.bool)  # [E], whether the last row trained on ended its episode
         self._begun: tuple[Unroll, Followed] | None = None
-        self.gaps = self.updates = 0
+        self.gaps = self.restarts = self.updates = 0
 
     def begin(self, batch: Unroll) -> Followed:
         """The sensitivities before ``batch``, each stream's zeroed where there is a gap.
@@ -82,7 +85,7 @@ class Sensitivities:
             expected = int(self._next[stream])
             if expected != row:
                 self.gaps += expected != NEVER
-                self._since[stream] = self.updates
+                self._since[stream], self._ended[stream] = self.updates, True
             factor = self._decay if expected == row else 0.0
             if factor != 1.0:
                 for values in self._trace.values():
@@ -102,27 +105,37 @@ class Sensitivities:
         if self._begun is not None:
             unroll, followed = self._begun
             self._core.advance(self._trace, followed.at, followed.steps)
-            length = len(unroll.action)
-            started = unroll.inputs.first[:length].any(0).tolist()
-            for column, (stream, row) in enumerate(zip(followed.at, unroll.row.tolist(), strict=True)):
-                if stream >= 0:
-                    self._next[stream] = row + length
-                    if started[column]:
-                        self._since[stream] = self.updates
+            self._note(unroll, followed.at)
             self._begun = None
         self.updates = updates
+
+    def _note(self, unroll: Unroll, at: list[int]) -> None:
+        """Where the streams of ``unroll`` are now, and what happened on the way."""
+        length = len(unroll.action)
+        first, ended = unroll.inputs.first[:length].cpu(), (unroll.terminated | unroll.truncated).cpu()
+        rows, started, column = unroll.row.tolist(), first.any(0).tolist(), [b for b, stream in enumerate(at) if stream >= 0]
+        streams = torch.tensor([at[b] for b in column], dtype=torch.int64)
+        before = torch.cat([self._ended[streams].unsqueeze(0), ended[:-1, column]])
+        cut = ~unroll.valid[:length].cpu()[:, column] & ~first[:, column] & ~before
+        self.restarts += int(cut.sum())
+        self._ended[streams] = ended[-1, column]
+        for b, stream in zip(column, streams.tolist(), strict=True):
+            self._next[stream] = rows[b] + length
+            if started[b]:
+                self._since[stream] = self.updates
 
     def state(self) -> TensorDict:
         """Sensitivities, what they fit, and the counters, on the CPU."""
         kept = {f"trace/{name}": values.contiguous().cpu() for name, values in self._trace.items()}
-        counts = torch.tensor([self.gaps, self.updates])
-        return kept | {"next": self._next.clone(), "since": self._since.clone(), "counts": counts}
+        counts = torch.tensor([self.gaps, self.restarts, self.updates])
+        places = {"next": self._next.clone(), "since": self._since.clone(), "ended": self._ended.clone()}
+        return kept | places | {"counts": counts}
 
     def load_state(self, state: TensorDict) -> None:
         """Back to a saved ``state``."""
         self._trace, self._begun = {}, None
-        self._next, self._since = state["next"].clone(), state["since"].clone()
-        self.gaps, self.updates = (int(count) for count in state["counts"])
+        self._next, self._since, self._ended = (state[name].clone() for name in ("next", "since", "ended"))
+        self.gaps, self.restarts, self.updates = (int(count) for count in state["counts"])
         if len(self._next):
             self._trace = self._core.initial_trace(len(self._next))
             for name, values in self._trace.items():
@@ -142,3 +155,4 @@ class Sensitivities:
             self._trace[name] = new
         self._next = torch.cat([self._next, torch.full((more,), NEVER)])
         self._since = torch.cat([self._since, torch.full((more,), self.updates)])
+        self._ended = torch.cat([self._ended, torch.ones(more, dtype=torch.bool)])

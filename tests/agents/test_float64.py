@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from offbeat.agents import dqn, impala, r2d2, rainbow
+from offbeat.agents import dqn, impala, r2ac, r2d2, rainbow
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.types import Unroll
@@ -18,6 +18,16 @@ from tests.agents.unrolls import make_inputs, make_spec, make_unroll
 def impala_agent(observation: str, **options: Any) -> tuple[Any, Any]:
     """An agent and an unroll."""
     agent = impala.Agent(impala.Config(hidden_size=(8,), **options), make_spec(observation))
+    valid = torch.ones(6, 3, dtype=torch.bool)
+    valid[3, 1] = False
+    first = torch.zeros(6, 3, dtype=torch.bool)
+    first[4, 1] = True
+    return agent, make_unroll(agent, make_inputs(agent.spec, 6, 3, first), valid)
+
+
+def r2ac_agent(core: str, **options: Any) -> tuple[Any, Any]:
+    """An agent and an unroll."""
+    agent = r2ac.Agent(r2ac.Config(hidden_size=(8,), core=core, core_size=5, **options), make_spec())  # type: ignore
     valid = torch.ones(6, 3, dtype=torch.bool)
     valid[3, 1] = False
     first = torch.zeros(6, 3, dtype=torch.bool)
@@ -37,6 +47,8 @@ CASES: dict[str, Any] = {
     "impala": lambda: impala_agent("vector", reduction="mean"),
     "impala-lstm": lambda: impala_agent("vector", core="lstm", core_size=5, last_action=True, last_reward=True),
     "impala-images": lambda: impala_agent("dictionary", torso="nature"),
+    "r2ac-elstm": lambda: r2ac_agent("elstm-rtrl"),
+    "r2ac-rtu": lambda: r2ac_agent("rtu", core_layers=2),
     "dqn": lambda: q_agent(dqn),
     "rainbow": lambda: q_agent(rainbow, atoms=7, noisy_sigma=0.0),
     "r2d2": lambda: q_agent(r2d2, **SEQUENCES),
