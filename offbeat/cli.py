@@ -32,6 +32,7 @@ COMMANDS = {
     "doctor": ("lists:doctor", "", "say what this machine has and what 'auto' chooses on it"),
     "bench": ("checks:bench", "WHAT", "measure this machine: throughput, streams, replay, soak, peers, gpu"),
     "campaign": ("training:campaign", "FILE", "work off a table or grid of runs; resumable"),
+    "diagnose": ("diagnose:diagnose", "copy | rtrl [PRESET]", "does a recurrent core learn what it should, by exact gradients"),
     "verify": ("checks:verify", "resume PRESET", "kill, resume and compare bit for bit"),
 }
 """Command -> (module:function in ``offbeat.commands``, arguments, summary)."""

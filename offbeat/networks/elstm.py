@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from offbeat.networks.traced import Gradient, Rows, Steps, TracedCore, aligned
+from offbeat.networks.traced import Gradient, Rows, Steps, TracedCore, renew
 from offbeat.types import TensorDict
 
 DEVIATION = 0.1
@@ -104,16 +104,13 @@ class ELSTM(TracedCore):
         for t in range(len(later) - 1, -1, -1):
             later[t] = whole
             whole = whole * local.jacobian[t]
-        x = aligned(steps.x, *steps.x.transpose(0, 1).shape).copy_(steps.x.transpose(0, 1))  # [B, T, D]
+        x = steps.x.transpose(0, 1)
         for weight, vector, bias, slope in (("Z", "wz", "bz", local.candidate), ("F", "wf", "bf", local.gate)):
             part = later * slope  # [T, B, N]
-            by_vector, by_bias = (part * local.before).sum(0), part.sum(0)
-            part = part.transpose(0, 1).contiguous()
-            for b, row in enumerate(at):
-                if row >= 0:
-                    trace[f"c.{weight}"][row].mul_(whole[b].unsqueeze(-1)).addmm_(part[b].t(), x[b])
-                    trace[f"c.{vector}"][row].mul_(whole[b]).add_(by_vector[b])
-                    trace[f"c.{bias}"][row].mul_(whole[b]).add_(by_bias[b])
+            renew(trace[f"c.{weight}"], at, whole, part.transpose(0, 1).contiguous().mT, x)
+            renew(trace[f"c.{vector}"], at, whole, (part * local.before).sum(0))
+            renew(trace[f"c.{bias}"], at, whole, part.sum(0))
+
 
 def _plain(sums: Tensor, wz: Tensor, wf: Tensor, cell: Tensor, keep: Tensor) -> Tensor:
     """The cells [T, B, N], as a compiler or an exporter can follow them; arguments as of ``_Scan``."""

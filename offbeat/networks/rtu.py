@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from offbeat.networks.traced import Gradient, Rows, Steps, TracedCore, aligned
+from offbeat.networks.traced import Gradient, Rows, Steps, TracedCore, places, renew
 from offbeat.types import TensorDict
 
 
@@ -114,20 +114,20 @@ class RTU(TracedCore):
             whole = whole * factor * local.keep[t]
         by_nu = -decay * factor * local.before + decay * (-2 * decay).exp() / gamma * local.inputs
         own = {"nu": (later * by_nu).sum(0), "theta": (later * (1j * local.angle * factor) * local.before).sum(0)}
-        x = aligned(steps.x, *steps.x.transpose(0, 1).shape).copy_(steps.x.transpose(0, 1))  # [B, T, D]
         part = (later * gamma).permute(1, 2, 0)  # [B, N, T]
-        re, im = part.real.contiguous(), part.imag.contiguous()
-        for b, row in enumerate(at):
-            if row < 0:
-                continue
-            turned = whole[b].unsqueeze(-1)
-            c1, c2 = trace["c1.W1"][row], trace["c2.W1"][row]
-            old = c1.clone()
-            c1.mul_(turned.real).addcmul_(turned.imag, c2, value=-1).addmm_(re[b], x[b])
-            c2.mul_(turned.real).addcmul_(turned.imag, old).addmm_(im[b], x[b])
-            for name, added in own.items():
-                both = torch.complex(trace[f"c1.{name}"][row], trace[f"c2.{name}"][row]) * whole[b] + added[b]
-                trace[f"c1.{name}"][row], trace[f"c2.{name}"][row] = both.real, both.imag
+        turned(trace["c1.W1"], trace["c2.W1"], at, whole, part, steps.x.transpose(0, 1))
+        for name, added in own.items():
+            turned(trace[f"c1.{name}"], trace[f"c2.{name}"], at, whole, added)
+
+
+def turned(c1: Tensor, c2: Tensor, at: list[int], factor: Tensor, added: Tensor, by: Tensor | None = None) -> None:
+    """``renew`` of a complex trace in two parts; ``factor`` and ``added`` are complex."""
+    columns, rows = places(at)
+    imag = factor.imag[columns].view(-1, factor.shape[1], *[1] * (c1.dim() - 2))
+    cross1, cross2 = -imag * c2[rows], imag * c1[rows]
+    for trace, part, cross in ((c1, added.real, cross1), (c2, added.imag, cross2)):
+        renew(trace, at, factor.real, part.contiguous(), by)
+        trace[rows] += cross
 
 
 class _Scan(torch.autograd.Function):

@@ -31,6 +31,11 @@ ALIGNED = 16
 """Rows of a trace begin at multiples of so many numbers: products of matrices are up to three times as fast then."""
 
 
+LARGE = 2**15
+"""Numbers in one episode's part of a trace from which on it is gone through episode by episode, in place; smaller ones
+are taken all at once, as a copy."""
+
+
 class Steps(NamedTuple):
     """What an unroll leaves behind for ``TracedCore.advance``: its inputs [T, B, D], and what the core needs."""
 
@@ -127,7 +132,8 @@ class TracedCore(nn.Module):
         at = list(range(x.shape[1]))
         output, after, steps = self.follow(x, state, first, trace, at, x.shape[0])
         later = {name: aligned(value, *value.shape).copy_(value) for name, value in trace.items()}
-        self.advance(later, at, steps)
+        with without_autocast(x.device.type):
+            self.advance(later, at, steps)
         return output, {name: value.detach() for name, value in after.items()} | later
 
     def follow(
@@ -210,12 +216,50 @@ class _CarryOver(torch.autograd.Function):
 
 def _reached(parts: Iterable[tuple[Tensor, Tensor, float]], at: list[int]) -> Tensor:
     """``sum factor grad[b, n] trace[at[b], n, ...]`` over ``parts`` (grad, trace, factor) and b: [N, ...]."""
+    columns, rows = places(at)
     found: Tensor | None = None
     for grad, trace, factor in parts:
+        wide = grad.view(*grad.shape, *[1] * (trace.dim() - 2))
         if found is None:
             found = torch.zeros(trace.shape[1:], dtype=grad.dtype, device=grad.device)
+        if found.numel() < LARGE:
+            found.add_((wide[columns] * trace[rows]).sum(0), alpha=factor)
+            continue
         for b, row in enumerate(at):
             if row >= 0:
-                found.addcmul_(grad[b].view(-1, *[1] * (found.dim() - 1)), trace[row], value=factor)
+                found.addcmul_(wide[b], trace[row], value=factor)
     assert found is not None, "a core has a carry"
     return found
+
+
+def renew(trace: Tensor, at: list[int], factor: Tensor, added: Tensor, by: Tensor | None = None) -> None:
+    """``trace[at[b]] = factor[b] * trace[at[b]] + added[b]`` for each column b that is in it.
+
+    Args:
+        trace: [E, N] or [E, N, D], changed in place.
+        at: [B], as of ``TracedCore.follow``.
+        factor: [B, N].
+        added: [B, N]; with ``by`` [B, T, D] it is the product of ``added`` [B, N, T] with that.
+    """
+    if by is not None and trace.shape[1:].numel() >= LARGE:
+        by = aligned(by, *by.shape).copy_(by)
+        for b, row in enumerate(at):
+            if row >= 0:
+                trace[row].mul_(factor[b].unsqueeze(-1)).addmm_(added[b], by[b])
+        return
+    columns, rows = places(at)
+    part = trace[rows]
+    if by is None:
+        part.mul_(factor[columns]).add_(added[columns])
+    else:
+        part.mul_(factor[columns].unsqueeze(-1)).baddbmm_(added[columns], by[columns])
+    if not isinstance(rows, slice):  # then it is a copy
+        trace[rows] = part
+
+
+def places(at: list[int]) -> tuple[slice | list[int], slice | list[int]]:
+    """Which columns are in a trace, and where; as slices, which copy nothing, where they lie side by side."""
+    if at and at[0] >= 0 and all(row == at[0] + b for b, row in enumerate(at)):
+        return slice(0, len(at)), slice(at[0], at[0] + len(at))
+    columns = [b for b, row in enumerate(at) if row >= 0]
+    return columns, [at[b] for b in columns]
