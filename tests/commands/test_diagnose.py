@@ -1,0 +1,44 @@
+"""``offbeat diagnose`` as it is called."""
+
+from __future__ import annotations
+
+import pytest
+
+from offbeat.cli import attempt
+from offbeat.commands.diagnose import diagnose
+from offbeat.errors import UserError
+
+
+def test_copy_says_by_its_exit_code_whether_it_was_learnt(tmp_path, capsys):
+    short = ["copy", "--core", "lstm", "--length", "1", "--size", "16", "--learning-rate", "0.03", "--batch", "32"]
+    assert diagnose([*short, "--minutes", "0.5", "--accuracy", "0.9", "--json", str(tmp_path / "copy.json")]) == 0
+    assert (tmp_path / "copy.json").exists()
+    assert diagnose([*short, "--minutes", "0.0001", "--accuracy", "1"]) == 1
+    assert "right sequences" in capsys.readouterr().out
+
+
+def test_rtrl_takes_a_preset_and_its_options(capsys):
+    assert diagnose(["rtrl"]) == 0
+    assert diagnose(["rtrl", "impala-catch", "--agent", "r2ac", "--learner.unroll-length", "3"]) == 0
+    assert "5 unrolls of 3 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "'offbeat diagnose' needs one of: copy, rtrl; got nothing"),
+        (["cpoy"], "got 'cpoy'; did you mean 'copy'?"),
+        (["copy", "r2ac"], "takes only its own options, got 'r2ac'"),
+        (["copy", "--total-frames", "5"], "takes only its own options, got '--total_frames'"),
+        (["copy", "--core", "gru"], "core='gru' is not allowed"),
+    ],
+)
+def test_refuses_what_it_does_not_take(arguments, message):
+    with pytest.raises(UserError) as raised:
+        diagnose(arguments)
+    assert message in str(raised.value)
+
+
+def test_help_says_what_each_does(capsys):
+    assert attempt(["diagnose", "--help"]) == 0
+    assert "usage: offbeat diagnose copy" in capsys.readouterr().out
