@@ -27,7 +27,7 @@ class EnvConfig:
     """Atari only: ALE's vector environment, single emulators that can be saved and restored exactly, or EnvPool.
     ``auto``: ``ale``, and ``ale-single`` in deterministic runs."""
     frame_skip: int = 4
-    """Frames per action (Atari, ViZDoom; others: 1). Unit: frames. Source: Mnih et al. 2015."""
+    """Frames per action (Atari, DMLab, ViZDoom; others: 1). Unit: frames. Source: Mnih et al. 2015."""
     frame_size: int = 84
     """Height and width of the picture after scaling down (Atari, ViZDoom). Unit: pixels. Source: Mnih et al. 2015."""
     frame_stack: int = 4
@@ -68,6 +68,8 @@ class EnvConfig:
     ``env.start_level`` + ``env.num_levels`` - 1: ``eval_env.start_level``."""
     distribution_mode: Literal["easy", "hard", "extreme", "memory", "exploration"] = "hard"
     """Procgen: how levels are made. All games have easy and hard; docs/environments.md says which have the others."""
+    renderer: Literal["software", "hardware"] = "software"
+    """DMLab: what draws its pictures, the processor (OSMesa) or a GPU (EGL or GLX, as DeepMind Lab was built)."""
     delay: DelayConfig = field(default_factory=DelayConfig)
     """A simulated delay. No option of ``env``: it is the section ``[delay]``, for training and evaluation alike."""
 
