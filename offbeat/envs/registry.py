@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 
-from offbeat.envs import atari, atari_games, dmlab, faulty, hanabi, minatar, procgen, toy, vizdoom
+from offbeat.envs import atari, atari_games, dmlab, faulty, hanabi, minatar, popgym, procgen, toy, vizdoom
 from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
@@ -48,6 +48,7 @@ FAMILIES = {
     "hanabi/": Family("hanabi", hanabi.find_game, hanabi.GAMES, "hanabi/{}"),
     "dmlab/": Family("dmlab", dmlab.find_level, dmlab.LEVELS, "dmlab/{}"),
     "vizdoom/": Family("vizdoom", vizdoom.find_game, vizdoom.SCENARIOS, "vizdoom/{}"),
+    "popgym-": Family("gymnasium", popgym.find_game, popgym.TIERS, "popgym-{}-v0"),
     "procgen:": Family("procgen", procgen.find_game, procgen.GAMES, "procgen:procgen-{}-v0"),
 }
 """What ids begin with, in any case -> whose they are."""
@@ -210,7 +211,7 @@ def single_factory(env_id: str) -> Factory | None:
     if kind == "entry point":
         found: Factory = own_entry_points()[name].load()
         return found
-    return gym_envs.gymnasium_maker(name) if kind == "gymnasium" else None
+    return _gymnasium_maker(name) if kind == "gymnasium" else None
 
 
 def exists(env_id: str) -> bool:
@@ -314,10 +315,15 @@ def _single_maker(
         return dmlab.maker(config, name), dmlab.USED
     if kind == "vizdoom":
         return vizdoom.maker(config, name), vizdoom.USED
-    make = gym_envs.gymnasium_maker(name)
+    make = _gymnasium_maker(name)
     try:
         tried = make()
     except Exception as error:
         raise gym_envs.unavailable(name, error) from error
     warn(close_env(tried, name))
     return make, gym_envs.USED
+
+
+def _gymnasium_maker(name: str) -> gym_envs.MakeEnv:
+    """A function that makes an id of Gymnasium. Only packages that offbeat knows are imported for one."""
+    return popgym.maker(name) if popgym.find_game(name) else gym_envs.gymnasium_maker(name)
