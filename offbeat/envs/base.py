@@ -22,7 +22,8 @@ class EnvConfig:
 
     id: str = "Pong"
     """Environment: an Atari game (``Pong``, ``PongNoFrameskip-v4``, ``ALE/Pong-v5``, in any case), a toy
-    (``toy/catch``), ``minatar/breakout``, or any Gymnasium id. ``offbeat envs`` lists them."""
+    (``toy/catch``), a game of another family (``minatar/breakout``, ``vizdoom/my_way_home``), or any Gymnasium id.
+    ``offbeat envs`` lists them."""
     backend: Literal["auto", "ale", "ale-single", "envpool"] = "auto"
     """Atari only: ALE's vector environment, single emulators that can be saved and restored exactly, or EnvPool.
     ``auto``: ``ale``, and ``ale-single`` in deterministic runs."""
