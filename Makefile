@@ -20,6 +20,8 @@ VERSIONS := $(if $(LATEST),,constraints.txt)
 PIP_INSTALL := pip install --quiet $(VERSIONS:%=--constraint %)
 LOWEST := .venv-lowest
 EXTRAS := .venv-extras
+# What Procgen draws with, the only thing that an extra needs and pip cannot bring.
+QT := libqt5core5a libqt5gui5
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 # make gpu-check PYTHON_RUN=/path/to/python takes that Python as it is and installs nothing.
@@ -55,7 +57,7 @@ test-slow: $(VENV)/.dev ## the tests that take minutes
 test-lowest: $(LOWEST)/.dev ## the tests with the lowest versions that pyproject.toml allows, but for torch
 	$(LOWEST)/bin/python -m pytest $(PYTEST_ARGS)
 
-test-extras: $(EXTRAS)/.all ## the tests that need extras which `make test` leaves out (EnvPool, W&B, MLflow, ONNX, ...; 2.5 GB)
+test-extras: $(EXTRAS)/.all $(EXTRAS)/.system ## the tests that need extras which `make test` leaves out (EnvPool, ViZDoom, W&B, ...; 2.6 GB)
 	$(EXTRAS)/bin/python .ci/extras.py $(PYTEST_ARGS)
 
 format: $(VENV)/.dev ## sort imports, mend what ruff can mend, format
@@ -112,3 +114,13 @@ $(LOWEST)/.dev: pyproject.toml .ci/versions.py | $(LOWEST)/bin/python
 $(EXTRAS)/.all: pyproject.toml $(VERSIONS) | $(EXTRAS)/bin/python
 	$(EXTRAS)/bin/python -m $(PIP_INSTALL) --editable '.[dev,all,envpool,wandb,mlflow]'
 	@touch $@
+
+# Without the rights to install them Procgen's tests are left out, and the line at their end says so again.
+$(EXTRAS)/.system: | $(EXTRAS)/bin/python
+	@if ldconfig -p 2>/dev/null | grep -q 'libQt5Gui[.]so'; then touch $@; exit 0; fi; \
+	as_root=(); [ "$$(id -u)" = 0 ] || as_root=(sudo -n); \
+	if command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then \
+	echo "installing $(QT), which Procgen draws with"; \
+	"$${as_root[@]}" apt-get update -qq; \
+	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(QT); touch $@; \
+	else echo "Procgen's tests need: apt-get install --no-install-recommends $(QT)" >&2; fi

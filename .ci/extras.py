@@ -3,7 +3,8 @@
 ``python extras.py [arguments of pytest]``, in an environment with all extras: ``make test-extras``. A test file is
 taken if it imports such a package, or asks for one by ``pytest.importorskip`` or ``find_spec``: nobody keeps a list.
 What is left out all the same, since a package does not import, is an error. Procgen needs libraries of Qt beside
-EnvPool, which are no packages of Python: where they lack, the line that says how to install them is shown, no error.
+EnvPool, which are no packages of Python: make installs them where it may; where they lack, the line that says how to
+install them is shown, no error.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from offbeat.envs.procgen import envpool_module
 from offbeat.envs.rows import reject_unused
 from offbeat.types import OBSERVATION, ActionSpec, ArraySpec, EnvSpec
 
-OTHERS = ("length", "num_levels", "start_level", "distribution_mode")
+OTHERS = ("length", "num_levels", "start_level", "distribution_mode", "renderer")
 """Switches that mean nothing to Atari games."""
 
 

@@ -22,12 +22,13 @@ class EnvConfig:
 
     id: str = "Pong"
     """Environment: an Atari game (``Pong``, ``PongNoFrameskip-v4``, ``ALE/Pong-v5``, in any case), a toy
-    (``toy/catch``), ``minatar/breakout``, or any Gymnasium id. ``offbeat envs`` lists them."""
+    (``toy/catch``), a game of another family (``minatar/breakout``, ``vizdoom/my_way_home``), or any Gymnasium id.
+    ``offbeat envs`` lists them."""
     backend: Literal["auto", "ale", "ale-single", "envpool"] = "auto"
     """Atari only: ALE's vector environment, single emulators that can be saved and restored exactly, or EnvPool.
     ``auto``: ``ale``, and ``ale-single`` in deterministic runs."""
     frame_skip: int = 4
-    """Frames per action (Atari, ViZDoom; others: 1). Unit: frames. Source: Mnih et al. 2015."""
+    """Frames per action (Atari, DMLab, ViZDoom; others: 1). Unit: frames. Source: Mnih et al. 2015."""
     frame_size: int = 84
     """Height and width of the picture after scaling down (Atari, ViZDoom). Unit: pixels. Source: Mnih et al. 2015."""
     frame_stack: int = 4
@@ -68,6 +69,8 @@ class EnvConfig:
     ``env.start_level`` + ``env.num_levels`` - 1: ``eval_env.start_level``."""
     distribution_mode: Literal["easy", "hard", "extreme", "memory", "exploration"] = "hard"
     """Procgen: how levels are made. All games have easy and hard; docs/environments.md says which have the others."""
+    renderer: Literal["software", "hardware"] = "software"
+    """DMLab: what draws its pictures, the processor (OSMesa) or a GPU (EGL or GLX, as DeepMind Lab was built)."""
     delay: DelayConfig = field(default_factory=DelayConfig)
     """A simulated delay. No option of ``env``: it is the section ``[delay]``, for training and evaluation alike."""
 

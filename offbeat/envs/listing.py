@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gymnasium
 
-from offbeat.envs import atari_games, faulty, hanabi, minatar, procgen, toy, vizdoom
+from offbeat.envs import atari_games, dmlab, faulty, hanabi, minatar, popgym, procgen, toy, vizdoom
 from offbeat.envs.atari_actions import ACTIONS
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.counting import NUM_ACTIONS
@@ -20,7 +20,8 @@ class EnvListing:
 
     id: str
     kind: str
-    """``atari``, ``toy``, ``minatar``, ``hanabi``, ``procgen``, ``vizdoom``, ``gymnasium`` or ``entry point``."""
+    """``atari``, ``toy``, ``minatar``, ``hanabi``, ``procgen``, ``vizdoom``, ``dmlab``, ``popgym``, ``gymnasium`` or
+    ``entry point``."""
     extra: str
     """The extra of offbeat that brings it; empty: none needed."""
     actions: str
@@ -60,8 +61,13 @@ def _all_envs(named: bool) -> list[EnvListing]:
         records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", f"modes {modes}"))
     for name, scenario in vizdoom.SCENARIOS.items():
         records.append(EnvListing(f"vizdoom/{name}", "vizdoom", "vizdoom", str(1 + scenario.buttons), scenario.note))
+    for name, level in dmlab.LEVELS.items():
+        note = f"needs deepmind_lab, built from source; level {level}"
+        records.append(EnvListing(f"dmlab/{name}", "dmlab", "", str(len(dmlab.ACTIONS)), note))
+    records += [EnvListing(f"popgym-{name}-v0", "popgym", "popgym", "", note) for name, note in popgym.TIERS.items()]
     records += [EnvListing(name, "entry point", "", "", point.value) for name, point in own_entry_points().items()]
     if not named:
         return [*records, EnvListing("<any Gymnasium id>", "gymnasium", "", "", "for instance CartPole-v1")]
-    plain = [env_id for env_id in sorted(gymnasium.registry) if plain_gymnasium(env_id)]
+    listed = {record.id for record in records}
+    plain = [env_id for env_id in sorted(gymnasium.registry) if plain_gymnasium(env_id) and env_id not in listed]
     return [*records, *(EnvListing(env_id, "gymnasium", "", "", "") for env_id in plain)]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 
-from offbeat.envs import atari, atari_games, faulty, hanabi, minatar, procgen, toy, vizdoom
+from offbeat.envs import atari, atari_games, dmlab, faulty, hanabi, minatar, popgym, procgen, toy, vizdoom
 from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
@@ -46,7 +46,9 @@ class Family(NamedTuple):
 FAMILIES = {
     "minatar/": Family("minatar", minatar.find_game, minatar.MINIMAL_ACTIONS, "minatar/{}"),
     "hanabi/": Family("hanabi", hanabi.find_game, hanabi.GAMES, "hanabi/{}"),
+    "dmlab/": Family("dmlab", dmlab.find_level, dmlab.LEVELS, "dmlab/{}"),
     "vizdoom/": Family("vizdoom", vizdoom.find_game, vizdoom.SCENARIOS, "vizdoom/{}"),
+    "popgym-": Family("gymnasium", popgym.find_game, popgym.TIERS, "popgym-{}-v0"),
     "procgen:": Family("procgen", procgen.find_game, procgen.GAMES, "procgen:procgen-{}-v0"),
 }
 """What ids begin with, in any case -> whose they are."""
@@ -186,16 +188,15 @@ def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
 
 
 def frame_rate(config: EnvConfig, factory: Factory | None = None) -> float | None:
-    """Steps per second at which the environment's world goes: of Atari 60 frames, of ViZDoom 35 tics, of a Gymnasium
-    environment what its ``metadata`` gives as ``render_fps``; None for those that name none.
+    """Steps per second at which the environment's world goes: of Atari and DMLab 60 frames, of ViZDoom 35, of a
+    Gymnasium environment what its ``metadata`` gives as ``render_fps``; None for those that name none.
     """
     check_config(config)
     config = undelayed(config)
     kind, name, factory = _found(config.id, factory)
-    if kind == "atari":
-        return atari_games.FRAMES_PER_S / config.frame_skip
-    if kind == "vizdoom":
-        return vizdoom.TICS_PER_S / config.frame_skip
+    frames_per_s = {"atari": atari_games.FRAMES_PER_S, "dmlab": dmlab.FRAMES_PER_S, "vizdoom": vizdoom.TICS_PER_S}
+    if kind in frames_per_s:
+        return frames_per_s[kind] / config.frame_skip
     if kind != "gymnasium" and (factory is None or not makes_one_env(factory)):
         return None
     make, _ = _single_maker(kind, name, config, factory)
@@ -210,7 +211,7 @@ def single_factory(env_id: str) -> Factory | None:
     if kind == "entry point":
         found: Factory = own_entry_points()[name].load()
         return found
-    return gym_envs.gymnasium_maker(name) if kind == "gymnasium" else None
+    return _gymnasium_maker(name) if kind == "gymnasium" else None
 
 
 def exists(env_id: str) -> bool:
@@ -310,12 +311,19 @@ def _single_maker(
         return checked_single(factory), gym_envs.USED
     if kind == "minatar":
         return minatar.maker(config, name), ("max_steps", "sticky", "full_action_space")
+    if kind == "dmlab":
+        return dmlab.maker(config, name), dmlab.USED
     if kind == "vizdoom":
         return vizdoom.maker(config, name), vizdoom.USED
-    make = gym_envs.gymnasium_maker(name)
+    make = _gymnasium_maker(name)
     try:
         tried = make()
     except Exception as error:
         raise gym_envs.unavailable(name, error) from error
     warn(close_env(tried, name))
     return make, gym_envs.USED
+
+
+def _gymnasium_maker(name: str) -> gym_envs.MakeEnv:
+    """A function that makes an id of Gymnasium. Only packages that offbeat knows are imported for one."""
+    return popgym.maker(name) if popgym.find_game(name) else gym_envs.gymnasium_maker(name)

@@ -114,6 +114,7 @@ def check_config(config: EnvConfig) -> None:
         "stack_padding": ("zero", "repeat"),
         "life_loss": ("ignore", "terminal", "end_episode"),
         "channels": ("auto", "first", "last"),
+        "renderer": ("software", "hardware"),
         "distribution_mode": ("easy", "hard", "extreme", "memory", "exploration"),
         "reward_clip": ("none", "sign", "clamp", "soft_asymmetric"),
     }

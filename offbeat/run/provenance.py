@@ -20,8 +20,8 @@ from offbeat.run.log import put_aside
 FILE_NAME = "environment.json"
 
 PACKAGES = (
-    "offbeat", "torch", "numpy", "gymnasium", "ale-py", "envpool", "minatar", "open_spiel", "vizdoom", "safetensors",
-    "opencv-python-headless", "tensorboard", "rich", "matplotlib",
+    "offbeat", "torch", "numpy", "gymnasium", "ale-py", "envpool", "minatar", "open_spiel", "vizdoom", "popgym",
+    "safetensors", "opencv-python-headless", "tensorboard", "rich", "matplotlib",
 )  # fmt: skip
 """Packages whose versions can change a run's numbers or files; those not installed are left out."""
 

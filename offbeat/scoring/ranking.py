@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from offbeat.config.options import short_names
-from offbeat.envs.atari_scores import human_normalised
+from offbeat.envs import atari_scores, dmlab_scores
 from offbeat.scoring.statistics import (
     Estimate,
     Statistic,
@@ -21,6 +21,9 @@ from offbeat.scoring.statistics import (
 
 BY_ENVIRONMENT = ("rank", "setting", "environment", "runs", "frames", "mean", "IQM", "95 % interval", "human %")
 OVER_GAMES = ("setting", "games", "runs", "median %", "mean %", "IQM %")
+OVER_LEVELS = ("setting", "levels", "runs", "mean %")
+CAP = 100.0
+"""What a level counts at most. Unit: percent. Source: Espeholt et al. 2018."""
 MOST_COLUMNS = 6
 """Options in which settings differ have a column each; if there are more, they stand in lines below."""
 
@@ -43,7 +46,9 @@ class Scored:
 
 
 def tables(scored: Sequence[Scored], title: str) -> list[str]:
-    """The tables of what runs add up to: by environment, the highest IQM first; over Atari games, if there are any."""
+    """The tables of what runs add up to: by environment, the highest IQM first; over Atari games and over levels of
+    DMLab-30, if there are any.
+    """
     labels, known = _labels(scored)
     names, columns = _differing(known)
     shown = names if len(names) <= MOST_COLUMNS else []
@@ -52,6 +57,10 @@ def tables(scored: Sequence[Scored], title: str) -> list[str]:
     over_games = _over_games(scored, labels)
     if over_games:
         parts += ["Human-normalised scores over Atari games", lines_up([OVER_GAMES, *over_games])]
+    over_levels = _over_levels(scored, labels)
+    if over_levels:
+        title = f"Human-normalised scores over levels of DMLab-30, at most {CAP:.0f} % each"
+        parts += [title, lines_up([OVER_LEVELS, *over_levels])]
     lines = _lines(known) if len(names) > MOST_COLUMNS else []
     return [*parts, *(["\n".join(lines)] if lines else [])]
 
@@ -65,7 +74,13 @@ def lines_up(rows: Sequence[Sequence[str]]) -> str:
 
 def over_games(scored: Sequence[Scored]) -> bool:
     """Whether there is a score that could be human-normalised."""
-    return any(human_normalised(one.environment, one.score) is not None for one in scored)
+    return any(_human(one.environment, one.score) is not None for one in scored)
+
+
+def _human(environment: str, score: float) -> float | None:
+    """A human-normalised score in percent; None where no human score is known."""
+    found = atari_scores.human_normalised(environment, score)
+    return dmlab_scores.human_normalised(environment, score) if found is None else found
 
 
 def _labels(scored: Sequence[Scored]) -> tuple[list[str], dict[str, Scored]]:
@@ -138,7 +153,7 @@ def _by_environment(
 
 def _cells(label: str, environment: str, runs: Sequence[Scored], iqm: Estimate) -> tuple[str, ...]:
     ends, mean = [one.frames for one in runs], float(np.mean([one.score for one in runs]))
-    human = human_normalised(environment, mean)
+    human = _human(environment, mean)
     return (
         label,
         environment,
@@ -151,21 +166,43 @@ def _cells(label: str, environment: str, runs: Sequence[Scored], iqm: Estimate) 
     )
 
 
-def _over_games(scored: Sequence[Scored], labels: Sequence[str]) -> list[tuple[str, ...]]:
-    """Cells of each setting, from human-normalised scores over all games that it was run on."""
+def _normalised(
+    scored: Sequence[Scored], labels: Sequence[str], normalised: Callable[[str, float], float | None]
+) -> list[tuple[str, list[np.ndarray]]]:
+    """Each setting and its runs' normalised scores, an array for each game or level of which there are some."""
     groups: dict[str, dict[str, list[float]]] = {}
     for one, label in zip(scored, labels, strict=True):
-        normalised = human_normalised(one.environment, one.score)
-        if normalised is not None:
-            groups.setdefault(label, {}).setdefault(one.environment, []).append(normalised)
-    lines = []
-    for label, games in sorted(groups.items()):
-        strata = [np.array(games[game]) for game in sorted(games)]
-        aggregates: list[Statistic] = [median_over_games, mean_over_games, over_runs_and_games]
-        estimates = [stratified_bootstrap(strata, aggregate) for aggregate in aggregates]
-        cells = [f"{estimate.value:.1f} {_interval(estimate, 1)}".removesuffix(" -") for estimate in estimates]
-        lines.append((label, str(len(games)), str(sum(map(len, strata))), *cells))
-    return lines
+        score = normalised(one.environment, one.score)
+        if score is not None:
+            groups.setdefault(label, {}).setdefault(one.environment, []).append(score)
+    return [(label, [np.array(games[game]) for game in sorted(games)]) for label, games in sorted(groups.items())]
+
+
+def _over_games(scored: Sequence[Scored], labels: Sequence[str]) -> list[tuple[str, ...]]:
+    """Cells of each setting, from human-normalised scores over all Atari games that it was run on."""
+    aggregates: list[Statistic] = [median_over_games, mean_over_games, over_runs_and_games]
+    return [
+        _aggregated(label, strata, aggregates)
+        for label, strata in _normalised(scored, labels, atari_scores.human_normalised)
+    ]
+
+
+def _over_levels(scored: Sequence[Scored], labels: Sequence[str]) -> list[tuple[str, ...]]:
+    """Cells of each setting, from human-normalised scores over all levels of DMLab-30, capped in each run."""
+
+    def capped(environment: str, score: float) -> float | None:
+        found = dmlab_scores.human_normalised(environment, score)
+        return None if found is None else min(CAP, found)
+
+    found = _normalised(scored, labels, capped)
+    return [_aggregated(label, strata, [mean_over_games]) for label, strata in found]
+
+
+def _aggregated(label: str, strata: list[np.ndarray], aggregates: Sequence[Statistic]) -> tuple[str, ...]:
+    """Cells of one setting."""
+    estimates = [stratified_bootstrap(strata, aggregate) for aggregate in aggregates]
+    cells = [f"{estimate.value:.1f} {_interval(estimate, 1)}".removesuffix(" -") for estimate in estimates]
+    return label, str(len(strata)), str(sum(map(len, strata))), *cells
 
 
 def _interval(estimate: Estimate, digits: int) -> str:

@@ -208,6 +208,24 @@ def test_an_answer_to_drift_that_is_late_is_right_as_often_as_stated() -> None:
     assert play(env, answer, 200) == pytest.approx((200 - late) * (kept + (1 - kept) / 4), rel=0.03)
 
 
+@pytest.mark.parametrize("length", [50, 100, 128])
+def test_the_tmaze_asks_as_many_rows_after_its_cue_as_its_corridor_is_long(length: int) -> None:
+    env = make_env(EnvConfig(id="toy/tmaze", length=length), 8)
+    env.reset(1)
+    rows = env.recv()
+    cue = rows.observation[OBSERVATION][:, 0].astype(np.int64)
+    assert set(cue) == {-1, 1} and (rows.observation[OBSERVATION][:, 1:] == [1, 0]).all()
+    for step in range(1, length + 1):
+        env.send(np.zeros(8, np.int64))
+        rows = env.recv()
+        assert (rows.observation[OBSERVATION] == ([0, 0, 1] if step == length else [0, 1, 0])).all()
+        assert (rows.reward == 0).all()
+    answer = np.arange(8) % 2 + 1
+    env.send(answer)
+    rows = env.recv()
+    assert rows.terminated.all() and np.array_equal(rows.reward, np.where(answer * 2 - 3 == cue, 1, -1))
+
+
 def test_tmaze_without_memory_is_chance() -> None:
     env = make_env(EnvConfig(id="toy/tmaze", length=20), 50)
     generator = np.random.default_rng(3)

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from offbeat.envs.procgen import QT
 from tests.house_rules.source import ROOT
 
 
@@ -31,6 +32,14 @@ def test_all_extras_are_installed_for_it(extras: ModuleType) -> None:
     assert installed >= {str(one) for name in extras.extras() for one in extras.direct(name)}
 
 
+def test_make_installs_what_procgen_says_that_it_needs() -> None:
+    (line,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("QT := ")]
+    packages = line.removeprefix("QT := ")
+    assert QT.endswith(f" {packages}")
+    for page in ("README.md", "docs/environments.md"):
+        assert QT in (ROOT / page).read_text()
+
+
 def test_readme_names_all_extras(extras: ModuleType) -> None:
     readme = (ROOT / "README.md").read_text()
     assert [name for name in extras.extras() if f"`{name}`" not in readme] == []
@@ -43,6 +52,7 @@ def test_test_files_are_found_by_what_they_want(extras: ModuleType, tmp_path: Pa
     assert found("wandb") == found("mlflow") == {"run/sinks/test_sinks.py"}
     assert "run/test_export_onnx.py" in found("onnxscript") and "house_rules/test_documents.py" in found("onnxruntime")
     assert found("envpool") >= {"envs/test_atari_envpool.py", "envs/test_procgen.py"}
+    assert "envs/test_vizdoom.py" in found("vizdoom") and "envs/test_popgym.py" in found("popgym")
     assert found("Box2D") & found("mujoco") >= {"envs/test_box2d_mujoco.py"}
     file = tmp_path / "test_x.py"
     file.write_text("import a.b\nfrom c.d import e\nfind_spec('f.g')\npytest.importorskip('h', reason='i')\nprint('j')")

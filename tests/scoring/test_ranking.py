@@ -57,6 +57,22 @@ def test_settings_of_other_names_are_not_told_apart() -> None:
     assert rows(tables(scored, "Scores")[1])[0][-1].strip() == "human %"
 
 
+def test_levels_of_dmlab_have_a_mean_of_their_own_in_which_none_counts_more_than_a_human() -> None:
+    """Watermaze: random 4.065, human 54; keys and doors: 4.135 and 53.8."""
+    scored = [
+        one(103.935, environment="dmlab/rooms_watermaze"), one(54.0, environment="dmlab/rooms_watermaze"),
+        one(28.9675, environment="dmlab/rooms_keys_doors_puzzle"), one(30.5, environment="Breakout"),
+    ]  # fmt: skip
+    _, by_environment, *others = tables(scored, "Scores")
+    human = {row[2].strip(): row[-1].strip() for row in rows(by_environment)[1:]}
+    assert human == {"Breakout": "100.0", "dmlab/rooms_watermaze": "150.0", "dmlab/rooms_keys_doors_puzzle": "50.0"}
+    atari, games, title, levels = others
+    assert atari == "Human-normalised scores over Atari games" and rows(games)[1][1].strip() == "1"
+    assert title == "Human-normalised scores over levels of DMLab-30, at most 100 % each"
+    assert [cell.strip() for cell in rows(levels)[1]] == ["grid", "2", "3", "75.0"]
+    assert len(tables([one(1.0, environment="toy/catch")], "Scores")) == 2
+
+
 def test_values_are_shown_as_a_reader_knows_them() -> None:
     assert [plain(value) for value in ('"lstm"', "0.001", "[64, 64]", "true", None)] == [
         "lstm", "0.001", "[64, 64]", "true", "-",
