@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from offbeat.config.log import LogConfig
-from offbeat.run.dashboard import Display, make_display
+from offbeat.run.dashboard import SCORES, Display, make_display
 from offbeat.run.metric_files import AppendFile, EventWriter, Meter, PeriodAverage, Value, plain
 from offbeat.run.status import Status
 
 PERIODIC = ("learner", "actor", "inference")
 """Kinds that come so often that one line per role and period is written instead of each record."""
 
-OWN_FRAMES = ("learner", "evaluation", "status")
+OWN_FRAMES = ("learner", "evaluation", "validation", "final", "status")
 """Kinds whose ``frames`` and ``agent_steps`` name a point of the run; in other kinds they belong to the record."""
 
 WORK = ("train_s", "forward_s", "env_s")
@@ -102,7 +102,7 @@ class MetricLogger:
             self._averages.setdefault((role, kind), PeriodAverage()).add(values)
         else:
             self._write(role, kind, values)
-        if kind in ("evaluation", "restart"):
+        if kind in (*SCORES, "restart"):
             self._display.event(role, kind, values)
         every = self._config.every_updates
         if kind == "learner" and every and self.status.updates - self._period_updates >= every:
@@ -187,6 +187,9 @@ class MetricLogger:
             status.length_mean = sum(self._lengths) / len(self._lengths)
         elif kind == "evaluation":
             status.eval_mean, status.eval_std = values["mean"], values.get("std")
+        elif kind == "validation":
+            status.valid_mean = values["mean"]
+            status.valid_best = max(values["mean"], status.valid_best if status.valid_best is not None else -math.inf)
         elif kind == "restart":
             status.restarts += 1
         elif kind == "realtime":

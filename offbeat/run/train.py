@@ -46,7 +46,7 @@ from offbeat.runtime.process import remove_stacks
 from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.terminal import guarded, troubles_told
 from offbeat.runtime.topology import topology
-from offbeat.runtime.world import World, is_deterministic, learners_nbytes, make_world, plan_layout
+from offbeat.runtime.world import World, environments, is_deterministic, learners_nbytes, make_world, plan_layout
 from offbeat.storage.checkpoint import CheckpointError, find, load, newest
 from offbeat.types import EnvSpec
 
@@ -166,7 +166,7 @@ def _run(
     ``fresh``: in a folder that nobody else has.
     """
     if config.engine != "inline":
-        check_start(own, config.env.id, config.eval_env.id)
+        check_start(own, *dict.fromkeys(env.id for env in environments(config)))
     spec = env_spec(config.env, own.get("env_factory"))
     config, agent, note = _made(config, spec, own, note)
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
@@ -218,7 +218,7 @@ def _made(config: RunConfig, spec: EnvSpec, own: dict[str, Any], note: str) -> t
 def _check_exact(config: RunConfig, factory: Callable[..., Any] | None) -> None:
     """Refuse environments that a deterministic run could not save."""
     if is_deterministic(config):
-        for env in {config.eval_env.id: config.eval_env, config.env.id: config.env}.values():
+        for env in {env.id: env for env in reversed(environments(config))}.values():
             check_exact(env, factory)
 
 

@@ -110,9 +110,15 @@ class Services(Protocol):
         """An agent of its own; every role's copy starts from the same weights, those of the run's seed."""
 
     def envs(
-        self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False, bare: bool = False
+        self,
+        count: int,
+        *,
+        batch: int = 0,
+        threads: int = 1,
+        like: EnvConfig | None = None,
+        bare: bool = False,
     ) -> VectorEnv:
-        """Environments of its own: those of training, or as they are ``scored``. ``batch``: see ``ActorConfig``;
+        """Environments of its own: those of training, or ``like`` these options say. ``batch``: see ``ActorConfig``;
         ``bare``: without the simulated delay.
         """
 
