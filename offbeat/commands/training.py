@@ -21,6 +21,9 @@ Options lay themselves over the preset; --option value and --option=value are th
   --from RUN
       Start from the newest weights of another run, in a folder of its own; or from those of one of its checkpoints,
       such as RUN/checkpoints/best.
+  --stem RUN
+      Short for --learner.stem: take the torso's weights from another run, one of its checkpoints, or a .safetensors
+      file; docs/stem.md.
 """
 
 

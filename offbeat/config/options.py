@@ -40,7 +40,7 @@ SOURCES = (
 )
 """Section -> file and class that define its options; the agents' are found in ``agents/``."""
 
-SHORT = {"env": "env.id", "agent": "agent.name"}
+SHORT = {"env": "env.id", "agent": "agent.name", "stem": "learner.stem"}
 """Short forms on the command line."""
 
 FOLLOWERS = {"eval_env": "env", "valid_env": "eval_env", "final_env": "eval_env"}

@@ -171,7 +171,7 @@ def apply_overrides(config: RunConfig, overrides: Iterable[tuple[str, Any]]) -> 
 
     ``agent`` (or ``agent.name``) first, if given, as it decides which ``agent.*`` options exist: another agent starts
     from its defaults. ``env.*`` also changes ``eval_env`` where the two were equal, and so on (``FOLLOWERS``).
-    ``env`` is short for ``env.id``. ``replay.samplers.0.share`` changes one sampler.
+    ``env`` is short for ``env.id``, ``stem`` for ``learner.stem``. ``replay.samplers.0.share`` changes one sampler.
     Raises ``UserError``.
     """
     items = [(full_name(key), value) for key, value in overrides]
@@ -273,7 +273,7 @@ def _update_section(instance: Any, rest: str, value: Any, section: str) -> Any:
 def full_name(key: str) -> str:
     """An option's full name with underscores: short forms and dashes resolved."""
     key = key.replace("-", "_")
-    short = {name: f"{name}.id" for name in ENVS}
+    short = {name: f"{name}.id" for name in ENVS} | {"stem": "learner.stem"}
     return (short | {"agent": "agent.name", "agent_name": "agent.name"}).get(key, key)
 
 

@@ -168,7 +168,9 @@ class Services(Protocol):
         """What the run's checkpoint holds for it; None: nothing, or it starts anew."""
 
     def initial_weights(self) -> dict[str, torch.Tensor] | None:
-        """Weights of another run that this one starts from, by parameter; None: those of its seed."""
+        """Weights that a new run starts from, by parameter: another run's, or a stem's; those that are not among them
+        are those of its seed. None: all are.
+        """
 
     def write_part(self, folder: str, part: str, arrays: Arrays) -> None:
         """Write a part of the checkpoint that is being made in ``folder``. CheckpointError if that cannot be done."""
