@@ -17,10 +17,8 @@ from typing import Any
 from offbeat.config.log import LogConfig
 from offbeat.run.dashboard import SCORES, Display, make_display
 from offbeat.run.metric_files import AppendFile, EventWriter, Meter, PeriodAverage, Value, plain
+from offbeat.run.records import PERIODIC, curves_of
 from offbeat.run.status import Status
-
-PERIODIC = ("learner", "actor", "inference")
-"""Kinds that come so often that one line per role and period is written instead of each record."""
 
 OWN_FRAMES = ("learner", "evaluation", "validation", "final", "status")
 """Kinds whose ``frames`` and ``agent_steps`` name a point of the run; in other kinds they belong to the record."""
@@ -263,8 +261,8 @@ class MetricLogger:
         if self._listen is not None:
             self._listen(line, self.status.updates)
         if self._events is not None:
-            prefix = role if kind in PERIODIC else kind
-            self._events.scalars({k: v for k, v in line.items() if k in values}, int(line["frames"]), prefix)  # type: ignore[arg-type]
+            numbers = {name: value for name, value in line.items() if name in values}
+            self._events.scalars(numbers, int(line["frames"]), curves_of(role, kind, values))  # type: ignore[arg-type]
 
 
 def _open_events(run_dir: Path, purge_from: int | None, say: Callable[[str], None]) -> EventWriter | None:

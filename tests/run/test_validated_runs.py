@@ -18,11 +18,14 @@ from offbeat.cli import main
 from offbeat.envs.registry import make_env
 from offbeat.errors import UserError
 from offbeat.run.load import load_agent, run_config
+from offbeat.run.train import train
 from offbeat.runtime.brief import Brief
 from offbeat.runtime.topology import topology
 from offbeat.storage.checkpoint import load_weights
 from offbeat.storage.named import BEST, EXTRA, chosen
 from offbeat.types import UNROLL
+from tests.conformance.realtime_runs import DecidingAgent, realtime_config
+from tests.conformance.serial_engine import serialising
 
 ENGINES: dict[str, dict[str, Any]] = {
     "inline": {"engine": "inline"}, "lockstep": {"engine": "local", "deterministic": True}, "free": {"engine": "local"},
@@ -140,6 +143,37 @@ def test_what_is_kept_can_be_scored_exported_and_started_from(
     assert main(["eval", str(whole), "--checkpoint", "worst"]) == 2
     said = capsys.readouterr().err
     assert "has no checkpoint 'worst': there are best, extra, " in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("engine", ["free", pytest.param("lockstep", marks=pytest.mark.slow)])
+def test_the_best_weights_cross_as_bytes_where_roles_share_no_memory(engine: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    with serialising():
+        made = run(tmp_path / "run", engine, total_frames=300).run
+    best = max(validations(made), key=lambda record: record["mean"])
+    assert load_weights(chosen(made, "best"))[1]["version"] == best["version"]
+    np.testing.assert_array_equal(replayed(made), best["returns"])
+
+
+def test_a_world_that_never_waits_is_validated_too(tmp_path: Path) -> None:
+    every = {"validation__every_steps": 60, "validation__episodes": 2, "validation__envs": 2}
+    made = train(realtime_config(tmp_path / "run", **every), agent_factory=DecidingAgent).run
+    found = validations(made)
+    assert found and load_weights(chosen(made, "best"))[1]["validation_mean"] == max(one["mean"] for one in found)
+
+
+def test_minutes_do_not_count_in_a_fixed_schedule_which_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = run(tmp_path / "run", total_frames=60, validation={"every_minutes": 1e-9, "episodes": 6, "envs": 2}).run
+    assert validations(made) == []
+    assert "no validation will be played: validation.every_minutes=1e-09 does not count" in capsys.readouterr().out
+
+
+def test_minutes_count_where_roles_run_freely(tmp_path: Path) -> None:
+    every = {"every_minutes": 1e-9, "episodes": 6, "envs": 2}
+    made = run(tmp_path / "run", "free", total_frames=2000, validation=every).run
+    assert validations(made) and (made / "checkpoints" / "best").is_dir()
 
 
 def test_a_run_without_validations_has_no_validator_and_no_best(tmp_path: Path) -> None:
