@@ -10,7 +10,9 @@ import sys
 if sys.platform == "win32":
     raise ImportError("offbeat runs on Linux and macOS; on Windows use it inside WSL (https://aka.ms/wsl)")
 
-from offbeat.api import capture, check_env, evaluate, export, load, plot, record, resume, train
+from offbeat.api import capture, check_env, evaluate, evaluate_sets, export, load, plot, record, resume, train
 from offbeat.run.hooks import STOP
 
-__all__ = ["STOP", "capture", "check_env", "evaluate", "export", "load", "plot", "record", "resume", "train"]
+__all__ = [
+    "STOP", "capture", "check_env", "evaluate", "evaluate_sets", "export", "load", "plot", "record", "resume", "train",
+]  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offbeat.errors import UserError
-from offbeat.run.folders import find_run
+from offbeat.run.folders import find_run, find_weights
 from offbeat.run.hooks import Call
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from offbeat.run.capture import Captured
     from offbeat.run.load import LoadedAgent
     from offbeat.run.train import RunResult
+    from offbeat.scoring.sets import SetScores
 
 
 def check_env(
@@ -78,7 +79,8 @@ def train(
     """Train a preset (name or .toml file) or a configuration, and return the run's result once it has ended.
 
     Args:
-        from_run: start from the newest weights of this run, in a folder of its own.
+        from_run: start from the newest weights of this run, in a folder of its own; or from those of one of its
+            checkpoints, named by its folder (``RUN/checkpoints/best``).
         env_factory: an environment of your own: a class or function without arguments that gives a ``gymnasium.Env``,
             or one that takes ``num_envs`` or (config, num_envs, ...) and gives a vector environment. Processes import
             it by its name.
@@ -98,7 +100,7 @@ def train(
     from offbeat.run.train import train as start
 
     config, own = _new_run(preset, overrides, env_factory)
-    source = None if from_run is None else find_run(from_run)
+    source = None if from_run is None else find_weights(from_run)
     own |= {"agent_factory": agent_factory, "torso": torso}
     hooks = {"on_evaluation": on_evaluation, "on_checkpoint": on_checkpoint, "on_metrics": on_metrics}
     return start(config, init_from=source, draw=_curve, hooks=hooks, **own)
@@ -128,7 +130,7 @@ def capture(
     from offbeat.run.capture import capture as start
 
     config, own = _new_run(preset, overrides, env_factory)
-    source = None if from_run is None else find_run(from_run)
+    source = None if from_run is None else find_weights(from_run)
     own |= {"agent_factory": agent_factory, "torso": torso}
     return start(config, batches=batches, after=after, init_from=source, **own)
 
@@ -168,6 +170,7 @@ def load(
     greedy: bool = True,
     seed: int = 0,
     device: str = "cpu",
+    checkpoint: str | Path | None = None,
     env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
@@ -177,6 +180,8 @@ def load(
     Args:
         run: run folder, or a folder of runs (the newest is taken).
         greedy: the most probable action, else one drawn with ``seed``.
+        checkpoint: other weights than the newest: ``best`` (of all validations), ``extra``, agent steps as text, or the
+            folder of a checkpoint.
         env_factory, torso, agent_factory: those that the run was trained with, if they were your own.
 
     Raises:
@@ -185,7 +190,7 @@ def load(
     from offbeat.run.load import load as load_run
 
     own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
-    return load_run(run, greedy=greedy, seed=seed, device=device, **own)
+    return load_run(run, greedy=greedy, seed=seed, device=device, checkpoint=checkpoint, **own)
 
 
 def evaluate(
@@ -194,19 +199,44 @@ def evaluate(
     episodes: int = 10,
     policy: str | None = None,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
     env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
 ) -> Evaluation:
     """Play whole episodes with a run's newest weights and score them by raw reward.
 
-    ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations. ``env_factory``,
+    ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations. ``checkpoint``, ``env_factory``,
     ``torso`` and ``agent_factory``: as of ``load``.
     """
     from offbeat.scoring.evaluate import evaluate_run
 
     own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
-    return evaluate_run(find_run(run), episodes, policy, seed, **own)
+    return evaluate_run(find_run(run), episodes, policy, seed, checkpoint=checkpoint, **own)
+
+
+def evaluate_sets(
+    run: str | Path,
+    *,
+    policy: str | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    env_factory: Callable[..., Any] | None = None,
+    torso: TorsoFactory | None = None,
+    agent_factory: Callable[..., Any] | None = None,
+    **overrides: Any,
+) -> SetScores:
+    """Score a run's newest weights on each set of environments that its section ``[final]`` names; ``print`` the
+    result's ``table()``.
+
+    ``policy``: None: ``final.policy``. ``overrides``: other options of ``final`` and ``final_env``, as of ``train``:
+    ``final__sets=5``. ``seed``: added to that of each set. The rest as of ``evaluate``.
+    """
+    from offbeat.scoring.sets import evaluate_sets as play
+
+    own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
+    given: dict[str, Any] = {"policy": policy, "seed": seed, "checkpoint": checkpoint, "options": _flat(overrides)}
+    return play(find_run(run), **given, **own)
 
 
 def record(
@@ -216,19 +246,20 @@ def record(
     format: str = "mp4",
     episodes: int = 1,
     max_seconds: float = 120.0,
+    checkpoint: str | Path | None = None,
     env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
 ) -> Path:
     """Film whole episodes played with a run's newest weights; returns the file.
 
-    ``max_seconds``: the film ends there, even in the middle of an episode. ``env_factory``, ``torso``,
+    ``max_seconds``: the film ends there, even in the middle of an episode. ``checkpoint``, ``env_factory``, ``torso``,
     ``agent_factory``: as of ``load``.
     """
     from offbeat.report.record import record_run
 
     own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
-    return record_run(find_run(run), out, format, episodes, max_seconds=max_seconds, **own)
+    return record_run(find_run(run), out, format, episodes, max_seconds=max_seconds, checkpoint=checkpoint, **own)
 
 
 def plot(*runs: str | Path, out: Path | None = None) -> Path:
@@ -244,6 +275,7 @@ def export(
     *,
     format: str | None = None,
     check: int = 100,
+    checkpoint: str | Path | None = None,
     env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
@@ -252,12 +284,13 @@ def export(
 
     ``format``: ``pt2`` (torch.export) or ``onnx``; None: ONNX if ``out`` ends in .onnx, else pt2. ``check``: on so many
     observations of the run's environment it must do what the agent does, else UserError and no file; 0: unchecked.
-    ``env_factory``, ``torso``, ``agent_factory``: as of ``load``.
+    ``checkpoint``, ``env_factory``, ``torso``, ``agent_factory``: as of ``load``.
     """
     from offbeat.run.export import export_run
 
     own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
-    return export_run(find_run(run), None if out is None else Path(out), format=format, check=check, **own)
+    given: dict[str, Any] = {"format": format, "check": check, "checkpoint": checkpoint, **own}
+    return export_run(find_run(run), None if out is None else Path(out), **given)
 
 
 def _new_run(

@@ -25,28 +25,53 @@ def evaluate(arguments: list[str]) -> int:
     parser = _played("eval", "Play whole episodes with a run's newest weights and score them by raw reward.", 10)
     parser.add_argument("--render", action="store_true", help="show the games in a window")
     parser.add_argument("--out", type=Path, help="file to write the evaluation to as well, as JSON")
+    parser.add_argument(
+        "--sets", action="store_true", help="play each set of environments of the run's [final] instead"
+    )
+    parser.set_defaults(episodes=None)
     parser.epilog = (
         "--eval-env.OPTION VALUE lays an option over those of the run's evaluation environments: --eval-env.life-loss "
         "end_episode scores one life each, where the run's own evaluations play whole games. --delay.OPTION VALUE does "
-        "the same for the simulated delay: --delay.inference-frames 0."
+        "the same for the simulated delay: --delay.inference-frames 0. With --sets, --final.OPTION and "
+        "--final-env.OPTION say which sets: --sets --final.values 1000,1200,1400 --final.vary start_level."
     )
-    arguments, over = split_options(arguments, lambda name: name.startswith(("eval_env.", "delay.")))
+    sections = ("eval_env.", "delay.", "final.", "final_env.")
+    arguments, over = split_options(arguments, lambda name: name.startswith(sections))
     laid_over = dict(over)
     options = parser.parse_args(arguments)
     run = find_run(options.run)
-    _at_least_one("--episodes", options.episodes)
+    if options.episodes is not None:
+        _at_least_one("--episodes", options.episodes)
     if options.render:
-        if laid_over or options.out:
-            raise UserError("--render goes with neither --eval-env options nor --out; leave it out")
+        if laid_over or options.out or options.sets:
+            raise UserError("--render goes with neither --eval-env options nor --out nor --sets; leave it out")
+        options.episodes = options.episodes or 10
         return _watch(options)
     if options.out:
         draft_of(options.out).unlink()  # says before anything is played where it cannot be written
+    if options.sets:
+        from offbeat.commands.sets import evaluate_sets
+
+        return evaluate_sets(options, run, laid_over, _note)
+    _only_with_sets(laid_over)
+    return _evaluate(options, run, laid_over)
+
+
+def _only_with_sets(laid_over: dict[str, Any]) -> None:
+    given = [name for name in laid_over if name.startswith(("final.", "final_env."))]
+    if given:
+        raise UserError(f"--{given[0]} goes with --sets only: it says on which sets of environments to score")
+
+
+def _evaluate(options: argparse.Namespace, run: Path, laid_over: dict[str, Any]) -> int:
+    """Score it in its evaluation environments."""
+    options.episodes = options.episodes or 10
     from offbeat.commands.watched import watched
     from offbeat.scoring.evaluate import evaluate_run
 
     with watched(options.episodes) as watch:
         played: dict[str, Any] = {"say": _note, "options": laid_over.items(), "stop": watch.stop}
-        played |= {"on_progress": watch.see, **own_of(options)}
+        played |= {"on_progress": watch.see, "checkpoint": options.checkpoint, **own_of(options)}
         result = evaluate_run(run, options.episodes, options.policy, options.seed, **played)
     if not result.complete:
         _note(
@@ -80,7 +105,7 @@ def record(arguments: list[str]) -> int:
     from offbeat.report.record import record_run
 
     run, kind = find_run(options.run), options.format
-    told = {"say": _note, "max_seconds": options.max_seconds, **own_of(options)}
+    told = {"say": _note, "max_seconds": options.max_seconds, "checkpoint": options.checkpoint, **own_of(options)}
     print(record_run(run, options.out, kind, options.episodes, options.policy, options.seed, **told))
     return 0
 
@@ -149,6 +174,7 @@ def export(arguments: list[str]) -> int:
         metavar="N",
         help="observations of its environment on which it must do what the agent does; 0: none; default: 100",
     )
+    _add_checkpoint(parser)
     add_env(parser)
     options = parser.parse_args(arguments)
     from offbeat.run.export import export_run
@@ -158,6 +184,7 @@ def export(arguments: list[str]) -> int:
         options.out,
         format=options.format,
         check=options.check,
+        checkpoint=options.checkpoint,
         say=lambda text: print(f"offbeat: {text}", file=sys.stderr),
         **own_of(options),
     )
@@ -176,8 +203,14 @@ def _played(command: str, summary: str, episodes: int) -> Parser:
         help="best action, or drawn ones where the agent has any to draw; default: as the run's evaluation",
     )
     parser.add_argument("--seed", type=int, default=0, help="of environments and drawn actions; default: 0")
+    _add_checkpoint(parser)
     add_env(parser)
     return parser
+
+
+def _add_checkpoint(parser: Parser) -> None:
+    told = "other weights than the newest: best (of all validations), extra, or a checkpoint's agent steps"
+    parser.add_argument("--checkpoint", metavar="WHICH", help=told)
 
 
 def _at_least_one(name: str, value: int) -> None:
@@ -189,7 +222,7 @@ def _watch(options: argparse.Namespace) -> int:
     """Play in a window."""
     from offbeat.report.watch import play_run
 
-    told = {"say": _note, "env_named": options.env, **own_of(options)}
+    told = {"say": _note, "env_named": options.env, "checkpoint": options.checkpoint, **own_of(options)}
     print(play_run(find_run(options.run), options.episodes, options.policy, options.seed, **told).summary())
     return 0
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from offbeat.commands.arguments import Parser, add_env, env_factory, one_preset, own_of, run_options, scan
-from offbeat.run.folders import find_run
+from offbeat.run.folders import find_run, find_weights
 
 TRAIN = """usage: offbeat train PRESET [--env ID] [--total-frames N] [--out DIR] [--from RUN] [--option value ...]
 
@@ -19,7 +19,11 @@ Options lay themselves over the preset; --option value and --option=value are th
   --agent NAME
       Short for --agent.name: {agents}.
   --from RUN
-      Start from the weights of another run, in a folder of its own.
+      Start from the newest weights of another run, in a folder of its own; or from those of one of its checkpoints,
+      such as RUN/checkpoints/best.
+  --stem RUN
+      Short for --learner.stem: take the torso's weights from another run, one of its checkpoints, or a .safetensors
+      file; docs/stem.md.
 """
 
 
@@ -29,7 +33,7 @@ def train(arguments: list[str]) -> int:
         return _help()
     scanned = scan(arguments, own=("from",))
     preset = one_preset(scanned, "train")
-    source = find_run(scanned.own["from"]) if "from" in scanned.own else None
+    source = find_weights(scanned.own["from"]) if "from" in scanned.own else None
     named, label = scanned.value("env"), scanned.value("env.id")
     factory = env_factory(named)
     if factory is not None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from offbeat.config.run_config import RunConfig, full_name
+from offbeat.acting.final_sets import FinalConfig
+from offbeat.config.run_config import ENVS, RunConfig, full_name
 from offbeat.envs.base import EnvConfig, UnusedSwitch
 from offbeat.runtime.evaluator import EvaluationConfig
+from offbeat.runtime.validations import ValidationConfig
 from offbeat.types import EnvSpec
+
+Played = TypeVar("Played", EvaluationConfig, ValidationConfig, FinalConfig)
+PLAYED = {"evaluation": "eval_env", "validation": "valid_env", "final": "final_env"}
+"""Section that says how many episodes are played -> section of the environments that they are played in."""
 
 
 def fitted(config: RunConfig, given: Iterable[str], factory: Callable[..., Any] | None = None) -> RunConfig:
-    """``config`` without the switches of its preset that mean nothing to its environment, and with no more evaluation
-    environments than share the episodes that were asked for.
+    """``config`` without the switches of its preset that mean nothing to its environments, and with no more
+    environments for evaluations and the like than share the episodes that were asked for.
 
     Args:
         config: a preset with options laid over it.
@@ -22,20 +28,22 @@ def fitted(config: RunConfig, given: Iterable[str], factory: Callable[..., Any] 
         factory: makes the environment, if it is the user's own.
     """
     names = {full_name(name) for name in given}
-    if "env.id" in names or "eval_env.id" in names:
-        env = _fitted(config.env, names, "env", factory)
-        config = replace(config, env=env, eval_env=_fitted(config.eval_env, names, "eval_env", factory))
-    if "evaluation.episodes" in names and "evaluation.envs" not in names:
-        config = replace(config, evaluation=_shared(config, factory))
+    if any(f"{section}.id" in names for section in ENVS):
+        fit = {section: _fitted(getattr(config, section), names, section, factory) for section in ENVS}
+        config = replace(config, **fit)  # type: ignore[arg-type]
+    for section, env in PLAYED.items():
+        if f"{section}.episodes" in names and f"{section}.envs" not in names:
+            config = replace(config, **{section: _shared(getattr(config, section), getattr(config, env), factory)})
     return config
 
 
 def left_out(config: RunConfig, fit: RunConfig) -> str:
     """One line that names the switches of ``config`` that ``fit``, made of it, has left out; empty: none were."""
     names: list[str] = []
-    for section in ("env", "eval_env"):
+    for section in ENVS:
         before, after = asdict(getattr(config, section)), asdict(getattr(fit, section))
-        names += [f"{section}.{name}" for name in after if after[name] != before[name] and f"env.{name}" not in names]
+        changed = [name for name in after if after[name] != before[name]]
+        names += [f"{section}.{name}" for name in changed if not any(said.endswith(f".{name}") for said in names)]
     if not names:
         return ""
     mean, kept = ("means", "its default is") if len(names) == 1 else ("mean", "their defaults are")
@@ -43,15 +51,14 @@ def left_out(config: RunConfig, fit: RunConfig) -> str:
     return f"{preset} sets {', '.join(names)}, which {mean} nothing to {fit.env.id}: {kept} taken"
 
 
-def _shared(config: RunConfig, factory: Callable[..., Any] | None) -> EvaluationConfig:
-    """How evaluations go, in the most environments, up to ``evaluation.envs``, that play equally many episodes."""
-    evaluation = config.evaluation
-    spec, _ = _seen(config.eval_env, factory)
-    if spec is None or evaluation.episodes < 1 or evaluation.envs < 1 or evaluation.envs % spec.players:
-        return evaluation  # is refused by whoever checks it next
-    most = min(evaluation.envs // spec.players, evaluation.episodes)
-    games = next(count for count in range(most, 0, -1) if evaluation.episodes % count == 0)
-    return replace(evaluation, envs=games * spec.players)
+def _shared(played: Played, env: EnvConfig, factory: Callable[..., Any] | None) -> Played:
+    """How episodes are ``played``, in the most environments, up to its ``envs``, that play equally many of them."""
+    spec, _ = _seen(env, factory)
+    if spec is None or played.episodes < 1 or played.envs < 1 or played.envs % spec.players:
+        return played  # is refused by whoever checks it next
+    most = min(played.envs // spec.players, played.episodes)
+    games = next(count for count in range(most, 0, -1) if played.episodes % count == 0)
+    return replace(played, envs=games * spec.players)
 
 
 def _fitted(config: EnvConfig, given: set[str], section: str, factory: Callable[..., Any] | None) -> EnvConfig:

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
-from offbeat.config.options import SHORT, Option, all_options, heading_of, make_option, read_options, written
+from offbeat.config.options import FOLLOWERS, SHORT, Option, all_options, heading_of, make_option, read_options, written
 from offbeat.errors import nearest
 
 SECTIONS = {"offbeat.agents": ("agent", "agent"), "offbeat.samplers": ("sampler", "replay.samplers.N")}
@@ -122,8 +122,10 @@ def suggest(key: str) -> str:
     The part after the last dot counts too: ``batch_size`` suggests ``learner.batch_size``; so does what others call it:
     ``lr`` suggests ``learner.learning_rate``.
     """
-    names = list(dict.fromkeys(option.name for option in (*all_options(), *installed().options)))
     key = key.replace("-", "_")
+    alike = {"valid_env", "final_env"} - {key.partition(".")[0]}  # with the options of the other environments
+    names = list(dict.fromkeys(option.name for option in (*all_options(), *installed().options)))
+    names = [name for name in names if name.partition(".")[0] not in alike]
     last = key.rpartition(".")[2]
     last = ALSO_CALLED.get(last, last)
     tail = [name for name in names if name.rpartition(".")[2] == last]
@@ -138,13 +140,14 @@ def help_text(width: int = 110) -> str:
     lines: list[str] = []
     heading = None
     for option in (*all_options(), *installed().options):
-        if option.name.startswith("eval_env.") and option.name != "eval_env.life_loss":
+        if option.name.partition(".")[0] in FOLLOWERS and option.name != "eval_env.life_loss":
             continue
         if heading_of(option) != heading:
             heading = heading_of(option)
             lines += ["", f"{heading}:"]
         lines += _paragraph(option, width)
-    lines += ["", "--eval_env.* has the same options as --env.*, which it follows unless it is set."]
+    lines += ["", "--eval_env.* has the same options as --env.*, which it follows unless it is set;"]
+    lines += ["--valid_env.* and --final_env.* follow --eval_env.* likewise."]
     for kind, called in NAMED.items():
         if names := sorted({point.name for point in entry_points(group=f"offbeat.{kind}s")}):
             lines.append(f"From installed packages, {called}: {', '.join(names)}")

@@ -23,12 +23,16 @@ SOURCES = (
     ("", "config/run_config.py", "RunConfig"),
     ("env", "envs/base.py", "EnvConfig"),
     ("eval_env", "envs/base.py", "EnvConfig"),
+    ("valid_env", "envs/base.py", "EnvConfig"),
+    ("final_env", "envs/base.py", "EnvConfig"),
     ("delay", "envs/delay_config.py", "DelayConfig"),
     ("actor", "runtime/actor.py", "ActorConfig"),
     ("inference", "runtime/inference.py", "InferenceConfig"),
     ("learner", "runtime/learner_config.py", "LearnerConfig"),
     ("replay", "replay/mixture.py", "ReplayConfig"),
     ("evaluation", "runtime/evaluator.py", "EvaluationConfig"),
+    ("validation", "runtime/validations.py", "ValidationConfig"),
+    ("final", "acting/final_sets.py", "FinalConfig"),
     ("checkpoint", "storage/checkpoint.py", "CheckpointConfig"),
     ("log", "config/log.py", "LogConfig"),
     ("realtime", "runtime/realtime_config.py", "RealtimeConfig"),
@@ -36,8 +40,13 @@ SOURCES = (
 )
 """Section -> file and class that define its options; the agents' are found in ``agents/``."""
 
-SHORT = {"env": "env.id", "agent": "agent.name"}
+SHORT = {"env": "env.id", "agent": "agent.name", "stem": "learner.stem"}
 """Short forms on the command line."""
+
+FOLLOWERS = {"eval_env": "env", "valid_env": "eval_env", "final_env": "eval_env"}
+"""Section of environments -> the one whose options it has and follows; those of ``env`` say what they mean."""
+FOR = {"eval_env": "evaluations", "valid_env": "validations", "final_env": "the sets that a run ends with"}
+"""What each of them is for."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ def all_options() -> tuple[Option, ...]:
             section == ""
             and (option.name in dict.fromkeys(s[0] for s in SOURCES) or option.name in ("agent", "preset"))
         )
-        and option.name not in ("env.delay", "eval_env.delay")  # a section of its own
+        and option.name not in [f"{section}.delay" for section in ("env", *FOLLOWERS)]  # a section of its own
     ]
     for folder, section in (("replay", "replay.samplers.N"), ("agents", "agent")):
         for path in sorted((PACKAGE / folder).glob("*.py")):
@@ -126,16 +135,23 @@ def make_option(name: str, annotation: str, default: ast.expr | None, doc: str, 
     shown = "" if default is None else _toml(default)
     if name == "eval_env.life_loss":
         text += " Not copied from ``env``."
-    elif name.startswith("eval_env."):
-        shown, text = "as env", "As of ``env``, for evaluations."
+    elif (section := name.partition(".")[0]) in FOLLOWERS:
+        leader, what = FOLLOWERS[section], FOR[section]
+        shown, text = f"as {leader}", f"As of ``{leader}``, for {what}."
     return Option(name, shown, values, _range(name, values), unit, source, text, owner)
+
+
+def ranged(name: str) -> str:
+    """The option whose range an option has: environments have one, whichever they are for."""
+    section, _, rest = name.partition(".")
+    return f"env.{rest}" if section in FOLLOWERS else name
 
 
 def _range(name: str, values: str) -> str:
     """The range that validation applies to an option; an agent's options state theirs in the text."""
     if values.split()[0] not in ("int", "float") or name.startswith("agent."):
         return ""
-    low, high = RANGES.get(name.replace(".N.", ".").removeprefix("eval_"), (0, math.inf))
+    low, high = RANGES.get(ranged(name.replace(".N.", ".")), (0, math.inf))
     if high == math.inf:
         return "" if low == -math.inf else f">= {low:g}"
     return f"{low:g} to {high:g}"
@@ -218,11 +234,12 @@ def markdown() -> str:
         "Every option of a run, made from the source by `make docs`; edit the field's docstring instead of this file.",
         "In a preset, `learner.batch_size` is the key `batch_size` in the section `[learner]`; on the command line it",
         "is `--learner.batch_size 16` or `--learner.batch-size=16`. `--env ID`, `--agent NAME`: short for `--env.id`",
-        "and `--agent.name`. `[eval_env]` has the keys of `[env]` and follows it, but for `life_loss` and what is set.",
+        "and `--agent.name`. `[eval_env]` has the keys of `[env]` and follows it, but for `life_loss` and what is set;",
+        "`[valid_env]` and `[final_env]` follow `[eval_env]` likewise.",
     ]  # fmt: skip
     heading = None
     for option in all_options():
-        if option.name.startswith("eval_env."):
+        if option.name.partition(".")[0] in FOLLOWERS:
             continue
         if heading_of(option) != heading:
             heading = heading_of(option)

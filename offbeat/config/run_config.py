@@ -2,6 +2,7 @@
 
 A preset is a TOML file that holds only what differs from the defaults. ``[preset] extends = "name"`` stacks it on
 another one. ``[eval_env]`` starts as a copy of ``[env]`` in which lives lost are ignored: scores are of whole games.
+``[valid_env]`` and ``[final_env]`` start as copies of ``[eval_env]``.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any, Literal
 
 import tomli_w
 
+from offbeat.acting.final_sets import FinalConfig
 from offbeat.config import schema
 from offbeat.config.log import LogConfig
+from offbeat.config.options import FOLLOWERS
 from offbeat.config.presets import find_preset, read_toml
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.delay_config import DelayConfig
@@ -28,10 +31,13 @@ from offbeat.runtime.inference import InferenceConfig
 from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.realtime_config import RealtimeConfig
 from offbeat.runtime.spans import TraceConfig
+from offbeat.runtime.validations import ValidationConfig
 from offbeat.storage.checkpoint import CheckpointConfig
 
 EVAL_ENV_OWN = ("life_loss",)
 """Fields of ``[eval_env]`` that never follow ``[env]``."""
+ENVS = ("env", *FOLLOWERS)
+"""All sections of environments."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,10 @@ class RunConfig:
     """Environments that are trained on."""
     eval_env: EnvConfig = field(default_factory=EnvConfig)
     """Environments that evaluations are played in: as ``env`` but for what is set here; lost lives are ignored."""
+    valid_env: EnvConfig = field(default_factory=EnvConfig)
+    """Environments that validations are played in: as ``eval_env`` but for what is set here."""
+    final_env: EnvConfig = field(default_factory=EnvConfig)
+    """Environments of the sets that a run ends with: as ``eval_env`` but for what is set here."""
     delay: DelayConfig = field(default_factory=DelayConfig)
     """A simulated delay of every decision, in training and evaluations."""
     actor: ActorConfig = field(default_factory=ActorConfig)
@@ -75,6 +85,10 @@ class RunConfig:
     """What is kept and how batches are drawn."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """When and how the agent is scored."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """When the agent is scored on what it was not trained on, so that the best weights can be kept."""
+    final: FinalConfig = field(default_factory=FinalConfig)
+    """Sets of environments that the final weights are scored on."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """When the run is saved."""
     log: LogConfig = field(default_factory=LogConfig)
@@ -86,16 +100,17 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Environments carry the delay along to wherever they are made."""
-        for name in ("env", "eval_env"):
+        for name in ENVS:
             env: EnvConfig = getattr(self, name)
             if env.delay != self.delay:
                 object.__setattr__(self, name, replace(env, delay=self.delay))
 
 
 SECTIONS: dict[str, type] = {
-    "env": EnvConfig, "eval_env": EnvConfig, "delay": DelayConfig, "actor": ActorConfig, "inference": InferenceConfig,
-    "learner": LearnerConfig, "replay": ReplayConfig, "evaluation": EvaluationConfig, "checkpoint": CheckpointConfig,
-    "log": LogConfig, "realtime": RealtimeConfig, "trace": TraceConfig,
+    **dict.fromkeys(ENVS, EnvConfig), "delay": DelayConfig, "actor": ActorConfig, "inference": InferenceConfig,
+    "learner": LearnerConfig, "replay": ReplayConfig, "evaluation": EvaluationConfig, "validation": ValidationConfig,
+    "final": FinalConfig, "checkpoint": CheckpointConfig, "log": LogConfig, "realtime": RealtimeConfig,
+    "trace": TraceConfig,
 }  # fmt: skip
 """Section of a TOML file -> its dataclass; ``agent`` depends on the agent and is not listed."""
 
@@ -110,12 +125,13 @@ def from_dict(data: dict[str, Any]) -> RunConfig:
     """
     _check_keys(data)
     data = _with_samplers(data)
-    for name in ("env", "eval_env"):
+    for name in ENVS:
         if "delay" in _section(data, name):
             raise UserError(f"unknown option '{name}.delay'; a delay is the section [delay] beside [{name}]")
     sections: dict[str, Any] = {name: schema.build(cls, data.get(name, {}), name) for name, cls in SECTIONS.items()}
-    followed = replace(sections["env"], life_loss="ignore")
-    sections["eval_env"] = schema.update(followed, data.get("eval_env", {}), "eval_env")
+    for name, leader in FOLLOWERS.items():
+        followed = replace(sections[leader], life_loss="ignore") if leader == "env" else sections[leader]
+        sections[name] = schema.update(followed, data.get(name, {}), name)
     agent = dict(_section(data, "agent"))
     name = schema.convert(agent.pop("name", "impala"), str, "agent.name")
     config = RunConfig(agent_name=name, agent=schema.build(agent_config(name), agent, "agent"), **sections)
@@ -127,7 +143,7 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
     data: dict[str, Any] = {key: schema.plain_value(getattr(config, key)) for key in TOP}
     data["agent"] = {"name": config.agent_name, **schema.plain(config.agent)}
     data |= {name: schema.plain(getattr(config, name)) for name in SECTIONS}
-    for name in ("env", "eval_env"):
+    for name in ENVS:
         del data[name]["delay"]  # a section of its own
     return data
 
@@ -154,8 +170,9 @@ def apply_overrides(config: RunConfig, overrides: Iterable[tuple[str, Any]]) -> 
     """A copy of ``config`` with options replaced, in order: ``("learner.batch_size", "16")``; values may be text.
 
     ``agent`` (or ``agent.name``) first, if given, as it decides which ``agent.*`` options exist: another agent starts
-    from its defaults. ``env.*`` also changes ``eval_env`` where the two were equal. ``env`` is short for ``env.id``.
-    ``replay.samplers.0.share`` changes one sampler. Raises ``UserError``.
+    from its defaults. ``env.*`` also changes ``eval_env`` where the two were equal, and so on (``FOLLOWERS``).
+    ``env`` is short for ``env.id``, ``stem`` for ``learner.stem``. ``replay.samplers.0.share`` changes one sampler.
+    Raises ``UserError``.
     """
     items = [(full_name(key), value) for key, value in overrides]
     for key, value in sorted(items, key=lambda item: item[0] != "agent.name"):
@@ -187,14 +204,24 @@ def _override(config: RunConfig, key: str, value: Any) -> RunConfig:
         raise UserError(
             f"option {key!r} is a section; set one of its options, e.g. --{section}.{_example(config, section)}"
         )
-    if (section, rest) in (("env", "delay"), ("eval_env", "delay")):
+    if section in ENVS and rest == "delay":
         raise UserError(f"unknown option {key!r}; a delay is set by options of its own, e.g. delay.inference_frames")
     if section == "replay" and rest == "samplers":
         value = _samplers(value)
     changed = replace(config, **{section: _update_section(getattr(config, section), rest, value, section)})
-    if section == "env" and rest not in EVAL_ENV_OWN and getattr(config.env, rest) == getattr(config.eval_env, rest):
-        changed = replace(changed, eval_env=replace(changed.eval_env, **{rest: getattr(changed.env, rest)}))
-    return changed
+    return _followed(config, changed, rest) if section in ENVS else changed
+
+
+def _followed(before: RunConfig, config: RunConfig, name: str) -> RunConfig:
+    """``config``, in which the option ``name`` of one section of environments is another than ``before``, with those
+    that follow it and were equal changed too.
+    """
+    for follower, leader in FOLLOWERS.items():
+        was, value = getattr(getattr(before, leader), name), getattr(getattr(config, leader), name)
+        own = follower == "eval_env" and name in EVAL_ENV_OWN
+        if value != was and not own and getattr(getattr(before, follower), name) == was:
+            config = replace(config, **{follower: replace(getattr(config, follower), **{name: value})})
+    return config
 
 
 def _with_samplers(data: dict[str, Any]) -> dict[str, Any]:
@@ -246,7 +273,8 @@ def _update_section(instance: Any, rest: str, value: Any, section: str) -> Any:
 def full_name(key: str) -> str:
     """An option's full name with underscores: short forms and dashes resolved."""
     key = key.replace("-", "_")
-    return {"env": "env.id", "eval_env": "eval_env.id", "agent": "agent.name", "agent_name": "agent.name"}.get(key, key)
+    short = {name: f"{name}.id" for name in ENVS} | {"stem": "learner.stem"}
+    return (short | {"agent": "agent.name", "agent_name": "agent.name"}).get(key, key)
 
 
 def _example(config: RunConfig, section: str) -> str:

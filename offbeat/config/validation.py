@@ -9,16 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offbeat.acting.final_sets import final_sets
 from offbeat.config.auto import decide
 from offbeat.config.memory import available_memory
+from offbeat.config.options import ranged
 from offbeat.config.ranges import RANGES
 from offbeat.config.realtime_checks import check_realtime
 from offbeat.errors import UserError, in_short, told
 
 if TYPE_CHECKING:
     from offbeat.config.run_config import RunConfig
+    from offbeat.envs.base import EnvConfig
+    from offbeat.types import EnvSpec
 
 GIB = 2**30
+PURPOSE = {"eval_env": "evaluation", "valid_env": "validation", "final_env": "the final sets"}
+"""Section of environments -> what they are for."""
 
 
 def validate(
@@ -59,7 +65,7 @@ def check_ranges(config: RunConfig) -> None:
     check_range("seed", config.seed)
     for section in SECTIONS:
         for name, value in vars(getattr(config, section)).items():
-            check_range(f"{section.removeprefix('eval_')}.{name}", value, f"{section}.{name}")
+            check_range(ranged(f"{section}.{name}"), value, f"{section}.{name}")
     for index, sampler in enumerate(config.replay.samplers):
         for name, value in vars(sampler).items():
             check_range(f"replay.samplers.{name}", value, f"replay.samplers.{index}.{name}")
@@ -175,41 +181,57 @@ def check_device(name: str, device: str) -> None:
 
 def check_environments(config: RunConfig, factory: Callable[..., object] | None = None) -> None:
     """Refuse environments that do not exist, are not installed, or differ between training and evaluation."""
+    played: list[tuple[str, str, EnvConfig]] = [("eval_env", "evaluation", config.eval_env)]
+    if config.validation.wanted:
+        played.append(("valid_env", "validation", config.valid_env))
+    sets = final_sets(config.final, config.env, config.final_env)
+    played += [("final_env", "final", env) for env in dict.fromkeys(one.env for one in sets)]
+    spec = _spec_of("env", config.env, factory)
+    _check_players("actor.envs_per_worker", config.actor.envs_per_worker, spec)
+    for name, section, env in played:
+        counts, seen = getattr(config, section), _spec_of(name, env, factory, like=spec)
+        if spec.action != seen.action or spec.network_observation != seen.network_observation:
+            raise UserError(
+                f"{name} {env.id!r} has other observations or actions than env {config.env.id!r}; "
+                f"set the same frame_stack and full_action_space, or an environment of the same kind"
+            )
+        _check_players(f"{section}.envs", counts.envs, seen)
+        games = counts.envs // seen.players
+        if counts.episodes % games:
+            shown = f"the {games} games of " if seen.players > 1 else ""
+            raise UserError(
+                f"{section}.episodes={counts.episodes} cannot be shared equally by {shown}{section}.envs="
+                f"{counts.envs}; use a multiple of {games}"
+            )
+
+
+def _spec_of(
+    section: str, env: EnvConfig, factory: Callable[..., object] | None, like: EnvSpec | None = None
+) -> EnvSpec:
+    """What an environment gives and takes; UserError where it cannot be made, or is not ``like`` that of training."""
     from offbeat.envs.base import EnvUnavailable
     from offbeat.envs.manners import check_like
     from offbeat.envs.registry import env_spec
 
     try:
-        spec, seen = env_spec(config.env, factory), env_spec(config.eval_env, factory)
-        if factory is not None:
-            check_like(seen, spec, "that for evaluation", "that for training")
+        seen = env_spec(env, factory)
+        if factory is not None and like is not None:
+            check_like(seen, like, f"that for {PURPOSE[section]}", "that for training")
+        return seen
     except EnvUnavailable:
         raise
     except ValueError as error:  # a switch that means nothing to the environment
-        raise UserError(f"[env] {error}") from error
+        raise UserError(f"[{section}] {error}") from error
     except Exception as error:  # the environment's own, of any class
-        raise UserError(f"[env] {config.env.id} cannot be made: {told(error)}") from error
-    if spec.action != seen.action or spec.network_observation != seen.network_observation:
+        raise UserError(f"[{section}] {env.id} cannot be made: {told(error)}") from error
+
+
+def _check_players(name: str, count: int, spec: EnvSpec) -> None:
+    """Refuse a count of environments that leaves a game without some of its players."""
+    if count % spec.players:
         raise UserError(
-            f"eval_env {config.eval_env.id!r} has other observations or actions than env {config.env.id!r}; "
-            f"set the same frame_stack and full_action_space, or an environment of the same kind"
-        )
-    evaluation = config.evaluation
-    for name, env, count in (
-        ("actor.envs_per_worker", spec, config.actor.envs_per_worker),
-        ("evaluation.envs", seen, evaluation.envs),
-    ):
-        if count % env.players:
-            raise UserError(
-                f"{name}={count}: {env.id} has {env.players} players, and each is an environment; "
-                f"use a multiple of {env.players}"
-            )
-    games = evaluation.envs // seen.players
-    if evaluation.episodes % games:
-        shown = f"the {games} games of " if seen.players > 1 else ""
-        raise UserError(
-            f"evaluation.episodes={evaluation.episodes} cannot be shared equally by {shown}evaluation.envs="
-            f"{evaluation.envs}; use a multiple of {games}"
+            f"{name}={count}: {spec.id} has {spec.players} players, and each is an environment; "
+            f"use a multiple of {spec.players}"
         )
 
 

@@ -28,7 +28,7 @@ def record_run(
     seed: int = 0,
     *,
     max_seconds: float = 120.0,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     say: Callable[[str], None] | None = None,
     **own: Any,
 ) -> Path:
@@ -40,7 +40,7 @@ def record_run(
         policy: ``greedy`` or ``sampled``; None: as the run's evaluation.
         seed: of the environment and the drawn actions.
         max_seconds: the video ends here even if the episode goes on, which ``say`` is told. Unit: seconds of video.
-        checkpoint: folder of another checkpoint than the newest.
+        checkpoint: other weights than the newest, see ``offbeat.run.load.load_agent``.
         say: is told in a line where the agent plays by another policy than ``policy``, where observations are filmed
             though the environment could draw itself, and what closing raises.
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.

@@ -30,7 +30,7 @@ def play_run(
     policy: str | None = None,
     seed: int = 0,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     say: Callable[[str], None] | None = None,
     **own: Any,
 ) -> Evaluation:

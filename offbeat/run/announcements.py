@@ -15,7 +15,7 @@ from offbeat.networks.torsos import choose_torso, flattened_pictures
 from offbeat.replay.layout import StreamLayout
 from offbeat.run.own import command
 from offbeat.runtime.conductor import Conductor
-from offbeat.runtime.world import World
+from offbeat.runtime.world import World, is_deterministic
 from offbeat.types import ArraySpec, EnvSpec
 
 Draw = Callable[[Path], Path]
@@ -31,6 +31,17 @@ def introduce(
     for line in flattened(config, spec):
         say(line)
     tell_of_short_run(config, spec, say)
+    tell_of_validation(config, say)
+
+
+def tell_of_validation(config: RunConfig, say: Callable[[str], None]) -> None:
+    """Say where validations were asked for and none will be played: minutes do not count in a fixed schedule."""
+    wanted = config.validation
+    if wanted.every_minutes and not wanted.every_steps and is_deterministic(config):
+        say(
+            f"no validation will be played: validation.every_minutes={wanted.every_minutes:g} does not count in runs "
+            "with a fixed schedule, whose results depend on no clock; validation.every_steps does"
+        )
 
 
 def flattened(config: RunConfig, spec: EnvSpec) -> Iterator[str]:

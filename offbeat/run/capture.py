@@ -22,6 +22,7 @@ from offbeat.envs.registry import env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
 from offbeat.run.own import with_torso
+from offbeat.run.stem import begin_with_stem, with_stem
 from offbeat.runtime.host import Host, built
 from offbeat.runtime.learner import Learner
 from offbeat.runtime.local_services import LocalServices
@@ -74,7 +75,7 @@ def capture(
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
     config = with_torso(fitted(replace(config, engine="inline", out=""), given, env_factory), own)
     validate(config, env_factory=env_factory)
-    with _left_alone(), _roles(decide(config), init_from, own) as (actors, learner, watch):
+    with _left_alone(), _roles(with_stem(decide(config), init_from), init_from, own) as (actors, learner, watch):
 
         def act() -> None:
             if watch.stuck_in_rounds(learner.work.updates + learner.work.skipped):
@@ -106,6 +107,7 @@ def _roles(
     maker = own["agent_factory"]
     agent = make_agent(config.agent_name, config.agent, spec, "cpu", own["torso"], maker)
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if maker else "")
+    begin_with_stem(config, agent.network)
     roles = topology(config, layout.items)
     world = make_world(config, spec, layout, roles, flat_size(agent.network), Path(os.devnull), **own)
     world.init_from = init_from

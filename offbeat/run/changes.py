@@ -11,7 +11,8 @@ from offbeat.config.run_config import RunConfig, apply_overrides
 from offbeat.errors import UserError
 
 MAY_CHANGE = (
-    "total_frames", "device", "evaluation.*", "log.*", "checkpoint.*", "trace.*", "inference.*",
+    "total_frames", "device", "evaluation.*", "validation.*", "final.*", "final_env.*", "log.*", "checkpoint.*",
+    "trace.*", "inference.*",
     "learner.learning_rate", "learner.final_learning_rate", "learner.schedule", "learner.threads", "learner.device",
     "learner.precision", "learner.compile", "learner.prefetch", "learner.hang_timeout_s", "learner.nonfinite_limit",
     "learner.mode", "learner.count", "learner.max_restarts",
@@ -24,6 +25,7 @@ REASONS = {
     "env": "it decides what the saved streams and games hold",
     "delay": "it decides what the saved streams and games hold; 'offbeat eval' takes --delay options",
     "eval_env": "scores before and after would not compare; 'offbeat eval' takes --eval-env options",
+    "valid_env": "validations before and after would not compare",
     "agent": "the saved weights are those of this agent",
     "replay": "it decides what the saved streams and samplers hold",
     "actor": "the saved games are those of these actors",

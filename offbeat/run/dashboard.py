@@ -119,6 +119,8 @@ def progress_line(status: Status, total_frames: int) -> str:
         "return": score(status.return_mean, 2),
         "return_max": score(status.return_max, 2),
         "eval": score(status.eval_mean, 2),
+        "valid": score(status.valid_mean, 2),
+        "valid_best": score(status.valid_best, 2),
         "lag": number(status.policy_lag, 1),
         "queue": number(status.queue, 1),
         "actor_wait": percent(status.actor_wait),
@@ -132,14 +134,16 @@ def progress_line(status: Status, total_frames: int) -> str:
     return "progress " + " ".join(f"{name}={str(value).replace(',', '')}" for name, value in pairs.items())
 
 
-EVALUATION_SHOWN = ("frames", "mean", "low", "high", "min", "max", "episodes", "policy", "version")
-"""What of an evaluation is shown; the rest is in metrics.jsonl."""
+SCORES = ("evaluation", "validation", "final")
+"""Kinds of records that are scores of whole episodes."""
+EVALUATION_SHOWN = ("set", "frames", "mean", "low", "high", "min", "max", "episodes", "policy", "version")
+"""What of such a score is shown; the rest is in metrics.jsonl."""
 
 
 def event_line(role: str, kind: str, values: Mapping[str, Any]) -> str:
     """An event as ``kind role name=value ...``."""
-    more = given_up(int(values.get("given_up", 0))) if kind == "evaluation" else ""
-    if kind == "evaluation":
+    more = given_up(int(values.get("given_up", 0))) if kind in SCORES else ""
+    if kind in SCORES:
         values = {name: values[name] for name in EVALUATION_SHOWN if name in values}
     return " ".join((kind, role, *(f"{name}={_plainly(value)}" for name, value in values.items()))) + more
 

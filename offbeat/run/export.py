@@ -58,6 +58,7 @@ def export_run(
     *,
     format: str | None = None,
     check: int = 100,
+    checkpoint: Path | str | None = None,
     say: Callable[[str], object] = lambda text: None,
     **own: Any,
 ) -> Path:
@@ -66,6 +67,7 @@ def export_run(
     Args:
         format: one of ``FORMATS``; None: ONNX if ``out`` ends in .onnx, else pt2.
         check: observations of the run's environment on which the file must do what the agent does; 0: none.
+        checkpoint: other weights than the newest, see ``offbeat.run.load.load_agent``.
         say: takes the line that says what was checked.
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
 
@@ -80,7 +82,7 @@ def export_run(
         raise UserError(f"check={check} is out of range; allowed: 0 or above")
     config, factory = run_config(run), own.get("env_factory")
     with specs_kept():
-        agent, _ = load_agent(run, config, device="cpu", **own)
+        agent, _ = load_agent(run, config, checkpoint=checkpoint, device="cpu", **own)
     path = out or run / f"policy.{format}"
     draft_of(path).unlink()  # says at once where it cannot be written
     about = {"run": run.name, "agent": config.agent_name, "env": config.env.id}

@@ -26,6 +26,12 @@ def find_run(path: str | Path) -> Path:
     return runs[-1]
 
 
+def find_weights(path: str | Path) -> Path:
+    """What weights are read from: the folder of a checkpoint at ``path``, or a run as of ``find_run``."""
+    folder = Path(path).expanduser()
+    return folder if (folder / "manifest.json").is_file() else find_run(folder)
+
+
 def list_runs(folder: Path) -> list[Path]:
     """The run folders in ``folder``, oldest first."""
     found = [config for config in folder.glob(f"*/{CONFIG}") if config.is_file()] if folder.is_dir() else []

@@ -40,9 +40,9 @@ class Restored:
         return int(_counter(self.meta, "updates"))
 
 
-def restore(run: Path, *, checkpoint: Path | None = None, **own: Any) -> Restored:
-    """Make a run's agent and load its newest weights (or those of ``checkpoint``). ``own``: ``env_factory``,
-    ``agent_factory`` or ``torso`` of the user's, if it had one.
+def restore(run: Path, *, checkpoint: Path | str | None = None, **own: Any) -> Restored:
+    """Make a run's agent and load its newest weights, or those of ``checkpoint``: a folder, or a name as ``load_agent``
+    takes it. ``own``: ``env_factory``, ``agent_factory`` or ``torso`` of the user's, if it had one.
 
     UserError if ``run`` is no run folder or has no checkpoint.
     """
@@ -55,12 +55,13 @@ def load_agent(
     run: Path,
     config: RunConfig,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     device: str | None = None,
     **own: Any,
 ) -> tuple[Agent, dict[str, Any]]:
     """The run's agent with its newest weights (or those of ``checkpoint``), and the checkpoint's meta data.
 
+    ``checkpoint``: its folder; or as text what it is called in this run: ``best``, ``extra`` or its agent steps.
     ``device``: where to put it; default: the run's device if this machine has it, else the CPU. ``own``:
     the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
@@ -68,9 +69,11 @@ def load_agent(
     from offbeat.envs.registry import env_spec
     from offbeat.run.own import check_given
     from offbeat.storage.checkpoint import CheckpointError, load_weights
+    from offbeat.storage.named import chosen
 
+    source = chosen(run, checkpoint) if isinstance(checkpoint, str) else checkpoint or run
     try:
-        weights, meta = load_weights(checkpoint or run)
+        weights, meta = load_weights(source)
     except CheckpointError as error:
         raise UserError(f"{error}; go on with the run until it saves one, or pick another run") from error
     check_given(meta, own, run)
@@ -83,7 +86,7 @@ def load_agent(
         from offbeat.run.resumable import check_weights
         from offbeat.storage.checkpoint import find
 
-        check_weights(find(checkpoint or run, only=("learner",)), agent.network, config)  # says which option it is
+        check_weights(find(source, only=("learner",)), agent.network, config)  # says which option it is
         raise
     agent.network.eval()
     return agent, meta
@@ -181,6 +184,7 @@ def load(
     greedy: bool = True,
     seed: int = 0,
     device: str = "cpu",
+    checkpoint: Path | str | None = None,
     **own: Any,
 ) -> LoadedAgent:
     """The agent of a run with its newest weights: ``offbeat.load(run).act(observation)``.
@@ -188,6 +192,7 @@ def load(
     Args:
         run: run folder, or a folder of runs (the newest is taken).
         greedy: the most probable action, else one drawn with ``seed``.
+        checkpoint: other weights than the newest, see ``load_agent``.
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
     from offbeat.envs.registry import translator
@@ -195,7 +200,7 @@ def load(
 
     folder = find_run(run)
     config = run_config(folder)
-    agent, _ = load_agent(folder, config, device=device, **own)
+    agent, _ = load_agent(folder, config, checkpoint=checkpoint, device=device, **own)
     return LoadedAgent(agent, greedy=greedy, seed=seed, translator=translator(config.eval_env, own.get("env_factory")))
 
 

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from offbeat.config.log import LogConfig
-from offbeat.run.dashboard import Display, make_display
+from offbeat.run.dashboard import SCORES, Display, make_display
 from offbeat.run.metric_files import AppendFile, EventWriter, Meter, PeriodAverage, Value, plain
+from offbeat.run.records import PERIODIC, curves_of
 from offbeat.run.status import Status
 
-PERIODIC = ("learner", "actor", "inference")
-"""Kinds that come so often that one line per role and period is written instead of each record."""
-
-OWN_FRAMES = ("learner", "evaluation", "status")
+OWN_FRAMES = ("learner", "evaluation", "validation", "final", "status")
 """Kinds whose ``frames`` and ``agent_steps`` name a point of the run; in other kinds they belong to the record."""
 
 WORK = ("train_s", "forward_s", "env_s")
@@ -102,7 +100,7 @@ class MetricLogger:
             self._averages.setdefault((role, kind), PeriodAverage()).add(values)
         else:
             self._write(role, kind, values)
-        if kind in ("evaluation", "restart"):
+        if kind in (*SCORES, "restart"):
             self._display.event(role, kind, values)
         every = self._config.every_updates
         if kind == "learner" and every and self.status.updates - self._period_updates >= every:
@@ -187,6 +185,9 @@ class MetricLogger:
             status.length_mean = sum(self._lengths) / len(self._lengths)
         elif kind == "evaluation":
             status.eval_mean, status.eval_std = values["mean"], values.get("std")
+        elif kind == "validation":
+            status.valid_mean = values["mean"]
+            status.valid_best = max(values["mean"], status.valid_best if status.valid_best is not None else -math.inf)
         elif kind == "restart":
             status.restarts += 1
         elif kind == "realtime":
@@ -260,8 +261,8 @@ class MetricLogger:
         if self._listen is not None:
             self._listen(line, self.status.updates)
         if self._events is not None:
-            prefix = role if kind in PERIODIC else kind
-            self._events.scalars({k: v for k, v in line.items() if k in values}, int(line["frames"]), prefix)  # type: ignore[arg-type]
+            numbers = {name: value for name, value in line.items() if name in values}
+            self._events.scalars(numbers, int(line["frames"]), curves_of(role, kind, values))  # type: ignore[arg-type]
 
 
 def _open_events(run_dir: Path, purge_from: int | None, say: Callable[[str], None]) -> EventWriter | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HANDED_OVER = {"env_factory": "an environment", "agent_factory": "an agent", "torso": "a torso"}
 """What may be handed over -> what it makes."""
+PURPOSE = {"eval_env": "evaluations", "valid_env": "validations", "final_env": "the final sets"}
+"""Section of environments -> what is played in them."""
 PYTHON = {"eval": "evaluate"}
 """Commands whose functions in Python have other names."""
 
@@ -103,14 +105,15 @@ def check_given(meta: Mapping[str, Any], own: Mapping[str, Any], run: Path) -> N
 
 
 def check_scored(config: RunConfig, given: Iterable[str], own: Mapping[str, Any]) -> None:
-    """Raise ``UserError`` where evaluations were to be played elsewhere than in the user's own environment."""
-    if own.get("env_factory") is None or config.eval_env.id == config.env.id:
-        return
-    if {"eval_env", "eval_env.id"} & {name.replace("-", "_") for name in given}:
-        raise UserError(
-            f"eval_env.id={config.eval_env.id!r} was given beside an environment of your own, which evaluations are "
-            "played in too; leave it out"
-        )
+    """Raise ``UserError`` where scores were to be of another environment than the user's own."""
+    named = {name.replace("-", "_") for name in given} if own.get("env_factory") is not None else set()
+    for section, what in PURPOSE.items():
+        env_id = getattr(config, section).id
+        if env_id != config.env.id and {section, f"{section}.id"} & named:
+            raise UserError(
+                f"{section}.id={env_id!r} was given beside an environment of your own, which {what} are played in too; "
+                "leave it out"
+            )
 
 
 def with_torso(config: RunConfig, own: Mapping[str, Any]) -> RunConfig:

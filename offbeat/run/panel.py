@@ -39,6 +39,7 @@ def panel(status: Status, run_dir: Path, total_frames: int, columns: int, rows: 
 def _cells(status: Status, spread: bool) -> list[tuple[str, str]]:
     """(name, value), in the order in which they fill the columns; ``spread``: that of the evaluation's returns too."""
     beside = f" ± {score(status.eval_std)}" if status.eval_std is not None and spread else ""
+    validated = [("validation", score(status.valid_mean)), ("best of those", score(status.valid_best))]
     return [
         ("actor frames/s", number(status.actor_frames_per_s, 0)),
         ("learner frames/s", number(status.learner_frames_per_s, 0)),
@@ -47,6 +48,7 @@ def _cells(status: Status, spread: bool) -> list[tuple[str, str]]:
         ("return", score(status.return_mean)),
         ("best of 100", score(status.return_max)),
         ("evaluation", score(status.eval_mean) + beside),
+        *(validated if status.valid_mean is not None else []),
         ("episodes", f"{status.episodes:,}"),
         ("updates", f"{status.updates:,}"),
         ("policy lag", number(status.policy_lag, 1)),
@@ -59,6 +61,7 @@ def _grid(status: Status, inner: int) -> list[str]:
     """The cells in the most columns that fit; a name is shortened where a value needs its room."""
     for count, spread in ((3, True), (2, True), (2, False)):
         cells = _cells(status, spread)
+        cells += [("", "")] * (-len(cells) % count)
         height = -(-len(cells) // count)
         columns = [_column(cells[start : start + height]) for start in range(0, len(cells), height)]
         rows = ["  ".join(row) for row in zip(*columns, strict=True)]

@@ -18,8 +18,10 @@ from offbeat.run.records import evaluations
 
 FINAL = "final"
 """What a run's own final evaluation is called."""
-MAY_DIFFER = ("total_frames", "device", "*.device", "*threads", "*_timeout_s", "evaluation.*", "log.*", "checkpoint.*",
-              "trace.*")  # fmt: skip
+MAY_DIFFER = (
+    "total_frames", "device", "*.device", "*threads", "*_timeout_s", "evaluation.*", "validation.*", "final.*",
+    "final_env.*", "log.*", "checkpoint.*", "trace.*",
+)  # fmt: skip
 """Options that a begun or finished run may have otherwise than the file says and still be the one that it means."""
 
 

@@ -1,11 +1,23 @@
-"""The lines of a run's metrics.jsonl, read back."""
+"""The lines of a run's metrics.jsonl, read back; and what their numbers are called where they become curves."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+PERIODIC = ("learner", "actor", "inference")
+"""Kinds that come so often that one line per role and period is written instead of each record."""
+
+
+def curves_of(role: str, kind: str, values: Mapping[str, Any]) -> str:
+    """What the names of a record's numbers begin with where each is a curve: the role of what comes periodically, else
+    the kind; each set of environments that a run ends with has curves of its own (``final/train``).
+    """
+    if kind == "final":
+        return f"final/{str(values['set']).replace('=', '-')}"  # MLflow takes no equals sign
+    return role if kind in PERIODIC else kind
 
 
 def read_records(path: Path, text: str = "") -> Iterator[dict[str, Any]]:

@@ -34,3 +34,5 @@ class Status:
     learning_rate: float | None = None
     skipped: int = 0
     restarts: int = 0
+    valid_mean: float | None = None
+    valid_best: float | None = None

@@ -39,6 +39,7 @@ from offbeat.run.own import check_given, check_scored, command, noted, with_tors
 from offbeat.run.provenance import write_environment
 from offbeat.run.resumable import check_fits, describe, needs_state
 from offbeat.run.starting import check_start
+from offbeat.run.stem import begin_with_stem, with_stem
 from offbeat.runtime.conductor import Conductor, EndNow
 from offbeat.runtime.engines import inline, local, virtual
 from offbeat.runtime.interrupts import Interrupts, signals
@@ -46,7 +47,7 @@ from offbeat.runtime.process import remove_stacks
 from offbeat.runtime.supervisor import RoleFailed
 from offbeat.runtime.terminal import guarded, troubles_told
 from offbeat.runtime.topology import topology
-from offbeat.runtime.world import World, is_deterministic, learners_nbytes, make_world, plan_layout
+from offbeat.runtime.world import World, environments, is_deterministic, learners_nbytes, make_world, plan_layout
 from offbeat.storage.checkpoint import CheckpointError, find, load, newest
 from offbeat.types import EnvSpec
 
@@ -102,7 +103,7 @@ def train(
     validate(config, env_factory=env_factory, go_on=command("resume", Path(config.out), own))
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
-    config = decide(replace(config, out=str(run)))
+    config = with_stem(decide(replace(config, out=str(run))), init_from)
     started: dict[str, Any] = {"draw": draw, "hooks": calls, "note": note, "fresh": True}
     return _run(config, run, checkpoint=None, init_from=init_from, own=own, **started)
 
@@ -166,9 +167,9 @@ def _run(
     ``fresh``: in a folder that nobody else has.
     """
     if config.engine != "inline":
-        check_start(own, config.env.id, config.eval_env.id)
+        check_start(own, *dict.fromkeys(env.id for env in environments(config)))
     spec = env_spec(config.env, own.get("env_factory"))
-    config, agent, note = _made(config, spec, own, note)
+    config, agent, note = _made(config, spec, own, note, new=checkpoint is None)
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
     weights = flat_size(agent.network)
     roles = topology(config, layout.items)
@@ -205,20 +206,24 @@ def _run(
             world.close()
 
 
-def _made(config: RunConfig, spec: EnvSpec, own: dict[str, Any], note: str) -> tuple[RunConfig, Agent, str]:
-    """The run's agent; the configuration with what could only be chosen with it, and ``note`` with a line on that."""
+def _made(config: RunConfig, spec: EnvSpec, own: dict[str, Any], note: str, new: bool) -> tuple[RunConfig, Agent, str]:
+    """The run's agent; the configuration with what could only be chosen with it, and ``note`` with lines on that and on
+    the stem of a ``new`` run.
+    """
 
     def make(device: str) -> Agent:
         return make_agent(config.agent_name, config.agent, spec, device, own.get("torso"), own.get("agent_factory"))
 
     chosen, line = choose_inference(config, spec, make)
-    return chosen, make("cpu"), "\n".join(filter(None, (note, line)))
+    agent = make("cpu")
+    stem = begin_with_stem(config, agent.network) if new else []
+    return chosen, agent, "\n".join(filter(None, (note, line, *stem)))
 
 
 def _check_exact(config: RunConfig, factory: Callable[..., Any] | None) -> None:
     """Refuse environments that a deterministic run could not save."""
     if is_deterministic(config):
-        for env in {config.eval_env.id: config.eval_env, config.env.id: config.env}.values():
+        for env in {env.id: env for env in reversed(environments(config))}.values():
             check_exact(env, factory)
 
 

@@ -51,7 +51,6 @@ class Brief:
     torso: Any
     channels_last: bool
     env: EnvConfig
-    eval_env: EnvConfig
     env_factory: Any
     registered: dict[str, Any]
 
@@ -73,12 +72,18 @@ class Brief:
         return made
 
     def envs(
-        self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False, bare: bool = False
+        self,
+        count: int,
+        *,
+        batch: int = 0,
+        threads: int = 1,
+        like: EnvConfig | None = None,
+        bare: bool = False,
     ) -> VectorEnv:
         """Environments of its own."""
         register_again(self.registered)
         made = make_env(
-            self.eval_env if scored else replace(self.env, delay=DelayConfig()) if bare else self.env,
+            like or (replace(self.env, delay=DelayConfig()) if bare else self.env),
             count,
             batch_size=batch or None,
             threads=threads,
@@ -120,7 +125,6 @@ def brief_of(world: World, role: str, *, free: bool, incarnation: int) -> Brief:
         torso=world.torso,
         channels_last=config.learner.channels_last,
         env=config.env,
-        eval_env=config.eval_env,
         env_factory=world.env_factory,
         registered=world.registered,
     )

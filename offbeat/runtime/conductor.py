@@ -1,5 +1,5 @@
-"""What the main process decides in every engine: when to evaluate, when to save, when to stop; and how a save is put
-together.
+"""What the main process decides in every engine: when to evaluate and validate, when to save, when to stop; and how a
+save is put together.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from offbeat.runtime.world import World
-from offbeat.storage.checkpoint import CheckpointError, begin
+from offbeat.runtime.validations import Validations
+from offbeat.runtime.world import World, is_deterministic
+from offbeat.storage.checkpoint import CheckpointError, Draft, begin
+from offbeat.storage.named import BEST, EXTRA, is_there
 
 Save = Callable[[Path], dict[str, Any]]
 """Asks every role for its part in that folder; returns ``counters`` and the names of the ``parts`` written."""
@@ -85,6 +87,13 @@ class Conductor:
         self.updates, self.agent_steps = int(counters.get("updates", 0)), int(counters.get("agent_steps", 0))
         self.frames = int(counters.get("frames", self.agent_steps * world.spec.frame_skip))
         """Environment frames of the run so far; checkpoints of before count none."""
+        validation, fixed = world.config.validation, is_deterministic(world.config)
+        self.validations = Validations(validation, world.clock, fixed=fixed, saved=meta.get("validation", {}))
+        self._extra_at = world.config.checkpoint.extra_at
+        """Agent steps of the checkpoint that is kept for ever; 0: there is none to come."""
+        if self._extra_at and is_there(run, EXTRA):
+            self._extra_at = 0
+        self._extra_tried = False
         self._saved_updates = self.updates
         self._saved_at, self._saved = self.world.clock.now(), bool(meta)
         self.stop_reason: str | None = None
@@ -130,9 +139,56 @@ class Conductor:
         self.evaluations = self.frames // every
         return True
 
+    def validation_due(self) -> bool:
+        """Whether a validation should start; counts it."""
+        return self.stop_reason is None and self.validations.due(self.agent_steps)
+
+    def validated(self, answer: Mapping[str, Any], save: Save) -> None:
+        """A validation has ended; ``answer``: of who has played it, {} if it was broken off. Where no mean before was
+        as high, ``save`` writes the weights that were played, which become the checkpoint ``best``.
+        """
+        complete, mean = bool(answer.get("complete")), float(answer.get("mean", float("nan")))
+        if not self.validations.done(mean, complete):
+            return
+        try:
+            path, counters = self._keep_best(save, mean)
+        except (CheckpointError, OSError) as error:
+            self.say(f"the best weights could not be saved, and those of before are kept: {error}")
+            return
+        self.validations.best = mean
+        self.say(f"best validation so far: {mean:.6g} at {counters['frames']:,} frames; its weights are in {path}")
+
+    def _keep_best(self, save: Save, mean: float) -> tuple[Path, dict[str, int]]:
+        """Write the checkpoint ``best``; its folder, and the point of the run that its weights are from."""
+        draft = begin(self.run, self.agent_steps)
+        try:
+            answer = save(draft.path)
+            counters: dict[str, int] = answer["counters"]
+            draft.agent_steps = counters["agent_steps"]
+            for part in answer["parts"]:
+                draft.adopt(part)
+            return draft.commit(self._meta(counters) | {"validation_mean": mean}, name=BEST), counters
+        except BaseException:
+            draft.abort()
+            raise
+
+    def _meta(self, counters: dict[str, int]) -> dict[str, Any]:
+        """What every checkpoint says of itself: of the run, and of the point that its weights are from."""
+        return self.described | {
+            "counters": counters,
+            "total_frames": self.world.config.total_frames,
+            "frames": counters["frames"],
+            "version": counters["updates"],
+        }
+
+    def _extra_due(self, agent_steps: int) -> bool:
+        return 0 < self._extra_at <= agent_steps
+
     def checkpoint_due(self) -> bool:
         """Whether it is time to save."""
         config = self.world.config.checkpoint
+        if self._extra_due(self.agent_steps) and not self._extra_tried:
+            return True
         if config.every_updates and self.updates - self._saved_updates >= config.every_updates:
             return True
         if not config.every_s or self.world.config.deterministic or self.world.config.engine == "inline":
@@ -154,15 +210,13 @@ class Conductor:
                 for part in answer["parts"]:
                     draft.adopt(part)
                 self.logger.flush()
-                meta = self.described | {
-                    "counters": counters,
+                meta = self._meta(counters) | {
                     "evaluations": self.evaluations,
+                    "validation": self.validations.state(),
                     "resumes": self.resumes,
                     "metrics": self.logger.offsets(),
-                    "total_frames": self.world.config.total_frames,
-                    "frames": counters["frames"],
-                    "version": counters["updates"],
                 }
+                self._keep_extra(draft, meta)
                 path = draft.commit(meta, self.world.config.checkpoint.keep)
             except BaseException:
                 draft.abort()
@@ -178,6 +232,17 @@ class Conductor:
         if self._listener is not None:
             self._listener.saved(path, counters)
         return path
+
+    def _keep_extra(self, draft: Draft, meta: dict[str, Any]) -> None:
+        """Keep the learner's part of ``draft`` for ever, if its time has come. Before the draft counts itself: a run
+        that goes on from it then has both.
+        """
+        if not self._extra_due(draft.agent_steps):
+            return
+        self._extra_tried = True
+        path = draft.keep_copy(EXTRA, meta, ("learner",))
+        self._extra_at = 0
+        self.say(f"extra checkpoint at {draft.agent_steps:,} agent steps, which is kept: {path}")
 
     def stopping_s(self) -> float:
         """Seconds since the run was asked to stop; 0 if it was not."""

@@ -1,20 +1,25 @@
-"""The evaluator: whole episodes in environments of its own, with a copy of the current weights."""
+"""The evaluator: whole episodes in environments of its own, with a copy of the current weights.
+
+Validations, and the sets that a run ends with, are the same with other options: each is an ``Exam``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 
 from offbeat.acting.episodes import play_episodes
 from offbeat.acting.scores import Evaluation
-from offbeat.envs.base import Misbehaved, VectorEnv
-from offbeat.envs.closing import close_env
+from offbeat.envs.base import EnvConfig, Misbehaved, VectorEnv
+from offbeat.envs.closing import close_env, closed_after
 from offbeat.runtime.host import Host
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, StopSignal
-from offbeat.runtime.services import Services
+from offbeat.runtime.services import Services, Write
+from offbeat.storage.checkpoint import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,22 @@ class EvaluationConfig:
     Unit: seconds."""
 
 
+@dataclass(frozen=True)
+class Exam:
+    """What an evaluator plays."""
+
+    kind: str
+    """Of the record that it leaves: ``evaluation``, ``validation`` or ``final``."""
+    env: EnvConfig
+    """Options of the environments."""
+    config: EvaluationConfig
+    """How many episodes of them, and how."""
+    seed: int | None = None
+    """Of the environments; None: from the run's seed and the number of the evaluation."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What the record says of it besides."""
+
+
 def run_evaluator(
     envs: VectorEnv,
     policy: LocalPolicy,
@@ -51,9 +72,11 @@ def run_evaluator(
     config: EvaluationConfig,
     *,
     seed: int,
+    kind: str = "evaluation",
+    about: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """One evaluation: take the newest weights, play whole episodes, report raw scores with the counters that
-    belong to those weights.
+    belong to those weights, and ``about``, in a record of that ``kind``.
 
     A stop in the middle ends it; what was played until then is returned but not reported.
     """
@@ -69,7 +92,7 @@ def run_evaluator(
         longest=config.longest,
     )
     if result.complete:
-        metrics.write("evaluation", result.record() | policy.point._asdict())
+        metrics.write(kind, result.record() | policy.point._asdict() | dict(about or {}))
     return result
 
 
@@ -79,25 +102,52 @@ def build_evaluator(services: Services) -> Evaluator:
 
 
 class Evaluator(Host):
-    """The evaluator with environments of its own, made at the first evaluation. It needs nothing of a checkpoint."""
+    """The evaluator with environments of its own, made at the first evaluation. It needs nothing of a checkpoint.
+
+    Its section of the configuration are its exams; the environments of the first, which comes again and again, are
+    kept.
+    """
 
     def __init__(self, services: Services) -> None:
         super().__init__(services)
         self._services = services
+        self._exams: tuple[Exam, ...] = services.config
         self._envs: VectorEnv | None = None
         self._policy: LocalPolicy | None = None
 
-    def evaluate(self, number: int) -> dict[str, Any]:
-        """Score the newest published weights. ``number`` seeds the games."""
+    def evaluate(self, number: int, part: int = 0) -> dict[str, Any]:
+        """Score the newest published weights by exam ``part``. ``number`` seeds the games, if the exam does not."""
+        exam = self._exams[part]
+        torch.set_num_threads(exam.config.threads)
+        if part == 0:
+            self._envs = self._make(exam) if self._envs is None else self._envs
+            return self._play(exam, self._envs, number)
+        envs = self._make(exam)
+        with closed_after(envs, envs.spec.id):
+            return self._play(exam, envs, number)
+
+    def _make(self, exam: Exam) -> VectorEnv:
+        return self._services.envs(exam.config.envs, threads=exam.config.threads, like=exam.env)
+
+    def _play(self, exam: Exam, envs: VectorEnv, number: int) -> dict[str, Any]:
+        """One exam, in these environments."""
         services = self._services
-        config: EvaluationConfig = services.config
-        torch.set_num_threads(config.threads)
-        if self._envs is None or self._policy is None:
-            self._envs = services.envs(config.envs, threads=config.threads, scored=True)
-            self._policy = LocalPolicy(services.agent(services.device), services.weights(), config.envs, seed=0)
-        stop, seed = services.stop(early=True), services.seeds(number)[0]
-        result = run_evaluator(self._envs, self._policy, services.metrics, stop, config, seed=seed)
-        return {"mean": result.mean, "complete": result.complete}
+        if self._policy is None:
+            self._policy = LocalPolicy(services.agent(services.device), services.weights(), envs.num_envs, seed=0)
+        stop = services.stop(early=True)
+        seed = services.seeds(number)[0] if exam.seed is None else exam.seed
+        result = run_evaluator(
+            envs, self._policy, services.metrics, stop, exam.config, seed=seed, kind=exam.kind, about=exam.about
+        )
+        scores = {"mean": result.mean, "std": result.std, "episodes": len(result.returns)}
+        return scores | {"complete": result.complete}
+
+    def save(self, write: Write) -> dict[str, Any]:
+        """Write the weights that were played last, as the learner's part of a checkpoint that holds nothing else."""
+        assert self._policy is not None, "there is something to save once it has played"
+        weights = self._policy.agent.network.state_dict()
+        write("learner", {f"{WEIGHTS}{name}": value for name, value in weights.items()})
+        return {"counters": self._policy.point._asdict(), "parts": ["learner"]}
 
     def close(self) -> None:
         """Close the environments."""

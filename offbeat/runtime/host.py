@@ -59,8 +59,8 @@ class Host:
         """Write its part of a checkpoint; returns what belongs into the checkpoint's meta data."""
         raise RuntimeError(f"{self.name} is saved with the run, but {type(self).__qualname__} has no save()")
 
-    def evaluate(self, number: int) -> dict[str, Any]:
-        """Play an evaluation, if that is what it does."""
+    def evaluate(self, number: int, part: int = 0) -> dict[str, Any]:
+        """Play an evaluation, if that is what it does; ``part``: which of those that it can play."""
         raise RuntimeError(f"{self.name} plays no evaluations")
 
     def missing(self) -> str:

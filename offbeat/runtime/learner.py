@@ -11,6 +11,7 @@ import torch
 from offbeat.agents.base import Agent, learner_states
 from offbeat.agents.contract import check_output
 from offbeat.networks.autocast import keeps_history
+from offbeat.networks.stem import freeze
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.generators import choose_deterministic_kernels
 from offbeat.runtime.host import Host
@@ -118,6 +119,7 @@ class LearnerWork:
         self._frame_skip = frame_skip
         self.config, self.total_frames, self.whole_rounds, self.clock = config, total_frames, whole_rounds, clock
         agent.network.train()
+        freeze(agent.network, conv=config.freeze_conv, fc=config.freeze_fc)
         self.states = learner_states(agent)
         self._reward_scale = getattr(agent.network, "reward_scale", None)
         rounded = config.precision == "bf16" and not any(state.exact for state in self.states.values())
@@ -301,7 +303,7 @@ class Learner(Host):
             with services.heart.beating():
                 self._load(loaded, services.spec.frame_skip)
         elif (weights := services.initial_weights()) is not None:
-            self.work.optimiser.load_weights(weights)
+            self.work.optimiser.load_weights(self.work.optimiser.weights() | weights)
         master = services.master()
         if master is not None:
             self._join(master, leads=services.index == 0, loaded=loaded)

@@ -43,6 +43,15 @@ class LearnerConfig:
     """Adam's second decay."""
     clip_norm: float = 40.0
     """Gradients are scaled down to this global norm; 0: not clipped. Source: Espeholt et al. 2018, table D.3."""
+    stem: str = ""
+    """A pretrained stem, on the command line ``--stem``: the torso's weights are taken from this run (its newest
+    checkpoint), folder of a checkpoint or ``.safetensors`` file when a run begins; empty: it starts like the rest."""
+    stem_fc: bool = True
+    """Take over the fully connected layer behind the stem's convolutions too."""
+    freeze_conv: bool = False
+    """Do not train the torso's convolutions."""
+    freeze_fc: bool = False
+    """Do not train the fully connected layer behind them."""
     publish_every: int = 1
     """Weights are published every so many updates."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"

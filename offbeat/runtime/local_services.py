@@ -22,6 +22,7 @@ from offbeat.runtime.realtime import Realtime, make_realtime
 from offbeat.runtime.services import Arrays, Loaded, Offer
 from offbeat.runtime.shm import Heart, Wait
 from offbeat.runtime.spans import FOLDER, Spans, wrap_calls
+from offbeat.runtime.stem import read_stem
 from offbeat.runtime.turns import PacedBatches
 from offbeat.runtime.world import COUNTED, World, holds_writers
 from offbeat.runtime.writer import StoreWriter, writers_held
@@ -190,9 +191,12 @@ class LocalServices(Brief):
         return None if part is None else Loaded(part, meta.get("counters", {}), "streams" in parts)
 
     def initial_weights(self) -> dict[str, torch.Tensor] | None:
-        """Those of the run that this one starts from."""
-        source = self._world.init_from
-        return None if source is None else load_weights(source)[0]
+        """Those of the run that this one starts from, and of its stem."""
+        source, learner = self._world.init_from, self._world.config.learner
+        weights = {} if source is None else load_weights(source)[0]
+        if learner.stem:
+            weights |= read_stem(Path(learner.stem), fc=learner.stem_fc)
+        return weights or None
 
     def write_part(self, folder: str, part: str, arrays: Arrays) -> None:
         """Straight into the folder."""

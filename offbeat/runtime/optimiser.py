@@ -145,14 +145,15 @@ class FlatOptimiser:
         if self._grad is not None:
             self._grad.copy_(whole)
             return
-        for part in self._parts:
+        for part in (part for part in self._parts if part.parameter.requires_grad):
             part.parameter.grad = whole[part.at].view_as(part.parameter).to(part.parameter.dtype, copy=True)
 
     def step(self, progress: float, loss: Tensor, divisor: float = 1.0) -> tuple[Tensor, bool]:
         """Divide the gradient by ``divisor``, clip and step, unless it, ``loss`` [] or what the step leads to is not
         finite: then nothing is changed.
 
-        Parameters without a gradient stay as they are. Returns the norm before clipping [] and whether all were
+        Parameters without a gradient stay as they are, and so do their statistics; those that need none never have one.
+        Returns the norm before clipping [] and whether all were
         finite.
         """
         norm = self._norm() if divisor == 1.0 else self._norm() / divisor

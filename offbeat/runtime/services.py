@@ -110,9 +110,15 @@ class Services(Protocol):
         """An agent of its own; every role's copy starts from the same weights, those of the run's seed."""
 
     def envs(
-        self, count: int, *, batch: int = 0, threads: int = 1, scored: bool = False, bare: bool = False
+        self,
+        count: int,
+        *,
+        batch: int = 0,
+        threads: int = 1,
+        like: EnvConfig | None = None,
+        bare: bool = False,
     ) -> VectorEnv:
-        """Environments of its own: those of training, or as they are ``scored``. ``batch``: see ``ActorConfig``;
+        """Environments of its own: those of training, or ``like`` these options say. ``batch``: see ``ActorConfig``;
         ``bare``: without the simulated delay.
         """
 
@@ -162,7 +168,9 @@ class Services(Protocol):
         """What the run's checkpoint holds for it; None: nothing, or it starts anew."""
 
     def initial_weights(self) -> dict[str, torch.Tensor] | None:
-        """Weights of another run that this one starts from, by parameter; None: those of its seed."""
+        """Weights that a new run starts from, by parameter: another run's, or a stem's; those that are not among them
+        are those of its seed. None: all are.
+        """
 
     def write_part(self, folder: str, part: str, arrays: Arrays) -> None:
         """Write a part of the checkpoint that is being made in ``folder``. CheckpointError if that cannot be done."""

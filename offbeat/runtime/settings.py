@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from offbeat.acting.final_sets import FinalConfig
 from offbeat.envs.base import EnvConfig
 from offbeat.replay.mixture import ReplayConfig
 from offbeat.runtime.actor import ActorConfig
@@ -12,6 +13,7 @@ from offbeat.runtime.inference import InferenceConfig
 from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.realtime_config import RealtimeConfig
 from offbeat.runtime.spans import TraceConfig
+from offbeat.runtime.validations import ValidationConfig
 from offbeat.storage.checkpoint import CheckpointConfig
 
 
@@ -55,6 +57,14 @@ class Settings(Protocol):
         """Environments that evaluations are played in."""
 
     @property
+    def valid_env(self) -> EnvConfig:
+        """Environments that validations are played in."""
+
+    @property
+    def final_env(self) -> EnvConfig:
+        """Environments of the sets that the run ends with."""
+
+    @property
     def actor(self) -> ActorConfig:
         """How experience is gathered."""
 
@@ -73,6 +83,14 @@ class Settings(Protocol):
     @property
     def evaluation(self) -> EvaluationConfig:
         """When and how the agent is scored."""
+
+    @property
+    def validation(self) -> ValidationConfig:
+        """When the agent is scored on what it was not trained on."""
+
+    @property
+    def final(self) -> FinalConfig:
+        """Sets of environments that the final weights are scored on."""
 
     @property
     def checkpoint(self) -> CheckpointConfig:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from offbeat.acting.final_sets import final_sets
+from offbeat.runtime.evaluator import Exam
 from offbeat.runtime.settings import Settings
 from offbeat.types import ItemSpec
 
@@ -160,7 +162,7 @@ def topology(config: Settings, items: ItemSpec) -> Topology:
     """What a configuration starts for an agent that trains on ``items``."""
     fixed = config.engine == "inline" or config.deterministic  # in rounds every actor acts by itself
     serves = config.actor.inference == "server" and not fixed
-    roles = [*_learners(config, items), _evaluator(config)]
+    roles = [*_learners(config, items), _evaluator(config), *([_validator(config)] if config.validation.wanted else [])]
     if config.realtime.fps:
         roles = [replace(role, nice=max(role.nice, BESIDE_REALTIME)) for role in roles]
         return Topology((*roles, _realtime_env(config), _realtime_actor(config)), tuple(_realtime_wires(config)))
@@ -224,11 +226,15 @@ def _learner(config: Settings, items: ItemSpec) -> Role:
 
 
 def _evaluator(config: Settings) -> Role:
+    final, scores = config.final, config.evaluation
+    each = replace(scores, episodes=final.episodes, envs=final.envs, policy=final.policy)
+    sets = final_sets(final, config.env, config.final_env)
+    exams = [Exam("final", one.env, each, one.seed, {"set": one.name, "test": int(one.test)}) for one in sets]
     return Role(
         "evaluator",
         "offbeat.runtime.evaluator:build_evaluator",
         "runtime.evaluator.run_evaluator",
-        config=config.evaluation,
+        config=(Exam("evaluation", config.eval_env, scores), *exams),
         seed=3,
         threads=config.evaluation.threads,
         devices=(config.learner.device,),
@@ -237,7 +243,20 @@ def _evaluator(config: Settings) -> Role:
         hang_option="evaluation.hang_timeout_s",
         nice=5,
         calls={"evaluate": "evaluate"},
-        detail=f"{config.evaluation.envs} environments",
+        detail=f"{config.evaluation.envs} environments" + (f", {len(sets)} sets at the end" if sets else ""),
+    )
+
+
+def _validator(config: Settings) -> Role:
+    """The evaluator once more, in environments that are not trained on."""
+    validation = config.validation
+    each = replace(config.evaluation, episodes=validation.episodes, envs=validation.envs, policy=validation.policy)
+    return replace(
+        _evaluator(config),
+        kind="validator",
+        config=(Exam("validation", config.valid_env, each),),
+        seed=6,
+        detail=f"{validation.envs} environments; the best weights are kept",
     )
 
 
@@ -337,9 +356,14 @@ def _realtime_wires(config: Settings) -> list[Wire]:
         Wire("realtime_actor", "realtime_env", "ActionSlots", "one action each; the newest acts"),
         Wire("realtime_env", "learner", "StreamWriter -> Batches", "rows of decisions, through the streams"),
         Wire("learner", "realtime_actor", "ParamStore", f"weights, published every {learner.publish_every} updates"),
-        Wire("learner", "evaluator", "ParamStore", "weights, pulled for each evaluation"),
+        *_scored_wires(config),
         Wire("every role", "main", "MetricSink", "records; errors; signs of life"),
     ]
+
+
+def _scored_wires(config: Settings) -> list[Wire]:
+    scorers = {"evaluator": "evaluation"} | ({"validator": "validation"} if config.validation.wanted else {})
+    return [Wire("learner", name, "ParamStore", f"weights, pulled for each {what}") for name, what in scorers.items()]
 
 
 def _wires(config: Settings, serves: bool) -> list[Wire]:
@@ -348,7 +372,7 @@ def _wires(config: Settings, serves: bool) -> list[Wire]:
     blocks = f"blocks of {config.actor.append_rows or learner.unroll_length} rows, through the streams"
     wires = [
         Wire("actor", "learner", "StreamWriter -> Batches", blocks),
-        Wire("learner", "evaluator", "ParamStore", "weights, pulled for each evaluation"),
+        *_scored_wires(config),
     ]
     if learner.mode == "async":
         wires.append(Wire("learner", "learner", "Master", "weights, statistics and counters of all learners, by turns"))

@@ -12,6 +12,7 @@ import numpy as np
 
 from offbeat.agents.base import Agent
 from offbeat.agents.contract import check_agent
+from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import registrations
 from offbeat.errors import UserError
 from offbeat.replay.layout import StreamLayout, layout_for
@@ -175,7 +176,7 @@ def make_world(
         inbox=inbox,
         master=_make_master(config, weights),
         realtime=SharedArrays(realtime_arrays(config.realtime, layout)) if config.realtime.fps else None,
-        registered=registrations(config.env.id, config.eval_env.id),
+        registered=registrations(*(env.id for env in environments(config))),
         **own,
     )
     # Fifos and rate control write down how far writers may go; writers may ask before the learner has made its own.
@@ -188,6 +189,12 @@ def _make_master(config: Settings, weights: int) -> SharedMaster | None:
     if config.learner.mode != "async":
         return None
     return SharedMaster(weights, 1 + len(slot_names(config.learner)), config.learner.count, make_guard())
+
+
+def environments(config: Settings) -> list[EnvConfig]:
+    """Options of the environments that a run makes: those of training, and those that scores are of."""
+    valid = [config.valid_env] if config.validation.wanted else []
+    return [config.env, config.eval_env, *valid, *([config.final_env] if config.final.wanted else [])]
 
 
 def learners_nbytes(config: Settings, weights: int) -> int:

@@ -34,7 +34,7 @@ def evaluate_run(
     policy: str | None = None,
     seed: int = 0,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     say: Callable[[str], None] | None = None,
     options: Iterable[tuple[str, Any]] = (),
     stop: Callable[[], bool] | None = None,
@@ -50,6 +50,7 @@ def evaluate_run(
         policy: ``greedy`` or ``sampled``; None: as the run's evaluation. Agents without a policy to draw from play
             greedily either way; the result's ``policy`` says what was played.
         seed: of environments and drawn actions; the same seed gives the same games.
+        checkpoint: its folder; or as text what it is called in this run: ``best``, ``extra`` or its agent steps.
         say: is told in a line where the agent plays by another policy than ``policy``, and what closing raises.
         options: of the evaluation environments, laid over the run's: ("eval_env.life_loss", "end_episode") gives scores
             of one life each.
@@ -80,8 +81,13 @@ def evaluate_run(
             "on_progress": on_progress,
         }
         result = play_episodes(env, loaded.agent, version=loaded.version, **played)
+    return replace(result, at=point_of(loaded))
+
+
+def point_of(loaded: Restored) -> dict[str, float]:
+    """The point of the run that the weights are from: frames, agent_steps, updates."""
     frames = loaded.meta.get("frames", loaded.agent_steps * loaded.agent.spec.frame_skip)
-    return replace(result, at={"frames": frames, "agent_steps": loaded.agent_steps, "updates": loaded.version})
+    return {"frames": frames, "agent_steps": loaded.agent_steps, "updates": loaded.version}
 
 
 def lay_over(loaded: Restored, options: Iterable[tuple[str, Any]], factory: Any = None) -> EnvConfig:
@@ -91,29 +97,37 @@ def lay_over(loaded: Restored, options: Iterable[tuple[str, Any]], factory: Any 
     told. UserError where there is no such option, or the agent could not play there.
     """
     from offbeat.config.run_config import apply_overrides
-    from offbeat.envs.registry import env_spec
 
     options = list(options)
     if not options:
         return loaded.config.eval_env
     config = apply_overrides(loaded.config, options)
     check_delay(config)
-    eval_env = config.eval_env
+    changed = ", ".join(f"{name}={value}" for name, value in options)
+    check_playable(loaded, config.eval_env, f"with {changed} the evaluation environment", factory)
+    return config.eval_env
+
+
+def check_playable(loaded: Restored, env: EnvConfig, what: str, factory: Any = None) -> None:
+    """Raise ``UserError`` where the agent could not play in ``env``, which messages call ``what``.
+
+    ``factory``: makes it, if it is the user's own. Frames may be stacked elsewhere, by a delay: the agent is told.
+    """
+    from offbeat.envs.registry import env_spec
+
     try:
-        seen, known = env_spec(eval_env, factory), loaded.agent.spec
+        seen, known = env_spec(env, factory), loaded.agent.spec
     except ValueError as error:  # a value that the environment has no use for
         raise UserError(str(error)) from error
-    if config.delay != loaded.config.delay and seen.network_observation == known.network_observation:
+    if env.delay != loaded.config.eval_env.delay and seen.network_observation == known.network_observation:
         stacks = {name: getattr(seen, name) for name in ("observation", "frame_stack", "stacked", "stack_padding")}
         loaded.agent.spec = known = replace(known, **stacks)
     for part in ("observation", "action", "frame_stack", "stacked", "stack_padding", "players"):
         if getattr(seen, part) != getattr(known, part):
-            changed = ", ".join(f"{name}={value}" for name, value in options)
             raise UserError(
-                f"with {changed} the evaluation environment has another {part} than the agent was trained on: "
-                f"{getattr(seen, part)} instead of {getattr(known, part)}"
+                f"{what} has another {part} than the agent was trained on: {getattr(seen, part)} instead of "
+                f"{getattr(known, part)}"
             )
-    return eval_env
 
 
 def is_greedy(policy: str) -> bool:

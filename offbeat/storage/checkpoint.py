@@ -1,10 +1,10 @@
 """Checkpoints: safetensors, JSON and .npy in a folder that is complete or not there.
 
-``RUN/checkpoints/<agent steps, 12 digits>/`` holds for each *part* (``learner``, ``streams``, ``actor-0``, ...) one
-``<part>.safetensors`` and, for large NumPy arrays, ``<part>.<i>.npy`` (never pickled); ``meta.json``; and
-``manifest.json`` with size and sha256 of every file, written last. All of it is written to ``.tmp-<agent steps>``
-beside the others, fsynced, and then renamed once. What the parts mean is the callers' business; one convention only:
-entries ``weights/<name>`` of the part ``learner`` are the network's weights, see ``load_weights``.
+``RUN/checkpoints/<agent steps, 12 digits>/`` (or one of the names in ``named.py``) holds for each *part* (``learner``,
+``streams``, ``actor-0``, ...) one ``<part>.safetensors`` and, for large NumPy arrays, ``<part>.<i>.npy`` (never
+pickled); ``meta.json``; and ``manifest.json`` with size and sha256 of every file, written last. All of it is written to
+``.tmp-<agent steps>`` beside the others, fsynced, and then renamed once. What the parts mean is the callers' business;
+one convention only: entries ``weights/<name>`` of the part ``learner`` are the network's weights, see ``load_weights``.
 
 Streams are saved whole: the cost of a checkpoint grows with the replay, not with what is new in it. This file writes;
 reading, whose names are offered here too, is in ``offbeat.storage.reading``.
@@ -18,7 +18,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from offbeat.storage.named import NAMED
 from offbeat.storage.reading import (
     FOLDER,
     FORMAT,
@@ -49,9 +50,9 @@ from offbeat.storage.reading import (
 )
 
 __all__ = [
-    "FORMAT", "WEIGHTS", "Array", "ArrayInfo", "Arrays", "Checkpoint", "CheckpointConfig", "CheckpointError", "Draft",
-    "begin", "clean", "contents", "find", "load", "load_weights", "needs_weights", "newest", "parts_of", "save",
-    "verified", "write_part",
+    "FORMAT", "WEIGHTS", "Array", "ArrayInfo", "Arrays", "Checkpoint", "CheckpointConfig", "CheckpointError",
+    "Draft", "begin", "clean", "contents", "find", "load", "load_weights", "needs_weights", "newest",
+    "parts_of", "save", "verified", "write_part",
 ]  # fmt: skip
 
 Arrays = Mapping[str, Array]
@@ -73,6 +74,9 @@ class CheckpointConfig:
     """Save after so many learner updates, at the next round boundary; 0: never by count."""
     keep: int = 3
     """Newest checkpoints that are kept."""
+    extra_at: int = 0
+    """Keep the weights and the optimiser's statistics of the first round at or after so many agent steps for ever, as
+    the checkpoint ``extra``, once; 0: no such. Unit: agent steps."""
     replay: bool = True
     """Save the streams too. Without them a resumed run is not bit-identical."""
     max_replay_gb: float = 8.0
@@ -107,11 +111,28 @@ class Draft:
                 raise CheckpointError(f"{file}: part {part!r} was not written completely ({error})") from error
             self.files.update({file.name, *described["npy"].values()})
 
-    def commit(self, meta: Mapping[str, Any], keep: int) -> Path:
-        """Make the checkpoint visible in one rename, remove all but the ``keep`` (>= 1) newest, and return its folder.
+    def keep_copy(self, name: str, meta: Mapping[str, Any], parts: Collection[str]) -> Path:
+        """Keep these parts of what was written so far as the checkpoint ``name`` too, and return its folder.
+
+        Their files lie on the disk once where it has links, and stay when this draft, or what becomes of it, is gone.
+        """
+        copy = Draft(self.run, self.agent_steps, self.path.with_name(f".tmp-{name}"))
+        with self._abort_on_error(), copy._abort_on_error(), _explained(copy.path, 0):
+            copy.path.mkdir()
+            for file in sorted(file for file in self.files if file.split(".")[0] in parts):
+                _link(self.path / file, copy.path / file)
+                copy.files.add(file)
+        return copy.commit(meta, name=name)
+
+    def commit(self, meta: Mapping[str, Any], keep: int = 0, name: str = "") -> Path:
+        """Make the checkpoint visible in one rename, remove all but the ``keep`` newest, and return its folder.
 
         ``meta`` is anything that JSON can hold. Of two checkpoints at the same agent steps the later one stays.
+        ``keep``: 0: none is removed. ``name``: one of ``NAMED``, which takes the place of an earlier one; it is none of
+        those that a run goes on from, and never removed.
         """
+        if name and name not in NAMED:
+            raise ValueError(f"name={name!r}: expected one of {', '.join(NAMED)}")
         with self._abort_on_error(), _explained(self.path, 0):
             strangers = sorted({file.name for file in self.path.iterdir()} - self.files)
             if strangers:
@@ -121,13 +142,15 @@ class Draft:
             manifest = {"format": FORMAT, "agent_steps": self.agent_steps, "files": listed}
             _write_json(self.path / "manifest.json", manifest)
             _sync(self.path)
-            target = self.path.with_name(f"{self.agent_steps:012d}")
+            target = self.path.with_name(name or f"{self.agent_steps:012d}")
             if target.exists():
                 os.replace(target, self.path.with_name(f".old-{target.name}"))
             os.replace(self.path, target)
             _sync(target.parent)
-        clean(self.run)
-        _prune(target, keep)
+        _end_replacements(self.run)
+        if keep and not name:
+            clean(self.run)
+            _prune(target, keep)
         return target
 
     def abort(self) -> None:
@@ -168,6 +191,10 @@ def clean(run: Path) -> None:
     """Remove drafts of killed writers, and end a replacement that was cut short. Only the run's writer may call it."""
     for path in sorted((Path(run) / "checkpoints").glob(".tmp-*")):
         _remove(path)
+    _end_replacements(run)
+
+
+def _end_replacements(run: Path) -> None:
     for path in sorted((Path(run) / "checkpoints").glob(".old-*")):
         target = path.with_name(path.name.removeprefix(".old-"))
         if target.exists():
@@ -248,6 +275,15 @@ def _sizes_agree(path: Path) -> bool:
     except CheckpointError:
         return False
     return True
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the disk has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        _sync(target)
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:

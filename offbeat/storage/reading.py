@@ -26,6 +26,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from offbeat.storage.named import identity, is_named
+
 Array = Tensor | np.ndarray
 T = TypeVar("T")
 
@@ -170,11 +172,18 @@ def _read(
     accept: Callable[[Checkpoint], None] | None,
 ) -> T:
     """``read`` of a checkpoint, the one in a folder, or the newest of a run; CheckpointError if there is none."""
-    if isinstance(source, Checkpoint) or os.path.lexists(Path(source) / "manifest.json"):
-        checkpoint = source if isinstance(source, Checkpoint) else verified(Path(source), only)
+    if isinstance(source, Checkpoint):
         if accept is not None:
-            accept(checkpoint)
-        return read(checkpoint)
+            accept(source)
+        return read(source)
+    if is_named(Path(source)) or os.path.lexists(Path(source) / "manifest.json"):
+        for left in reversed(range(MOST_LOOKS)):
+            before = identity(Path(source))
+            try:
+                return _read(verified(Path(source), only), read, only, accept)
+            except CheckpointError:
+                if not left or identity(Path(source)) == before:
+                    raise  # no other one of its name has taken its place meanwhile
     value = _read_newest(Path(source), read, _log.warning, only, accept)
     if value is None:
         raise CheckpointError(f"{source}: no complete checkpoint; expected one in {Path(source) / 'checkpoints'}")

@@ -58,7 +58,7 @@ def brief(factory: Any, spec: Any) -> Brief:
     """Of an actor and evaluator in a run that was started with ``spec``."""
     made = Brief.__new__(Brief)
     config = EnvConfig(id="mine")
-    vars(made).update(name="actor-3", free=True, spec=spec, env=config, eval_env=config, registered={})
+    vars(made).update(name="actor-3", free=True, spec=spec, env=config, registered={})
     made.env_factory = factory
     return made
 
@@ -69,16 +69,17 @@ def brief(factory: Any, spec: Any) -> Brief:
 )
 def test_roles_that_are_started_again_with_others_are_refused(options: dict[str, Any], says: str, scored: bool) -> None:
     spec = env_spec(EnvConfig(id="mine"), Small)
-    assert brief(Small, spec).envs(2, scored=scored).num_envs == 2
+    like = EnvConfig(id="mine", max_steps=5) if scored else None
+    assert brief(Small, spec).envs(2, like=like).num_envs == 2
     with pytest.raises(Misbehaved, match=f"mine: actor-3 .*{says}.* must have the same spaces"):
-        brief(partial(Small, **options), spec).envs(2, scored=scored)
+        brief(partial(Small, **options), spec).envs(2, like=like)
 
 
 def test_training_and_evaluation_environments_of_one_factory(tmp_path: Path) -> None:
     """Two looks, as the evaluation has another switch."""
     config = config_of(Entry("small", Small), "impala", tmp_path / "run", **{"eval_env.max_steps": 50})
     check_environments(config, Small)
-    with pytest.raises(UserError, match=r"\[env\] zoo: .*evaluation.* must have the same spaces"):
+    with pytest.raises(UserError, match=r"\[eval_env\] zoo: .*evaluation.* must have the same spaces"):
         check_environments(config, Turns(1, **MORE))
 
 

@@ -452,6 +452,34 @@ def test_tensorboard_events_hold_the_scalars(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in events.Scalars("evaluation/mean")] == [(0, 0), (3600, 9)]
 
 
+def test_validations_are_shown_written_and_drawn_and_the_best_survives_a_resume(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    clock, out, config = Clock(), io.StringIO(), LogConfig(tensorboard=True)
+    logger = make(tmp_path, clock, config, out=out)
+    for update, mean in enumerate((-3.0, -2.0, -2.5), 1):
+        logger.record("learner", "learner", learner(update))
+        logger.record("validator", "validation", {"mean": mean, "std": 0.5, "frames": 100 * update, "episodes": 2})
+    for name in ("train", "length=8"):
+        logger.record("evaluator", "final", {"set": name, "test": int(name != "train"), "mean": 1.0, "frames": 300})
+    assert (logger.status.valid_mean, logger.status.valid_best) == (-2.5, -2.0)
+    offsets = json.loads(json.dumps(logger.offsets()))
+    logger.close()
+    assert "validation validator frames=300 mean=-2.5 episodes=2" in out.getvalue()
+    assert "final evaluator set=train frames=300 mean=1" in out.getvalue()
+    assert " valid=-2.50 valid_best=-2.00 " in out.getvalue()
+    assert [line["frames"] for line in lines(tmp_path) if line["kind"] == "validation"] == [100, 200, 300]
+    assert (rows(tmp_path)[-1]["valid_mean"], rows(tmp_path)[-1]["valid_best"]) == ("-2.5", "-2")
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("validation/mean")] == [(100, -3), (200, -2), (300, -2.5)]
+    assert {"final/train/mean", "final/length-8/mean", "progress/valid_best"} <= set(events.Tags()["scalars"])
+    again = make(tmp_path, clock, resume_offset=offsets)
+    again.record("validator", "validation", {"mean": -9.0, "frames": 400})
+    assert (again.status.valid_mean, again.status.valid_best) == (-9.0, -2.0)
+    again.close()
+
+
 def test_tensorboard_goes_on_where_a_full_disk_stopped_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,21 @@ def test_every_number_is_whole_at_every_width(columns: int) -> None:
     if columns == 29:
         assert "1790000000" in rows[0]
     assert ("-0.350 ± 0.200" in text) == (columns != 49)  # two columns there, without the spread
+
+
+@pytest.mark.parametrize("columns", [200, 99, 79, 74, 59, 49, 39, 29, 19])
+def test_a_validation_has_cells_of_its_own_and_no_number_is_cut_by_it(columns: int) -> None:
+    status = replace(STATUS, valid_mean=-12.5, valid_best=1234.0)
+    rows = shown(status, columns)
+    assert max(len(row) for row in rows) <= min(columns, 100)
+    if columns >= 29:
+        assert len({len(row) for row in rows}) == 1
+    text = "\n".join(rows)
+    for number in (*NUMBERS, "-12.5", "1,234"):
+        assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d.,])", text), number
+    assert "validation" not in "\n".join(shown(STATUS, columns))
+    if columns >= 29:
+        assert re.search(r"validation +-12\.5", text) and re.search(r"best of those +1,234", text)
 
 
 def test_what_is_not_known_is_a_dash() -> None:

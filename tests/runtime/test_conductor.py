@@ -90,6 +90,97 @@ def test_the_evaluation_at_the_end_is_not_played_twice(at_end: str, expected: li
     assert steps_with_evaluation(conductor, 400, by=100) == expected
 
 
+def validated(conductor: Conductor, steps: int, mean: float, complete: bool = True) -> None:
+    """A validation at ``steps`` with this mean; the weights that it played are ``steps`` everywhere."""
+    conductor.progress(steps, steps, SKIP * steps)
+    assert conductor.validation_due()
+    conductor.validated({"mean": mean, "complete": complete} if complete else {}, writes(steps, steps))
+
+
+def kept(run: Path, name: str = "best") -> tuple[float, dict[str, Any]]:
+    """What the weights of a checkpoint with a name are, and its meta data."""
+    weights, meta = checkpoint.load_weights(run / "checkpoints" / name)
+    return float(weights["w"][0]), meta
+
+
+def fails(*arguments: object, **options: object) -> None:
+    """What a full disk does."""
+    raise OSError("full")
+
+
+def test_weights_of_a_higher_validation_are_kept_also_below_zero(tmp_path: Path) -> None:
+    conductor, said = make_conductor(tmp_path, validation__every_steps=10)
+    found = []
+    for steps, mean in ((10, -21.0), (20, -21.0), (30, -22.0), (40, -20.5)):
+        validated(conductor, steps, mean)
+        value, meta = kept(tmp_path)
+        found.append(value)
+        assert meta["counters"]["agent_steps"] == meta["frames"] == value
+    assert found == [10, 10, 10, 40]
+    assert meta["validation_mean"] == conductor.validations.best == -20.5
+    assert len(said) == 2 and said[1].startswith("best validation so far: -20.5 at 40 frames; its weights are in ")
+    conductor.save(writes(45))
+    saved = checkpoint.newest(tmp_path)
+    assert saved is not None
+    assert saved.meta["validation"] == {"best": -20.5, "passed": 4, "since_s": pytest.approx(0, abs=60)}
+    later, _ = make_conductor(tmp_path, saved.meta, validation__every_steps=10)
+    assert later.validations.best == -20.5
+    validated(later, 50, -20.75)
+    assert kept(tmp_path)[0] == 40
+
+
+def test_a_validation_that_was_broken_off_or_cannot_be_saved_keeps_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conductor, said = make_conductor(tmp_path, validation__every_steps=10)
+    validated(conductor, 10, 1.0)
+    validated(conductor, 20, 9.0, complete=False)
+    assert conductor.validation_due(), "it is due again"
+    with monkeypatch.context() as patch:
+        patch.setattr("offbeat.storage.checkpoint.save_file", fails)
+        conductor.validated({"mean": 5.0, "complete": True}, writes(20))
+    assert said[-1].startswith("the best weights could not be saved, and those of before are kept: ")
+    assert conductor.validations.best == 1.0 and kept(tmp_path)[0] == 10
+    validated(conductor, 30, 2.0)
+    assert kept(tmp_path)[0] == 30
+    conductor.ask_to_stop("asked")
+    conductor.progress(40, 40, SKIP * 40)
+    assert not conductor.validation_due()
+
+
+def test_an_extra_checkpoint_is_made_once_and_kept(tmp_path: Path) -> None:
+    options = {"checkpoint__extra_at": 25, "checkpoint__keep": 1, "checkpoint__every_s": 0}
+    conductor, said = make_conductor(tmp_path, **options)
+    due = []
+    for steps in range(0, 60, 10):
+        conductor.progress(steps, steps, SKIP * steps)
+        if conductor.checkpoint_due():
+            due.append(steps)
+            conductor.save(writes(steps, steps))
+    assert due == [30]
+    assert said == [f"extra checkpoint at 30 agent steps, which is kept: {tmp_path / 'checkpoints' / 'extra'}"]
+    conductor.save(writes(50, 50))
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["000000000050", "extra"]
+    value, meta = kept(tmp_path, "extra")
+    assert value == meta["counters"]["agent_steps"] == 30
+    resumed, said = make_conductor(tmp_path, {"counters": {"agent_steps": 20}}, **options)
+    resumed.progress(31, 31, SKIP * 31)
+    assert not resumed.checkpoint_due() and resumed.save(writes(31)) is not None and said == []
+
+
+def test_an_extra_checkpoint_that_cannot_be_made_does_not_have_the_run_save_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conductor, _ = make_conductor(tmp_path, checkpoint__extra_at=10, checkpoint__every_s=0)
+    conductor.progress(10, 10, SKIP * 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Draft, "keep_copy", fails)
+        assert conductor.checkpoint_due() and conductor.save(writes(10)) is None
+        assert not conductor.checkpoint_due()
+    assert conductor.save(writes(20)) is not None
+    assert kept(tmp_path, "extra")[0] == 20
+
+
 def test_checkpoints_follow_the_updates(tmp_path: Path) -> None:
     conductor, _ = make_conductor(
         tmp_path, {"counters": {"updates": 5}}, checkpoint__every_updates=4, checkpoint__every_s=0

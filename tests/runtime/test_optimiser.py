@@ -325,3 +325,68 @@ def test_buffers_are_published_but_never_stepped() -> None:
     optimiser.flat.fill_(4.0)
     assert (mean == 4.0).all()
     assert all((parameter == 4.0).all() for parameter in network.parameters())
+
+
+def frozen_network() -> nn.Module:
+    """The first layer is not trained."""
+    network = make_network()
+    network[0].weight.requires_grad_(False)  # type: ignore[index]
+    return network
+
+
+def stays_frozen(optimiser: FlatOptimiser, before: dict[str, Tensor]) -> None:
+    """The first layer is as it was, its statistics are zero, and all others have moved."""
+    after, size = optimiser.weights(), before["0.weight"].numel()
+    assert torch.equal(after["0.weight"], before["0.weight"])
+    assert all(not torch.equal(after[key], before[key]) for key in ("1.weight", "1.bias", "3.weight", "3.bias"))
+    for slot in {*optimiser.state()} - {"step"}:
+        assert not optimiser.state()[slot][:size].any() and optimiser.state()[slot].any(), slot
+
+
+@pytest.mark.parametrize("one_gradient", [False, True])
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_parameters_that_need_no_gradient_stay_and_are_in_no_norm(name: str, one_gradient: bool) -> None:
+    """As if they were no parameters at all: norm, clipping and steps are those of torch on the others."""
+    config = make_config(clip_norm=0.5, **OPTIMISERS[name])
+    network, plain = frozen_network(), frozen_network()
+    optimiser = FlatOptimiser(network, config, one_gradient)
+    trained = [parameter for parameter in plain.parameters() if parameter.requires_grad]
+    reference = plain_optimiser(nn.ParameterList(trained), config)
+    before = {key: value.clone() for key, value in optimiser.weights().items()}
+    for step in range(4):
+        norm = flat_step(network, optimiser, step)
+        reference.zero_grad()
+        backward(plain, step)
+        torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(trained, config.clip_norm))
+        reference.step()
+    stays_frozen(optimiser, before)
+    for key, weights in plain.named_parameters():
+        torch.testing.assert_close(optimiser.weights()[key], weights.detach(), rtol=1e-5, atol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_rounded_weights_that_need_no_gradient_stay_too(name: str) -> None:
+    network = frozen_network()
+    optimiser = FlatOptimiser(network, make_config(**OPTIMISERS[name]), rounded=True)
+    assert network[0].weight.dtype == torch.bfloat16
+    before = {key: value.clone() for key, value in optimiser.weights().items()}
+    for step in range(4):
+        autocast_step(network, optimiser, step)
+    stays_frozen(optimiser, before)
+
+
+@pytest.mark.parametrize("one_gradient", [False, True])
+def test_a_gradient_from_several_learners_does_not_reach_what_is_frozen(one_gradient: bool) -> None:
+    network = make_network()
+    network[0].weight.requires_grad_(False)  # type: ignore[index]
+    optimiser = FlatOptimiser(network, make_config(), one_gradient=one_gradient)
+    optimiser.zero()
+    backward(network, 0)
+    kept, before = optimiser.gradient(), optimiser.flat.clone()
+    assert not kept[: network[0].weight.numel()].any()  # type: ignore[index]
+    optimiser.zero()
+    optimiser.set_gradient(kept * 2)
+    assert optimiser.step(0.0, LOSS)[1]
+    size = network[0].weight.numel()  # type: ignore[index]
+    assert torch.equal(optimiser.flat[:size], before[:size])
+    assert not torch.equal(optimiser.flat, before)

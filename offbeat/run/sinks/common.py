@@ -6,8 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-PERIODIC = ("learner", "actor", "inference")
-"""Kinds whose numbers are called after the role."""
+from offbeat.run.records import curves_of
 
 
 class Numbers:
@@ -25,7 +24,7 @@ class Numbers:
         if kind == "episode":
             self._episodes.append(numbers)
             return {}
-        prefix = role if kind in PERIODIC else kind
+        prefix = curves_of(role, kind, values)
         return {f"{prefix}/{name}": value for name, value in numbers.items()} | self._averages()
 
     def _averages(self) -> dict[str, float]:

@@ -54,7 +54,7 @@ class InlineRoles:
         self._turns = {
             turn: [(role, self.hosts[role]) for role in table.that("turn", turn)] for turn in ("act", "after")
         }
-        self.learner, self.evaluator = self.hosts["learner"], self.hosts["evaluator"]
+        self.learner = self.hosts["learner"]
         self.built = True
 
     @contextmanager
@@ -85,14 +85,25 @@ class InlineRoles:
             with self._at_work(role):
                 host.advance()
 
-    def evaluate(self, number: int) -> bool:
+    def evaluate(self, number: int, part: int = 0) -> dict[str, Any]:
         """One evaluation; broken off by a stop."""
+        return self._play("evaluator", number, part)
+
+    def validate(self) -> dict[str, Any]:
+        """One validation; broken off by a stop."""
+        return self._play("validator", 0, 0)
+
+    def _play(self, role: str, number: int, part: int) -> dict[str, Any]:
         try:
-            with self._at_work("evaluator"):
-                return bool(self.evaluator.evaluate(number)["complete"])
+            with self._at_work(role):
+                return self.hosts[role].evaluate(number, part)
         except RoundCut:
-            self._conductor.say("the evaluation was broken off")
-            return False
+            self._conductor.say(f"what the {role} played was broken off")
+            return {}
+
+    def save_validated(self, folder: Path) -> dict[str, Any]:
+        """The weights that were validated."""
+        return self.hosts["validator"].save(partial(write_part, folder))
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Every role's part of a checkpoint. Those of actors that were cut in their round are left out."""

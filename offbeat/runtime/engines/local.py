@@ -7,10 +7,13 @@ for bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from offbeat.runtime.conductor import Conductor
+from offbeat.runtime.engines.endings import score_final_weights
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
 from offbeat.runtime.local_services import offer
 from offbeat.runtime.process import MakeOffer, RoleProcess
@@ -49,7 +52,7 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None, offer: Make
 
 
 def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
-    """Let the roles run; save and evaluate on schedule; at the end save, then score the final weights."""
+    """Let the roles run; save, evaluate and validate on schedule; at the end save, then score the final weights."""
     world, learner, evaluator = supervisor.world, supervisor.roles["learner"], supervisor.roles["evaluator"]
     watch = ProgressWatch(world)
     while not learner.finished and conductor.stop_reason is None:
@@ -58,6 +61,7 @@ def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
         conductor.tick()
         if not evaluator.busy and conductor.evaluation_due() and not learner.finished:
             evaluator.command("evaluate", number=conductor.evaluations)
+        _validate(supervisor, conductor)
         if conductor.checkpoint_due():
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
         tries = int(world.board["updates"][0]) + int(world.board["skipped"][0])  # now: a hook may have taken long
@@ -66,13 +70,45 @@ def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
             conductor.save(lambda folder: supervisor.save_part(learner, folder))
             raise NoProgress(missing)
     _note_progress(conductor)
+    if learner.finished:
+        _end_validation(supervisor, conductor)
     conductor.save(lambda folder: supervisor.save_part(learner, folder))
     if conductor.stop_reason is not None:
         return False
     conductor.tick()
-    if world.config.evaluation.at_end:
-        return _score_final_weights(supervisor, conductor)
-    return True
+    world.board["pause"][0] = 1  # actors have nothing left to do and would only take the evaluator's cores
+    return score_final_weights(partial(_play, supervisor, "evaluator", tick=conductor.tick), conductor)
+
+
+def _validate(supervisor: Supervisor, conductor: Conductor) -> None:
+    """Take in the validation that has ended, and start the next if it is due."""
+    validator = supervisor.roles.get("validator")
+    if validator is None or validator.busy:
+        return
+    if conductor.validations.playing:
+        _take_in(validator, supervisor, conductor)
+    if conductor.validation_due():
+        validator.command("evaluate", number=0)
+
+
+def _take_in(validator: RoleProcess, supervisor: Supervisor, conductor: Conductor) -> None:
+    """What a validation that has ended has found."""
+    answer = validator.result or {}
+    conductor.validated(answer, lambda folder: supervisor.save_part(validator, folder))
+
+
+def _end_validation(supervisor: Supervisor, conductor: Conductor) -> None:
+    """Play the last validation that was due to its end, so that the run's end knows of it."""
+    _validate(supervisor, conductor)
+    validator = supervisor.roles.get("validator")
+    if validator is None or not conductor.validations.playing:
+        return
+    try:
+        supervisor.answers([validator], conductor.tick, supervisor.late(SCORE_S))
+    except Unanswered:
+        conductor.say("the last validation was broken off")
+        return
+    _take_in(validator, supervisor, conductor)
 
 
 def _note_progress(conductor: Conductor) -> None:
@@ -81,19 +117,19 @@ def _note_progress(conductor: Conductor) -> None:
     conductor.progress(*(int(board[name][0]) for name in ("updates", "agent_steps", "frames")))
 
 
-def _score_final_weights(supervisor: Supervisor, conductor: Conductor) -> bool:
-    """The last evaluation, after everybody else has stopped working; False if it was broken off."""
-    world, evaluator = supervisor.world, supervisor.roles["evaluator"]
-    world.board["pause"][0] = 1  # actors have nothing left to do and would only take its cores
-    conductor.say(f"training is done; playing {world.config.evaluation.episodes} episodes with the final weights")
+def _play(
+    supervisor: Supervisor, role: str, number: int, part: int = 0, tick: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """Have a role play one of its exams, after what it is still at; its answer, {} if it was broken off."""
+    process, late = supervisor.roles[role], supervisor.late(SCORE_S)
     try:
-        if evaluator.busy:
-            supervisor.answers([evaluator], conductor.tick, supervisor.late(SCORE_S))
-        evaluator.command("evaluate", number=conductor.evaluations + 1_000_000)
-        return bool(supervisor.answers([evaluator], conductor.tick, supervisor.late(SCORE_S))[0]["complete"])
+        if process.busy:
+            supervisor.answers([process], tick, late)
+        process.command("evaluate", number=number, part=part)
+        return supervisor.answers([process], tick, late)[0]
     except Unanswered:
-        conductor.say("the last evaluation was broken off")
-        return False
+        supervisor.conductor.say(f"what the {role} played was broken off")
+        return {}
 
 
 def _save_after_failure(supervisor: Supervisor, conductor: Conductor, failed: str) -> None:
@@ -134,7 +170,7 @@ class LockstepRoles:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._learner, self._evaluator = supervisor.roles["learner"], supervisor.roles["evaluator"]
+        self._learner = supervisor.roles["learner"]
         self._watch = ProgressWatch(supervisor.world)
         supervisor.ask(self._learner, "hello")  # the first weights are published before anybody acts
 
@@ -164,15 +200,17 @@ class LockstepRoles:
         except Unanswered as error:
             raise RoundCut(f"{error} in the round that was under way") from error
 
-    def evaluate(self, number: int) -> bool:
+    def evaluate(self, number: int, part: int = 0) -> dict[str, Any]:
         """One evaluation; broken off by a stop."""
-        self._evaluator.command("evaluate", number=number)
-        try:
-            answers = self._supervisor.answers([self._evaluator], give_up=self._supervisor.late(SCORE_S))
-            return bool(answers[0]["complete"])
-        except Unanswered:
-            self._supervisor.conductor.say("the evaluation was broken off")
-            return False
+        return _play(self._supervisor, "evaluator", number, part)
+
+    def validate(self) -> dict[str, Any]:
+        """One validation; broken off by a stop."""
+        return _play(self._supervisor, "validator", 0)
+
+    def save_validated(self, folder: Path) -> dict[str, Any]:
+        """The weights that were validated."""
+        return self._supervisor.save_part(self._supervisor.roles["validator"], folder)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Every role's part of a checkpoint. Actors that do not answer although the run is to end are left out."""

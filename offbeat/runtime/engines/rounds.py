@@ -1,4 +1,6 @@
-"""The fixed schedule of deterministic runs, whatever hosts the roles: act, learn, evaluate if due, save if due."""
+"""The fixed schedule of deterministic runs, whatever hosts the roles: act, learn, evaluate and validate if due, save if
+due.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from offbeat.runtime.conductor import Conductor
+from offbeat.runtime.engines.endings import score_final_weights
 from offbeat.runtime.stuck import NoProgress
 
 
@@ -22,8 +25,14 @@ class Roles(Protocol):
     def learn(self) -> dict[str, Any]:
         """The learner trains on every batch that is ready; {"finished", "skipped", and the counters}."""
 
-    def evaluate(self, number: int) -> bool:
-        """One evaluation of the current weights; False if it was broken off."""
+    def evaluate(self, number: int, part: int = 0) -> dict[str, Any]:
+        """Have the evaluator score the current weights by its exam ``part``; its answer, {} if it was broken off."""
+
+    def validate(self) -> dict[str, Any]:
+        """The same of the validator."""
+
+    def save_validated(self, folder: Path) -> dict[str, Any]:
+        """Have the validator write the weights that it has played."""
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Every role writes its part of a checkpoint."""
@@ -45,6 +54,8 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
     A run that was finished before is only scored: one more round would change the state that was saved.
     """
     finished = conductor.finished()
+    if not finished:
+        _validate(roles, conductor)  # one that was broken off, with the weights that it was to be of
     while not finished:
         try:
             roles.act()
@@ -60,6 +71,7 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
         if conductor.evaluation_due() and not finished:
             roles.evaluate(conductor.evaluations)
             conductor.tick()
+        _validate(roles, conductor)
         if finished:
             conductor.save(roles.save)
             conductor.tick()
@@ -72,9 +84,13 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
             raise NoProgress(missing)
         elif conductor.checkpoint_due():
             conductor.save(roles.save)
-    scores = conductor.world.config.evaluation
-    if scores.at_end:
-        conductor.say(f"training is done; playing {scores.episodes} episodes with the final weights")
-        finished = roles.evaluate(conductor.evaluations + 1_000_000)
+    finished = score_final_weights(roles.evaluate, conductor)
     roles.pump()
     return finished
+
+
+def _validate(roles: Roles, conductor: Conductor) -> None:
+    """A validation, if it is due."""
+    if conductor.validation_due():
+        conductor.validated(roles.validate(), roles.save_validated)
+        conductor.tick()

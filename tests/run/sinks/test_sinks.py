@@ -40,6 +40,9 @@ def test_lines_become_numbers_and_episodes_averages() -> None:
     assert numbers.of(line("learner", "learner", loss=2.0, bad=None)) == {"learner/loss": 2.0} | averages
     evaluation = line("evaluation", "evaluator", mean=1.0, returns=[1.0], policy="greedy")
     assert numbers.of(evaluation) == {"evaluation/mean": 1.0}
+    assert numbers.of(line("validation", "validator", mean=2.0)) == {"validation/mean": 2.0}
+    sets = [line("final", "evaluator", mean=3.0, set=name) for name in ("train", "length=8")]
+    assert [numbers.of(one) for one in sets] == [{"final/train/mean": 3.0}, {"final/length-8/mean": 3.0}]
 
 
 def test_options_and_ids_are_in_the_runs_folder(tmp_path: Path) -> None:

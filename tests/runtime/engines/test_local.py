@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from offbeat.acting.final_sets import FinalConfig
+from offbeat.envs.base import EnvConfig
 from offbeat.runtime.engines import local
 from offbeat.runtime.stuck import NoProgress
 from offbeat.runtime.supervisor import RoleFailed
@@ -20,21 +22,27 @@ from tests.runtime.parts import small_config
 class Roles:
     """A supervisor, a conductor and a world in one; writes down what happens."""
 
-    def __init__(self, updates: int = 3, fails: str | None = None, at_end: bool = True) -> None:
+    def __init__(
+        self, updates: int = 3, fails: str | None = None, at_end: bool = True, validate: tuple[int, ...] = ()
+    ) -> None:
         self.events: list[str] = []
-        self.topology = topology(small_config(engine="local"), UNROLL)
+        every = {"validation__every_steps": 1, "validation__episodes": 10} if validate else {}
+        self.topology = topology(small_config(engine="local", **every), UNROLL)
         self.roles = {name: self._role(name) for name in self.topology.names()}
         self.board = {
             name: np.zeros(1, np.int64) for name in ("updates", "agent_steps", "frames", "pause", "idle", "skipped")
         }
         evaluation = SimpleNamespace(at_end=at_end, episodes=5)
-        self.config = SimpleNamespace(deterministic=False, evaluation=evaluation)
+        env = {"env": EnvConfig(), "final_env": EnvConfig()}
+        self.config = SimpleNamespace(deterministic=False, evaluation=evaluation, final=FinalConfig(), **env)
+        self.conductor, self.validations = self, SimpleNamespace(playing=False)
+        self.validate_at, self.best = validate, list[float]()
         self.world = self
         self.failed: str | None = None
         self.stop_reason: str | None = None
         self.evaluations = 0
         self.stuck_at: int | None = None
-        self._updates, self._fails = updates, fails
+        self._updates, self._fails, self.updates = updates, fails, 0
 
     def _role(self, name: str) -> Any:
         role = SimpleNamespace(role=name, finished=False, busy=False, result=None, living=True, silent_s=lambda: 0.0)
@@ -42,7 +50,7 @@ class Roles:
 
         def command(what: str, **arguments: Any) -> None:
             self.events.append(f"{name} {what} {arguments.get('number', '')}".strip())
-            role.result = {"complete": self.stop_reason is None}
+            role.result = {"complete": self.stop_reason is None, "mean": float(self.updates)}
 
         role.command = command
         return role
@@ -103,6 +111,18 @@ class Roles:
         self.evaluations += self.updates == 2
         return self.updates == 2
 
+    def validation_due(self) -> bool:
+        due = self.updates in self.validate_at and not self.validations.playing
+        self.validate_at = tuple(one for one in self.validate_at if one != self.updates or not due)
+        self.validations.playing |= due
+        return due
+
+    def validated(self, answer: dict[str, Any], save: Any) -> None:
+        self.validations.playing = False
+        if answer.get("complete"):
+            self.best.append(answer["mean"])
+            save(Path("best"))
+
     def checkpoint_due(self) -> bool:
         return self.updates == 1
 
@@ -118,6 +138,16 @@ def run(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> bool:
     monkeypatch.setattr(local, "Supervisor", lambda *arguments, **options: roles)
     monkeypatch.setattr(local, "ProgressWatch", lambda world: roles)
     return local.run(roles, roles, None)  # type: ignore[arg-type]
+
+
+def test_a_validation_is_taken_in_when_it_has_ended_and_the_last_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = Roles(validate=(1, 3), at_end=False)
+    assert run(roles, monkeypatch)
+    validator = [event for event in roles.events if event.startswith("validator")]
+    assert validator == ["validator evaluate 0", "validator save"] * 2
+    assert roles.best == [1.0, 3.0]
+    assert roles.events.index("validator evaluate 0") < roles.events.index("learner save")
+    assert roles.events[-3:] == ["validator save", "learner save", "end"], "the run's end knows of the last one"
 
 
 def test_saves_and_evaluates_on_schedule_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from offbeat.acting.final_sets import FinalConfig
+from offbeat.envs.base import EnvConfig
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
 from offbeat.runtime.stuck import NoProgress
 
@@ -17,18 +19,22 @@ class Notes:
 
     def __init__(
         self, rounds: int, *, evaluate: tuple[int, ...] = (), save: tuple[int, ...] = (), stop: int = 0,
-        at_end: bool = True, fail: int = 0,
+        at_end: bool = True, fail: int = 0, validate: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         self.log: list[str] = []
         self.rounds, self.evaluate_at, self.save_at, self.stop_at, self.fail_at = rounds, evaluate, save, stop, fail
-        self.round = 0
+        self.round, self.validate_at = 0, list(validate)
         self.stuck_at = self.cut_at = -1
         self.updates = 0
         self.evaluations = 4
         self.stop_reason: str | None = None
-        self.world = SimpleNamespace(config=SimpleNamespace(evaluation=SimpleNamespace(at_end=at_end, episodes=5)))
+        evaluation = SimpleNamespace(at_end=at_end, episodes=5)
+        self.world = SimpleNamespace(
+            config=SimpleNamespace(evaluation=evaluation, final=FinalConfig(), env=EnvConfig(), final_env=EnvConfig())
+        )
         self.roles = SimpleNamespace(
             act=self.act, learn=self.learn, evaluate=self.evaluate, save=self.part, pump=self.pump,
+            validate=self.validate, save_validated=lambda folder: self.log.append("best"),
             stuck=lambda updates: self.round == self.stuck_at, missing=lambda: "a miracle",
         )  # fmt: skip
 
@@ -63,10 +69,26 @@ class Notes:
         if self.round == self.fail_at:
             raise ZeroDivisionError("a role failed")
 
-    def evaluate(self, number: int) -> bool:
+    def evaluate(self, number: int, part: int = 0) -> dict[str, Any]:
         """With the number that seeds it; broken off where a stop was asked."""
         self.log.append(f"evaluate#{number}@{self.updates}")
-        return self.stop_reason is None
+        return {"complete": True} if self.stop_reason is None else {}
+
+    def validate(self) -> dict[str, Any]:
+        """The better the later."""
+        self.log.append(f"validate@{self.updates}")
+        return {"complete": True, "mean": self.updates}
+
+    def validation_due(self) -> bool:
+        """As planned, each once."""
+        due = self.round in self.validate_at
+        self.validate_at = [one for one in self.validate_at if one != self.round]
+        return due
+
+    def validated(self, answer: dict[str, Any], save: Any) -> None:
+        """As the real one: asks for the weights where they are the best."""
+        assert answer["complete"]
+        save(Path())
 
     def tick(self) -> None:
         """Write, show and tell what is due."""
@@ -114,6 +136,21 @@ def test_a_round_acts_learns_evaluates_and_saves() -> None:
         "act2", "learn", "progress2", "evaluate#5@2", "save",
         "act3", "learn", "progress3", "save", "evaluate#1000005@3",
     ]  # fmt: skip
+
+
+def test_a_validation_comes_before_the_save_of_its_round_also_of_the_last() -> None:
+    _, log = Notes(2, validate=(1, 2), save=(1,), at_end=False).run()
+    assert log == [
+        "act1", "learn", "progress1", "validate@1", "best", "save", "act2", "learn", "progress2", "validate@2", "best",
+        "save",
+    ]  # fmt: skip
+
+
+def test_a_validation_that_was_broken_off_comes_first_when_the_run_goes_on() -> None:
+    _, log = Notes(1, validate=(0,), at_end=False).run()
+    assert log == ["validate@0", "best", "act1", "learn", "progress1", "save"]
+    over = Notes(0, validate=(0,), at_end=False, fail=9)
+    assert over.run() == (True, []), "a run that is over is not changed"
 
 
 def test_the_last_round_saves_once_and_evaluates_at_the_end_if_asked_to() -> None:
