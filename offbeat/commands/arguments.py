@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from offbeat.config.known import find_options, suggest
-from offbeat.config.options import SHORT, all_options
+from offbeat.config.options import FOLLOWERS, SHORT, all_options
 from offbeat.config.schema import FALSE, TRUE
 from offbeat.errors import HelpShown, UserError, nearest
 
@@ -142,7 +142,7 @@ def check_name(name: str) -> None:
     section, _, rest = name.partition(".")
     if section == "agent" and rest:
         return
-    if not find_options(name) and name not in (*SHORT, "eval_env"):
+    if not find_options(name) and name not in (*SHORT, *FOLLOWERS):
         raise UserError(f"unknown option '--{name}'{suggest(name)}")
 
 

@@ -59,6 +59,31 @@ def test_eval_env_follows_env_but_for_lives_and_its_own_keys() -> None:
     assert config.eval_env == replace(config.env, life_loss="ignore", sticky=0.0)
 
 
+def test_environments_of_validations_and_final_sets_follow_those_of_evaluations() -> None:
+    data = {
+        "env": {"id": "Breakout", "life_loss": "terminal"},
+        "eval_env": {"sticky": 0.25},
+        "valid_env": {"noop_max": 9},
+    }
+    config = from_dict(data)
+    assert config.valid_env == replace(config.eval_env, noop_max=9) and config.final_env == config.eval_env
+    changes = [("env", "Pong"), ("env.noop_max", 5), ("env.sticky", 0.5), ("env.life_loss", "end_episode")]
+    config = apply_overrides(
+        config, [*changes, ("final_env.frame_skip", 2), ("eval_env.frame_skip", 3), ("valid-env", "Qbert")]
+    )
+    assert [env.id for env in (config.env, config.eval_env, config.valid_env, config.final_env)] == ["Pong"] * 2 + [
+        "Qbert",
+        "Pong",
+    ]
+    assert (config.eval_env.noop_max, config.valid_env.noop_max, config.final_env.noop_max) == (5, 9, 5)
+    assert {env.sticky for env in (config.eval_env, config.valid_env, config.final_env)} == {0.25}
+    assert (config.eval_env.frame_skip, config.valid_env.frame_skip, config.final_env.frame_skip) == (3, 3, 2)
+    assert {env.life_loss for env in (config.eval_env, config.valid_env, config.final_env)} == {"ignore"}
+    assert from_dict(to_dict(config)) == config
+    with pytest.raises(UserError, match=r"valid_env\.sticky=1\.5 is out of range"):
+        validation.check_ranges(apply_overrides(config, [("valid_env.sticky", 1.5)]))
+
+
 def test_overrides_of_env_reach_eval_env_unless_it_differs() -> None:
     config = from_dict({"eval_env": {"sticky": 0.25}})
     config = apply_overrides(

@@ -126,6 +126,13 @@ def test_a_run_without_sets_says_how_to_name_some(tmp_path: Path) -> None:
         planned(made)
 
 
+def test_a_run_that_is_over_is_scored_on_other_sets_when_it_is_resumed(tmp_path: Path) -> None:
+    made = train(tmp_path / "run").run
+    assert offbeat.resume(made, env_factory=Levels, final={"values": "50"}).finished
+    assert [line["set"] for line in lines(made, "final")] == ["train", "length=50"]
+    assert len(lines(made, "final_summary")) == 1
+
+
 def test_a_stop_leaves_the_sets_that_are_whole(run: Path) -> None:
     ended: list[int] = []
     got = evaluate_sets(
