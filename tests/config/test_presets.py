@@ -16,6 +16,7 @@ from offbeat.config.options import SHORT, all_options
 from offbeat.config.presets import FOLDER, find_preset, list_presets
 from offbeat.config.run_config import from_dict, load_preset, to_toml
 from offbeat.config.validation import validate
+from offbeat.envs.atari_games import find_game
 from offbeat.envs.base import EnvUnavailable
 from offbeat.errors import UserError
 
@@ -66,6 +67,7 @@ def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
 TINY = {
     "engine": "inline", "actor": {"workers": 1, "envs_per_worker": 2, "append_rows": 5, "inference": "actor"},
     "learner": {"batch_size": 2, "unroll_length": 5}, "evaluation": {"every_frames": 0, "at_end": False},
+    "validation": {"every_minutes": 0.0}, "final": {"sets": 0, "values": [], "train_set": False},
     "log": {"tensorboard": False, "dashboard": False},
 }  # fmt: skip
 """Lays itself over any preset so that it runs for seconds."""
@@ -88,7 +90,8 @@ def tiny(name: str) -> dict[str, Any]:
 
 
 TRAINED = [
-    pytest.param(name, marks=pytest.mark.slow) if name.startswith("realtime-size-") else name for name in PRESETS
+    pytest.param(name, marks=pytest.mark.slow) if name.startswith(("realtime-size-", "r2ac-atari-m", "r2ac-atari-g"))
+    else name for name in PRESETS
 ]
 """Those that differ in a number only are for the slow tests."""
 
@@ -96,7 +99,7 @@ TRAINED = [
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_preset_trains(name: str, tmp_path: Path) -> None:
     config = load_preset(name)
-    atari = config.env.id in ("Pong", "Breakout", "Asterix", "Boxing")
+    atari = find_game(config.env.id) is not None
     try:
         skip = config.env.frame_skip if atari else 1
         result = offbeat.train(name, out=str(tmp_path / "run"), total_frames=100 * skip, **tiny(name))
@@ -178,13 +181,33 @@ SEED_FLAGS = [
 """Flags of the seed implementation (facebookresearch/rela, pyrela/main.py)."""
 
 
-def test_every_flag_of_the_seed_implementation_has_its_option_or_a_reason() -> None:
+R2AC_FLAGS = [
+    "pipes_basename", "mode", "env", "multi_env", "xpid", "savedir", "disable_checkpoint", "seed", "valid_seed",
+    "num_actors", "num_servers", "total_steps", "batch_size", "unroll_length", "num_learner_threads",
+    "num_inference_threads", "max_learner_queue_size", "disable_cuda", "single_gpu", "num_actions", "allow_oov",
+    "hidden_size", "use_lstm", "use_quasi_lstm", "use_rtrl", "conv_scale", "load_conv_net_from", "not_load_fc",
+    "freeze_conv", "freeze_fc", "entropy_cost", "baseline_cost", "discounting", "reward_clipping", "learning_rate",
+    "alpha", "momentum", "epsilon", "grad_norm_clipping", "num_levels", "start_level", "distribution_mode",
+    "validate_every", "validate_step_every", "disable_validation", "valid_num_episodes", "valid_num_runs",
+    "valid_distribution_mode", "valid_num_levels", "valid_start_level", "test_num_levels", "save_extra_checkpoint",
+    "eval_extra", "use_wandb", "project_name", "job_name", "write_profiler_trace",
+]  # fmt: skip
+"""Flags of the seed implementation of R2AC (IDSIA/rtrl-elstm and torchbeast, polybeast_learner.py and
+polybeast_env.py)."""
+VALUES = {"apex", "r2d2", "terminal", "end_episode", "lstm", "elstm-tbptt", "elstm-rtrl", "clamp", "none", "multi_env", "wandb"}
+
+
+@pytest.mark.parametrize(
+    ("heading", "flags"),
+    [("The seed implementation of Ape-X and R2D2", SEED_FLAGS), ("The seed implementation of R2AC", R2AC_FLAGS)],
+)
+def test_every_flag_of_a_seed_implementation_has_its_option_or_a_reason(heading: str, flags: list[str]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "presets.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `--(\w+)` \| [^|]+ \| ([^|]+) \|$", page, re.M))
-    assert sorted(rows) == sorted(SEED_FLAGS)
-    known = {option.name for option in all_options()} | set(SHORT)
-    known |= {"apex", "r2d2", "terminal", "end_episode"}  # values
+    part = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `--(\w+)` \| [^|]+ \| ([^|]+) \|$", part, re.M))
+    assert sorted(rows) == sorted(flags)
+    known = {option.name for option in all_options()} | set(SHORT) | VALUES
     for flag, answer in rows.items():
         named = {name.removeprefix("--") for name in re.findall(r"`([^`]+)`", answer)}
-        assert named <= known, f"{flag}: {named - known}"
+        assert named <= known or answer.startswith("none: "), f"{flag}: {named - known}"
         assert named or answer.startswith("none: "), flag
