@@ -30,9 +30,17 @@ COMMANDS = {
     "envs": ("lists:envs", "[TEXT] | check NAME", "list the environments, or try one out"),
     "graph": ("lists:graph", "PRESET", "print the roles of a run and what connects them"),
     "doctor": ("lists:doctor", "", "say what this machine has and what 'auto' chooses on it"),
-    "bench": ("checks:bench", "WHAT", "measure this machine: throughput, streams, replay, soak, peers, gpu"),
+    "bench": (
+        "checks:bench",
+        "WHAT",
+        "measure this machine: throughput, streams, replay, soak, peers, realtime, rtrl, gpu",
+    ),
     "campaign": ("training:campaign", "FILE", "work off a table or grid of runs; resumable"),
-    "diagnose": ("diagnose:diagnose", "copy | rtrl [PRESET]", "does a recurrent core learn what it should, by exact gradients"),
+    "diagnose": (
+        "diagnose:diagnose",
+        "copy | rtrl [PRESET]",
+        "does a recurrent core learn what it should, by exact gradients",
+    ),
     "verify": ("checks:verify", "resume PRESET", "kill, resume and compare bit for bit"),
 }
 """Command -> (module:function in ``offbeat.commands``, arguments, summary)."""

@@ -304,8 +304,8 @@ class ItemSpec:
     rescale: float = -1.0
     """Epsilon of value rescaling in the TD errors of initial priorities; negative: values are not rescaled."""
     consecutive: bool = False
-    """Each stream's unrolls must come one after the other, each once: what the learner carries from one to the next fits
-    no others. What is replayed beside them may be any."""
+    """Each stream's unrolls must come one after the other, each once: what the learner carries from one to the next
+    fits no others. What is replayed beside them may be any."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""

@@ -31,16 +31,16 @@ from offbeat.types import CoreState, EnvSpec, LossOutput, Unroll
 class Config(impala.Config):
     """IMPALA's options, with more cores."""
 
-    core: Literal["none", "lstm", "elstm-rtrl", "elstm-tbptt", "rtu", "rtu-tbptt"] = "elstm-rtrl"  # type: ignore[assignment]
+    core: Literal["none", "lstm", "elstm-rtrl", "elstm-tbptt", "rtu", "rtu-tbptt"] = "elstm-rtrl"  # type: ignore
     """Recurrent core between features and heads: none, an LSTM, an eLSTM, or recurrent trace units (Elelimy et al.
-    2024). ``elstm-rtrl`` and ``rtu`` learn by RTRL, the others by backpropagation truncated where the unroll begins."""
+    2024). ``elstm-rtrl`` and ``rtu`` learn by RTRL, the others by backpropagation that ends where the unroll begins."""
     core_memory: int = 0
     """Steps over which the core's cells forget at the start of training, each cell at its own pace up to this (chrono
     initialisation, Tallec & Ollivier 2018), 2 or above; 0: initial weights as published, with which an LSTM or eLSTM
     keeps half of what it holds after each row. Unit: agent steps."""
     core_deviation: float = DEVIATION
-    """Standard deviation of an eLSTM's initial weights of its inputs, > 0. Source: the authors' code. Few or small inputs
-    need larger ones to open a gate."""
+    """Standard deviation of an eLSTM's initial weights of its inputs, > 0. Source: the authors' code. Few or small
+    inputs need larger ones to open a gate."""
     trace_decay: float = 1.0
     """What is left of the sensitivities from one unroll to the next, in [0, 1]. They are made of parts from older
     weights: 1 keeps all of them, as published; 0 none, which is truncated backpropagation."""

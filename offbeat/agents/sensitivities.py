@@ -38,9 +38,9 @@ class Followed:
 class Sensitivities:
     """Kept in the learner: see ``offbeat.agents.base.LearnerState``.
 
-    They fit a stream's next unroll only if that begins where its last one ended. After a gap they are zeros again, which
-    is truncated backpropagation for one unroll, and counted. So are streams that went on under a new writer: the episode
-    was cut there, and what is remembered of it goes with it.
+    They fit a stream's next unroll only if that begins where its last one ended. After a gap they are zeros again,
+    which is truncated backpropagation for one unroll, and counted. So are streams that went on under a new writer: the
+    episode was cut there, and what is remembered of it goes with it.
 
     Args:
         core: the core that they are of.
@@ -113,7 +113,11 @@ class Sensitivities:
         """Where the streams of ``unroll`` are now, and what happened on the way."""
         length = len(unroll.action)
         first, ended = unroll.inputs.first[:length].cpu(), (unroll.terminated | unroll.truncated).cpu()
-        rows, started, column = unroll.row.tolist(), first.any(0).tolist(), [b for b, stream in enumerate(at) if stream >= 0]
+        rows, started, column = (
+            unroll.row.tolist(),
+            first.any(0).tolist(),
+            [b for b, stream in enumerate(at) if stream >= 0],
+        )
         streams = torch.tensor([at[b] for b in column], dtype=torch.int64)
         before = torch.cat([self._ended[streams].unsqueeze(0), ended[:-1, column]])
         cut = ~unroll.valid[:length].cpu()[:, column] & ~first[:, column] & ~before
@@ -126,7 +130,8 @@ class Sensitivities:
 
     def state(self) -> TensorDict:
         """Sensitivities, what they fit, and the counters, on the CPU."""
-        kept = {f"trace/{name}": values.contiguous().cpu() for name, values in self._trace.items()}
+        trace = self._trace or self._core.initial_trace(0)
+        kept = {f"trace/{name}": values.contiguous().cpu() for name, values in trace.items()}
         counts = torch.tensor([self.gaps, self.restarts, self.updates])
         places = {"next": self._next.clone(), "since": self._since.clone(), "ended": self._ended.clone()}
         return kept | places | {"counts": counts}
@@ -136,10 +141,9 @@ class Sensitivities:
         self._trace, self._begun = {}, None
         self._next, self._since, self._ended = (state[name].clone() for name in ("next", "since", "ended"))
         self.gaps, self.restarts, self.updates = (int(count) for count in state["counts"])
-        if len(self._next):
-            self._trace = self._core.initial_trace(len(self._next))
-            for name, values in self._trace.items():
-                values.copy_(state[f"trace/{name}"])
+        self._trace = self._core.initial_trace(len(self._next))
+        for name, values in self._trace.items():
+            values.copy_(state[f"trace/{name}"])
 
     def _reach(self, streams: int) -> None:
         """Have room for so many streams."""

@@ -1,7 +1,8 @@
 """``offbeat diagnose copy``: whether a recurrent core learns to copy bits over a pause, and how its gradient matters.
 
 A sequence of n bits, n drawn from 1 to L, is shown one by one; then come n blanks, under which the bits are to be said
-in their order; the rest up to 2 L tokens is blank. Only what is said under those n blanks is scored, and both bits count.
+in their order; the rest up to 2 L tokens is blank. Only what is said under those n blanks is scored, and both bits
+count.
 
 Source: Irie et al. 2024, section 4.1. The authors' own task leaves out one of the bits and scores blanks instead; this
 one is the task as it is described.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from offbeat.networks.traced import TracedCore
 BLANK, TOKENS = 2, 3
 """Tokens 0 and 1 are the bits."""
 CHECK_EVERY, FRESH, TESTED = 50, 1_000, 10_000
-"""Sequences trained on between two looks at the accuracy, in batches; fresh sequences for each look, and for the end."""
+"""Batches trained on between two looks at the accuracy; fresh sequences for each look, and for the end."""
 Core = Literal["elstm-rtrl", "elstm-tbptt", "rtu", "rtu-tbptt", "lstm"]
 Update = Literal["sequence", "token"]
 
@@ -51,7 +52,7 @@ class CopyConfig:
     unroll: int = 1
     """Tokens from one truncation to the next, > 0; as many as a sequence has, 2 L, is full backpropagation."""
     update: Update = "sequence"
-    """A step of the optimiser for each sequence, or after every unroll (``token``), from which sensitivities go stale."""
+    """A step of the optimiser for each sequence, or after every unroll (``token``), which makes sensitivities stale."""
     learning_rate: float = 3e-3
     """Of Adam with betas 0.9 and 0.995, as the authors have it, and gradients clipped to a norm of 1."""
     batch: int = 128
@@ -112,9 +113,9 @@ def make_core(config: CopyConfig) -> TracedCore | Stacked | LSTMCore:
     """The core that ``config`` names, for tokens."""
     if config.core == "lstm":
         return LSTMCore(TOKENS, config.size, config.layers)
+    kind: Any = ELSTM if config.core.startswith("elstm") else RTU
     gradient = "tbptt" if config.core.endswith("tbptt") else "rtrl"
-    kind = ELSTM if config.core.startswith("elstm") else RTU
-    layer: Any = partial(kind, hidden_size=config.size, gradient=gradient)
+    layer: Callable[[int], TracedCore] = partial(kind, hidden_size=config.size, gradient=gradient)
     return layer(TOKENS) if config.layers == 1 else Stacked(layer, TOKENS, config.layers)
 
 

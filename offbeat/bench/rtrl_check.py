@@ -1,7 +1,7 @@
 """``offbeat diagnose rtrl``: how far the gradient of a configuration's core is from full backpropagation, in float64.
 
-The weights are fixed while several unrolls are gone through, with episodes that start anywhere; so RTRL, truncated and full
-backpropagation through time are of the same loss, and what differs is what each leaves out.
+The weights are fixed while several unrolls are gone through, with episodes that start anywhere; so RTRL, truncated and
+full backpropagation through time are of the same loss, and what differs is what each leaves out.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def core_of(config: RunConfig) -> tuple[nn.Module, int]:
         named = getattr(config.agent, "core", None)
         got = f"agent {config.agent_name}" + (f" with agent.core={named!r}" if named else "")
         raise UserError(
-            f"{got} does not learn by RTRL; name a preset of an agent that does, or --agent r2ac --agent.core elstm-rtrl"
+            f"{got} does not learn by RTRL; name a preset that does, or --agent r2ac --agent.core elstm-rtrl"
         )
     first: Any = core
     while isinstance(first, Stacked):
@@ -91,8 +91,8 @@ def diagnose_rtrl(config: RunConfig) -> bool:
     core, inputs = core_of(config)
     unroll = config.learner.unroll_length
     print(
-        f"{type(core).__name__} with inputs of {inputs}: {UNROLLS} unrolls of {unroll} rows, {BATCH} episodes at a time, "
-        "float64; largest difference from full backpropagation, as a share of the parameter's largest gradient"
+        f"{type(core).__name__} with inputs of {inputs}: {UNROLLS} unrolls of {unroll} rows, {BATCH} episodes at a "
+        "time, float64; largest difference from full backpropagation, as a share of the parameter's largest gradient"
     )
     differences = compare(core, inputs, unroll)
     print(f"{'parameter':<14}{'RTRL':>12}{'truncated':>14}")

@@ -20,6 +20,7 @@ BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [
                            [--task atari|atari-deep|atari-dqn|cartpole|minatar] [--game NAME] [--preset PRESET]
                            [--seconds N] [--rounds N] [--json FILE] [--option value ...]
        offbeat bench realtime [PRESET] [--processes 1,2,4,8] [--minutes N] [--json FILE] [--option value ...]
+       offbeat bench rtrl [PRESET] [--seconds N] [--json FILE] [--option value ...]
        offbeat bench gpu [PRESET ...] [--minutes N] [--out FILE] [--json FILE] [--device NAME] [--option value ...]
 
 throughput: frames/s of a preset (impala-atari) end to end, beside its parts alone and the limit that they set.
@@ -29,6 +30,8 @@ soak:       memory of all processes of a long run (15 minutes), and how much it 
 peers:      frames/s of other libraries, each from its own virtual environment, and of offbeat, interleaved.
 realtime:   missed frames, spacing and overhead of an environment that never waits (realtime-dqn, 59.73 frames/s, 10
             minutes for each number of inference processes), beside this machine's own wake-ups and manager proxies.
+rtrl:       what exact gradients cost: the core of R2AC alone (N = 512) and updates of a preset (r2ac-atari-qbert, batches of
+            4), by RTRL beside the same truncated, in turns.
 gpu:        frames/s of presets on a GPU and how busy it is, acting on it or on the processor; within --minutes (8).
             Without a GPU it says so; --device cpu rehearses it."""
 
@@ -49,7 +52,10 @@ Exit code: 0 without errors, 1 where something is wrong that a run would fail by
 def bench(arguments: list[str]) -> int:
     """Measure throughput, the streams, replay, memory over time, other libraries, realtime, or a GPU."""
     what, rest = _choose(
-        "bench", arguments, ("throughput", "streams", "replay", "soak", "peers", "realtime", "gpu"), BENCH
+        "bench",
+        arguments,
+        ("throughput", "streams", "replay", "soak", "peers", "realtime", "rtrl", "gpu"),
+        BENCH,
     )
     if what == "throughput":
         from offbeat.bench.throughput import bench_throughput
@@ -75,6 +81,8 @@ def bench(arguments: list[str]) -> int:
         _bench_peers(rest)
     if what == "realtime":
         _bench_realtime(rest)
+    if what == "rtrl":
+        _bench_rtrl(rest)
     return _bench_gpu(rest) if what == "gpu" else 0
 
 
@@ -105,6 +113,17 @@ def _bench_realtime(arguments: list[str]) -> None:
         raise UserError(f"--processes={text!r} is not a list of numbers of at least 1, such as 1,2,4,8")
     named = one_preset(scanned, "bench realtime") if scanned.positional else "realtime-dqn"
     bench_realtime(scanned.config(named), counts, number(scanned, "minutes", 10), _file(scanned))
+
+
+def _bench_rtrl(arguments: list[str]) -> None:
+    """Check the options of ``bench rtrl`` and run it."""
+    from offbeat.bench.rtrl_cost import bench_rtrl
+
+    scanned = scan(arguments, own=("seconds", "json"))
+    if not scanned.positional:
+        scanned.options.insert(0, ("learner.batch_size", "4"))  # what two cores do in a second
+    named = one_preset(scanned, "bench rtrl") if scanned.positional else "r2ac-atari-qbert"
+    bench_rtrl(scanned.config(named), seconds=number(scanned, "seconds", 20), file=_file(scanned))
 
 
 def _bench_replay(arguments: list[str]) -> None:

@@ -36,15 +36,15 @@ def diagnose(arguments: list[str]) -> int:
 def _copy(arguments: list[str]) -> int:
     from offbeat.bench.copy_task import CopyConfig, diagnose_copy
 
-    names = {field.name: field for field in fields(CopyConfig)}
-    scanned = scan(arguments, own=(*names, "json"))
+    kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(CopyConfig)}
+    scanned = scan(arguments, own=(*kinds, "json"))
     for other in (*scanned.positional, *(f"--{name}" for name, _ in scanned.options)):
         raise UserError(f"'offbeat diagnose copy' takes only its own options, got {other!r}; --help shows them")
     given: dict[str, Any] = {}
     for name, text in scanned.own.items():
         if name == "json":
             continue
-        kind = type(names[name].default)
+        kind = kinds[name]
         given[name] = text if kind is str else kind(number(scanned, name, 0.0))
     config = CopyConfig(**given)
     look = diagnose_copy(config, Path(scanned.own["json"]) if "json" in scanned.own else None)

@@ -51,9 +51,20 @@ class ELSTM(TracedCore):
 
     carried = ("c",)
     traced = ("Z", "F", "wz", "wf", "bz", "bf")
+    Z: Tensor
+    F: Tensor
+    wz: Tensor
+    wf: Tensor
+    bz: Tensor
+    bf: Tensor
 
     def __init__(
-        self, input_size: int, hidden_size: int, gradient: Gradient = "rtrl", memory: int = 0, deviation: float = DEVIATION
+        self,
+        input_size: int,
+        hidden_size: int,
+        gradient: Gradient = "rtrl",
+        memory: int = 0,
+        deviation: float = DEVIATION,
     ) -> None:
         super().__init__(hidden_size, gradient)
         size, self.input_size, self.output_size = hidden_size, input_size, hidden_size

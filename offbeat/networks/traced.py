@@ -152,7 +152,7 @@ class TracedCore(nn.Module):
             Outputs, the carry after row T - 1, and what ``advance`` needs.
         """
         if torch.is_grad_enabled():
-            parameters = {name: self.get_parameter(name) for name in self.traced}
+            parameters: TensorDict = {name: self.get_parameter(name) for name in self.traced}
             carry = {name: carry[name].detach() for name in self.carried}
             carry = carry_over(carry, parameters, trace, at, self.shared)
         output, after, local = self._run(x, carry, first, trained)

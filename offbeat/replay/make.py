@@ -81,8 +81,8 @@ def check_replay(items: ItemSpec, config: ReplayConfig, agent: str, hold_writers
     pacing = sum(sampler.paces for sampler in config.samplers)
     if items.consecutive and pacing != 1:
         raise ValueError(
-            f"agent {agent} carries something from each unroll of a stream to the next, so that replay.samplers must hold "
-            f"one fifo, which gives them in order, each once; there are {pacing}. Beside it there may be others"
+            f"agent {agent} carries something from each unroll of a stream to the next, so that replay.samplers must "
+            f"hold one fifo, which gives them in order, each once; there are {pacing}. Beside it there may be others"
         )
     if items.kind != "unroll" and not hold_writers and not config.samples_per_insert:
         raise ValueError(

@@ -211,7 +211,7 @@ def test_asks_for_unrolls_in_their_order_where_it_needs_them():
 
 
 def test_refuses_what_cannot_be():
-    with pytest.raises(ValueError, match="trace_decay=1.5 is out of range; allowed: 0 to 1"):
+    with pytest.raises(ValueError, match=r"trace_decay=1\.5 is out of range; allowed: 0 to 1"):
         r2ac.Config(trace_decay=1.5)
     with pytest.raises(ValueError, match="core_deviation=0"):
         r2ac.Config(core_deviation=0.0)

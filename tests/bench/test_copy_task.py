@@ -101,5 +101,5 @@ def test_refuses_what_cannot_be():
         CopyConfig(core="gru")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="length=0"):
         CopyConfig(length=0)
-    with pytest.raises(UserError, match="accuracy=1.5"):
+    with pytest.raises(UserError, match=r"accuracy=1\.5"):
         CopyConfig(accuracy=1.5)

@@ -90,8 +90,10 @@ def tiny(name: str) -> dict[str, Any]:
 
 
 TRAINED = [
-    pytest.param(name, marks=pytest.mark.slow) if name.startswith(("realtime-size-", "r2ac-atari-m", "r2ac-atari-g"))
-    else name for name in PRESETS
+    pytest.param(name, marks=pytest.mark.slow)
+    if name.startswith(("realtime-size-", "r2ac-atari-m", "r2ac-atari-g"))
+    else name
+    for name in PRESETS
 ]
 """Those that differ in a number only are for the slow tests."""
 
@@ -194,7 +196,19 @@ R2AC_FLAGS = [
 ]  # fmt: skip
 """Flags of the seed implementation of R2AC (IDSIA/rtrl-elstm and torchbeast, polybeast_learner.py and
 polybeast_env.py)."""
-VALUES = {"apex", "r2d2", "terminal", "end_episode", "lstm", "elstm-tbptt", "elstm-rtrl", "clamp", "none", "multi_env", "wandb"}
+VALUES = {
+    "apex",
+    "r2d2",
+    "terminal",
+    "end_episode",
+    "lstm",
+    "elstm-tbptt",
+    "elstm-rtrl",
+    "clamp",
+    "none",
+    "multi_env",
+    "wandb",
+}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,13 @@ COMMON = {
 def config_of(agent: str, out: Path, **options: Any) -> RunConfig:
     """A short run of the agent."""
     own = COMMON | {"out": str(out)} | options
-    return small_config(**own) if agent == "impala" else item_config(agent, replay__samples_per_insert=1.0, **own)
+    if agent == "r2ac":
+        own |= {"agent": "r2ac", "agent__core": "elstm-rtrl"}
+    return (
+        small_config(**own)
+        if agent in ("impala", "r2ac")
+        else item_config(agent, replay__samples_per_insert=1.0, **own)
+    )
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -43,7 +49,8 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "agent", ["impala", *(pytest.param(name, marks=pytest.mark.slow) for name in ("r2d2", "dqn", "rainbow", "apex"))]
+    "agent",
+    ["impala", "r2ac", *(pytest.param(name, marks=pytest.mark.slow) for name in ("r2d2", "dqn", "rainbow", "apex"))],
 )
 @pytest.mark.parametrize("engine", [pytest.param("local", marks=pytest.mark.slow), "serial"])
 def test_an_agent_learns_the_same_bits_on_every_engine(agent: str, engine: str, tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_samplers_and_options_must_suit_what_the_agent_trains_on() -> None:
         check_replay(ITEMS, UNIFORM, "mine", hold_writers=False)
 
 
+def test_what_carries_something_from_unroll_to_unroll_needs_one_fifo() -> None:
+    carried = replace(UNROLL, consecutive=True)
+    half = {"share": 0.5}
+    check_replay(carried, ReplayConfig(0, (sampler("fifo"),)), "mine")
+    check_replay(carried, ReplayConfig(4_000, (sampler("fifo", **half), sampler("uniform", **half))), "mine")
+    for samplers in ((sampler("fifo", **half), sampler("fifo", **half)), (sampler("uniform"),)):
+        with pytest.raises(ValueError, match=r"agent mine carries something .* one fifo, .* there are [02]"):
+            check_replay(carried, ReplayConfig(4_000, samplers), "mine")
+
+
 def test_two_fifos_that_take_the_same_share_are_fine() -> None:
     config = ReplayConfig(0, (sampler("fifo", share=0.5), sampler("fifo", share=0.5)))
     check_mixture(plan(config), config, 4, True)

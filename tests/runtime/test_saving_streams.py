@@ -257,7 +257,9 @@ def test_many_saves_beside_a_writer_at_full_speed(guarded: bool, tmp_path: Path,
     try:
         assert begun.wait(LIMIT_S)
         until = time.monotonic() + LIMIT_S
-        while len(heads) < 40 or (heads[-1] == heads[0] and time.monotonic() < until):  # the writer gets its turns as well
+        while len(heads) < 40 or (
+            heads[-1] == heads[0] and time.monotonic() < until
+        ):  # the writer gets its turns as well
             saved = saving.save()
             heads.append(saving.check(saved)[0])
             assert not saving.answer["note"]
