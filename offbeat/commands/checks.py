@@ -30,7 +30,7 @@ soak:       memory of all processes of a long run (15 minutes), and how much it 
 peers:      frames/s of other libraries, each from its own virtual environment, and of offbeat, interleaved.
 realtime:   missed frames, spacing and overhead of an environment that never waits (realtime-dqn, 59.73 frames/s, 10
             minutes for each number of inference processes), beside this machine's own wake-ups and manager proxies.
-rtrl:       what exact gradients cost: the core of R2AC alone (N = 512) and updates of a preset (r2ac-atari-qbert, batches of
+rtrl:       what exact gradients cost: R2AC's core alone (N = 512) and updates of a preset (r2ac-atari-qbert, batches of
             4), by RTRL beside the same truncated, in turns.
 gpu:        frames/s of presets on a GPU and how busy it is, acting on it or on the processor; within --minutes (8).
             Without a GPU it says so; --device cpu rehearses it."""
