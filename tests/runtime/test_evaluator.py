@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from offbeat.envs.toy import ToyVector
 from offbeat.runtime.evaluator import EvaluationConfig, run_evaluator
 from offbeat.runtime.params import ParamStore
 from offbeat.runtime.policy import LocalPolicy
-from tests.runtime.parts import Metrics, StopAfter, private_params, small_config
+from tests.runtime.parts import Metrics, StopAfter, make_host, private_params, small_config, small_world
 
 CATCH = EnvConfig(id="toy/catch", length=6)
 POINT = {"updates": 6, "agent_steps": 10, "frames": 40}
@@ -70,3 +72,44 @@ def test_a_stop_breaks_it_off_and_nothing_is_reported() -> None:
     assert not result.complete
     assert 0 < len(result.returns) < 50
     assert metrics.records == []
+
+
+def test_an_evaluator_plays_its_exams_each_in_its_own_environments(tmp_path: Path) -> None:
+    sets = {"final__vary": "max_steps", "final__values": "2,3", "final__episodes": 4, "final__envs": 2}
+    world, metrics = small_world(tmp_path, small_config(**sets, evaluation__policy="sampled")), Metrics()
+    learner = make_host(world, "learner", Metrics(), free=False)
+    host = make_host(world, "evaluator", metrics, free=False)
+    try:
+        answers = [host.evaluate(number, part) for number, part in ((7, 0), (0, 1), (0, 2), (7, 0))]
+    finally:
+        for made in (host, learner):
+            made.close()
+        world.close()
+    assert [metric["lengths"] for metric in metrics.of("final")] == [[2] * 4, [3] * 4]
+    assert [(metric["set"], metric["policy"]) for metric in metrics.of("final")] == [
+        ("max_steps=2", "greedy"), ("max_steps=3", "greedy"),
+    ]  # fmt: skip
+    first, again = metrics.of("evaluation")
+    assert first["returns"] == again["returns"] and first["lengths"] == [5] * 4, "the number seeds the games"
+    assert answers[0] == {"mean": first["mean"], "std": first["std"], "episodes": 4, "complete": True}
+
+
+def test_a_validator_writes_the_weights_that_it_played_not_newer_ones(tmp_path: Path) -> None:
+    config = small_config(validation__every_steps=10, validation__episodes=2, validation__envs=2)
+    world, metrics = small_world(tmp_path, config), Metrics()
+    learner = make_host(world, "learner", Metrics(), free=False)
+    host, written = make_host(world, "validator", metrics, free=False), dict[str, dict[str, torch.Tensor]]()
+    try:
+        host.evaluate(0)
+        played = {name: value.clone() for name, value in learner.work.optimiser.weights().items()}
+        learner.work.optimiser.flat.add_(1.0)
+        world.params.store.publish(learner.work.optimiser.flat, 9, agent_steps=90, frames=90)
+        answer = host.save(lambda part, arrays: written.update({part: {k: v.clone() for k, v in arrays.items()}}))
+    finally:
+        for made in (host, learner):
+            made.close()
+        world.close()
+    assert answer == {"counters": {"updates": 0, "agent_steps": 0, "frames": 0}, "parts": ["learner"]}
+    assert written["learner"].keys() == {f"weights/{name}" for name in played}
+    assert all(torch.equal(written["learner"][f"weights/{name}"], value) for name, value in played.items())
+    assert metrics.of("validation")[0]["version"] == 0 and metrics.of("evaluation") == []
