@@ -14,7 +14,7 @@ from offbeat.agents.contract import check_agent
 from offbeat.replay.columns import columns_of, from_columns
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.learner_config import LearnerConfig
-from offbeat.types import Unroll
+from offbeat.types import ActionSpec, ArraySpec, EnvSpec, Unroll
 from tests.agents.unrolls import BOX, make_inputs, make_spec, make_unroll, row
 
 ROWS, STREAMS = 24, 4
@@ -215,3 +215,25 @@ def test_refuses_what_cannot_be():
         r2ac.Config(trace_decay=1.5)
     with pytest.raises(ValueError, match="core_deviation=0"):
         r2ac.Config(core_deviation=0.0)
+
+
+ATARI = ({"observation": ArraySpec((1, 84, 84), "uint8", 0, 255)}, 4, 6)
+DMLAB = ({"observation": ArraySpec((3, 72, 96), "uint8", 0, 255)}, 1, 9)
+PROCGEN = ({"observation": ArraySpec((3, 64, 64), "uint8", 0, 255)}, 1, 15)
+
+
+@pytest.mark.parametrize(
+    ("seen", "core", "size", "count"),
+    [
+        (DMLAB, "none", 512, 985_172), (DMLAB, "lstm", 512, 2_566_730), (DMLAB, "elstm-rtrl", 512, 1_647_178),
+        (DMLAB, "elstm-tbptt", 512, 1_647_178), (ATARI, "none", 256, 1_091_038), (ATARI, "lstm", 256, 1_618_391),
+        (ATARI, "elstm-rtrl", 256, 1_355_223), (PROCGEN, "none", 256, 626_272), (PROCGEN, "elstm-rtrl", 256, 890_448),
+    ],
+)  # fmt: skip
+def test_networks_have_as_many_weights_as_the_published_ones(seen, core, size, count):
+    observation, stack, actions = seen
+    stacked = ("observation",) if stack > 1 else ()
+    spec = EnvSpec("test", observation, ActionSpec("discrete", actions), frame_stack=stack, stacked=stacked)
+    config = r2ac.Config(torso="resnet", feature_size=256, core=core, core_size=size, last_reward=True)
+    network = r2ac.Network(config, spec)
+    assert sum(weight.numel() for weight in network.parameters()) == count
