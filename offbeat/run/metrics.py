@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,9 @@ class MetricLogger:
         self._shown_at = -math.inf
         self._say, self._told_of_missed = say, False
         self._lines = AppendFile(run_dir / "metrics.jsonl", offset=saved.get("metrics_bytes", 0), say=say)
-        columns = ",".join(asdict(self.status))
         begun = saved.get("progress_bytes", 0)
-        self._rows = AppendFile(run_dir / "progress.csv", offset=begun, header=columns, say=say)
+        self._columns = _columns_of(run_dir / "progress.csv", begun)
+        self._rows = AppendFile(run_dir / "progress.csv", offset=begun, header=",".join(self._columns), say=say)
         self._events: EventWriter | None = None
         if config.tensorboard:
             self._events = _open_events(run_dir, self.status.frames if saved else None, say)
@@ -236,7 +237,8 @@ class MetricLogger:
         self.status.learner_wait = _share(waited.get("learner"), worked.get("learner"))
         self.status.actor_wait = _share(waited.get("actor"), worked.get("actor"))
         row = asdict(self.status)
-        self._rows.write(",".join("" if value is None else str(plain(value)) for value in row.values()))
+        values = (row.get(name) for name in self._columns)
+        self._rows.write(",".join("" if value is None else str(plain(value)) for value in values))
         if self._events is not None:
             self._events.scalars(row, self.status.frames, "progress")
         self.flush()
@@ -263,6 +265,15 @@ class MetricLogger:
         if self._events is not None:
             numbers = {name: value for name, value in line.items() if name in values}
             self._events.scalars(numbers, int(line["frames"]), curves_of(role, kind, values))  # type: ignore[arg-type]
+
+
+def _columns_of(path: Path, begun: int) -> list[str]:
+    """The columns of progress.csv: all there are, or those that a file with ``begun`` bytes has had from its start."""
+    if begun:
+        with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
+            if (names := file.readline().rstrip("\n").split(","))[0] in asdict(Status()):
+                return names
+    return list(asdict(Status()))
 
 
 def _open_events(run_dir: Path, purge_from: int | None, say: Callable[[str], None]) -> EventWriter | None:

@@ -57,6 +57,28 @@ def learner(update: int, **values: float) -> dict[str, float]:
     return {**counted, "agent_steps": update * 100, "frames": update * 400, **values}
 
 
+def test_a_file_that_was_begun_with_fewer_columns_keeps_them(tmp_path: Path) -> None:
+    clock = Clock()
+    logger = make(tmp_path, clock)
+    logger.record("learner", "learner", learner(1, loss=1.0))
+    clock.now += 10
+    logger.tick()
+    saved = logger.offsets()
+    logger.close()
+    old = [line.rsplit(",", 2)[0] for line in (tmp_path / "progress.csv").read_text().splitlines()]
+    (tmp_path / "progress.csv").write_text("\n".join(old) + "\n")
+    saved["progress_bytes"] = (tmp_path / "progress.csv").stat().st_size
+    logger = make(tmp_path, clock, resume_offset=saved)
+    logger.record("learner", "learner", learner(2, loss=3.0))
+    clock.now += 10
+    logger.tick()
+    logger.close()
+    written = rows(tmp_path)
+    assert [row["updates"] for row in written] == ["1", "2"]
+    assert all(None not in row and None not in row.values() for row in written)
+    assert list(written[0]) == old[0].split(",")
+
+
 def test_learner_lines_are_averages_of_their_period(tmp_path: Path) -> None:
     clock, rng = Clock(), random.Random(0)
     logger = make(tmp_path, clock)
