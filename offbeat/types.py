@@ -202,6 +202,10 @@ class Unroll:
     replayed: Tensor | None = None  # [B] bool, columns that may have been trained on before; None: not said
     fresh: tuple[int, int] = (0, 0)  # transitions that a fifo handed out here, and the environment steps they took
     elapsed: Tensor | None = None  # [T, B] int32, environment steps that each action took; None: 1
+    before: Unroll | None = None
+    """The ``burn_in`` rows before row 0, where the agent asks for them (``ItemSpec``): they only bring something up to
+    date. Rows before the stream's first one repeat that, and start an episode. A column of which nothing is known any
+    more has no valid row."""
 
     @property
     def rows(self) -> int:
@@ -296,7 +300,8 @@ class ItemSpec:
     length: int = 1
     """Rows that are trained on, >= 1; of unrolls ``learner.unroll_length``, whatever it says here."""
     burn_in: int = 0
-    """Rows before them that only bring the recurrent state up to date."""
+    """Rows before them that only bring the recurrent state up to date; of unrolls ``Unroll.before``, a multiple of
+    ``learner.unroll_length``."""
     period: int = 1
     """Rows from one sequence's first trained row to the next one's."""
     eta: float = 0.9

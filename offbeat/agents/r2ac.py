@@ -45,9 +45,21 @@ class Config(impala.Config):
     """What is left of the sensitivities from one unroll to the next, in [0, 1]. They are made of parts from older
     weights: 1 keeps all of them, as published; 0 none, which is truncated backpropagation."""
 
+    trace_refresh: int = 0
+    """Make sensitivities anew for every unroll from so many rows before it, with the weights of now, in place of
+    carrying them on: none of them is stale then, and none reaches further back. A multiple of
+    ``learner.unroll_length``; 0: they are carried on, as published. Unit: rows."""
+
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
         super().__post_init__()
+        if self.trace_refresh < 0:
+            raise ValueError(f"trace_refresh={self.trace_refresh} is out of range; allowed: 0 or above")
+        if self.trace_refresh and self.trace_decay != 1.0:
+            raise ValueError(
+                f"trace_decay={self.trace_decay} means nothing to sensitivities that are made anew "
+                f"(trace_refresh={self.trace_refresh}); leave one of them at its default"
+            )
         if not self.core_deviation > 0.0:
             raise ValueError(f"core_deviation={self.core_deviation} is out of range; allowed: above 0")
         if not 0.0 <= self.trace_decay <= 1.0:
@@ -113,7 +125,7 @@ class Agent(impala.Agent):
         self.sensitivities: Sensitivities | None = None
         if config.traces:
             self.sensitivities = Sensitivities(self.network.core, config.trace_decay)
-            self.items = replace(self.items, consecutive=True)
+            self.items = replace(self.items, consecutive=True, burn_in=config.trace_refresh)
 
     def learner_states(self) -> Mapping[str, LearnerState]:
         """The sensitivities, where there are any."""
@@ -123,8 +135,12 @@ class Agent(impala.Agent):
         """See ``impala.Agent``; gradients reach beyond the beginning of ``batch``."""
         if self.sensitivities is None:
             return super().unrolled(batch)
-        self.network.followed = self.sensitivities.begin(batch)
+        followed = self.network.followed = self.sensitivities.begin(batch)
         try:
+            if batch.before is not None:
+                with torch.no_grad():
+                    self._forward(batch.before.inputs, batch.before.core_state, bootstrap=True)
+                self.sensitivities.refresh(followed, batch.before)
             return super().unrolled(batch)
         finally:
             self.network.followed = None

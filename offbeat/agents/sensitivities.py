@@ -94,6 +94,19 @@ class Sensitivities:
         self._begun = (batch, followed)
         return followed
 
+    def refresh(self, followed: Followed, before: Unroll) -> None:
+        """Make them anew of the rows ``before`` the batch that was begun last, which ``followed`` has gone through with
+        the weights of now. Where nothing is known of those, they are zeros.
+        """
+        known = before.valid.any(0).tolist()
+        at = [row if is_known else -1 for row, is_known in zip(followed.at, known, strict=True)]
+        for stream in followed.at:
+            if stream >= 0:
+                self._since[stream] = self.updates
+                for values in self._trace.values():
+                    values[stream].zero_()
+        self._core.advance(self._trace, at, followed.steps)
+
     def spans(self) -> Tensor:
         """Versions of the weights that the sensitivities of each column begun last span [n] float32, n <= B."""
         at = () if self._begun is None else self._begun[1].at

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from offbeat.types import Batch, Inputs, TensorDict, Transition
+from offbeat.types import Batch, Inputs, TensorDict, Transition, Unroll
 
 PER_COLUMN = ("stream", "row", "source", "weight", "replayed", "core_state")
 """Fields with the batch axis first; all others have it second, but in transitions, where only inputs have."""
@@ -38,6 +38,9 @@ def from_columns(kind: type[B], columns: Mapping[str, Tensor], **others: Any) ->
             values[field.name] = made[field.name]
         elif field.name in ("inputs", "next_inputs"):
             values[field.name] = _inputs(inside)
+        elif field.name == "before" and inside:
+            own = {n.removeprefix("before/"): value for n, value in columns.items() if n.startswith("before/")}
+            values["before"] = from_columns(Unroll, own)
         elif field.name in ("extras", "core_state"):
             values[field.name] = inside
     return kind(**values, **others)
@@ -62,7 +65,7 @@ def paste_columns(batch: Batch, other: Batch, at: Tensor) -> None:
 
 
 def _timed(kind: type, name: str) -> bool:
-    head = name.split("/")[0]
+    head = name.removeprefix("before/").split("/")[0]
     if issubclass(kind, Transition):
         return head in ("inputs", "next_inputs")
     return head not in PER_COLUMN
@@ -76,7 +79,7 @@ def _parts(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Tenso
             found.append((prefix + name, value))
         elif isinstance(value, dict):
             found += _parts(value, f"{prefix}{name}/")
-        elif isinstance(value, Inputs):
+        elif isinstance(value, Inputs | Unroll):
             found += _parts(vars(value), f"{prefix}{name}/")
     return found
 

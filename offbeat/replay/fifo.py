@@ -62,7 +62,8 @@ class Fifo(Sampler):
             raise ValueError(f"fifo cursor {cursor} is none of the {layout.num_cursors} of these streams")
         if max_pending < 1 or length < 1:
             raise ValueError(f"fifo with max_pending={max_pending}, length={length}; both must be at least 1")
-        lead = min(max_pending * length, layout.capacity - layout.history())
+        kept = layout.items.burn_in if layout.items.kind == "unroll" else 0  # rows before an unroll are read too
+        lead = min(max_pending * length, layout.capacity - layout.history() - kept)
         if lead < max(length, layout.block):
             raise ValueError(
                 f"fifo: writers could be only {lead} rows ahead, but blocks have up to {layout.block} rows and unrolls "

@@ -16,7 +16,10 @@ def read_items(
 ) -> tuple[Batch, np.ndarray]:
     """The items (stream [B], row [B]) as one batch, and ok [B]; False: don't use. The batch names them by ``row``."""
     if items.kind == "unroll":
-        return store.read_unrolls(stream, row, items.length, last=last, source=source)
+        unroll, ok = store.read_unrolls(stream, row, items.length, last=last, source=source)
+        if items.burn_in:
+            unroll.before = store.read_before(stream, row, items.burn_in, last=last)
+        return unroll, ok
     if items.kind == "transition":
         return store.read_transitions(stream, row, items.n, last=last, source=source)
     age = store.take("age", store.locate(stream, row)).astype(np.int64)

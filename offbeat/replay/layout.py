@@ -197,7 +197,13 @@ def layout_for(
         _check_lead(min(leads), unroll_length, block)
     need = ahead + unroll_length + max(deep, 1)
     if items.kind == "unroll":
+        if items.burn_in % unroll_length:
+            raise ValueError(
+                f"the agent asks for {items.burn_in} rows before each unroll, but states are kept where unrolls begin; "
+                f"use a multiple of learner.unroll_length={unroll_length}"
+            )
         items = replace(items, length=unroll_length)
+        need += items.burn_in
     else:
         need = items.reach + max(deep, 1) + block
         state_period = items.state_period

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,17 @@ def read_unrolls(
     rows = look_up(store, stream, row + np.arange(length + 1)[:, None])
     unroll, kept = _unroll(store, rows, last, source)
     return unroll, store.verify(stream, low, ok & kept)
+
+
+def read_before(store: Rings, stream: np.ndarray, row: np.ndarray, burn_in: int, *, last: bool) -> Unroll:
+    """The ``burn_in`` rows before ``row`` [B] of ``stream`` [B]: see ``Unroll.before``."""
+    start = row - burn_in + np.arange(burn_in + 1)[:, None]
+    rows = look_up(store, stream, start.clip(0))
+    unroll, kept = _unroll(store, rows, last, None)
+    known, low = window(store, stream, rows.row[0], last)
+    unroll.inputs.first[torch.from_numpy(start < 0)] = True
+    unroll.valid[:, torch.from_numpy(~store.verify(stream, low, known & kept))] = False
+    return unroll
 
 
 def read_transitions(
@@ -143,14 +155,15 @@ def _unroll(store: Rings, rows: Rows, last: bool, source: np.ndarray | None) -> 
     inner = rows.at[:-1]
     core_state, kept = _core_state(store, rows)
     names = ("action", "reward", "discount", "terminated", "truncated", "param_version", "elapsed")
+    columns: dict[str, Any] = {name: _tensor(store, name, inner) for name in names}
+    columns |= _names(rows.stream, rows.row[0], source)
     unroll = Unroll(
         inputs=_inputs(store, rows, last),
         valid=_tensor(store, "valid", rows.at),
         extras={name: _tensor(store, f"extras/{name}", inner) for name in store.layout.extras},
         core_state=core_state,
         fresh=(0, 0),
-        **{name: _tensor(store, name, inner) for name in names},
-        **_names(rows.stream, rows.row[0], source),
+        **columns,
     )
     return unroll, kept
 

@@ -125,6 +125,10 @@ class StreamStore(Rings):
         """
         return readers.read_unrolls(self, stream, row, length, last=last, source=source)
 
+    def read_before(self, stream: np.ndarray, row: np.ndarray, burn_in: int, *, last: bool) -> Unroll:
+        """The ``burn_in`` rows before ``row`` [B] of ``stream`` [B]: see ``Unroll.before``."""
+        return readers.read_before(self, stream, row, burn_in, last=last)
+
     def read_transitions(
         self, stream: np.ndarray, row: np.ndarray, n: int, *, last: bool, source: np.ndarray | None = None
     ) -> tuple[Transition, np.ndarray]:

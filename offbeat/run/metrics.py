@@ -237,8 +237,8 @@ class MetricLogger:
         self.status.learner_wait = _share(waited.get("learner"), worked.get("learner"))
         self.status.actor_wait = _share(waited.get("actor"), worked.get("actor"))
         row = asdict(self.status)
-        values = (row.get(name) for name in self._columns)
-        self._rows.write(",".join("" if value is None else str(plain(value)) for value in values))
+        shown = (row.get(name) for name in self._columns)
+        self._rows.write(",".join("" if value is None else str(plain(value)) for value in shown))
         if self._events is not None:
             self._events.scalars(row, self.status.frames, "progress")
         self.flush()

@@ -237,3 +237,40 @@ def test_networks_have_as_many_weights_as_the_published_ones(seen, core, size, c
     config = r2ac.Config(torso="resnet", feature_size=256, core=core, core_size=size, last_reward=True)
     network = r2ac.Network(config, spec)
     assert sum(weight.numel() for weight in network.parameters()) == count
+
+
+def test_what_is_made_anew_is_not_stale_and_reaches_no_further_than_asked():
+    life = whole_life(make(), ends=False)
+    agent = make(trace_refresh=5)
+    assert trains_on(agent).burn_in == 5
+    before, work = states(agent, life), LearnerWork(agent, FROZEN, total_frames=10**9)
+    for start in (5, 10, 15):
+        unroll = cut(life, start, start + 5)
+        unroll.core_state = before[start]
+        unroll.before = cut(life, start - 5, start)
+        unroll.before.core_state = before[start - 5]
+        output = work.collect(unroll)
+        assert output.metrics["trace_staleness"] == 0
+        assert work.apply(unroll, output, output.total.detach(), output.count)
+        agent.sensitivities.trained(unroll, work.updates)
+    found = {name: weight.grad.clone() for name, weight in agent.network.named_parameters()}
+    other = make()
+    known, rest = by_unrolls(other, life, (10, 15, 20)), by_unrolls(make(), life, (10, 15))
+    assert not torch.allclose(found["core.Z"], known["core.Z"] - rest["core.Z"])  # that reaches back to row 0
+    short = make()
+    work = LearnerWork(short, FROZEN, total_frames=10**9)
+    for start in (10, 15):
+        unroll = cut(life, start, start + 5)
+        unroll.core_state = before[start]
+        output = work.collect(unroll)
+        assert work.apply(unroll, output, output.total.detach(), output.count)
+        short.sensitivities.trained(unroll, work.updates)
+    for name, weight in short.network.named_parameters():
+        torch.testing.assert_close(found[name], weight.grad, msg=name)
+
+
+def test_refreshing_and_decaying_do_not_go_together():
+    with pytest.raises(ValueError, match="means nothing to sensitivities that are made anew"):
+        r2ac.Config(trace_refresh=5, trace_decay=0.5)
+    with pytest.raises(ValueError, match="trace_refresh=-1"):
+        r2ac.Config(trace_refresh=-1)

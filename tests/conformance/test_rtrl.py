@@ -15,6 +15,7 @@ import pytest
 from offbeat.config.run_config import RunConfig
 from offbeat.errors import UserError
 from offbeat.run.train import train
+from offbeat.runtime import learner_report
 from tests.conformance.runs import records
 from tests.conformance.test_kills import read
 from tests.runtime.parts import small_config
@@ -107,3 +108,28 @@ def test_a_run_without_one_fifo_is_refused_before_it_starts(kinds: tuple[str, ..
     with pytest.raises(UserError, match="one fifo"):
         offbeat.train(str(path), out=str(tmp_path / "run"), engine="inline", total_frames=4_000)
     assert not (tmp_path / "run").exists()
+
+
+def norms(out: Path, **options: Any) -> list[float]:
+    """The norms of a run's gradients, of which each record has one; its weights stay as they are."""
+    train(config_of(out, total_frames=600, learner__learning_rate=0.0, log__every_updates=1, **options))
+    return [line["gradient_norm"] for line in learnt(out)]
+
+
+@pytest.mark.parametrize("batches", [2, 4])
+def test_made_anew_of_whole_episodes_they_are_what_was_carried_on(
+    batches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catch ends after seven rows; ten of them before an unroll are all that there is to know."""
+    monkeypatch.setattr(learner_report, "REPORT_S", -1.0)
+    carried = norms(tmp_path / "carried", learner__batch_size=batches)
+    anew = norms(tmp_path / "anew", learner__batch_size=batches, agent__trace_refresh=10)
+    truncated = norms(tmp_path / "truncated", learner__batch_size=batches, agent__trace_decay=0.0)
+    assert len(carried) > 5
+    assert anew == pytest.approx(carried, rel=1e-5)
+    assert truncated != pytest.approx(carried, rel=1e-3)
+
+
+def test_rows_before_an_unroll_must_begin_where_a_state_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"asks for 7 rows before each unroll, .* multiple of learner.unroll_length=5"):
+        train(config_of(tmp_path / "run", agent__trace_refresh=7))

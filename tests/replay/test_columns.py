@@ -59,6 +59,21 @@ def test_batches_come_back_whole(kind: type[Any]) -> None:
     assert ("mask" in columns) == (kind is Sequence)
 
 
+def test_the_rows_before_an_unroll_come_along() -> None:
+    items = ItemSpec("unroll", length=3, burn_in=4)
+    batch = read(items, seed=0)
+    assert isinstance(batch, Unroll)
+    assert batch.before is not None
+    assert batch.before.inputs.shape == (5, 5)
+    columns = columns_of(batch)
+    assert {len(value) for value in columns.values()} == {5}
+    assert same(from_columns(Unroll, columns), batch)
+    other = read(items, seed=2, count=3)
+    joined = columns_of(join_columns([batch, other]))
+    for name, value in columns.items():
+        assert torch.equal(joined[name], torch.cat([value, columns_of(other)[name]])), name
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_joined_and_pasted_columns_are_those_of_their_batches(kind: type[Any]) -> None:
     one, other = read(KINDS[kind], seed=1), read(KINDS[kind], seed=2, count=3)

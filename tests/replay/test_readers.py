@@ -72,6 +72,34 @@ def check_unrolls(store: StreamStore, reader: TwinReader, length: int, last: boo
     return int(ok.sum())
 
 
+def check_before(store: StreamStore, reader: TwinReader, burn_in: int, last: bool) -> int:
+    stream, row = starts(store)
+    keep = row >= 0
+    stream, row = stream[keep], row[keep]
+    before = store.read_before(stream, row, burn_in, last=last)
+    assert before.inputs.shape == (burn_in + 1, len(row))
+    known = before.valid.any(0)
+    seen = 0
+    for b, (s, t) in enumerate(zip(stream, row)):
+        if t > store.head[s]:
+            continue  # nobody asks
+        want = reader.unroll(s, max(t - burn_in, 0), min(t, burn_in))
+        if want is None:
+            assert not known[b], f"stream {s} row {t} head {store.head[s]}"
+        elif known[b]:
+            padded = max(burn_in - t, 0)
+            want = [want[0]] * padded + want
+            check_rows(before, b, want[:burn_in], f"{s} {t}")
+            for key in want[0]["seen"]:
+                same(before.inputs.observation[key][:, b], [twin_row["seen"][key] for twin_row in want], key)
+            assert before.inputs.first[:padded, b].all()
+            same(before.inputs.first[padded:, b], [twin_row["first"] for twin_row in want[padded:]], "first")
+            for name, state in reader.core(s, max(t - burn_in, 0)).items():
+                same(before.core_state[name][b], state, f"{s} {t} {name}")
+            seen += 1
+    return seen
+
+
 def check_transitions(store: StreamStore, reader: TwinReader, n: int, last: bool) -> int:
     stream, row = starts(store)
     got, ok = store.read_transitions(stream, row, n, last=last)
@@ -161,7 +189,7 @@ def test_every_start_reads_like_the_twin(name: str, padding: str, seed: int) -> 
     rng = np.random.default_rng([seed, *name.encode()])
     layout: StreamLayout = LAYOUTS[name](stack_padding=padding)
     store, twin = StreamStore.allocate(layout), Twin(layout, rng, end=(0.15, 0.4)[seed])
-    read = np.zeros(4, int)
+    read, known = np.zeros(4, int), 0
     for turn in range(60):
         operate(store, twin, rng)
         assert [len(stream.rows) for stream in twin.streams] == store.head.tolist()
@@ -176,12 +204,14 @@ def test_every_start_reads_like_the_twin(name: str, padding: str, seed: int) -> 
                     store, reader, (int(rng.integers(0, 3)), int(rng.integers(1, 5)), turn % 3), last, rng
                 ),
             )
+            known += check_before(store, reader, int(rng.integers(1, 8)), last)
         if turn % 20 == 10:
             fresh = StreamStore.allocate(layout)
             fresh.load_state(store.state())
             store = fresh
     assert (read[:3] > 50).all()
     assert read[3] > 10  # padded
+    assert known > 50
     assert store.lost.sum() == sum(stream.lost for stream in twin.streams)
     assert (store.head > layout.capacity).all()
     counts = store.ledger()
