@@ -274,3 +274,25 @@ def test_refreshing_and_decaying_do_not_go_together():
         r2ac.Config(trace_refresh=5, trace_decay=0.5)
     with pytest.raises(ValueError, match="trace_refresh=-1"):
         r2ac.Config(trace_refresh=-1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", ["elstm-rtrl", "rtu"])
+def test_compiled_it_is_the_same(core):
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        agent = r2ac.Agent(r2ac.Config(hidden_size=(8,), core=core, core_size=6), make_spec())
+        life = whole_life(agent)
+        config = replace(FROZEN, compile=compiled)
+        work, before = LearnerWork(agent, config, total_frames=10**9), states(agent, life)
+        for start in (0, 8, 16):
+            unroll = cut(life, start, start + 8)
+            unroll.core_state = before[start]
+            output = work.collect(unroll)
+            found.append({name: weight.grad.clone() for name, weight in agent.network.named_parameters()})
+            assert work.apply(unroll, output, output.total.detach(), output.count)
+            agent.sensitivities.trained(unroll, work.updates)
+    for plain, other in zip(found[:3], found[3:], strict=True):
+        for name, value in plain.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5, msg=name)
