@@ -91,7 +91,7 @@ def tiny(name: str) -> dict[str, Any]:
 
 TRAINED = [
     pytest.param(name, marks=pytest.mark.slow)
-    if name.startswith(("realtime-size-", "r2ac-atari-m", "r2ac-atari-g"))
+    if name.startswith(("realtime-size-", "r2ac-atari-m", "r2ac-atari-g", "r2ac-atari-b", "r2ac-atari-seaquest"))
     else name
     for name in PRESETS
 ]
