@@ -60,6 +60,12 @@ class Config(impala.Config):
                 f"trace_decay={self.trace_decay} means nothing to sensitivities that are made anew "
                 f"(trace_refresh={self.trace_refresh}); leave one of them at its default"
             )
+        for name, default in (("trace_decay", 1.0), ("trace_refresh", 0)):
+            if not self.traces and getattr(self, name) != default:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} means nothing to core={self.core!r}, which keeps no sensitivities; "
+                    f"leave it at {default}"
+                )
         if not self.core_deviation > 0.0:
             raise ValueError(f"core_deviation={self.core_deviation} is out of range; allowed: above 0")
         if not 0.0 <= self.trace_decay <= 1.0:
@@ -146,17 +152,16 @@ class Agent(impala.Agent):
             self.network.followed = None
 
     def loss(self, batch: Unroll, progress: float) -> LossOutput:
-        """IMPALA's. Metrics: versions of the weights that sensitivities span (mean and most), gaps in streams and
-        episodes cut by dying actors so far, and the share of columns that are replayed and have none.
+        """IMPALA's. Metrics: versions of the weights that sensitivities span, in the mean of the columns; columns that
+        began with a gap, episodes that were cut in the batch before, and the share of columns that are replayed.
         """
         output = super().loss(batch, progress)
         if (kept := self.sensitivities) is not None:
             spans = kept.spans()
             output.metrics |= {
                 "trace_staleness": spans.mean() if len(spans) else spans.new_zeros(()),
-                "trace_staleness_largest": spans.max() if len(spans) else spans.new_zeros(()),
-                "trace_gaps": torch.tensor(float(kept.gaps)),
-                "trace_restarts": torch.tensor(float(kept.restarts)),
+                "trace_gaps": torch.tensor(float(kept.new_gaps)),
+                "trace_restarts": torch.tensor(float(kept.new_restarts)),
                 "truncated_share": torch.tensor(1.0 - len(spans) / batch.stream.numel()),
             }
         return output

@@ -48,7 +48,8 @@ class Sensitivities:
 
     Attributes:
         gaps: unrolls that did not begin where their stream's last one ended.
-        restarts: episodes that were cut because their actor died.
+        restarts: episodes that were cut, because their actor died or the run was stopped and resumed.
+        new_gaps, new_restarts: of those, what the batch begun last, and the batch trained on last, have added.
         updates: that the learner has made.
     """
 
@@ -62,7 +63,7 @@ class Sensitivities:
         self._since = torch.zeros(0, dtype=torch.int64)  # [E], updates when the oldest part of it was made
         self._ended = torch.zeros(0, dtype=torch.bool)  # [E], whether the last row trained on ended its episode
         self._begun: tuple[Unroll, Followed] | None = None
-        self.gaps = self.restarts = self.updates = 0
+        self.gaps = self.restarts = self.updates = self.new_gaps = self.new_restarts = 0
 
     def begin(self, batch: Unroll) -> Followed:
         """The sensitivities before ``batch``, each stream's zeroed where there is a gap.
@@ -79,6 +80,7 @@ class Sensitivities:
                 "RTRL needs one fifo among replay.samplers"
             )
         self._reach(max(fresh, default=-1) + 1)
+        before = self.gaps
         for stream, row in zip(at, rows, strict=True):
             if stream < 0:
                 continue
@@ -90,6 +92,7 @@ class Sensitivities:
             if factor != 1.0:
                 for values in self._trace.values():
                     values[stream].mul_(factor)
+        self.new_gaps = self.gaps - before
         followed = Followed(self._trace, at)
         self._begun = (batch, followed)
         return followed
@@ -134,7 +137,8 @@ class Sensitivities:
         streams = torch.tensor([at[b] for b in column], dtype=torch.int64)
         before = torch.cat([self._ended[streams].unsqueeze(0), ended[:-1, column]])
         cut = ~unroll.valid[:length].cpu()[:, column] & ~first[:, column] & ~before
-        self.restarts += int(cut.sum())
+        self.new_restarts = int(cut.sum())
+        self.restarts += self.new_restarts
         self._ended[streams] = ended[-1, column]
         for b, stream in zip(column, streams.tolist(), strict=True):
             self._next[stream] = rows[b] + length

@@ -145,9 +145,9 @@ def learn(config: CopyConfig) -> Iterator[Look]:
         if batches % CHECK_EVERY and not over:
             continue
         copied, bits = score(network, fresh, config, FRESH)
-        over |= copied >= config.accuracy
-        if over:
+        if over or copied >= config.accuracy:
             copied, bits = score(network, fresh, config, TESTED)
+            over |= copied >= config.accuracy
         yield Look(updates, batches * config.batch, time.monotonic() - began, loss, copied, bits)
         if over:
             return

@@ -7,6 +7,7 @@ full backpropagation through time are of the same loss, and what differs is what
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +67,16 @@ def _gradient(core: Any, x: Tensor, first: Tensor, weight: Tensor, length: int, 
     return {name: parameter.grad.clone() for name, parameter in core.named_parameters()}
 
 
-def core_of(config: RunConfig) -> tuple[nn.Module, int]:
-    """The core of the configuration's agent, and the width of its inputs. UserError where it keeps no sensitivities."""
+def core_of(config: RunConfig, factory: Callable[..., Any] | None = None) -> tuple[nn.Module, int]:
+    """The core of the configuration's agent, and the width of its inputs. UserError where it keeps no sensitivities.
+
+    ``factory``: of a user's own environment.
+    """
     from offbeat.agents.make import make_agent
     from offbeat.envs.registry import env_spec
 
     torch.manual_seed(config.seed)
-    agent = make_agent(config.agent_name, config.agent, env_spec(config.env))
+    agent = make_agent(config.agent_name, config.agent, env_spec(config.env, factory))
     core = getattr(agent.network, "core", None)
     if not isinstance(core, TracedCore | Stacked) or not core.initial_trace(1):
         named = getattr(config.agent, "core", None)
@@ -86,9 +90,9 @@ def core_of(config: RunConfig) -> tuple[nn.Module, int]:
     return core, first.input_size
 
 
-def diagnose_rtrl(config: RunConfig) -> bool:
+def diagnose_rtrl(config: RunConfig, factory: Callable[..., Any] | None = None) -> bool:
     """Print how far each parameter's gradient is from full backpropagation; whether all that should be exact is."""
-    core, inputs = core_of(config)
+    core, inputs = core_of(config, factory)
     unroll = config.learner.unroll_length
     print(
         f"{type(core).__name__} with inputs of {inputs}: {UNROLLS} unrolls of {unroll} rows, {BATCH} episodes at a "
@@ -101,7 +105,11 @@ def diagnose_rtrl(config: RunConfig) -> bool:
     last = f"layers.{len(core.layers) - 1}." if isinstance(core, Stacked) else ""
     worst = max(one.rtrl for one in differences if one.name.startswith(last))
     exact = worst <= EXACT
-    print(f"largest difference of RTRL: {worst:.1e}: " + ("exact" if exact else f"more than {EXACT:.0e}: NOT exact"))
+    where = "in the last layer" if last else "of RTRL"
+    print(f"largest difference {where}: {worst:.1e}: " + ("exact" if exact else f"more than {EXACT:.0e}: NOT exact"))
     if last:
-        print("that is of the last layer; between layers RTRL leaves out what SnAp-1 does, so the earlier ones differ")
+        print("between layers RTRL leaves out what SnAp-1 does, so the earlier ones differ")
+    for name, default in (("trace_decay", 1.0), ("trace_refresh", 0)):
+        if (value := getattr(config.agent, name, default)) != default:
+            print(f"this is the core alone: agent.{name}={value} leaves out more, on purpose")
     return exact

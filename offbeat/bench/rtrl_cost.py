@@ -111,14 +111,18 @@ def in_turns(what: str, truncated: Callable[[], None], rtrl: Callable[[], None],
 
 def bench_rtrl(config: RunConfig, *, seconds: float = 20.0, file: Path | None = None) -> list[Cost]:
     """Print both costs, and the memory that sensitivities take. ``config``: of the agent, which must have cores."""
-    if not hasattr(config.agent, "trace_decay"):
-        raise UserError(f"agent {config.agent_name} does not learn by RTRL; name a preset of r2ac")
+    core = getattr(config.agent, "core", "none")
+    if not hasattr(config.agent, "trace_decay") or core not in ("elstm-rtrl", "elstm-tbptt"):
+        raise UserError(
+            f"agent {config.agent_name} with agent.core={core!r} has no eLSTM, of which both gradients could be timed; "
+            "name a preset of r2ac, with agent.core elstm-rtrl"
+        )
     torch.set_num_threads(config.learner.threads or torch.get_num_threads())
     found = [in_turns("core", core_steps("tbptt"), core_steps("rtrl"), seconds)]
     pair = [agent_steps(config, core) for core in ("elstm-tbptt", "elstm-rtrl")]
     found.append(in_turns(f"update of {config.preset}", pair[0], pair[1], seconds))
     print(f"{torch.get_num_threads()} threads; core: N = {HIDDEN}, D = {INPUTS}, T = {ROWS}, B = {EPISODES}, float32")
-    print(f"{'':<32}{'truncated':>12}{'RTRL':>12}{'ratio':>8}   middle half of the ratios")
+    print(f"{'':<32}{'truncated':>12}{'RTRL':>12}{'ratio':>8}   median and middle half, of pairs")
     for cost in found:
         print(
             f"{cost.what:<32}{cost.truncated_ms:>9.1f} ms{cost.rtrl_ms:>9.1f} ms{cost.ratio:>8.2f}   "

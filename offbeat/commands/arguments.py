@@ -98,7 +98,7 @@ def scan(arguments: list[str], own: tuple[str, ...] = ()) -> Scanned:
         if name in own:
             scanned.own[name] = value
         else:
-            check_name(name)
+            check_name(name, own)
             scanned.options.append((name, value))
     return scanned
 
@@ -137,13 +137,15 @@ def _value(name: str, rest: list[str]) -> str:
     return rest.pop(0)
 
 
-def check_name(name: str) -> None:
-    """Refuse an option that no section has; those of agents are left to the agent that runs."""
+def check_name(name: str, own: tuple[str, ...] = ()) -> None:
+    """Refuse an option that no section has; those of agents are left to the agent that runs. ``own``: the command's
+    own options, which are rather meant than a run's.
+    """
     section, _, rest = name.partition(".")
     if section == "agent" and rest:
         return
     if not find_options(name) and name not in (*SHORT, *FOLLOWERS):
-        raise UserError(f"unknown option '--{name}'{suggest(name)}")
+        raise UserError(f"unknown option '--{name}'{nearest(name, own) or suggest(name)}")
 
 
 def add_env(parser: argparse.ArgumentParser) -> None:
@@ -231,6 +233,16 @@ def one_preset(scanned: Scanned, command: str) -> str:
         got = f"got {len(scanned.positional)}: {' '.join(scanned.positional)}" if scanned.positional else "got none"
         raise UserError(f"'offbeat {command}' takes one preset, {got}; 'offbeat presets' lists them")
     return scanned.positional[0]
+
+
+def result_file(scanned: Scanned) -> Path | None:
+    """Where results are to be written as JSON, ``--json``. UserError where there is no such folder."""
+    if "json" not in scanned.own:
+        return None
+    path = Path(scanned.own["json"])
+    if not path.parent.is_dir() or path.is_dir():
+        raise UserError(f"--json={str(path)!r} cannot be written: name a file in a folder that exists")
+    return path
 
 
 def number(scanned: Scanned, name: str, default: float) -> float:

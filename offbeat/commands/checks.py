@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from offbeat.commands.arguments import Scanned, env_factory, number, one_preset, scan
+from offbeat.commands.arguments import Scanned, env_factory, number, one_preset, result_file, scan
 from offbeat.config.run_config import RunConfig
 from offbeat.errors import UserError, nearest
 
@@ -64,13 +64,13 @@ def bench(arguments: list[str]) -> int:
         seconds, rounds = number(scanned, "seconds", 20), round(number(scanned, "rounds", 3))
         cores = round(number(scanned, "cores", 0))
         bench_throughput(
-            _config(scanned, what), seconds=seconds, rounds=max(1, rounds), cores=cores, file=_file(scanned)
+            _config(scanned, what), seconds=seconds, rounds=max(1, rounds), cores=cores, file=result_file(scanned)
         )
     if what == "soak":
         from offbeat.bench.soak import bench_soak
 
         scanned = scan(rest, own=("minutes", "json"))
-        bench_soak(_config(scanned, what), minutes=number(scanned, "minutes", 15), file=_file(scanned))
+        bench_soak(_config(scanned, what), minutes=number(scanned, "minutes", 15), file=result_file(scanned))
     if what == "streams":
         from offbeat.bench.streams import bench_streams
 
@@ -97,7 +97,7 @@ def _bench_gpu(arguments: list[str]) -> int:
         minutes=number(scanned, "minutes", 8),
         options=scanned.options,
         out=Path(scanned.own["out"]) if "out" in scanned.own else None,
-        file=_file(scanned),
+        file=result_file(scanned),
     )
     return int(any(row.run is None for row in rows))
 
@@ -112,7 +112,7 @@ def _bench_realtime(arguments: list[str]) -> None:
     if not counts or min(counts) < 1 or len(counts) != len(text.split(",")):
         raise UserError(f"--processes={text!r} is not a list of numbers of at least 1, such as 1,2,4,8")
     named = one_preset(scanned, "bench realtime") if scanned.positional else "realtime-dqn"
-    bench_realtime(scanned.config(named), counts, number(scanned, "minutes", 10), _file(scanned))
+    bench_realtime(scanned.config(named), counts, number(scanned, "minutes", 10), result_file(scanned))
 
 
 def _bench_rtrl(arguments: list[str]) -> None:
@@ -123,7 +123,7 @@ def _bench_rtrl(arguments: list[str]) -> None:
     if not scanned.positional:
         scanned.options.insert(0, ("learner.batch_size", "4"))  # what two cores do in a second
     named = one_preset(scanned, "bench rtrl") if scanned.positional else "r2ac-atari-qbert"
-    bench_rtrl(scanned.config(named), seconds=number(scanned, "seconds", 20), file=_file(scanned))
+    bench_rtrl(scanned.config(named), seconds=number(scanned, "seconds", 20), file=result_file(scanned))
 
 
 def _bench_replay(arguments: list[str]) -> None:
@@ -139,7 +139,7 @@ def _bench_replay(arguments: list[str]) -> None:
         threads=round(number(scanned, "threads", 0)),
         seconds=number(scanned, "seconds", 5),
         rounds=max(1, round(number(scanned, "rounds", 3))),
-        file=_file(scanned),
+        file=result_file(scanned),
     )
 
 
@@ -160,7 +160,7 @@ def _bench_peers(arguments: list[str]) -> None:
         options=scanned.options,
     )
     seconds, rounds = number(scanned, "seconds", 30), max(1, round(number(scanned, "rounds", 3)))
-    bench_peers(plan, seconds=seconds, rounds=rounds, file=_file(scanned))
+    bench_peers(plan, seconds=seconds, rounds=rounds, file=result_file(scanned))
 
 
 def check_environment(arguments: list[str]) -> int:
@@ -205,11 +205,6 @@ def _print_streams(rates: dict[str, float]) -> None:
 def _config(scanned: Scanned, what: str) -> RunConfig:
     """The preset that a benchmark runs, impala-atari where none is named, with its options."""
     return scanned.config(one_preset(scanned, f"bench {what}") if scanned.positional else "impala-atari")
-
-
-def _file(scanned: Scanned) -> Path | None:
-    """Where results are to be written as JSON."""
-    return Path(scanned.own["json"]) if "json" in scanned.own else None
 
 
 def verify(arguments: list[str]) -> int:

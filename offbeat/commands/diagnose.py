@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-from offbeat.commands.arguments import number, one_preset, scan
+from offbeat.commands.arguments import env_factory, number, one_preset, result_file, scan
 from offbeat.errors import UserError, nearest
 
 USAGE = """usage: offbeat diagnose copy [--core NAME] [--length L] [--size N] [--layers N] [--unroll M]
@@ -45,9 +44,12 @@ def _copy(arguments: list[str]) -> int:
         if name == "json":
             continue
         kind = kinds[name]
-        given[name] = text if kind is str else kind(number(scanned, name, 0.0))
+        if name == "seed" and text.isdecimal():
+            given[name] = int(text)
+        else:
+            given[name] = text if kind is str else kind(number(scanned, name, 0.0))
     config = CopyConfig(**given)
-    look = diagnose_copy(config, Path(scanned.own["json"]) if "json" in scanned.own else None)
+    look = diagnose_copy(config, result_file(scanned))
     return 0 if look.copied >= config.accuracy else 1
 
 
@@ -55,5 +57,8 @@ def _rtrl(arguments: list[str]) -> int:
     from offbeat.bench.rtrl_check import diagnose_rtrl
 
     scanned = scan(arguments)
+    own = env_factory(scanned.value("env"))
+    if own is not None:
+        scanned.options = [(name, text) for name, text in scanned.options if name != "env"]
     preset = one_preset(scanned, "diagnose rtrl") if scanned.positional else "r2ac-memory-chain"
-    return 0 if diagnose_rtrl(scanned.config(preset)) else 1
+    return 0 if diagnose_rtrl(scanned.config(preset), own) else 1

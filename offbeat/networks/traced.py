@@ -241,13 +241,16 @@ def renew(trace: Tensor, at: list[int], factor: Tensor, added: Tensor, by: Tenso
         factor: [B, N].
         added: [B, N]; with ``by`` [B, T, D] it is the product of ``added`` [B, N, T] with that.
     """
-    if by is not None and trace.shape[1:].numel() >= LARGE:
-        by = aligned(by, *by.shape).copy_(by)
-        for b, row in enumerate(at):
-            if row >= 0:
-                trace[row].mul_(factor[b].unsqueeze(-1)).addmm_(added[b], by[b])
-        return
     columns, rows = places(at)
+    large = by is not None and trace.shape[1:].numel() >= LARGE
+    if by is not None and large:
+        by = aligned(by, *by.shape).copy_(by)
+        if not isinstance(rows, slice):
+            for b, row in enumerate(at):
+                if row >= 0:
+                    trace[row].mul_(factor[b].unsqueeze(-1)).addmm_(added[b], by[b])
+            return
+        trace, by = _with_padding(trace), _with_padding(by)
     part = trace[rows]
     if by is None:
         part.mul_(factor[columns]).add_(added[columns])
@@ -255,6 +258,14 @@ def renew(trace: Tensor, at: list[int], factor: Tensor, added: Tensor, by: Tenso
         part.mul_(factor[columns].unsqueeze(-1)).baddbmm_(added[columns], by[columns])
     if not isinstance(rows, slice):  # then it is a copy
         trace[rows] = part
+
+
+def _with_padding(values: Tensor) -> Tensor:
+    """What ``aligned`` made [E, N, D] with all of its rows, in one piece; anything else as it is."""
+    count, width = values.shape[1], values.stride(1)
+    if width % ALIGNED or not 0 <= width - values.shape[2] < ALIGNED or values.stride(0) != count * width:
+        return values
+    return values.as_strided((values.shape[0], count, width), values.stride())
 
 
 def places(at: list[int]) -> tuple[slice | list[int], slice | list[int]]:

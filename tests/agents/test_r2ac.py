@@ -204,6 +204,13 @@ def test_every_core_trains(core, layers):
     assert all(weight.grad is not None for weight in agent.network.parameters())
 
 
+@pytest.mark.parametrize("option", [{"trace_decay": 0.5}, {"trace_refresh": 10}])
+@pytest.mark.parametrize("core", ["none", "lstm", "rtu-tbptt"])
+def test_what_means_nothing_to_a_core_is_refused(core, option):
+    with pytest.raises(ValueError, match=f"means nothing to core='{core}', which keeps no sensitivities"):
+        r2ac.Config(core=core, **option)
+
+
 def test_asks_for_unrolls_in_their_order_where_it_needs_them():
     assert trains_on(make()).consecutive
     assert not trains_on(make("elstm-tbptt")).consecutive

@@ -35,5 +35,7 @@ def test_it_is_printed_and_written(tmp_path, capsys, monkeypatch):
 
 
 def test_an_agent_without_rtrl_is_refused():
-    with pytest.raises(UserError, match="agent dqn does not learn by RTRL"):
+    with pytest.raises(UserError, match=r"agent dqn .* has no eLSTM"):
         bench_rtrl(load_preset("dqn-minatar"), seconds=0)
+    with pytest.raises(UserError, match=r"agent r2ac with agent\.core='lstm' has no eLSTM"):
+        bench(["rtrl", "r2ac-memory-chain", "--agent.core", "lstm"])

@@ -31,12 +31,35 @@ def test_rtrl_takes_a_preset_and_its_options(capsys):
         (["copy", "r2ac"], "takes only its own options, got 'r2ac'"),
         (["copy", "--total-frames", "5"], "takes only its own options, got '--total_frames'"),
         (["copy", "--core", "gru"], "core='gru' is not allowed"),
+        (["copy", "--lenght", "4"], "unknown option '--lenght'; did you mean 'length'?"),
+        (["copy", "--json", "no/such/file.json"], "--json='no/such/file.json' cannot be written"),
     ],
 )
 def test_refuses_what_it_does_not_take(arguments, message):
     with pytest.raises(UserError) as raised:
         diagnose(arguments)
     assert message in str(raised.value)
+
+
+def test_rtrl_takes_an_environment_of_ones_own(capsys, tmp_path, monkeypatch):
+    (tmp_path / "recall.py").write_text(
+        "import gymnasium, numpy as np\n"
+        "class Recall(gymnasium.Env):\n"
+        "    observation_space = gymnasium.spaces.Box(-1, 1, (7,), np.float32)\n"
+        "    action_space = gymnasium.spaces.Discrete(3)\n"
+        "    def reset(self, *, seed=None, options=None):\n"
+        "        return np.zeros(7, np.float32), {}\n"
+        "    def step(self, action):\n"
+        "        return np.zeros(7, np.float32), 0.0, True, False, {}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert diagnose(["rtrl", "own", "--agent", "r2ac", "--env", "recall:Recall", "--agent.trace-decay", "0.5"]) == 0
+    assert "agent.trace_decay=0.5 leaves out more, on purpose" in capsys.readouterr().out
+
+
+def test_copy_takes_seed_0():
+    short = ["copy", "--core", "lstm", "--length", "1", "--size", "4", "--batch", "4", "--minutes", "0.0001"]
+    assert diagnose([*short, "--seed", "0", "--accuracy", "1"]) in (0, 1)
 
 
 def test_help_says_what_each_does(capsys):

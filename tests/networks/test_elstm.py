@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from offbeat.networks import traced
 from offbeat.networks.elstm import ELSTM
 from tests.networks.recurrences import draw, elstm_rows, elstm_traces, gradients, over_segments
 
@@ -150,8 +151,15 @@ def test_equals_the_paper_row_by_row(share, form, monkeypatch):
     torch.testing.assert_close(got, expected)
 
 
+@pytest.fixture(params=["small", "large"])
+def way(request, monkeypatch):
+    """Traces are gone through all at once, or episode by episode and padded where they are large."""
+    if request.param == "large":
+        monkeypatch.setattr(traced, "LARGE", 1)
+
+
 @pytest.mark.parametrize("cuts", [(0,), (0, 7), (0, 1, 2, 3, 11, 24, 25)])
-def test_gradients_over_unrolls_equal_full_backpropagation(cuts):
+def test_gradients_over_unrolls_equal_full_backpropagation(cuts, way):
     x, first, weight = draw(30, 3, 4, 6)
     whole = over_segments(make(gradient="tbptt"), x, first, weight, (0,))
     found = over_segments(make(), x, first, weight, cuts)
@@ -175,13 +183,13 @@ def test_the_trace_follows_the_papers_recursions():
         assert torch.equal(trace[name], state[name])  # forward leaves what it was given
 
 
-def test_following_goes_by_the_place_in_a_larger_trace():
+@pytest.mark.parametrize("at", [[6, -1, 2], [3, 4, 5]])
+def test_following_goes_by_the_place_in_a_larger_trace(at, way):
     core = make()
     x, first, weight = draw(5, 3, 4, 6)
     start = {name: torch.randn_like(value) for name, value in core.initial_state(3).items()}
     carry = {"c": start["c"]}
     large = core.initial_trace(8)
-    at = [6, -1, 2]
     for name, value in large.items():
         value.normal_()
         for b, row in enumerate(at):
