@@ -197,11 +197,7 @@ def layout_for(
         _check_lead(min(leads), unroll_length, block)
     need = ahead + unroll_length + max(deep, 1)
     if items.kind == "unroll":
-        if items.burn_in % unroll_length:
-            raise ValueError(
-                f"the agent asks for {items.burn_in} rows before each unroll, but states are kept where unrolls begin; "
-                f"use a multiple of learner.unroll_length={unroll_length}"
-            )
+        _check_burn_in(items.burn_in, unroll_length)
         items = replace(items, length=unroll_length)
         need += items.burn_in
     else:
@@ -229,6 +225,15 @@ def layout_for(
         num_cursors=len(leads),
         items=items,
     )
+
+
+def _check_burn_in(rows: int, unroll_length: int) -> None:
+    """Refuse rows before an unroll that begin where no state is kept."""
+    if rows % unroll_length:
+        raise ValueError(
+            f"the agent asks for {rows} rows before each unroll, but states are kept where unrolls begin; use a multiple "
+            f"of learner.unroll_length={unroll_length}"
+        )
 
 
 def _check_lead(lead: int, length: int, block: int) -> None:
