@@ -231,8 +231,8 @@ def _check_burn_in(rows: int, unroll_length: int) -> None:
     """Refuse rows before an unroll that begin where no state is kept."""
     if rows % unroll_length:
         raise ValueError(
-            f"the agent asks for {rows} rows before each unroll, but states are kept where unrolls begin; use a multiple "
-            f"of learner.unroll_length={unroll_length}"
+            f"the agent asks for {rows} rows before each unroll, but states are kept where unrolls begin; use a "
+            f"multiple of learner.unroll_length={unroll_length}"
         )
 
 

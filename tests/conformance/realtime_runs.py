@@ -14,7 +14,6 @@ from offbeat.envs.counting import NUM_ACTIONS, counting_reward
 from offbeat.runtime.realtime_books import DECISION
 from offbeat.storage.checkpoint import find, load
 from offbeat.types import OBSERVATION, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec, LossOutput
-from tests.conformance.runs import records
 
 DISCOUNT = 0.75
 CLOCKS = {"virtual": "inline", "wall": "local"}
@@ -94,11 +93,10 @@ def check_rows(run: Path) -> dict[str, int]:
     source, frame = (acted[:, DECISION.index(name)].astype(int) for name in ("source", "frame"))
     seen, valid = columns[f"observation/{OBSERVATION}"].astype(int), columns["valid"]
     rows = np.flatnonzero(valid)
-    # Rows that were acted on but not appended in a whole block, or that a slow learner left no room for, are missing at
-    # the end.
+    # Rows that were acted on but not appended in a whole block are missing at the end, and those of the frames that pass
+    # until the environment hears of the run's end: a second of them on a busy machine.
     acted_on = len(rows)
-    count = [line for line in records(run) if line["kind"] == "ledger"][-1]
-    assert acted_on <= len(source) <= acted_on + max(5, count["in_hand"] + count["lost"])
+    assert acted_on <= len(source) <= acted_on + 100, (acted_on, len(source))
     found = {"rows": len(rows), "episodes": 0, "late": 0, "inaction": 0}
     for number, row in enumerate(rows.tolist()[:-1]):
         step, _, count = seen[row].tolist()

