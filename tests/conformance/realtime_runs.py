@@ -93,8 +93,8 @@ def check_rows(run: Path) -> dict[str, int]:
     source, frame = (acted[:, DECISION.index(name)].astype(int) for name in ("source", "frame"))
     seen, valid = columns[f"observation/{OBSERVATION}"].astype(int), columns["valid"]
     rows = np.flatnonzero(valid)
-    # Rows that were acted on but not appended in a whole block are missing at the end, and those of the frames that pass
-    # until the environment hears of the run's end: a second of them on a busy machine.
+    # Rows that were acted on but not appended in a whole block are missing at the end, and those of the frames that
+    # pass until the environment hears of the run's end: a second of them on a busy machine.
     acted_on = len(rows)
     assert acted_on <= len(source) <= acted_on + 100, (acted_on, len(source))
     found = {"rows": len(rows), "episodes": 0, "late": 0, "inaction": 0}
