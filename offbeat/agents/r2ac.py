@@ -8,9 +8,8 @@ Espeholt et al. 2018, see ``offbeat.agents.impala``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,9 +18,9 @@ from torch import Tensor
 from offbeat.agents import impala
 from offbeat.agents.base import LearnerState
 from offbeat.agents.sensitivities import Followed, Sensitivities
-from offbeat.networks.elstm import DEVIATION, ELSTM
+from offbeat.networks import cores
+from offbeat.networks.elstm import DEVIATION
 from offbeat.networks.own_torso import TorsoFactory
-from offbeat.networks.rtu import RTU
 from offbeat.networks.stacked import Stacked
 from offbeat.networks.traced import TracedCore
 from offbeat.types import CoreState, EnvSpec, LossOutput, Unroll
@@ -89,14 +88,14 @@ class Network(impala.Network):
     @staticmethod
     def make_core(config: Any, size: int) -> Any:
         """See ``impala.Network``."""
-        if config.core == "lstm":
-            return impala.Network.make_core(config, size)
-        gradient = "rtrl" if config.traces else "tbptt"
-        options = {"hidden_size": config.core_size, "gradient": gradient, "memory": config.core_memory}
-        layer: Callable[[int], TracedCore] = partial(RTU, **options)
-        if config.core.startswith("elstm"):
-            layer = partial(ELSTM, deviation=config.core_deviation, **options)
-        return layer(size) if config.core_layers == 1 else Stacked(layer, size, config.core_layers)
+        return cores.make_core(
+            config.core,
+            size,
+            config.core_size,
+            layers=config.core_layers,
+            memory=config.core_memory,
+            deviation=config.core_deviation,
+        )
 
     def initial_state(self, batch: int) -> CoreState:
         """The carry at an episode's start; {} without a core."""

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,9 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from offbeat.errors import UserError
-from offbeat.networks.elstm import ELSTM
-from offbeat.networks.lstm import LSTMCore
-from offbeat.networks.rtu import RTU
+from offbeat.networks.cores import make_core
 from offbeat.networks.stacked import Stacked
 from offbeat.networks.traced import TracedCore
 
@@ -100,23 +97,13 @@ class CopyNetwork(nn.Module):
 
     def __init__(self, config: CopyConfig) -> None:
         super().__init__()
-        self.core = make_core(config)
+        self.core = make_core(config.core, TOKENS, config.size, layers=config.layers)
         self.head = nn.Linear(self.core.output_size, TOKENS)
 
     def forward(self, tokens: Tensor, state: Any, first: Tensor) -> tuple[Tensor, Any]:
         """Logits [T, B, 3] of ``tokens`` [T, B] int64, and the state after; ``first`` [T, B] bool."""
         hidden, state = self.core(functional.one_hot(tokens, TOKENS).float(), state, first)
         return self.head(hidden), state
-
-
-def make_core(config: CopyConfig) -> TracedCore | Stacked | LSTMCore:
-    """The core that ``config`` names, for tokens."""
-    if config.core == "lstm":
-        return LSTMCore(TOKENS, config.size, config.layers)
-    kind: Any = ELSTM if config.core.startswith("elstm") else RTU
-    gradient = "tbptt" if config.core.endswith("tbptt") else "rtrl"
-    layer: Callable[[int], TracedCore] = partial(kind, hidden_size=config.size, gradient=gradient)
-    return layer(TOKENS) if config.layers == 1 else Stacked(layer, TOKENS, config.layers)
 
 
 def draw(generator: torch.Generator, batch: int, length: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from offbeat.networks.traced import Gradient, Rows, Steps, TracedCore, renew
+from offbeat.networks.traced import Gradient, Rows, Steps, TracedCore, products, renew
 from offbeat.types import TensorDict
 
 DEVIATION = 0.1
@@ -111,10 +111,7 @@ class ELSTM(TracedCore):
         after row t, for each of the two sums of inputs with its slope d.
         """
         local: Local = steps.local
-        later, whole = torch.empty_like(local.jacobian), torch.ones_like(local.jacobian[0])
-        for t in range(len(later) - 1, -1, -1):
-            later[t] = whole
-            whole = whole * local.jacobian[t]
+        later, whole = products(local.jacobian)
         x = steps.x.transpose(0, 1)
         for weight, vector, bias, slope in (("Z", "wz", "bz", local.candidate), ("F", "wf", "bf", local.gate)):
             part = later * slope  # [T, B, N]

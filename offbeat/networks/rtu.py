@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from offbeat.networks.traced import Gradient, Rows, Steps, TracedCore, places, renew
+from offbeat.networks.traced import Gradient, Rows, Steps, TracedCore, places, products, renew
 from offbeat.types import TensorDict
 
 
@@ -108,10 +108,7 @@ class RTU(TracedCore):
         """
         local: Local = steps.local
         factor, gamma, decay = local.factor, local.gamma, local.decay
-        later, whole = torch.empty_like(local.before), torch.ones_like(local.before[0])
-        for t in range(len(later) - 1, -1, -1):
-            later[t] = whole
-            whole = whole * factor * local.keep[t]
+        later, whole = products(factor * local.keep)
         by_nu = -decay * factor * local.before + decay * (-2 * decay).exp() / gamma * local.inputs
         own = {"nu": (later * by_nu).sum(0), "theta": (later * (1j * local.angle * factor) * local.before).sum(0)}
         part = (later * gamma).permute(1, 2, 0)  # [B, N, T]

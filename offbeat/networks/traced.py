@@ -32,8 +32,8 @@ ALIGNED = 16
 
 
 LARGE = 2**15
-"""Numbers in one episode's part of a trace from which on it is gone through episode by episode, in place; smaller ones
-are taken all at once, as a copy."""
+"""Numbers in one episode's part of a trace from which on nothing of it is copied: it is gone through in place, episode
+by episode where those do not lie side by side."""
 
 
 class Steps(NamedTuple):
@@ -230,6 +230,15 @@ def _reached(parts: Iterable[tuple[Tensor, Tensor, float]], at: list[int]) -> Te
                 found.addcmul_(wide[b], trace[row], value=factor)
     assert found is not None, "a core has a carry"
     return found
+
+
+def products(jacobian: Tensor) -> tuple[Tensor, Tensor]:
+    """Of ``jacobian`` [T, ...]: for each row the product of those of all later rows [T, ...], and of all rows [...]."""
+    later, whole = torch.empty_like(jacobian), torch.ones_like(jacobian[0])
+    for t in range(len(later) - 1, -1, -1):
+        later[t] = whole
+        whole = whole * jacobian[t]
+    return later, whole
 
 
 def renew(trace: Tensor, at: list[int], factor: Tensor, added: Tensor, by: Tensor | None = None) -> None:

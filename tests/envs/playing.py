@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from offbeat.envs.base import EnvConfig, VectorEnv
-from offbeat.envs.registry import env_spec
+from offbeat.envs.registry import env_spec, make_env
 from offbeat.types import OBSERVATION, EnvStep
 
 FLAGS = ("env_ids", "reward", "raw_reward", "terminated", "truncated", "first", "valid")
@@ -38,3 +38,22 @@ def assert_same(one: EnvStep, two: EnvStep, at: object, frames: bool = True) -> 
 
 def random_actions(config: EnvConfig, steps: int, count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(env_spec(config).action.num_actions, size=(steps, count))
+
+
+def assert_restored(config: EnvConfig, steps: int, at: int) -> list[EnvStep]:
+    """Two environments that take over the state of two others after ``at`` steps go on as those; the others' rows."""
+    one, two = (make_env(config, 2, deterministic=True) for _ in range(2))
+    actions = random_actions(config, steps, 2)
+    one.reset(1)
+    rows = [one.recv()]
+    for step, action in enumerate(actions):
+        if step == at:
+            two.load_state(one.state())
+        one.send(action)
+        rows.append(one.recv())
+        if step >= at:
+            two.send(action)
+            assert_same(rows[-1], two.recv(), step)
+    one.close()
+    two.close()
+    return rows

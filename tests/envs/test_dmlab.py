@@ -18,6 +18,7 @@ from offbeat.envs.registry import check_exact, env_spec, frame_rate, make_env
 from offbeat.types import OBSERVATION
 from tests.envs import dmlab_stand_in
 from tests.envs.dmlab_stand_in import Lab
+from tests.envs.playing import assert_restored
 
 WATERMAZE = EnvConfig(id="dmlab/rooms_watermaze")
 SHORT = EnvConfig(id="dmlab/tests/corridor_90")
@@ -162,22 +163,7 @@ def test_environments_and_episodes_have_seeds_of_their_own(labs: list[Lab]) -> N
 def test_it_is_restored_exactly(labs: list[Lab]) -> None:
     config = replace(SHORT, max_steps=17)
     check_exact(config)
-    one, two = (make_env(config, 2, deterministic=True) for _ in range(2))
-    generator = np.random.default_rng(0)
-    one.reset(1)
-    one.recv()
-    for step in range(60):
-        if step == 30:
-            two.load_state(one.state())
-        action = generator.integers(9, size=2)
-        one.send(action)
-        rows = one.recv()
-        assert not rows.terminated.any()
-        if step >= 30:
-            two.send(action)
-            twin = two.recv()
-            assert np.array_equal(rows.observation[OBSERVATION], twin.observation[OBSERVATION])
-            assert np.array_equal(rows.raw_reward, twin.raw_reward) and np.array_equal(rows.truncated, twin.truncated)
+    assert not any(rows.terminated.any() for rows in assert_restored(config, 60, 30))
 
 
 def test_a_run_trains_on_it_and_closes_it(labs: list[Lab], tmp_path: Path) -> None:

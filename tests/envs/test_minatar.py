@@ -9,8 +9,9 @@ import pytest
 
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.minatar import MinAtarGame, _game_module, find_game
-from offbeat.envs.registry import env_spec, make_env
+from offbeat.envs.registry import env_spec
 from offbeat.types import OBSERVATION
+from tests.envs.playing import assert_restored
 
 MINATAR = {"asterix": 5, "breakout": 3, "freeway": 3, "seaquest": 6, "space_invaders": 4}
 
@@ -19,25 +20,12 @@ MINATAR = {"asterix": 5, "breakout": 3, "freeway": 3, "seaquest": 6, "space_inva
 def test_minatar_plays_and_is_restored(game: str) -> None:
     pytest.importorskip("minatar")
     config = EnvConfig(id=f"minatar/{game}", sticky=0.1, max_steps=60)
-    one, two = (make_env(config, 2, deterministic=True) for _ in range(2))
-    assert one.spec.action.num_actions == MINATAR[game]
+    spec = env_spec(config)
+    assert spec.action.num_actions == MINATAR[game]
     assert env_spec(replace(config, full_action_space=True)).action.num_actions == 6
-    frame = one.spec.observation[OBSERVATION]
+    frame = spec.observation[OBSERVATION]
     assert frame.shape[1:] == (10, 10) and (frame.dtype, frame.high) == ("uint8", 1.0)
-    generator = np.random.default_rng(0)
-    one.reset(1)
-    one.recv()
-    for step in range(150):
-        if step == 70:
-            two.load_state(one.state())
-        action = generator.integers(MINATAR[game], size=2)
-        one.send(action)
-        rows = one.recv()
-        if step >= 70:
-            two.send(action)
-            twin = two.recv()
-            assert np.array_equal(rows.observation[OBSERVATION], twin.observation[OBSERVATION])
-            assert np.array_equal(rows.raw_reward, twin.raw_reward) and np.array_equal(rows.valid, twin.valid)
+    for rows in assert_restored(config, 150, 70):
         assert set(np.unique(rows.observation[OBSERVATION])) <= {0, 1}
 
 

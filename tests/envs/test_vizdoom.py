@@ -17,6 +17,7 @@ from offbeat.envs.listing import list_envs
 from offbeat.envs.registry import check_exact, env_spec, frame_rate, make_env
 from offbeat.envs.vizdoom import SCENARIOS, DoomScenario, find_game
 from offbeat.types import OBSERVATION
+from tests.envs.playing import assert_restored
 
 HOME = EnvConfig(id="vizdoom/my_way_home")
 
@@ -194,23 +195,7 @@ def test_environments_have_seeds_of_their_own(vizdoom: ModuleType) -> None:
 def test_it_is_restored_exactly(name: str, vizdoom: ModuleType) -> None:
     config = EnvConfig(id=f"vizdoom/{name}", max_steps=60, frame_size=64)
     check_exact(config)
-    one, two = (make_env(config, 2, deterministic=True) for _ in range(2))
-    generator = np.random.default_rng(0)
-    one.reset(1)
-    one.recv()
-    for step in range(150):
-        if step == 70:
-            two.load_state(one.state())
-        action = generator.integers(1 + SCENARIOS[name].buttons, size=2)
-        one.send(action)
-        rows = one.recv()
-        if step >= 70:
-            two.send(action)
-            twin = two.recv()
-            assert np.array_equal(rows.observation[OBSERVATION], twin.observation[OBSERVATION])
-            assert np.array_equal(rows.raw_reward, twin.raw_reward) and np.array_equal(rows.valid, twin.valid)
-    one.close()
-    two.close()
+    assert_restored(config, 150, 70)
 
 
 def test_engines_end_with_their_environments_and_leave_nothing(
