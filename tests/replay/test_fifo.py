@@ -7,6 +7,7 @@ import pytest
 
 from offbeat.replay.fifo import Fifo, Selection
 from offbeat.replay.streams import NO_LIMIT, StreamStore
+from offbeat.types import ItemSpec
 from tests.replay.twin import Twin, TwinReader, image_layout, vector_layout
 
 
@@ -98,6 +99,24 @@ def test_room_also_protects_the_history_of_rows_not_yet_handed_out() -> None:
         assert store.read_unrolls(selection.stream, selection.row, 5, last=True)[1].all()
         fifo.copied(selection)
         fifo.done(selection)
+
+
+def test_room_also_protects_the_rows_before_an_unroll_that_are_read_with_it() -> None:
+    items = ItemSpec("unroll", length=5, burn_in=10)
+    layout = vector_layout(capacity=20, block=5, num_cursors=1, state_grid=5, items=items)
+    store, twin = StreamStore.allocate(layout), Twin(layout, np.random.default_rng(0))
+    fifo = Fifo(store, 0, 5, max_pending=4)
+    for _ in range(12):
+        for s in range(3):
+            while store.room(np.array([s]))[0] >= 5:
+                grow(store, twin, s, 5)
+        selection = fifo.select(3)
+        assert selection is not None
+        before = store.read_before(selection.stream, selection.row, 10, last=True)
+        assert before.valid.any(0).all(), "none was overwritten"
+        fifo.copied(selection)
+        fifo.done(selection)
+    assert (store.head > layout.capacity).all()
 
 
 def test_streams_without_cursors_have_no_limit() -> None:

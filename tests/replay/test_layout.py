@@ -10,7 +10,7 @@ from offbeat.replay.mixture import ReplayConfig
 from offbeat.replay.sampler import SamplerConfig
 from offbeat.replay.samplers import sampler_config
 from offbeat.replay.streams import StreamStore
-from offbeat.types import ActionSpec, ArraySpec, EnvSpec
+from offbeat.types import ActionSpec, ArraySpec, EnvSpec, ItemSpec
 from tests.replay.twin import image_layout, vector_layout
 
 PONG = EnvSpec("Pong", {"observation": ArraySpec((1, 84, 84), "uint8")}, ActionSpec("discrete", 6), 4, ("observation",))
@@ -42,6 +42,19 @@ def test_capacity_zero_is_what_the_fifo_needs_in_whole_blocks() -> None:
     recurrent = layout_for(PONG, {}, {"h": ArraySpec((2,))}, num_streams=8, replay=ReplayConfig(0, (fifo(1),)),
                            unroll_length=20, block=4, state_period=40)  # fmt: skip
     assert (recurrent.capacity, recurrent.state_grid, recurrent.state_period) == (44, 20, 40)
+
+
+def test_rows_before_unrolls_are_kept_too() -> None:
+    def build(burn_in: int, capacity: int = 0) -> int:
+        items = ItemSpec("unroll", burn_in=burn_in)
+        config = ReplayConfig(capacity, (fifo(1),))
+        return layout_for(PONG, {}, {}, num_streams=8, replay=config, unroll_length=20, block=1, items=items).capacity
+
+    assert build(40) == build(0) + 40
+    with pytest.raises(ValueError, match="samplers need at least 83"):
+        build(40, capacity=8 * 82)
+    with pytest.raises(ValueError, match=r"asks for 30 rows before .* multiple of learner.unroll_length=20"):
+        build(30)
 
 
 def test_sizes_that_cannot_work_are_refused() -> None:
