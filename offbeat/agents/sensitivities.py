@@ -88,10 +88,10 @@ class Sensitivities:
             if expected != row:
                 self.gaps += expected != NEVER
                 self._since[stream], self._ended[stream] = self.updates, True
-            factor = self._decay if expected == row else 0.0
-            if factor != 1.0:
+                self._forget(stream)
+            elif self._decay != 1.0:
                 for values in self._trace.values():
-                    values[stream].mul_(factor)
+                    values[stream].mul_(self._decay)
         self.new_gaps = self.gaps - before
         followed = Followed(self._trace, at)
         self._begun = (batch, followed)
@@ -106,9 +106,13 @@ class Sensitivities:
         for stream in followed.at:
             if stream >= 0:
                 self._since[stream] = self.updates
-                for values in self._trace.values():
-                    values[stream].zero_()
+                self._forget(stream)
         self._core.advance(self._trace, at, followed.steps)
+
+    def _forget(self, stream: int) -> None:
+        """Zeros, whatever was there: not finite ones too."""
+        for values in self._trace.values():
+            values[stream].zero_()
 
     def spans(self) -> Tensor:
         """Versions of the weights that the sensitivities of each column begun last span [n] float32, n <= B."""
@@ -129,11 +133,8 @@ class Sensitivities:
         """Where the streams of ``unroll`` are now, and what happened on the way."""
         length = len(unroll.action)
         first, ended = unroll.inputs.first[:length].cpu(), (unroll.terminated | unroll.truncated).cpu()
-        rows, started, column = (
-            unroll.row.tolist(),
-            first.any(0).tolist(),
-            [b for b, stream in enumerate(at) if stream >= 0],
-        )
+        rows, started = unroll.row.tolist(), first.any(0).tolist()
+        column = [b for b, stream in enumerate(at) if stream >= 0]
         streams = torch.tensor([at[b] for b in column], dtype=torch.int64)
         before = torch.cat([self._ended[streams].unsqueeze(0), ended[:-1, column]])
         cut = ~unroll.valid[:length].cpu()[:, column] & ~first[:, column] & ~before

@@ -93,6 +93,15 @@ def test_a_gap_resets_its_stream_and_is_counted():
     assert kept.spans().tolist() == [2, 1]
 
 
+def test_a_gap_ends_what_is_not_finite():
+    core, kept = make()
+    train(core, kept, unroll([0, 1], [0, 0]), 1)
+    kept.begin(unroll([0, 1], [T, T])).trace["c.Z"][1] = torch.nan  # its update is skipped, as its gradient is
+    train(core, kept, unroll([0, 1], [2 * T, 2 * T]), 2)
+    assert kept.gaps == 2
+    assert all(values.isfinite().all() for values in kept.state().values())
+
+
 def test_an_update_that_did_not_stand_is_a_gap():
     core, kept = make()
     train(core, kept, unroll([0], [0]), 1)
