@@ -271,8 +271,10 @@ def _columns_of(path: Path, begun: int) -> list[str]:
     """The columns of progress.csv: all there are, or those that a file with ``begun`` bytes has had from its start."""
     if begun:
         with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
-            if (names := file.readline().rstrip("\n").split(","))[0] in asdict(Status()):
-                return names
+            header = file.readline()
+        names = header.rstrip("\n").split(",")
+        if header.endswith("\n") and names[0] in asdict(Status()):  # a power cut may have left a part of it
+            return names
     return list(asdict(Status()))
 
 

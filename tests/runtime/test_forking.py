@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -28,21 +28,27 @@ def received() -> Iterator[list[int]]:
         signal.signal(number, handler)
 
 
-def sleep() -> None:
-    """Work that only a signal ends."""
-    threading.Event().wait(300)
-
-
 def end_one_that_was_forked() -> int | None:
-    """Exit code of a fork that is told to end before it can have done anything."""
-    process = multiprocessing.get_context("fork").Process(target=sleep)
-    process.start()
-    process.terminate()
-    process.join(ENDS_AT_ONCE_S)
-    code = process.exitcode
-    process.kill()
-    process.join()
-    return code
+    """Exit code of a fork that is told to end before it can have done anything.
+
+    By ``os.fork``: of two threads that have processes of multiprocessing, one may reap the other's.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            threading.Event().wait(300)
+        finally:
+            os._exit(0)
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + ENDS_AT_ONCE_S
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
 
 
 def test_a_fork_has_the_handlers_of_before(received: list[int]) -> None:
