@@ -10,9 +10,22 @@ import sys
 if sys.platform == "win32":
     raise ImportError("offbeat runs on Linux and macOS; on Windows use it inside WSL (https://aka.ms/wsl)")
 
-from offbeat.api import capture, check_env, evaluate, evaluate_sets, export, load, plot, record, resume, train
+from offbeat.api import (
+    capture,
+    check_env,
+    evaluate,
+    evaluate_sets,
+    export,
+    load,
+    plot,
+    record,
+    resume,
+    train,
+    write_report,
+)
 from offbeat.run.hooks import STOP
 
 __all__ = [
     "STOP", "capture", "check_env", "evaluate", "evaluate_sets", "export", "load", "plot", "record", "resume", "train",
+    "write_report",
 ]  # fmt: skip

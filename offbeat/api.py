@@ -269,6 +269,13 @@ def plot(*runs: str | Path, out: Path | None = None) -> Path:
     return plot_runs([find_run(run) for run in runs], out)
 
 
+def write_report(*runs: str | Path, out: Path | None = None) -> Path:
+    """Write one HTML file that shows runs (``offbeat report``; see docs/report.md); returns the file."""
+    from offbeat.report.page import write_page
+
+    return write_page([find_run(run) for run in runs], out)
+
+
 def export(
     run: str | Path,
     out: str | Path | None = None,

@@ -18,6 +18,7 @@ COMMANDS = {
     "record": ("scores:record", "RUN", "film the agent: mp4 or gif"),
     "plot": ("scores:plot", "RUN...", "draw curves of runs as PNG"),
     "compare": ("scores:compare", "RUN...", "a table of runs and their scores"),
+    "report": ("page:report", "RUN...", "one HTML file that shows runs: curves, film, options, speed, faults"),
     "trace": ("scores:trace", "RUN", "the recorded time line of a run's roles, for Perfetto and as PNG"),
     "realtime": (
         "realtime:realtime",

@@ -64,10 +64,14 @@ def read_runs(runs: Iterable[Path]) -> list[Curve]:
 
 def read_run(run: Path) -> Curve:
     """The curve of one run folder."""
-    config = read_toml(run / "config.toml")
+    return curve_of(run, read_toml(run / "config.toml"), read_records(run / "metrics.jsonl"))
+
+
+def curve_of(run: Path, config: dict[str, Any], records: Iterable[dict[str, Any]]) -> Curve:
+    """The curve of a run with that ``config``, from the lines of its metrics.jsonl."""
     marks, episodes, evaluations = [(0.0, 0.0, 0.0, 0.0)], [], []
     moves: list[tuple[float, float, float]] = []
-    for line in read_records(run / "metrics.jsonl"):
+    for line in records:
         kind = line.get("kind")
         at = (line["frames"], line["agent_steps"], line["time"])
         if kind == "evaluation":

@@ -106,8 +106,7 @@ def _draw_panel(
     axes: Axes, environment: str, groups: list[list[Curve]], x: Axis, smooth: int, published: Published
 ) -> None:
     """One environment: every group in its colour, titles, labels, legend."""
-    longest = max(len(curve.episode_return) for group in groups for curve in group)
-    window = max(1, min(smooth or max(LEAST_SMOOTH, longest // 50), longest // 5))
+    window = window_of([curve for group in groups for curve in group], smooth)
     end = max(float(curve.end[AXES.index(x)]) for group in groups for curve in group)
     end = max(end, *(3600.0 * hours for hours, _ in published)) if published else end
     unit, label = axis_unit([curve for group in groups for curve in group], x, end)
@@ -132,6 +131,12 @@ def _draw_panel(
     else:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no episode has ended yet", transform=axes.transAxes, ha="center", va="center", color="0.5")
+
+
+def window_of(curves: list[Curve], smooth: int = 0) -> int:
+    """Episodes in the running mean of the training return of these curves; ``smooth``: as of ``plot_runs``."""
+    longest = max(len(curve.episode_return) for curve in curves)
+    return max(1, min(smooth or max(LEAST_SMOOTH, longest // 50), longest // 5))
 
 
 def _draw_training(axes: Axes, group: list[Curve], column: int, unit: float, window: int, colour: str) -> bool:

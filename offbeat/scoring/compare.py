@@ -66,7 +66,7 @@ class Result:
         ``also``: options beside those of ``setting`` that make another setting.
         """
         score, frames = self.score(which)
-        more = {option: value for option, value in _flat("", self.config).items() if option in set(also)}
+        more = {option: value for option, value in flat_options("", self.config).items() if option in set(also)}
         return Scored(name or self.agent, setting(self.config) | more, self.environment, score, frames)
 
 
@@ -74,7 +74,7 @@ def setting(config: dict[str, Any]) -> dict[str, str]:
     """Every option of a config.toml that may matter to the score but for the environment's id: dotted name -> JSON."""
     return {
         name: value
-        for name, value in _flat("", config).items()
+        for name, value in flat_options("", config).items()
         if not any(fnmatch(name, pattern) for pattern in NOT_PART_OF_A_SETTING)
     }
 
@@ -132,15 +132,15 @@ def _runs_table(results: Sequence[Result]) -> str:
     return lines_up([COLUMNS, *(tuple(row(result).values()) for result in results)])
 
 
-def _flat(name: str, value: Any) -> dict[str, str]:
-    """Nested tables and lists of tables as dotted names, everything else as JSON."""
+def flat_options(name: str, value: Any) -> dict[str, str]:
+    """Nested tables and lists of tables below ``name`` as dotted names, everything else as JSON."""
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         value = {str(place): item for place, item in enumerate(value)}
     if not isinstance(value, dict):
-        return {name: json.dumps(value)}
+        return {name: json.dumps(value, default=str)}
     found: dict[str, str] = {}
     for key, item in value.items():
-        found |= _flat(f"{name}.{key}" if name else key, item)
+        found |= flat_options(f"{name}.{key}" if name else key, item)
     return found
 
 
