@@ -29,6 +29,7 @@ from offbeat.run.provenance import FILE_NAME as ENVIRONMENT
 from offbeat.run.realtime_files import read_recording
 from offbeat.run.records import PERIODIC, read_records
 from offbeat.runtime.spans import FOLDER as TRACE
+from offbeat.scoring.compare import flat_options
 
 State = Literal["running", "finished", "stopped", "begun"]
 """``running``: a process holds the run's lock; ``begun``: nobody does, and nothing was recorded."""
@@ -46,6 +47,8 @@ TEXTS = ("kind", "role", "policy", "set")
 """Names whose values are text; under all others only numbers are kept, so returns one by one are not."""
 SPENT = (*WORK, "wait_s")
 """Times of roles that add up to where their time went."""
+LARGEST = 1e100
+"""Numbers from here on are taken for damage."""
 LONGEST_LOG = 1 << 20
 """So much of the end of run.log is read. Unit: bytes."""
 TROUBLE = re.compile(
@@ -174,8 +177,8 @@ class Sifted:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a finite number, and no larger one than anything here can count to."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def running(run: Path) -> bool:
@@ -215,7 +218,8 @@ def _config(run: Path, missing: list[str]) -> dict[str, Any]:
         return {}
     try:
         config = read_toml(run / CONFIG)
-    except UserError as error:
+        flat_options("", config)
+    except (UserError, RecursionError) as error:
         missing.append(f"The options are not known: {error}.")
         return {}
     if not _drawable(config):

@@ -60,9 +60,15 @@ def shown(value: float, digits: int = 4) -> str:
     value = float(value)
     if value.is_integer() and abs(value) < 1e15:
         return f"{value:,.0f}".replace("-", "−")
-    if abs(value) >= 10**digits:
+    if abs(value) >= min(1000, 10**digits):
         return f"{value:,.0f}".replace("-", "−")
     return f"{value:.{digits}g}".replace("-", "−")
+
+
+def name_of(option: str) -> Html:
+    """A dotted name that may be broken behind its dots and underscores."""
+    parts = re.split(r"(?<=[._/])", option)
+    return tag("code", *(piece for part in parts for piece in (part, Html("<wbr>")))) if option else Html("")
 
 
 def share(value: float | None) -> Html:

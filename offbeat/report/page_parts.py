@@ -163,7 +163,7 @@ def evaluations(runs: Sequence[Column]) -> Html:
             records = one.facts.records.get(kind, [])
             if records:
                 who = [one.head, ": "] if len(runs) > 1 else []
-                summary = joined([*who, f"{len(records):,} {label}"])
+                summary = joined([*who, f"{len(records):,} {label.removesuffix('s') if len(records) == 1 else label}"])
                 opened = len(runs) == 1 and len(records) <= 30
                 parts.append(folded(summary, _scores(kind, records), open=opened, id=f"{kind}-{len(parts)}"))
     return card("Evaluations", *(parts or [note("No evaluation has ended yet.")]), id="evaluations")
@@ -216,7 +216,13 @@ def _film(one: Column, of: int, out: Path) -> list[Html]:
     source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
     if kind.startswith("image/"):
         return [tag("figure", tag("img", src=source, alt=f"film of {one.name}"), caption)]
-    return [tag("figure", tag("video", controls=True, loop=True, muted=True, playsinline=True, src=source), caption)]
+    return [
+        tag(
+            "figure",
+            tag("video", controls=True, loop=True, muted=True, playsinline=True, preload="auto", src=source),
+            caption,
+        )
+    ]
 
 
 def _evaluations(facts: Facts) -> list[dict[str, Any]]:
@@ -239,7 +245,9 @@ def _trained(curve: Curve | None) -> object:
 def _of(frames: int, total: int) -> Html:
     if not total:
         return number(frames)
-    done = tag("progress", max=total, value=min(frames, total), aria_label="share of the run's length")
+    done = None
+    if frames < total:
+        done = tag("progress", max=total, value=frames, aria_label="share of the run's length")
     return joined([number(frames), tag("small", " of ", number(total)), done])
 
 

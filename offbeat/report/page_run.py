@@ -14,7 +14,7 @@ from offbeat.config.presets import list_presets
 from offbeat.config.run_config import from_dict, load_preset, to_dict
 from offbeat.errors import UserError
 from offbeat.report.page_facts import Facts
-from offbeat.report.page_html import Html, card, folded, joined, note, number, share, side_by_side, table, tag
+from offbeat.report.page_html import Html, card, folded, joined, name_of, note, number, share, side_by_side, table, tag
 from offbeat.report.page_parts import Column
 from offbeat.report.svg import Series, Share, bar, chart, legend, spans, swatch
 from offbeat.report.trace import DRAWN_NS, OTHER, SPAN_COLOURS, WAITING, Lane, segments, shares
@@ -47,16 +47,17 @@ def options(runs: Sequence[Column]) -> Html:
         usual = [options.get(name) for options, _ in known]
         differs = len(set(values)) > 1 or any(a != b for a, b in zip(values, usual) if b is not None)
         if not differs or _follows(name, own, [options for options, _ in known]):
-            others.append((tag("code", name), [plain(value) for value in values]))
+            others.append((name_of(name), [plain(value) for value in values]))
             continue
-        rows.append((tag("code", name), [_value(a, b) for a, b in zip(values, usual)]))
+        rows.append((name_of(name), [_value(a, b) for a, b in zip(values, usual)]))
     heads = [one.head for one in runs]
     said = [note(text) for text in dict.fromkeys(text for _, text in known if text)]
     shown = side_by_side(heads, rows, "options that differ") if rows else note("None: every option is the preset's.")
     every = folded(
         f"The other {len(others)} options", side_by_side(heads, others, "all other options"), id="all-options"
     )
-    return card("Options that differ from the preset", *said, shown, every if others else None, id="options")
+    title = "Options that differ from the preset" + (" or between runs" if len(runs) > 1 else "")
+    return card(title, *said, shown, every if others else None, id="options")
 
 
 def _preset(facts: Facts) -> tuple[dict[str, str], str]:
@@ -85,7 +86,7 @@ def _value(value: str | None, usual: str | None) -> Html:
     if usual is None or value == usual:
         return joined([plain(value)])
     left_open = "auto" in usual
-    small = tag("small", " chosen here, the preset says " if left_open else " preset: ", plain(usual))
+    small = tag("small", " from auto") if left_open else tag("small", " preset: ", plain(usual))
     return tag("span", tag("b", plain(value)), small, class_="auto" if left_open else "own")
 
 
@@ -116,7 +117,7 @@ def speed(runs: Sequence[Column]) -> Html:
                 name = f"{one.name}, {who}" if len(runs) > 1 else who
                 series.append(Series(name, one.colour, x, y, "line" if kind == "line" else "thin"))
     if any(np.isfinite(one.y).sum() > 1 for one in series):
-        parts.append(chart(series, "wall time (minutes)", "frames per second", "speed over wall time"))
+        parts.append(chart(series, "wall time (minutes)", "frames per second", "speed over wall time", from_zero=True))
         parts.append(note("Thick: what actors gather. Thin: what is trained on, with replay each frame several times."))
     parts += [part for one in runs for part in _where(one, len(runs))]
     return card("Speed, and where the time goes", *parts, id="speed")
@@ -147,7 +148,8 @@ def _where(one: Column, of: int) -> list[Html]:
             who = f"{count[kind]} {kind}s" if count[kind] > 1 else kind
             bars += [tag("p", tag("b", who), f" {told}", class_="lane"), bar(parts, f"{who}: {told}")]
     if bars:
-        bars.append(legend([(swatch(colour), text) for text, colour in WORKED.values()]))
+        used = {name for spent in kinds.values() for name in spent}
+        bars.append(legend([(swatch(colour), text) for name, (text, colour) in WORKED.items() if name in used]))
     bars += _time_line(one.facts.lanes)
     head = tag("h3", one.head if of > 1 else "Where the time goes")
     return [head, *bars] if bars else []
@@ -194,14 +196,14 @@ def books(runs: Sequence[Column]) -> Html:
     rows: list[tuple[object, list[Html]]] = [
         ("roles that were replaced", [number(len(facts.records.get("restart", []))) for facts in several]),
         ("updates left out (not finite)", [number(one.get("skipped")) for one in learners]),
-        ("unrolls overwritten before they were read", [number(one.get("dropped_unrolls")) for one in learners]),
+        ("unrolls or items overwritten before they were read", [number(_dropped(one)) for one in learners]),
         ("unrolls too old to train on", [number(one.get("skipped_unrolls")) for one in learners]),
         ("lines of run.log worth a look", [number(len(facts.trouble)) for facts in several]),
     ]
     ledgers = [(facts.records.get("ledger") or [{}])[-1] for facts in several]
     names = [name for name in dict.fromkeys(n for one in ledgers for n in one) if name not in COUNTED]
     for name in names:
-        rows.append((joined(["rows ", tag("code", name)]), [number(one.get(name)) for one in ledgers]))
+        rows.append((joined(["rows ", name_of(name)]), [number(one.get(name)) for one in ledgers]))
     if any(ledgers):
         rows.append(("the books close", [_closes(one) for one in ledgers]))
     parts: list[Html | None] = [side_by_side([one.head for one in runs], rows, "ledger and faults")]
@@ -218,6 +220,11 @@ def books(runs: Sequence[Column]) -> Html:
             last = one.facts.log[-MOST_LINES:]
             parts.append(folded(joined([*who, "the end of run.log"]), tag("pre", "\n".join(last)), id=f"log-{place}"))
     return card("Books and faults", *parts, id="books")
+
+
+def _dropped(record: dict[str, Any]) -> Any:
+    """What a learner's samplers lost to writers: unrolls or items, as they draw."""
+    return record.get("dropped_unrolls", record.get("dropped_items"))
 
 
 COUNTED = ("time", "role", "kind", "frames", "agent_steps")
@@ -266,7 +273,7 @@ def machine(runs: Sequence[Column]) -> Html:
     found = [one.facts.environment for one in runs]
     machines = [one["machine"] if isinstance(one.get("machine"), dict) else {} for one in found]
     versions = [one["versions"] if isinstance(one.get("versions"), dict) else {} for one in found]
-    rows: list[tuple[object, list[Html]]] = []
+    rows: list[tuple[object, list[Html]]] = [("run", [_plain(str(one.facts.run.absolute())) for one in runs])]
     for name in _union(machines):
         rows.append((name.replace("_gib", " (GiB)").replace("_", " "), [_plain(one.get(name)) for one in machines]))
     rows += [(name, [_plain(one.get(name)) for one in found]) for name in ("started", "folder", "python", "commit")]

@@ -22,6 +22,8 @@ STRETCHED = 1000
 """Width of the inner picture, in its own units."""
 MOST_POINTS = 400
 """Points of a drawn line: more are not seen."""
+LARGEST = 1e100
+"""Numbers from here on are not drawn."""
 BAR = 18
 """Height of a bar. Unit: pixels."""
 COLOURS = 8
@@ -53,22 +55,24 @@ class Share:
     fill: str
 
 
-def chart(series: Sequence[Series], x_label: str, y_label: str, about: str) -> Html:
+def chart(series: Sequence[Series], x_label: str, y_label: str, about: str, from_zero: bool = False) -> Html:
     """A figure with axes, and below it a line that names the values under the pointer.
 
     Args:
         series: what is drawn, the first at the bottom; those without a finite value are left out.
         x_label, y_label: what the axes are.
         about: what the picture shows, for those who do not see it.
+        from_zero: the field begins at 0.
     """
     drawn = [_finite(one) for one in series]
     drawn = [one for one in drawn if len(one.x)]
     if not drawn:
         return tag("p", "Nothing to draw yet.", class_="note")
-    right = max(float(one.x.max()) for one in drawn) or 1.0
+    right = max(float(one.x.max()) for one in drawn)
+    right = right if right > 0 else 1.0
     bounds = [bound for one in drawn for bound in (one.y, one.low, one.high) if bound is not None]
     bottom, top = _range([float(bound.min()) for bound in bounds], [float(bound.max()) for bound in bounds])
-    field = Field(right, bottom, top)
+    field = Field(right, min(0.0, bottom) if from_zero else bottom, top)
     parts = [*field.axes()]
     lines = [part for one in drawn if one.kind in ("line", "thin") for part in field.line(one)]
     inner = {"viewBox": f"0 0 {STRETCHED} {HEIGHT}", "preserveAspectRatio": "none"}
@@ -177,7 +181,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
         return [low]
     rough = (high - low) / about
     size = 10.0 ** math.floor(math.log10(rough))
-    step = size * next((factor for factor in (1, 2, 5) if factor * size >= rough * 0.999), 10)
+    step = size * next((factor for factor in (1, 2, 5) if factor * size >= rough * 0.8), 10)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{place * step:.12g}") for place in range(first, last + 1)]
 
@@ -189,16 +193,18 @@ def _tick(value: float) -> str:
 def _range(lows: list[float], highs: list[float]) -> tuple[float, float]:
     """Bottom and top of the field, with some room around the values."""
     bottom, top = min(lows), max(highs)
-    room = 0.06 * (top - bottom) or max(abs(top), 1.0) * 0.1
+    room = 0.06 * (top - bottom)
+    if room < 1e-7 * max(abs(top), abs(bottom)) or not room:
+        room = max(abs(top), 1.0) * 0.1
     return (0.0 if 0 <= bottom < room else bottom - room), top + room
 
 
 def _finite(one: Series) -> Series:
-    """Only where x and y are finite; bounds that are not are the value itself."""
-    at = np.isfinite(one.x) & np.isfinite(one.y)
+    """Only where x and y are finite and can be drawn; bounds that are not are the value itself."""
+    at = (np.abs(one.x) < LARGEST) & (np.abs(one.y) < LARGEST)
     y = one.y[at]
     low, high = (
-        None if bound is None else np.where(np.isfinite(bound[at]), bound[at], y) for bound in (one.low, one.high)
+        None if bound is None else np.where(np.abs(bound[at]) < LARGEST, bound[at], y) for bound in (one.low, one.high)
     )
     return Series(one.name, one.colour, one.x[at], y, one.kind, low, high)
 

@@ -79,7 +79,9 @@ class Tab:
     def show(self, size: tuple[int, int], scheme: str = "light", media: str = "", scale: float = 1.0) -> None:
         """Size of the window, ``light`` or ``dark``, and ``print`` for paper."""
         mobile = size[0] < 500
-        self.call("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=scale, mobile=mobile)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=scale, mobile=mobile
+        )
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media=media, features=features)
 
@@ -123,7 +125,13 @@ def tab() -> Iterator[Tab]:
     hear, to = os.pipe()
     back, tell = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        given = ["--headless", "--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-first-run", "--disable-gpu"]
+        given = [
+            "--headless",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+            "--no-first-run",
+            "--disable-gpu",
+        ]
         given += ["--disable-dev-shm-usage", "--disable-background-networking", "--hide-scrollbars"]
         given += ["--no-sandbox"] if os.geteuid() == 0 else []  # it refuses to work for root with one
         # The browser reads at descriptor 3 and writes at 4, wherever ours are.
