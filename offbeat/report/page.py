@@ -31,7 +31,8 @@ def runs_to_show(paths: Sequence[str | Path], say: Callable[[str], object]) -> l
     for path in (Path(given).expanduser() for given in paths):
         torn = not (path / CONFIG).is_file() and not list_runs(path) and any((path / name).exists() for name in FILES)
         runs = [path] if torn or (path / CONFIG).is_file() else runs_among([path], newest=True, say=say)
-        found |= {run.resolve(): run for run in runs}
+        for run in runs:
+            found.setdefault(run.resolve(), run)
     return list(found.values())
 
 
