@@ -36,6 +36,8 @@ State = Literal["running", "finished", "stopped", "begun"]
 
 FILES = (CONFIG, "metrics.jsonl", "progress.csv", LOG)
 """Any of these makes a folder worth a page."""
+UNNAMED = "unknown"
+"""What is called so for want of a name."""
 FILMS = (".mp4", ".gif")
 KEPT = ("evaluation", "validation", "final", "final_summary", "restart", "ledger", "staleness")
 """Kinds of records that are kept as they are."""
@@ -67,8 +69,8 @@ class Facts:
     state: State
     config: dict[str, Any]
     """config.toml as it is."""
-    curve: Curve | None
-    """None without a config.toml that names agent and environment."""
+    curve: Curve
+    """Of an ``UNNAMED`` agent and environment where config.toml names none."""
     records: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Kind -> its records in order, of ``KEPT``."""
     spent: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -99,12 +101,17 @@ class Facts:
     @property
     def frames(self) -> int:
         """How far it went. Unit: environment frames."""
-        return int(self.curve.end[0]) if self.curve is not None else int(self.last("frames") or 0)
+        return int(self.curve.end[0])
 
     @property
     def seconds(self) -> float:
         """Wall time of the run."""
-        return max(self.last("seconds") or 0.0, float(self.curve.end[2]) if self.curve is not None else 0.0)
+        return max(self.last("seconds") or 0.0, float(self.curve.end[2]))
+
+    @property
+    def named(self) -> bool:
+        """Whether config.toml says what the run is."""
+        return _names(self.config)
 
     @property
     def trouble(self) -> list[str]:
@@ -126,12 +133,7 @@ def read_facts(run: Path) -> Facts:
     config = _config(run, missing)
     sifted = Sifted()
     records = sifted.take(read_records(run / "metrics.jsonl"))
-    if _drawable(config):
-        curve: Curve | None = curve_of(run, config, records)
-    else:
-        curve = None
-        for _ in records:
-            continue
+    curve = curve_of(run, config if _names(config) else {"agent": {"name": UNNAMED}, "env": {"id": UNNAMED}}, records)
     if not sifted.lines:
         missing.append(_nothing_in(run / "metrics.jsonl", "there are no curves, evaluations and books yet"))
     progress = _progress(run / "progress.csv", missing)
@@ -202,8 +204,8 @@ def _state(facts: Facts) -> State:
     return "stopped" if facts.frames or any(facts.records.values()) else "begun"
 
 
-def _drawable(config: dict[str, Any]) -> bool:
-    """Whether a curve can be named after it."""
+def _names(config: dict[str, Any]) -> bool:
+    """Whether it names agent and environment."""
     agent, env = config.get("agent"), config.get("env")
     return isinstance(agent, dict) and "name" in agent and isinstance(env, dict) and "id" in env
 
@@ -222,7 +224,7 @@ def _config(run: Path, missing: list[str]) -> dict[str, Any]:
     except (UserError, RecursionError) as error:
         missing.append(f"The options are not known: {error}.")
         return {}
-    if not _drawable(config):
+    if not _names(config):
         missing.append(f"{CONFIG} names no agent or no environment: it is torn, or no run's.")
     return config
 

@@ -52,7 +52,7 @@ def columns(runs: Sequence[Facts]) -> list[Column]:
     settings: dict[object, int] = {}
     found = []
     for facts, one in zip(runs, parts, strict=True):
-        setting = facts.curve.group if facts.curve is not None else facts.run
+        setting = facts.curve.group if facts.named else facts.run
         found.append(Column(facts, "/".join(one[-depth:]), settings.setdefault(setting, len(settings))))
     return found
 
@@ -62,8 +62,8 @@ def glance(runs: Sequence[Column]) -> Html:
     several = [one.facts for one in runs]
     rows: list[tuple[object, list[object]]] = [
         ("state", [tag("span", facts.state, class_=f"state {facts.state}") for facts in several]),
-        ("environment", [facts.curve.environment if facts.curve else None for facts in several]),
-        ("preset or agent", [facts.curve.name if facts.curve else None for facts in several]),
+        ("environment", [facts.curve.environment for facts in several]),
+        ("preset or agent", [facts.curve.name for facts in several]),
         ("seed", [number(facts.config.get("seed")) for facts in several]),
         ("frames", [_of(facts.frames, facts.total_frames) for facts in several]),
         ("updates", [number(_updates(facts)) for facts in several]),
@@ -72,7 +72,7 @@ def glance(runs: Sequence[Column]) -> Html:
         ("last evaluation", [_score(_evaluations(facts)[-1:]) for facts in several]),
         (
             "best evaluation",
-            [_score(sorted(_evaluations(facts), key=lambda one: one["mean"])[-1:]) for facts in several],
+            [_score(sorted(_evaluations(facts), key=lambda one: -one["mean"])[:1]) for facts in several],
         ),
     ]
     for kind, label in (("validation", "best validation"), ("final_summary", "mean over final test sets")):
@@ -89,10 +89,9 @@ def curves(runs: Sequence[Column]) -> Html:
     """A picture for each environment: training, evaluations and validations of all runs."""
     panels: dict[str, list[tuple[Column, Curve]]] = {}
     for one in runs:
-        if one.facts.curve is not None:
-            panels.setdefault(one.facts.curve.environment, []).append((one, one.facts.curve))
+        panels.setdefault(one.facts.curve.environment, []).append((one, one.facts.curve))
     parts = [part for environment, shown in panels.items() for part in _panel(environment, shown)]
-    return card("Curves", *(parts or [note("There is nothing to draw: no run says what it is.")]), id="curves")
+    return card("Curves", *parts, id="curves")
 
 
 def _panel(environment: str, shown: list[tuple[Column, Curve]]) -> list[Html]:
@@ -234,9 +233,9 @@ def _updates(facts: Facts) -> float | None:
     return max(updates, default=facts.last("updates"))
 
 
-def _trained(curve: Curve | None) -> object:
+def _trained(curve: Curve) -> object:
     """Mean return of the last 100 training episodes, as progress.csv and ``curves.summarise`` have it."""
-    if curve is None or not curve.episode_return.size:
+    if not curve.episode_return.size:
         return None
     last = curve.episode_return[-100:]
     return joined([number(round(float(last.mean()), 4)), tag("small", f" mean of {len(last)} episodes")])
@@ -263,4 +262,4 @@ def _score(records: list[dict[str, Any]]) -> Html | None:
 def _between(record: dict[str, Any], low: str, high: str) -> Html:
     if low not in record or high not in record:
         return number(None)
-    return joined(["[", number(record[low]), ", ", number(record[high]), "]"])
+    return tag("span", "[", number(record[low]), ", ", number(record[high]), "]", class_="range")

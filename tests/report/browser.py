@@ -162,7 +162,7 @@ def _attached(made: Tab) -> Tab:
 def main(page: Path, folder: Path) -> None:
     """The pictures of the documents: a desktop in the light, a phone in the dark."""
     with tab() as shown:
-        for name, size, scheme, height in (("desktop", WIDE, "light", 1000), ("phone", PHONE, "dark", 844)):
+        for name, size, scheme, height in (("desktop", WIDE, "light", 1140), ("phone", PHONE, "dark", 1400)):
             shown.show(size, scheme)
             shown.open(page)
             shown.picture(folder / f"report-{name}.png", height)

@@ -40,7 +40,7 @@ def shown(facts: Facts) -> str:
 
 def test_everything_is_read(run: Path) -> None:
     facts, curve = read_facts(run), read_run(run)
-    assert facts.curve is not None and not facts.missing
+    assert not facts.missing
     assert np.array_equal(facts.curve.episode_return, curve.episode_return) and facts.frames == 400_000
     assert np.array_equal(facts.curve.eval_interval, curve.eval_interval) and facts.seconds == 100
     assert {kind: len(found) for kind, found in facts.records.items()} == {

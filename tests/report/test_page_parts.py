@@ -13,7 +13,7 @@ import pytest
 
 from offbeat.config.run_config import load_preset
 from offbeat.report import page_parts
-from offbeat.report.curves import Curve, running_mean, summarise
+from offbeat.report.curves import running_mean, summarise
 from offbeat.report.page_facts import Facts, read_facts
 from offbeat.report.page_parts import Column, columns, curves, evaluations, films, glance
 from offbeat.run.records import evaluations as records_of
@@ -27,12 +27,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Facts]:
     made = [full_run(folder / f"seed{seed}", seed) for seed in range(2)]
     made.append(full_run(folder / "fast", 2, episodes=60, options=(("learner.learning_rate", "0.001"),)))
     return [read_facts(run) for run in made]
-
-
-def curve_of(facts: Facts) -> Curve:
-    """Its curve, which is there."""
-    assert facts.curve is not None
-    return facts.curve
 
 
 def hovered(picture: Node) -> dict[str, dict[str, list[float]]]:
@@ -53,7 +47,7 @@ def test_runs_have_names_that_tell_them_apart_and_the_colour_of_their_setting(
 def test_at_a_glance_stands_what_the_files_say(runs: list[Facts]) -> None:
     page = read_page(glance(columns(runs)))
     for place, facts in enumerate(runs):
-        known, last = summarise(curve_of(facts)), records_of(facts.run)[-1]
+        known, last = summarise(facts.curve), records_of(facts.run)[-1]
 
         def values(label: str, place: int = place) -> list[float]:
             return page.row(label)[place].values
@@ -73,7 +67,7 @@ def test_at_a_glance_stands_what_the_files_say(runs: list[Facts]) -> None:
 def test_curves_are_those_of_the_metrics(runs: list[Facts]) -> None:
     page = read_page(curves(columns(runs[:1])))
     over_frames, over_time = page.all("svg", class_="chart")
-    curve = curve_of(runs[0])
+    curve = runs[0].curve
     mean = running_mean(curve.episode_return, 20)
     series = hovered(over_frames)
     line, dots, rings = (series[f"seed0{kind}"] for kind in ("", ", evaluation", ", validation"))
@@ -94,7 +88,7 @@ def test_seeds_of_a_setting_have_a_mean_and_a_range(runs: list[Facts]) -> None:
     series = hovered(picture)
     both = series["mean of 2 seeds"]
     assert (np.array(both["low"]) <= both["y"]).all() and (np.array(both["y"]) <= both["high"]).all()
-    at, mean = zip(*(curve_of(facts).training(20) for facts in runs[:2]), strict=True)
+    at, mean = zip(*(facts.curve.training(20) for facts in runs[:2]), strict=True)
     slow = [np.interp(both["x"], place[:, 0], value) for place, value in zip(at, mean, strict=True)]
     assert both["y"] == pytest.approx(np.mean(slow, 0), rel=1e-3, abs=1e-3)
     assert both["high"] == pytest.approx(np.max(slow, 0), rel=1e-3, abs=1e-3)
@@ -109,7 +103,22 @@ def test_environments_have_pictures_of_their_own(runs: list[Facts], tmp_path: Pa
     other = read_facts(full_run(tmp_path / "other", episodes=20, options=(("env", "Breakout"),)))
     page = read_page(curves(columns([runs[0], other])))
     assert [head.text for head in page.all("h3")] == ["Pong", "Breakout"]
-    assert "return" not in read_page(curves([Column(Facts(tmp_path, "begun", {}, None), "x", 0)])).text
+
+
+def test_runs_that_do_not_say_what_they_are_are_drawn_each_for_itself(tmp_path: Path) -> None:
+    nameless = [full_run(tmp_path / name, episodes=20) for name in ("a", "b")]
+    whole = [read_facts(run) for run in nameless]
+    for run in nameless:
+        (run / "config.toml").write_text("[agent")
+    found = [read_facts(run) for run in nameless]
+    assert [one.colour for one in columns(found)] == [0, 1] and [one.colour for one in columns(whole)] == [0, 0]
+    page = read_page(curves(columns(found)))
+    assert [head.text for head in page.all("h3")] == ["unknown"]
+    assert [hovered(next(page.all("svg", class_="chart")))[name]["y"] for name in "ab"] == [
+        hovered(next(read_page(curves(columns([facts]))).all("svg", class_="chart")))[name]["y"]
+        for name, facts in zip("ab", whole, strict=True)
+    ]
+    assert read_page(glance(columns(found))).row("frames")[0].values == [80_000]
 
 
 def test_every_evaluation_is_a_row(runs: list[Facts]) -> None:
