@@ -22,13 +22,15 @@ LOWEST := .venv-lowest
 EXTRAS := .venv-extras
 # What Procgen draws with, the only thing that an extra needs and pip cannot bring.
 QT := libqt5core5a libqt5gui5
+# The browser that `make test-browser` looks with.
+CHROMIUM := chromium
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 # make gpu-check PYTHON_RUN=/path/to/python takes that Python as it is and installs nothing.
 PYTHON_RUN ?=
 GPU_PYTHON = $(or $(PYTHON_RUN),$(BIN)/python)
 
-.PHONY: help train test test-slow test-lowest test-extras check lint types tests format bench gpu-check docs structure constraints \
+.PHONY: help train test test-slow test-lowest test-extras test-browser check lint types tests format bench gpu-check docs structure constraints \
 	clean
 
 help: ## list the commands
@@ -59,6 +61,17 @@ test-lowest: $(LOWEST)/.dev ## the tests with the lowest versions that pyproject
 
 test-extras: $(EXTRAS)/.all $(EXTRAS)/.system ## the tests that need extras which `make test` leaves out (EnvPool, ViZDoom, W&B, ...; 2.6 GB)
 	$(EXTRAS)/bin/python .ci/extras.py $(PYTEST_ARGS)
+
+test-browser: $(VENV)/.dev ## look at the page of 'offbeat report' in a headless Chromium, which is installed where it may be
+	@found() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome; }; \
+	found >/dev/null && exit 0; \
+	as_root=(); [ "$$(id -u)" = 0 ] || as_root=(sudo -n); \
+	if command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then \
+	echo "installing $(CHROMIUM)"; \
+	"$${as_root[@]}" apt-get update -qq; \
+	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CHROMIUM); fi; \
+	found >/dev/null || { echo "these tests need: apt-get install $(CHROMIUM)" >&2; exit 1; }
+	$(RUN) pytest tests/report/test_page_browser.py $(PYTEST_ARGS)
 
 format: $(VENV)/.dev ## sort imports, mend what ruff can mend, format
 	$(RUN) ruff check --fix .

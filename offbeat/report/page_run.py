@@ -37,7 +37,12 @@ FIFO_BOOKS = ("trained", "pending", "skipped", "lost")
 
 
 def options(runs: Sequence[Column]) -> Html:
-    """Options that differ from the preset or between the runs; all others when asked for."""
+    """Options that differ from the preset or between the runs; all others when asked for.
+
+    An option that a run does not have, as it is of another version or agent, differs from nothing.
+    """
+    lost = [note(f"{one.name}: its options are not known.") for one in runs if not one.facts.config]
+    runs = [one for one in runs if one.facts.config]
     own = [flat_options("", one.facts.config) for one in runs]
     known = [_preset(one.facts) for one in runs]
     names = [name for name in dict.fromkeys(name for one in own for name in one) if name not in NOT_OPTIONS]
@@ -45,19 +50,22 @@ def options(runs: Sequence[Column]) -> Html:
     for name in names:
         values = [one.get(name) for one in own]
         usual = [options.get(name) for options, _ in known]
-        differs = len(set(values)) > 1 or any(a != b for a, b in zip(values, usual) if b is not None)
+        differs = len({*values} - {None}) > 1 or any(a != b for a, b in zip(values, usual) if a and b)
         if not differs or _follows(name, own, [options for options, _ in known]):
             others.append((name_of(name), [plain(value) for value in values]))
             continue
         rows.append((name_of(name), [_value(a, b) for a, b in zip(values, usual)]))
     heads = [one.head for one in runs]
     said = [note(text) for text in dict.fromkeys(text for _, text in known if text)]
-    shown = side_by_side(heads, rows, "options that differ") if rows else note("None: every option is the preset's.")
+    if rows:
+        said.append(side_by_side(heads, rows, "options that differ"))
+    elif runs:
+        said.append(note("None: every option is the preset's."))
     every = folded(
         f"The other {len(others)} options", side_by_side(heads, others, "all other options"), id="all-options"
     )
     title = "Options that differ from the preset" + (" or between runs" if len(runs) > 1 else "")
-    return card(title, *said, shown, every if others else None, id="options")
+    return card(title, *lost, *said, every if others else None, id="options")
 
 
 def _preset(facts: Facts) -> tuple[dict[str, str], str]:
@@ -83,7 +91,7 @@ def _follows(name: str, own: Sequence[dict[str, str]], usual: Sequence[dict[str,
 
 def _value(value: str | None, usual: str | None) -> Html:
     """An option in a cell, with the preset's below where that is another."""
-    if usual is None or value == usual:
+    if value is None or usual is None or value == usual:
         return joined([plain(value)])
     left_open = "auto" in usual
     small = tag("small", " from auto") if left_open else tag("small", " preset: ", plain(usual))

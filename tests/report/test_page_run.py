@@ -81,8 +81,19 @@ def test_options_that_an_older_version_did_not_have(runs: list[Facts]) -> None:
     del config["learner"]["learning_rate"]
     older = replace(runs[0], config=config | {"gone": {"<i>": 1}})
     page = read_page(options(columns([older, runs[0]])))
-    assert [cell.text for cell in page.row("learner.learning_rate")] == [f"- preset: {RATE}", RATE]
+    assert "every option is the preset's" in page.text
+    assert [cell.text for cell in page.row("learner.learning_rate")] == ["-", RATE]
     assert [cell.text for cell in page.row("gone.<i>")] == ["1", "-"]
+
+
+def test_a_run_whose_options_are_lost_is_compared_with_nothing(runs: list[Facts]) -> None:
+    lost = replace(runs[0], config={})
+    page = read_page(options(columns([lost, runs[1]])))
+    assert "its options are not known" in page.text and len(page.row("env.id")) == 1
+    assert sorted(labels(page)) == ["env.id", "eval_env.noop_max", "learner.learning_rate"]
+    assert next(node.text for node in read_page(options(columns([lost]))).all("p")).endswith(
+        "its options are not known."
+    )
 
 
 def test_speed_is_that_of_the_files(runs: list[Facts]) -> None:
