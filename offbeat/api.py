@@ -68,6 +68,7 @@ def train(
     preset: str | Path | RunConfig,
     *,
     from_run: str | Path | None = None,
+    with_optimiser: bool = False,
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
@@ -81,6 +82,7 @@ def train(
     Args:
         from_run: start from the newest weights of this run, in a folder of its own; or from those of one of its
             checkpoints, named by its folder (``RUN/checkpoints/best``).
+        with_optimiser: take over the optimiser's statistics of ``from_run`` too.
         env_factory: an environment of your own: a class or function without arguments that gives a ``gymnasium.Env``,
             or one that takes ``num_envs`` or (config, num_envs, ...) and gives a vector environment. Processes import
             it by its name.
@@ -103,7 +105,7 @@ def train(
     source = None if from_run is None else find_weights(from_run)
     own |= {"agent_factory": agent_factory, "torso": torso}
     hooks = {"on_evaluation": on_evaluation, "on_checkpoint": on_checkpoint, "on_metrics": on_metrics}
-    return start(config, init_from=source, draw=_curve, hooks=hooks, **own)
+    return start(config, init_from=source, init_optimiser=with_optimiser, draw=_curve, hooks=hooks, **own)
 
 
 def capture(
@@ -112,6 +114,7 @@ def capture(
     batches: int = 3,
     after: int = 0,
     from_run: str | Path | None = None,
+    with_optimiser: bool = False,
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
@@ -132,7 +135,7 @@ def capture(
     config, own = _new_run(preset, overrides, env_factory)
     source = None if from_run is None else find_weights(from_run)
     own |= {"agent_factory": agent_factory, "torso": torso}
-    return start(config, batches=batches, after=after, init_from=source, **own)
+    return start(config, batches=batches, after=after, init_from=source, init_optimiser=with_optimiser, **own)
 
 
 def resume(

@@ -105,8 +105,7 @@ class Network(Encoder):
         else:
             self.policy = GaussianHead(size, action, config.policy_init_scale)
         self.value = ValueHead(size)
-        if config.init == "orthogonal":
-            self.make_orthogonal((self.policy, config.policy_init_scale), (self.value, 1.0))
+        self.begin_with(config.init, (self.policy, config.policy_init_scale), (self.value, 1.0))
 
     @staticmethod
     def make_core(config: Any, size: int) -> Any:

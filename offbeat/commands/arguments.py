@@ -69,6 +69,13 @@ class Scanned:
         given = [value for key, value in self.options if key == name]
         return given[-1] if given else None
 
+    def switch(self, name: str) -> bool:
+        """Whether one of the command's own switches is on."""
+        value = self.own.get(name, "false").lower()
+        if value not in TRUE + FALSE:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected true or false")
+        return value in TRUE
+
     def config(self, preset: str) -> RunConfig:
         """The preset with the options laid over it."""
         from offbeat.config.run_config import apply_overrides, load_preset
@@ -76,11 +83,11 @@ class Scanned:
         return apply_overrides(load_preset(preset), self.options)
 
 
-def scan(arguments: list[str], own: tuple[str, ...] = ()) -> Scanned:
+def scan(arguments: list[str], own: tuple[str, ...] = (), switches: tuple[str, ...] = ()) -> Scanned:
     """Split ``arguments``: ``--name value``, ``--name=value``, and ``--name`` alone for options that are true or false.
 
-    ``own`` names the command's own options (they take a value). Raises ``UserError`` for unknown options, naming the
-    nearest, and for missing values.
+    ``own`` names the command's own options that take a value, ``switches`` those that are true or false.
+    Raises ``UserError`` for unknown options, naming the nearest, and for missing values.
     """
     scanned = Scanned([], [], {})
     rest = list(arguments)
@@ -93,12 +100,13 @@ def scan(arguments: list[str], own: tuple[str, ...] = ()) -> Scanned:
             continue
         name, equals, value = argument[2:].partition("=")
         name = name.replace("-", "_")
+        if name not in own + switches:
+            check_name(name, own + switches)
         if not equals:
-            value = _value(name, rest)
-        if name in own:
+            value = _switched(rest) if name in switches else _value(name, rest)
+        if name in own + switches:
             scanned.own[name] = value
         else:
-            check_name(name, own)
             scanned.options.append((name, value))
     return scanned
 
@@ -130,11 +138,16 @@ def split_options(arguments: list[str], wanted: Callable[[str], bool]) -> tuple[
 def _value(name: str, rest: list[str]) -> str:
     """The value that follows option ``name``, taken from ``rest``; ``true`` where a switch stands alone."""
     if any(option.values == "true, false" for option in find_options(name)):
-        return rest.pop(0) if rest and rest[0].lower() in TRUE + FALSE else "true"
+        return _switched(rest)
     if not rest or rest[0].startswith("--"):
         check_name(name)
         raise UserError(f"option --{name} needs a value")
     return rest.pop(0)
+
+
+def _switched(rest: list[str]) -> str:
+    """The value of a switch: what follows in ``rest`` where that is one, else ``true``."""
+    return rest.pop(0) if rest and rest[0].lower() in TRUE + FALSE else "true"
 
 
 def check_name(name: str, own: tuple[str, ...] = ()) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from offbeat.commands.arguments import Parser, add_env, env_factory, one_preset, own_of, run_options, scan
 from offbeat.run.folders import find_run, find_weights
@@ -21,6 +22,8 @@ Options lay themselves over the preset; --option value and --option=value are th
   --from RUN
       Start from the newest weights of another run, in a folder of its own; or from those of one of its checkpoints,
       such as RUN/checkpoints/best.
+  --with-optimiser
+      With --from RUN: go on with the statistics of its optimiser too. Counters, schedules and replay begin anew.
   --stem RUN
       Short for --learner.stem: take the torso's weights from another run, one of its checkpoints, or a .safetensors
       file; docs/stem.md.
@@ -31,9 +34,10 @@ def train(arguments: list[str]) -> int:
     """Train a preset with options laid over it."""
     if "--help" in arguments or "-h" in arguments:
         return _help()
-    scanned = scan(arguments, own=("from",))
+    scanned = scan(arguments, own=("from",), switches=("with_optimiser",))
     preset = one_preset(scanned, "train")
     source = find_weights(scanned.own["from"]) if "from" in scanned.own else None
+    statistics = scanned.switch("with_optimiser")
     named, label = scanned.value("env"), scanned.value("env.id")
     factory = env_factory(named)
     if factory is not None:
@@ -46,7 +50,8 @@ def train(arguments: list[str]) -> int:
     from offbeat.run.train import train as start
 
     config, given = scanned.config(preset), [name for name, _ in scanned.options]
-    start(config, given=given, init_from=source, env_factory=factory, draw=plot_run, env_named=named)
+    begin: dict[str, Any] = {"init_from": source, "init_optimiser": statistics}
+    start(config, given=given, env_factory=factory, draw=plot_run, env_named=named, **begin)
     return 0
 
 

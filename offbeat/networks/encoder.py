@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from offbeat.networks.deep_impala import NARROWEST, STRIDES
 from offbeat.networks.exact import exact
-from offbeat.networks.initial import make_orthogonal
+from offbeat.networks.initial import make_glorot, make_orthogonal, make_unit_rows
 from offbeat.networks.normaliser import Normaliser
 from offbeat.networks.own_torso import OwnTorso, TorsoFactory, check_torso, find_torso
 from offbeat.networks.reward_scale import RewardScale
@@ -29,12 +29,13 @@ class EncoderConfig:
     """Options of the network up to its heads, the same for every agent."""
 
     torso: str = "auto"
-    """Network up to the features: nature, shallow, resnet, deep1, deep2, minatar, mlp, per_key, or one from an entry
-    point ``offbeat.torsos``. ``auto``: nature for images of 36 pixels or more, minatar for smaller ones, else mlp.
+    """Network up to the features: nature, shallow, resnet, deep1, deep2, minatar, strided, mlp, per_key, or one from
+    an entry point ``offbeat.torsos``. ``auto``: nature for images of 36 pixels or more, minatar for smaller, else mlp.
     ``per_key``: each image through what ``auto`` says for it, the rest through an mlp, both through a layer.
     ``shallow`` (also of Mnih et al. 2013) and ``resnet`` are IMPALA's two networks (Espeholt et al. 2018, figure 3).
     ``deep1`` and ``deep2`` are made of the latter, in any width, for pictures of 29 and of 53 pixels or more
-    (Riemer et al. 2024)."""
+    (Riemer et al. 2024). ``strided``: convolutions of 3 x 3 alone, 64, 64 and 128 wide, with strides 3, 2 and 2, for
+    pictures of 21 pixels or more (the code of the V-trace platform with elite replay)."""
     torso_width: float = 1.0
     """Factor on the channels of deep1 and deep2, in [1/16, infinity): how large the model is. Other torsos: 1.
     Source: Riemer et al. 2024, where it is k."""
@@ -43,15 +44,18 @@ class EncoderConfig:
     activation: Literal["tanh", "relu"] = "relu"
     """Non-linearity of mlp and per_key."""
     feature_size: int = 0
-    """Width of the layer after an image trunk; 0: as published (nature, deep1 and deep2 512, shallow and resnet 256,
-    minatar 128; per_key 256); -1: none. Unit: neurons."""
+    """Width of the layer after an image trunk; 0: as published (nature, deep1, deep2 and strided 512, shallow and
+    resnet 256, minatar 128; per_key 256); -1: none. Unit: neurons."""
     centered_filters: bool = False
     """Take their means off the filters of the first convolution: it then sees contrast, not brightness, and an even
     background silences no filter (after Huang et al. 2017, "Centered Weight Normalization")."""
-    init: Literal["torch", "orthogonal"] = "torch"
+    scale_pixels: bool = True
+    """Bring pictures of bytes to [0, 1] before they are convolved; false: show them as they are stored, 0 to 255."""
+    init: Literal["torch", "orthogonal", "glorot"] = "torch"
     """Initial weights: torch's own, or orthogonal with gain sqrt(2) in the torso, 1 in heads of values, and zero
-    biases, as A2C and PPO have them (Engstrom et al. 2020 name it among the choices that matter). Noisy layers and the
-    core keep their own."""
+    biases, as A2C and PPO have them (Engstrom et al. 2020 name it among the choices that matter); or ``glorot``:
+    uniform after Glorot & Bengio 2010 in the torso, rows of length 1 in heads of values, and zero biases, as in the
+    code of the V-trace platform with elite replay. Noisy layers and the core keep their own."""
     last_action: bool = False
     """Show the previous action to the network (one-hot, or as it is where actions are continuous)."""
     last_reward: bool = False
@@ -131,13 +135,15 @@ class Encoder(nn.Module):
         factory = torso or find_torso(config.torso)
         self.torso: Torso | OwnTorso
         if factory is not None:
+            if not config.scale_pixels:
+                raise ValueError("scale_pixels=False means nothing to a torso of your own; it gets pictures as stored")
             self.torso = OwnTorso(factory, observation)
         else:
             kind = choose_torso(observation) if config.torso == "auto" else config.torso
             assert kind in KINDS, "the configuration has checked it"
             self.torso = Torso(
                 observation, kind, config.hidden_size, config.activation, config.feature_size, config.centered_filters,
-                config.torso_width,
+                config.torso_width, config.scale_pixels,
             )  # fmt: skip
         self.num_actions, self._clamp = action.num_actions, clamp_reward
         self._nvec = action.nvec
@@ -157,10 +163,15 @@ class Encoder(nn.Module):
     def channels_last(self, value: bool) -> None:
         self.torso.channels_last = value
 
-    def make_orthogonal(self, *heads: tuple[nn.Module, float]) -> None:
-        """Orthogonal initial weights with gain sqrt(2) in the torso, and with gains of their own in the ``heads``."""
-        for module, gain in ((self.torso, math.sqrt(2.0)), *heads):
-            make_orthogonal(module, gain)
+    def begin_with(self, init: str, *heads: tuple[nn.Module, float]) -> None:
+        """Give torso and ``heads`` their initial weights, as ``EncoderConfig.init`` says; each head has its gain."""
+        if init == "orthogonal":
+            for module, gain in ((self.torso, math.sqrt(2.0)), *heads):
+                make_orthogonal(module, gain)
+        elif init == "glorot":
+            make_glorot(self.torso)
+            for module, gain in heads:
+                make_unit_rows(module, gain)
 
     def initial_state(self, batch: int) -> CoreState:
         """The core's state at an episode's start; {} without a core."""

@@ -86,8 +86,7 @@ class QNetwork(Encoder):
 
         super().__init__(config, spec, torso=torso, make_core=lstm if core_size else None)
         self.head = QHead(self.output_size, self.num_actions, duel=duel, hidden=head_size, atoms=atoms, sigma=sigma)
-        if config.init == "orthogonal":
-            self.make_orthogonal((self.head, 1.0))
+        self.begin_with(config.init, (self.head, 1.0))
 
     def forward(
         self,

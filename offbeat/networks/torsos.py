@@ -2,7 +2,8 @@
 
 Image trunks: ``nature`` (Mnih et al. 2015), ``shallow`` (Mnih et al. 2013; Espeholt et al. 2018, figure 3 left),
 ``resnet`` (Espeholt et al. 2018, figure 3 right, the deep net), ``deep1`` and ``deep2`` (Riemer et al. 2024: made of
-it, in any width), ``minatar`` (Young & Tian 2019). ``mlp``: everything flattened and joined. ``per_key``: each image
+it, in any width), ``minatar`` (Young & Tian 2019), ``strided`` (of the V-trace platform with elite replay: three
+convolutions of 3 x 3, wide, with strides 3, 2 and 2). ``mlp``: everything flattened and joined. ``per_key``: each image
 through the trunk that suits its size, the rest through an mlp, then both through a layer.
 """
 
@@ -19,14 +20,16 @@ from offbeat.networks.image_conv import ImageConv, Residual
 from offbeat.networks.joined import channels_last_vector, joined, joins
 from offbeat.types import ArraySpec, TensorDict
 
-KINDS = ("nature", "shallow", "resnet", "deep1", "deep2", "minatar", "mlp", "per_key")
+KINDS = ("nature", "shallow", "resnet", "deep1", "deep2", "minatar", "strided", "mlp", "per_key")
 """All torsos of offbeat's own."""
 FEATURE_SIZES = {
-    "nature": 512, "shallow": 256, "resnet": 256, "deep1": 512, "deep2": 512, "minatar": 128, "per_key": 256,
+    "nature": 512, "shallow": 256, "resnet": 256, "deep1": 512, "deep2": 512, "minatar": 128, "strided": 512,
+    "per_key": 256,
 }  # fmt: skip
 """Width of the fully connected layer after each image trunk, as published (``per_key``: ours)."""
 _SMALLEST_NATURE_IMAGE = 36  # pixels; anything smaller leaves nothing after its three convolutions
 _SMALLEST_IMAGE = 3  # pixels, of minatar's one convolution
+_LEAST_SIDES = {"nature": _SMALLEST_NATURE_IMAGE, "shallow": 20, "strided": 21, "minatar": _SMALLEST_IMAGE}  # pixels
 _SMALLEST_PICTURE = 8  # numbers a side; tables of numbers that are at least so large are taken for pictures
 
 
@@ -92,11 +95,13 @@ class Torso(nn.Module):
         feature_size: int = 0,
         centered: bool = False,
         width: float = 1.0,
+        scale_pixels: bool = True,
     ) -> None:
         """Build for these specs. ``hidden_size``, ``activation``: of ``mlp`` and ``per_key``; the rest: of trunks.
 
         A ``feature_size`` of 0 is as published; -1: no such layer, features are the trunks' outputs. ``centered``: see
-        ``ImageConv``. ``width``: factor on the channels of ``deep1`` and ``deep2``.
+        ``ImageConv``. ``width``: factor on the channels of ``deep1`` and ``deep2``. ``scale_pixels``: bytes of
+        convolved images are brought to [0, 1].
         """
         super().__init__()
         self.specs = dict(observation)
@@ -110,6 +115,9 @@ class Torso(nn.Module):
         for module in self.trunks.modules():
             if isinstance(module, ImageConv):
                 module.centered = centered
+                module.scale = module.scale if scale_pixels else 1.0
+        if not scale_pixels and not self.image_keys:
+            raise ValueError(f"scale_pixels=False means nothing to torso={kind!r}, which convolves no image; leave it")
         self.image_layer: nn.Linear | None = None
         flat = sum(_flat_size(trunk, self.specs[key]) for trunk, key in zip(self.trunks, self.image_keys, strict=True))
         if self.image_keys and feature_size >= 0:
@@ -212,7 +220,7 @@ class Trunk(nn.Sequential):
 
 def _trunk(kind: str, spec: ArraySpec, key: str, factor: float) -> nn.Module:
     channels, *sides = spec.shape
-    least = {"nature": _SMALLEST_NATURE_IMAGE, "shallow": 20, "minatar": 3}.get(kind, 1)
+    least = _LEAST_SIDES.get(kind, 1)
     least = least_side(kind) if kind in STRIDES else least
     if min(sides) < least:
         raise ValueError(f"torso={kind!r} needs images of at least {least} pixels a side, got {key} {spec.shape}")
@@ -233,6 +241,15 @@ def _trunk(kind: str, spec: ArraySpec, key: str, factor: float) -> nn.Module:
             ImageConv(channels, 16, 8, 4, 0, scale),
             nn.ReLU(inplace=True),
             nn.Conv2d(16, 32, 4, 2),
+            nn.ReLU(inplace=True),
+        )
+    if kind == "strided":
+        return Trunk(
+            ImageConv(channels, 64, 3, 3, 0, scale),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(64, 64, 3, 2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(64, 128, 3, 2),
             nn.ReLU(inplace=True),
         )
     if kind == "minatar":

@@ -83,7 +83,8 @@ def _draw(out: Path, entry: str, runs: list[Planned], scored: dict[Path, Scored]
     best = sorted(means, key=lambda name: -np.mean(means[name]))[: len(COLOURS)]
     published = runs[0].published
     folders = [run.folder for run in runs if run.name in best]
-    picture = plot_runs(folders, out / f"{entry}.png", "seconds" if published else "frames", published=published)
+    axis: Any = published[0].axis if published else "frames"
+    picture = plot_runs(folders, out / f"{entry}.png", axis, published=published)
     left_out = f" (the best {len(best)} of {len(means)} settings)" if len(means) > len(best) else ""
     print(f"{picture}{left_out}")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from offbeat.config.options import short_names
 from offbeat.errors import UserError, unknown
 from offbeat.report.curves import AXES, Axis, Curve, read_runs, resample, write_summary_csv
+from offbeat.run.published import Published
 from offbeat.run.written import written
 from offbeat.scoring.compare import setting
 from offbeat.scoring.ranking import plain
@@ -31,8 +32,8 @@ LABELS_HEIGHT = 0.55
 PICTURES = ("png", "pdf", "svg", "jpg")
 """Endings of pictures."""
 
-Published = Sequence[tuple[float, float]]
-"""Scores of others after so many hours of training."""
+MARKERS = "DsPvX^<>"
+"""Of scores that others have published: one for each of their curves."""
 
 LEAST_SMOOTH = 20
 """Least episodes in the running mean of the training return where ``smooth`` is 0; else a fiftieth of the run's."""
@@ -48,7 +49,7 @@ def plot_runs(
     out: Path | None = None,
     x: Axis = "frames",
     smooth: int = 0,
-    published: Published = (),
+    published: Sequence[Published] = (),
 ) -> Path:
     """Draw runs as one picture: a panel for each environment, a colour for each setting.
 
@@ -59,7 +60,7 @@ def plot_runs(
         out: picture to write, its ending says what kind (png, pdf, svg); default: ``report/curves.png`` of the first.
         x: what runs to the right: environment frames, agent steps, wall seconds or learner updates.
         smooth: episodes in the running mean of the training return, at most a fifth of the run's; 0: a fitting number.
-        published: scores of others to draw beside them, (hours, score) each; only with seconds.
+        published: curves of others to draw beside them, each known by what ``x`` is.
 
     Returns:
         The picture. UserError if there is no run, ``x`` or ``smooth`` is out of range, or ``out`` cannot be written.
@@ -71,8 +72,9 @@ def plot_runs(
         raise unknown("axis", x, AXES)
     if smooth < 0:
         raise UserError(f"smooth={smooth} is out of range; it must be a number of episodes, or 0 for a fitting one")
-    if published and x != "seconds":
-        raise UserError(f"published scores are known by hours of training, got the axis {x!r}; use 'seconds'")
+    for curve in published:
+        if curve.axis != x:
+            raise UserError(f"published scores are known by {curve.by}, got the axis {x!r}; use {curve.axis!r}")
     out = Path(out) if out is not None else folders[0] / "report" / "curves.png"
     kind = out.suffix[1:].lower()
     if kind not in PICTURES:
@@ -83,7 +85,7 @@ def plot_runs(
     return out
 
 
-def draw(curves: list[Curve], x: Axis = "frames", smooth: int = 0, published: Published = ()) -> Figure:
+def draw(curves: list[Curve], x: Axis = "frames", smooth: int = 0, published: Sequence[Published] = ()) -> Figure:
     """The figure of ``plot_runs``, for programs that go on with it."""
     from matplotlib.figure import Figure
 
@@ -103,20 +105,26 @@ def draw(curves: list[Curve], x: Axis = "frames", smooth: int = 0, published: Pu
 
 
 def _draw_panel(
-    axes: Axes, environment: str, groups: list[list[Curve]], x: Axis, smooth: int, published: Published
+    axes: Axes,
+    environment: str,
+    groups: list[list[Curve]],
+    x: Axis,
+    smooth: int,
+    published: Sequence[Published],
 ) -> None:
     """One environment: every group in its colour, titles, labels, legend."""
     window = window_of([curve for group in groups for curve in group], smooth)
     end = max(float(curve.end[AXES.index(x)]) for group in groups for curve in group)
-    end = max(end, *(3600.0 * hours for hours, _ in published)) if published else end
+    end = max([end, *(at for curve in published for at, _ in curve.placed())])
     unit, label = axis_unit([curve for group in groups for curve in group], x, end)
     colours = [COLOURS[index % len(COLOURS)] for index in range(len(groups))]
     trained, scored = False, False
     for group, colour in zip(groups, colours, strict=True):
         trained |= _draw_training(axes, group, AXES.index(x), unit, window, colour)
         scored |= _draw_evaluations(axes, group, AXES.index(x), unit, colour)
-    for hours, score in published:
-        axes.plot(3600.0 * hours / unit, score, "D", color="black", markersize=5, zorder=4)
+    for index, theirs in enumerate(published):
+        places, scores = np.array(theirs.placed()).T
+        axes.plot(places / unit, scores, color="black", zorder=4, **_marked(theirs, index))
     names = sorted({group[0].name for group in groups})
     axes.set_title(f"{environment} · {names[0]}" if len(names) == 1 else environment, loc="left", fontsize=11)
     axes.set_xlabel(label)
@@ -127,7 +135,7 @@ def _draw_panel(
     axes.set_axisbelow(True)
     if trained or scored:
         axes.set_xlim(left=0)
-        _draw_legend(axes, groups, colours, window if trained else 0, scored, bool(published))
+        _draw_legend(axes, groups, colours, window if trained else 0, scored, published)
     else:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no episode has ended yet", transform=axes.transAxes, ha="center", va="center", color="0.5")
@@ -169,7 +177,7 @@ def _draw_evaluations(axes: Axes, group: list[Curve], column: int, unit: float, 
 
 
 def _draw_legend(
-    axes: Axes, groups: list[list[Curve]], colours: list[str], window: int, scored: bool, published: bool
+    axes: Axes, groups: list[list[Curve]], colours: list[str], window: int, scored: bool, published: Sequence[Published]
 ) -> None:
     """Under the panel: which colour is which group, then what lines, bands and dots are."""
     from matplotlib.lines import Line2D
@@ -190,13 +198,20 @@ def _draw_legend(
         episodes = max(curve.eval_episodes for group in groups for curve in group)
         text = f"evaluation, mean of {episodes} episodes" + (" and its 95 % interval" if seeds == 1 else ", each seed")
         entries.append(Line2D([], [], color=common, linestyle="", marker="o", markersize=4.5, label=text))
-    if published:
-        entries.append(Line2D([], [], color="black", linestyle="", marker="D", markersize=5, label="published"))
+    for index, theirs in enumerate(published):
+        label = f"published: {theirs.name}" if theirs.name else "published"
+        entries.append(Line2D([], [], color="black", label=label, **_marked(theirs, index)))
     below = axes.transAxes + ScaledTranslation(0, -LABELS_HEIGHT, axes.figure.dpi_scale_trans)
     axes.legend(
         handles=entries, frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below,
         borderaxespad=0, ncols=1 if len(axes.figure.axes) > 1 else 2,
     )  # fmt: skip
+
+
+def _marked(curve: Published, index: int) -> dict[str, Any]:
+    """How somebody else's curve, the ``index``-th of a picture, is drawn: named ones are joined, each in its way."""
+    line = ("--", ":", "-.")[index % 3] if curve.name else ""
+    return {"marker": MARKERS[index % len(MARKERS)], "markersize": 5, "linestyle": line, "linewidth": 0.9}
 
 
 def labels(groups: list[list[Curve]]) -> list[str]:

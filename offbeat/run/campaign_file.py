@@ -15,6 +15,7 @@ from offbeat.config.run_config import full_name
 from offbeat.errors import UserError, nearest
 from offbeat.run.grid import flat, setting_names
 from offbeat.run.planned import FINAL, Further, Planned
+from offbeat.run.published import Published, read_published
 
 TOP_KEYS = {"out", "at_once", "runs", "grid", "scores"}
 """Keys of the file."""
@@ -93,7 +94,7 @@ class _Entry:
     seeds: list[int]
     options: dict[str, Any]
     over: dict[str, list[Any]] = field(default_factory=dict)
-    published: tuple[tuple[float, float], ...] = ()
+    published: tuple[Published, ...] = ()
 
 
 def _planned(kind: str, entry: dict[str, Any], out: Path) -> Iterator[Planned]:
@@ -126,11 +127,7 @@ def _entry(kind: str, entry: dict[str, Any]) -> _Entry:
             raise UserError(f"{where}: over: {option}={values!r} must be a list of values, with one at least")
         if option in options:
             raise UserError(f"{where}: {option} is in options and in over; leave one out")
-    try:
-        published = tuple((float(hours), float(score)) for hours, score in entry.get("published", []))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"published of {name!r} must be a list of [hours, score]: {error}") from error
-    return _Entry(name, entry["preset"], seeds, options, over, published)
+    return _Entry(name, entry["preset"], seeds, options, over, read_published(entry.get("published", []), name))
 
 
 def _options(given: Any, where: str) -> dict[str, Any]:

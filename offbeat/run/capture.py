@@ -22,7 +22,7 @@ from offbeat.envs.registry import env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
 from offbeat.run.own import with_torso
-from offbeat.run.stem import begin_with_stem, with_stem
+from offbeat.run.stem import Start, begin_with_stem, with_stem
 from offbeat.runtime.host import Host, built
 from offbeat.runtime.learner import Learner
 from offbeat.runtime.local_services import LocalServices
@@ -59,13 +59,14 @@ def capture(
     after: int = 0,
     given: Iterable[str] = (),
     init_from: Path | None = None,
+    init_optimiser: bool = False,
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
     torso: Any = None,
 ) -> Captured:
     """Train for ``after`` updates in this process, as ``engine=inline`` does, and keep the ``batches`` that come next.
 
-    ``given``, ``init_from`` and what is the user's own: as of ``offbeat.run.train.train``.
+    ``given``, ``init_from``, ``init_optimiser`` and what is the user's own: as of ``offbeat.run.train.train``.
 
     Raises:
         UserError: the configuration cannot run here, it is over before, or no batch ever comes.
@@ -75,7 +76,8 @@ def capture(
     own = {"env_factory": env_factory, "agent_factory": agent_factory, "torso": torso}
     config = with_torso(fitted(replace(config, engine="inline", out=""), given, env_factory), own)
     validate(config, env_factory=env_factory)
-    with _left_alone(), _roles(with_stem(decide(config), init_from), init_from, own) as (actors, learner, watch):
+    start = init_from, init_optimiser
+    with _left_alone(), _roles(with_stem(decide(config), start), start, own) as (actors, learner, watch):
 
         def act() -> None:
             if watch.stuck_in_rounds(learner.work.updates + learner.work.skipped):
@@ -99,9 +101,7 @@ def _left_alone() -> Iterator[None]:
 
 
 @contextmanager
-def _roles(
-    config: RunConfig, init_from: Path | None, own: dict[str, Any]
-) -> Iterator[tuple[list[Host], Learner, ProgressWatch]]:
+def _roles(config: RunConfig, start: Start, own: dict[str, Any]) -> Iterator[tuple[list[Host], Learner, ProgressWatch]]:
     """The actors and the learner of the run, in this thread."""
     spec = env_spec(config.env, own["env_factory"])
     maker = own["agent_factory"]
@@ -110,7 +110,7 @@ def _roles(
     begin_with_stem(config, agent.network)
     roles = topology(config, layout.items)
     world = make_world(config, spec, layout, roles, flat_size(agent.network), Path(os.devnull), **own)
-    world.init_from = init_from
+    world.init_from, world.init_optimiser = start
     hosts: list[Host] = []
     try:
         for name in (*roles.of("actor"), "learner"):

@@ -14,6 +14,7 @@ from offbeat.config.validation import check_policy_lag, check_ranges, check_shar
 from offbeat.errors import UserError
 from offbeat.run.folders import CONFIG
 from offbeat.run.grid import Setting, flat, toml
+from offbeat.run.published import Published
 from offbeat.run.records import evaluations
 
 FINAL = "final"
@@ -53,7 +54,7 @@ class Planned:
     seed: int
     options: Setting
     folder: Path
-    published: tuple[tuple[float, float], ...] = ()
+    published: tuple[Published, ...] = ()
     scores: tuple[Further, ...] = ()
     entry: str = ""
     """Name of the entry that it comes from."""

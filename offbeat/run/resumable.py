@@ -26,6 +26,7 @@ from offbeat.networks.flat import flat_size
 from offbeat.replay.layout import COUNTERS, CURSOR_COUNTERS, StreamLayout
 from offbeat.replay.make import make_mixture
 from offbeat.replay.streams import StreamStore
+from offbeat.runtime.learner_part import OPTIMISER
 from offbeat.runtime.optimiser import slot_names
 from offbeat.runtime.topology import CLOCK_PART, Topology
 from offbeat.storage.checkpoint import (
@@ -126,6 +127,7 @@ def check_fits(
     *,
     checkpoint: Path | None,
     init_from: Path | None,
+    init_optimiser: bool = False,
 ) -> None:
     """Raise ``UserError``, naming the option, where a run of ``config`` cannot start from what it is to start from.
 
@@ -136,9 +138,13 @@ def check_fits(
         roles: that it starts.
         checkpoint: folder of the checkpoint that it goes on from, or of its run.
         init_from: another run, whose newest weights it starts from.
+        init_optimiser: and whose optimiser's statistics.
     """
     if init_from is not None:
-        check_weights(find(init_from, only=("learner",)), agent.network, config)
+        source = find(init_from, only=("learner",))
+        check_weights(source, agent.network, config)
+        if init_optimiser:
+            _check_statistics(source, agent, config, wanted=True)
     if checkpoint is not None:
         found = find(checkpoint, only=())
         check_weights(found, agent.network, config)
@@ -160,14 +166,8 @@ def check_weights(checkpoint: Checkpoint, network: nn.Module, config: RunConfig)
 
 def _check_learner(checkpoint: Checkpoint, agent: Agent, config: RunConfig) -> None:
     """The optimiser's statistics, what the agent keeps, the generator."""
-    found, size = contents(checkpoint, "learner"), flat_size(agent.network)
-    needed = {name: ArrayInfo("F32", (size,)) for name in slot_names(config.learner)} | {"step": ArrayInfo("F32", ())}
-    statistics = _group(found, "optimiser/")
-    wrong = _differences(needed, {name: info for name, info in statistics.items() if name in needed})
-    if statistics and wrong:
-        options = ("learner.optimizer", "learner.rmsprop_momentum")
-        kept = ", ".join(sorted(statistics.keys() - {"step"}))
-        raise _misfit(checkpoint, config, options, f"the optimiser's statistics there are {kept}: {wrong}")
+    _check_statistics(checkpoint, agent, config, wanted=False)
+    found = contents(checkpoint, "learner")
     for kept, state in learner_states(agent).items():
         needed, saved = {n: _info(value) for n, value in state.state().items()}, _group(found, f"{kept}/")
         if getattr(state, "grows", False):
@@ -179,6 +179,22 @@ def _check_learner(checkpoint: Checkpoint, agent: Agent, config: RunConfig) -> N
     wrong = _differences({"generator": _info(torch.get_rng_state())}, generator)
     if generator and wrong:
         raise _misfit(checkpoint, config, (), wrong)
+
+
+def _check_statistics(checkpoint: Checkpoint, agent: Agent, config: RunConfig, *, wanted: bool) -> None:
+    """The optimiser's statistics; a checkpoint may hold none, unless they are ``wanted`` for another run."""
+    rows = {name: ArrayInfo("F32", (flat_size(agent.network),)) for name in slot_names(config.learner)}
+    found, rows = _group(contents(checkpoint, "learner"), OPTIMISER), rows | {"step": ArrayInfo("F32", ())}
+    wrong = _differences(rows, {name: info for name, info in found.items() if name in rows})
+    if not wrong or not (found or wanted):
+        return
+    options = ("learner.optimizer", "learner.rmsprop_momentum")
+    kept = ", ".join(sorted(found.keys() - {"step"})) or "none, weights alone"
+    what = f"the optimiser's statistics there are {kept}: {wrong}"
+    if not wanted:
+        raise _misfit(checkpoint, config, options, what)
+    cause = "".join(f"{text}: " for text in _changed(checkpoint, config, options))
+    raise UserError(f"{checkpoint.path} does not fit: {cause}{what}; mend that, or leave out --with-optimiser")
 
 
 def _as_long(needed: ArrayInfo, saved: ArrayInfo) -> ArrayInfo:

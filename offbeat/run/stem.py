@@ -1,4 +1,4 @@
-"""A run that begins with a pretrained stem: what ``learner.stem`` names, and whether it fits."""
+"""A run that begins with what another one learnt: which that is, and whether a pretrained stem fits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from offbeat.networks.stem import check_stem, frozen_names
 from offbeat.run.folders import find_weights
 from offbeat.runtime.stem import read_stem
 
+Start = tuple[Path | None, bool]
+"""Another run that a new one starts from, if any, and whether it takes over its optimiser's statistics too."""
 
-def with_stem(config: RunConfig, init_from: Path | None) -> RunConfig:
+
+def with_stem(config: RunConfig, start: Start) -> RunConfig:
     """``config`` with the stem's full path in it: of a folder of runs that of the newest.
 
-    UserError where there is none, and for layers that are to stay as they are though nobody has trained them.
-    ``init_from``: another run that this one starts from.
+    UserError where there is none, for layers that are to stay as they are though nobody has trained them, and for
+    statistics of nobody's optimiser.
     """
-    learner = config.learner
+    learner, (init_from, statistics) = config.learner, start
+    if statistics and init_from is None:
+        raise UserError("--with-optimiser takes over the statistics of another run's optimiser: name it, --from RUN")
     if not learner.stem:
         for name in ("freeze_conv", "freeze_fc"):
             if getattr(learner, name) and init_from is None:

@@ -39,7 +39,7 @@ from offbeat.run.own import check_given, check_scored, command, noted, with_tors
 from offbeat.run.provenance import write_environment
 from offbeat.run.resumable import check_fits, describe, needs_state
 from offbeat.run.starting import check_start
-from offbeat.run.stem import begin_with_stem, with_stem
+from offbeat.run.stem import Start, begin_with_stem, with_stem
 from offbeat.runtime.conductor import Conductor, EndNow
 from offbeat.runtime.engines import inline, local, virtual
 from offbeat.runtime.interrupts import Interrupts, signals
@@ -73,6 +73,7 @@ def train(
     *,
     given: Iterable[str] = (),
     init_from: Path | None = None,
+    init_optimiser: bool = False,
     env_factory: Callable[..., Any] | None = None,
     agent_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
@@ -86,6 +87,7 @@ def train(
         config: the run.
         given: names of the options that were laid over a preset: its own switches of another environment are left out.
         init_from: another run whose newest weights this one starts from.
+        init_optimiser: and with whose optimiser's statistics it goes on.
         env_factory: a user's own environment (see ``offbeat.envs.registry.make_env``); must be importable by processes.
         agent_factory: a user's own agent: called with (agent config, EnvSpec, device).
         torso: a user's own torso for offbeat's agents, see ``offbeat.networks.own_torso``.
@@ -103,9 +105,10 @@ def train(
     validate(config, env_factory=env_factory, go_on=command("resume", Path(config.out), own))
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
-    config = with_stem(decide(replace(config, out=str(run))), init_from)
+    start = init_from, init_optimiser
+    config = with_stem(decide(replace(config, out=str(run))), start)
     started: dict[str, Any] = {"draw": draw, "hooks": calls, "note": note, "fresh": True}
-    return _run(config, run, checkpoint=None, init_from=init_from, own=own, **started)
+    return _run(config, run, checkpoint=None, start=start, own=own, **started)
 
 
 @specs_kept()
@@ -141,7 +144,7 @@ def resume(
     config = with_torso(config, own)
     calls = HookCalls(find_hooks(config.log, hooks or {}))
     validate(config, new_run=False, env_factory=own.get("env_factory"))
-    return _run(config, run, checkpoint=found.path, init_from=None, own=own, draw=draw, hooks=calls)
+    return _run(config, run, checkpoint=found.path, start=(None, False), own=own, draw=draw, hooks=calls)
 
 
 def moved(config: RunConfig, device: str) -> RunConfig:
@@ -156,7 +159,7 @@ def _run(
     run: Path,
     *,
     checkpoint: Path | None,
-    init_from: Path | None,
+    start: Start,
     own: dict[str, Any],
     draw: announcements.Draw | None,
     hooks: HookCalls,
@@ -175,7 +178,7 @@ def _run(
     roles = topology(config, layout.items)
     needed, taken = layout.nbytes() + learners_nbytes(config, weights), roles.nbytes(inline=config.engine == "inline")
     check_resources(config, needed, run, roles_bytes=taken)
-    check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=init_from)
+    check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=start[0], init_optimiser=start[1])
     _check_exact(config, own.get("env_factory"))
     run = claim(run) if fresh else run
     config, home = replace(config, out=str(run)), run.absolute()  # an environment may change the working directory
@@ -193,7 +196,7 @@ def _run(
         write_environment(home, seed=config.seed, say=log.write)
         world = make_world(config, spec, layout, roles, weights, home / "run.log", **own)
         try:
-            meta = _load_shared(world, checkpoint, init_from, log.write)
+            meta = _load_shared(world, checkpoint, start, log.write)
             logger = _open_metrics(home, config, meta, log.write, hooks)
             conductor = Conductor(world, home, logger, log.write, meta, hooks)
             conductor.described = describe(config, layout) | noted(own)
@@ -313,12 +316,13 @@ def _tell_of_hook(failure: HookFailed, conductor: Conductor, log: RunLog) -> Non
     log.write(f"saved at {conductor.frames:,} frames; go on with: {go_on}")
 
 
-def _load_shared(
-    world: World, checkpoint: Path | None, init_from: Path | None, say: Callable[[str], None]
-) -> dict[str, Any]:
+def _load_shared(world: World, checkpoint: Path | None, start: Start, say: Callable[[str], None]) -> dict[str, Any]:
     """Put what belongs to nobody alone into shared memory: streams of a checkpoint. Returns its meta data."""
     announcements.tell_of_streams(world, say)
-    world.init_from = init_from
+    world.init_from, world.init_optimiser = start
+    if world.init_from is not None:
+        what = "weights and its optimiser's statistics" if world.init_optimiser else "weights"
+        say(f"starts from {world.init_from}, its {what}")
     if checkpoint is None:
         return {}
     parts, meta = load(find(checkpoint, only=("streams",)))

@@ -16,7 +16,7 @@ from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.generators import choose_deterministic_kernels
 from offbeat.runtime.host import Host
 from offbeat.runtime.learner_config import LearnerConfig
-from offbeat.runtime.learner_part import Published, counted_in, load_part, part_of, published_in
+from offbeat.runtime.learner_part import Published, begin_with, counted_in, load_part, part_of, published_in
 from offbeat.runtime.learner_report import COUNTERS, OWN_METRICS, LearnerReport, diagnosed
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import BatchSource, FeedbackSink, Master, MetricSink, ParamPublisher, Point, StopSignal
@@ -302,8 +302,8 @@ class Learner(Host):
         if (loaded := services.loaded()) is not None:
             with services.heart.beating():
                 self._load(loaded, services.spec.frame_skip)
-        elif (weights := services.initial_weights()) is not None:
-            self.work.optimiser.load_weights(self.work.optimiser.weights() | weights)
+        elif (initial := services.initial_part()) is not None:
+            begin_with(initial, self.work.optimiser)
         master = services.master()
         if master is not None:
             self._join(master, leads=services.index == 0, loaded=loaded)

@@ -14,6 +14,8 @@ from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import Point
 from offbeat.types import under
 
+OPTIMISER = "optimiser/"
+"""Entries that are the optimiser's statistics have names that start so."""
 Published = tuple[torch.Tensor, Point]
 """Weights [P] that others have, and where they are from."""
 
@@ -31,7 +33,7 @@ def part_of(
     ``staleness``: counts of the master, where learners share one.
     """
     arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in optimiser.weights().items()}
-    arrays |= {f"optimiser/{name}": value.cpu() for name, value in optimiser.state().items()}
+    arrays |= {f"{OPTIMISER}{name}": value.cpu() for name, value in optimiser.state().items()}
     for kept, state in states.items():
         arrays |= {f"{kept}/{name}": value for name, value in state.state().items()}
     flat, point = published
@@ -49,12 +51,21 @@ def load_part(
     """Back to a saved part; statistics and states that it does not hold stay as they are."""
 
     optimiser.load_weights(under(part, "weights/"))
-    if saved := under(part, "optimiser/"):
+    if saved := under(part, OPTIMISER):
         optimiser.load_state(saved)
     for kept, state in states.items():
         if saved := under(part, f"{kept}/"):
             state.load_state(saved)
     load_generator_state(part, device)
+
+
+def begin_with(part: dict[str, Any], optimiser: FlatOptimiser) -> None:
+    """Start a new run with what ``part`` holds of another one: weights, by ``weights/<name>``, and perhaps the
+    optimiser's statistics. What it does not hold stays as the run's seed made it.
+    """
+    optimiser.load_weights(optimiser.weights() | under(part, "weights/"))
+    if saved := under(part, OPTIMISER):
+        optimiser.load_state(saved)
 
 
 def published_in(part: dict[str, Any], own: torch.Tensor, updates: int) -> Published | None:

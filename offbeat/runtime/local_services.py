@@ -22,11 +22,11 @@ from offbeat.runtime.realtime import Realtime, make_realtime
 from offbeat.runtime.services import Arrays, Loaded, Offer
 from offbeat.runtime.shm import Heart, Wait
 from offbeat.runtime.spans import FOLDER, Spans, wrap_calls
-from offbeat.runtime.stem import read_stem
+from offbeat.runtime.stem import read_start, read_stem
 from offbeat.runtime.turns import PacedBatches
 from offbeat.runtime.world import COUNTED, World, holds_writers
 from offbeat.runtime.writer import StoreWriter, writers_held
-from offbeat.storage.checkpoint import find, load, load_weights, write_part
+from offbeat.storage.checkpoint import WEIGHTS, find, load, write_part
 
 
 def offer(world: World, role: str, *, free: bool, incarnation: int, checkpoint: Path | None) -> Offer:
@@ -190,13 +190,14 @@ class LocalServices(Brief):
         part = parts.get(self.name)
         return None if part is None else Loaded(part, meta.get("counters", {}), "streams" in parts)
 
-    def initial_weights(self) -> dict[str, torch.Tensor] | None:
-        """Those of the run that this one starts from, and of its stem."""
+    def initial_part(self) -> dict[str, torch.Tensor] | None:
+        """Of the run that this one starts from, and of its stem."""
         source, learner = self._world.init_from, self._world.config.learner
-        weights = {} if source is None else load_weights(source)[0]
+        part = {} if source is None else read_start(source, optimiser=self._world.init_optimiser)
         if learner.stem:
-            weights |= read_stem(Path(learner.stem), fc=learner.stem_fc)
-        return weights or None
+            stem = read_stem(Path(learner.stem), fc=learner.stem_fc)
+            part |= {f"{WEIGHTS}{name}": value for name, value in stem.items()}
+        return part or None
 
     def write_part(self, folder: str, part: str, arrays: Arrays) -> None:
         """Straight into the folder."""

@@ -167,9 +167,10 @@ class Services(Protocol):
     def loaded(self) -> Loaded | None:
         """What the run's checkpoint holds for it; None: nothing, or it starts anew."""
 
-    def initial_weights(self) -> dict[str, torch.Tensor] | None:
-        """Weights that a new run starts from, by parameter: another run's, or a stem's; those that are not among them
-        are those of its seed. None: all are.
+    def initial_part(self) -> dict[str, torch.Tensor] | None:
+        """What a new run's learner starts from, named as in its part of a checkpoint: weights, another run's or a
+        stem's, and perhaps the statistics of another run's optimiser; what is not among them is that of its seed.
+        None: all is.
         """
 
     def write_part(self, folder: str, part: str, arrays: Arrays) -> None:

@@ -1,18 +1,32 @@
-"""Where the weights of a pretrained stem are read from: a run, one of its checkpoints, or a file of safetensors."""
+"""Where a new run's first weights are read from: another run or one of its checkpoints; for a stem also a file of
+safetensors.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from offbeat.errors import UserError
 from offbeat.networks.stem import stem_of
-from offbeat.storage.checkpoint import WEIGHTS, CheckpointError, load_weights
+from offbeat.runtime.learner_part import OPTIMISER
+from offbeat.storage.checkpoint import WEIGHTS, CheckpointError, find, load, load_weights
 
 ENDING = ".safetensors"
 """Of the files that are taken; nothing is unpickled."""
+
+
+def read_start(source: Path, *, optimiser: bool) -> dict[str, Tensor]:
+    """What a new run takes over of the run or checkpoint ``source``, by its names in the learner's part: the network's
+    weights, and with ``optimiser`` the statistics of its optimiser. CheckpointError if there is no complete checkpoint.
+    """
+    if not optimiser:
+        return {f"{WEIGHTS}{name}": value for name, value in load_weights(source)[0].items()}
+    part = load(find(source, only=("learner",)))[0].get("learner", {})
+    return {name: torch.as_tensor(value) for name, value in part.items() if name.startswith((WEIGHTS, OPTIMISER))}
 
 
 def read_stem(source: Path, *, fc: bool) -> dict[str, Tensor]:

@@ -64,6 +64,9 @@ class World:
     master: SharedMaster | None = None
     realtime: SharedArrays | None = None
     init_from: Path | None = None
+    """Another run that this one starts from."""
+    init_optimiser: bool = False
+    """Its optimiser's statistics too, not its weights alone."""
     clock: Clock = WALL
     registered: dict[str, Any] = field(default_factory=dict)
     _store: StreamStore | None = field(default=None, repr=False)

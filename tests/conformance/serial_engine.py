@@ -273,10 +273,10 @@ class SerialServices(Brief):
         loaded: Loaded | None = self._wire.call("services.loaded")
         return loaded
 
-    def initial_weights(self) -> dict[str, torch.Tensor] | None:
-        """Those of another run."""
-        weights: dict[str, torch.Tensor] | None = self._wire.call("services.initial_weights")
-        return weights
+    def initial_part(self) -> dict[str, torch.Tensor] | None:
+        """That of another run."""
+        part: dict[str, torch.Tensor] | None = self._wire.call("services.initial_part")
+        return part
 
     def write_part(self, folder: str, part: str, arrays: Arrays) -> None:
         """Send it to where the checkpoint is made."""

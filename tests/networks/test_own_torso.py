@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import offbeat
+from offbeat.agents import impala
 from offbeat.agents.make import make_agent
 from offbeat.errors import UserError
 from offbeat.networks.own_torso import OwnTorso, name_of
@@ -48,6 +49,11 @@ def test_every_agent_acts_and_trains_with_it(agent: str, tmp_path: Path) -> None
     assert loaded.act(np.ones(shape, np.float32)) in range(loaded.spec.action.num_actions)
     fresh = make_agent(agent, config_of(agent).agent, loaded.spec, torso=Columns)
     assert not torch.equal(fresh.network.torso.module.layer.weight, torso.module.layer.weight)  # type: ignore[union-attr]
+
+
+def test_it_gets_pictures_as_they_are() -> None:
+    with pytest.raises(ValueError, match="scale_pixels=False means nothing to a torso of your own"):
+        impala.Network(impala.Config(scale_pixels=False), make_spec("image"), Columns)
 
 
 def test_a_run_names_it_and_asks_for_it_again(tmp_path: Path) -> None:

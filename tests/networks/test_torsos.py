@@ -29,6 +29,8 @@ def count(module) -> int:
         ("shallow", ATARI, 256, (4 * 64 + 1) * 16 + (16 * 16 + 1) * 32 + (32 * 81 + 1) * 256),
         ("resnet", ATARI, 256, 1_091_038 - (6 + 1) * (257 + 1)),  # R2AC's published count, less reward input and heads
         ("minatar", GRID, 128, (6 * 9 + 1) * 16 + (16 * 64 + 1) * 128),
+        # The platform's published count with 4 actions, less its heads and a layer that nothing trains.
+        ("strided", ATARI, 512, 2_738_181 - (512 + 1) * (4 + 1) - (512 + 1) * 512),
         ("mlp", VECTOR, 64, (3 + 1) * 64 + (64 + 1) * 64),
     ],
 )
@@ -40,7 +42,7 @@ def test_sizes(kind, spec, size, weights):
     assert torso({"observation": x}).shape == (2, 3, size)
 
 
-@pytest.mark.parametrize("kind", ["nature", "shallow", "resnet"])
+@pytest.mark.parametrize("kind", ["nature", "shallow", "resnet", "strided"])
 def test_scaling_in_the_weights_equals_scaling_the_image(kind):
     torch.manual_seed(0)
     stored, scaled = Torso({"image": ATARI}, kind), Torso({"image": ArraySpec(ATARI.shape, "float32")}, kind)
@@ -60,7 +62,7 @@ def test_flags_are_not_scaled():
     torch.testing.assert_close(torso({"image": image}), expected)
 
 
-@pytest.mark.parametrize("kind", ["nature", "shallow", "resnet"])
+@pytest.mark.parametrize("kind", ["nature", "shallow", "resnet", "strided"])
 def test_channels_last_changes_layout_only(kind):
     torch.manual_seed(0)
     torso = Torso({"image": ATARI}, kind)
@@ -109,7 +111,9 @@ def test_centered_filters_are_not_silenced_by_a_background():
 
 @pytest.mark.skipif(bool(missing()), reason=missing())
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize(("kind", "spec"), [("nature", ATARI), ("shallow", ATARI), ("minatar", GRID)])
+@pytest.mark.parametrize(
+    ("kind", "spec"), [("nature", ATARI), ("shallow", ATARI), ("minatar", GRID), ("strided", ATARI)]
+)
 @pytest.mark.parametrize("trained", [None, 2])
 @pytest.mark.parametrize("feature_size", [0, -1])
 def test_joined_layers_change_nothing(kind, spec, channels_last, trained, feature_size, monkeypatch):
@@ -253,3 +257,40 @@ def test_per_key_has_gradients_from_the_rows_trained_on_only(specs):
 def test_per_key_without_the_layer_after_trunks_joins_them_as_they_are():
     torso = Torso({"camera": CAMERA, "speed": VECTOR}, "per_key", (8,), feature_size=-1)
     assert torso.joint is None and torso.output_size == 16 * 22 * 22 + 8
+
+
+def test_strided_is_three_convolutions_and_a_layer():
+    """Layer by layer, as the platform has it on an Atari picture: 84 pixels a side, then 28, 13 and 6."""
+    torch.manual_seed(0)
+    torso = Torso({"image": ATARI}, "strided")
+    image = torch.randint(256, (1, 3, *ATARI.shape), dtype=torch.uint8)
+    first, second, third = (layer for layer in torso.trunks[0] if isinstance(layer, torch.nn.Conv2d))
+    x = functional.relu(functional.conv2d(image[0] / 255, first.weight, first.bias, stride=3))
+    assert x.shape == (3, 64, 28, 28)
+    x = functional.relu(functional.conv2d(x, second.weight, second.bias, stride=2))
+    assert x.shape == (3, 64, 13, 13)
+    x = functional.relu(functional.conv2d(x, third.weight, third.bias, stride=2))
+    assert x.shape == (3, 128, 6, 6)
+    layer = torso.image_layer.weight.unflatten(1, (6, 6, 128)).permute(0, 3, 1, 2).flatten(1)  # C, H, W as there
+    expected = functional.relu(functional.linear(x.flatten(1), layer, torso.image_layer.bias))
+    torch.testing.assert_close(torso({"image": image})[0], expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="torso='strided' needs images of at least 21 pixels a side, got image"):
+        Torso({"image": ArraySpec((4, 84, 20), "uint8", 0, 255)}, "strided")
+    assert Torso({"image": ArraySpec((1, 21, 21), "uint8", 0, 255)}, "strided", feature_size=-1).output_size == 128
+
+
+@pytest.mark.parametrize("kind", ["nature", "deep1", "resnet", "strided"])
+def test_pictures_as_they_are_stored(kind):
+    torch.manual_seed(0)
+    raw, scaled = Torso({"image": ATARI}, kind, scale_pixels=False), Torso({"image": ATARI}, kind)
+    raw.load_state_dict(scaled.state_dict())
+    image = torch.randint(256, (2, 2, *ATARI.shape), dtype=torch.uint8)
+    by_hand = Torso({"image": ArraySpec(ATARI.shape, "float32")}, kind)
+    by_hand.load_state_dict(scaled.state_dict())
+    torch.testing.assert_close(raw({"image": image}), by_hand({"image": image.float()}), rtol=1e-4, atol=1e-3)
+    assert not torch.allclose(raw({"image": image}), scaled({"image": image}), atol=1e-2)
+
+
+def test_pixels_are_only_left_unscaled_where_there_are_convolutions():
+    with pytest.raises(ValueError, match="scale_pixels=False means nothing to torso='mlp', which convolves no image"):
+        Torso({"image": ATARI}, "mlp", scale_pixels=False)

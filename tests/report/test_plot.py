@@ -19,6 +19,7 @@ from offbeat.report.curves import read_run, resample, running_mean, summarise, w
 from offbeat.report.plot import axis_unit, draw, labels, plot_run, plot_runs, read_runs, short
 from offbeat.run.dashboard import PlainLines
 from offbeat.run.metrics import MetricLogger
+from offbeat.run.published import Published
 
 Options = tuple[tuple[str, str], ...]
 
@@ -209,11 +210,33 @@ def test_the_summary_has_a_row_for_each_run(tmp_path: Path) -> None:
 
 def test_published_scores_are_drawn_by_hours(tmp_path: Path) -> None:
     curves = read_runs([make_run(tmp_path / "run")])
-    (axes,) = draw(curves, "seconds", published=[(5, 100.0), (38, 300.0)]).axes
-    points = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "D"]
-    assert points == [[5.0, 100.0], [38.0, 300.0]]
+    (axes,) = draw(curves, "seconds", published=[Published(((5, 100.0), (38, 300.0)))]).axes
+    points = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "D"]
+    assert points == [[[5.0, 100.0], [38.0, 300.0]]]
     assert axes.get_xlabel() == "wall time (hours)"
     legend = axes.get_legend()
     assert legend is not None and legend.get_texts()[-1].get_text() == "published"
-    with pytest.raises(UserError, match="hours of training, got the axis 'frames'"):
-        plot_runs([tmp_path / "run"], published=[(1, 2)])
+    with pytest.raises(UserError, match="known by hours, got the axis 'frames'; use 'seconds'"):
+        plot_runs([tmp_path / "run"], published=[Published(((1, 2),))])
+
+
+def test_published_curves_are_drawn_by_what_they_are_known_by(tmp_path: Path) -> None:
+    curves = read_runs([make_run(tmp_path / "run")])
+    theirs = [
+        Published(((1e6, 15.7), (12e6, 460.1)), "agent_steps", "uniform"),
+        Published(((1e6, 16.5), (12e6, 456.1)), "agent_steps", "elite"),
+    ]
+    (axes,) = draw(curves, "agent_steps", published=theirs).axes
+    drawn = [line for line in axes.lines if line.get_color() == "black"]
+    assert [line.get_xydata().tolist() for line in drawn] == [
+        [[1e6, 15.7], [12e6, 460.1]],
+        [[1e6, 16.5], [12e6, 456.1]],
+    ]
+    assert len({(line.get_marker(), line.get_linestyle()) for line in drawn}) == 2, "they can be told apart"
+    assert axes.get_xlabel() == "agent steps"
+    assert axes.get_xlim()[1] >= 12e6
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()][-2:] == ["published: uniform", "published: elite"]
+    (by_frames,) = draw(curves, "frames", published=[Published(((4e6, 1.0),), "frames")]).axes
+    assert [4e6, 1.0] in [line.get_xydata()[-1].tolist() for line in by_frames.lines]

@@ -12,6 +12,7 @@ from offbeat.errors import UserError
 from offbeat.report.campaign import write_report
 from offbeat.run.campaign import run_campaign
 from offbeat.run.campaign_file import read_campaign
+from offbeat.run.published import Published
 from tests.house_rules.test_documents import blocks
 
 
@@ -24,7 +25,7 @@ def _file(folder: Path, text: str) -> Path:
 def test_published_scores_go_with_every_seed(tmp_path: Path) -> None:
     path = _file(tmp_path, '[[runs]]\npreset = "debug"\nseeds = [0, 1]\npublished = [[5, 10], [37.9, 2_000]]\n')
     runs = read_campaign(path).runs
-    assert [run.published for run in runs] == 2 * [((5.0, 10.0), (37.9, 2000.0))]
+    assert [run.published for run in runs] == 2 * [(Published(((5.0, 10.0), (37.9, 2000.0))),)]
 
 
 @pytest.mark.slow

@@ -141,10 +141,13 @@ def test_a_resumed_run_stays_frozen_and_needs_the_stem_no_more(stem: Path, tmp_p
 def test_processes_get_it_too_and_it_goes_before_all_weights_of_another_run(stem: Path, tmp_path: Path) -> None:
     other = train(tmp_path / "other", seed=9).run
     frozen = {"stem": str(stem), "freeze_conv": True}
-    made = train(tmp_path / "run", engine="local", from_run=other, learner=frozen | {"learning_rate": 0.0}).run
+    learner = frozen | {"learning_rate": 0.0}
+    made = train(tmp_path / "run", engine="local", from_run=other, with_optimiser=True, learner=learner).run
     assert changed(made, stem) == set()
     rest = {name: value for name, value in load_weights(made)[0].items() if not name.startswith("torso.")}
     assert all(torch.equal(value, load_weights(other)[0][name]) for name, value in rest.items())
+    steps = [int(load(find(run))[0]["learner"]["optimiser/step"]) for run in (other, made)]
+    assert steps[1] > steps[0] > 0, "its optimiser went on from there"
 
 
 def test_notebooks_get_it(stem: Path) -> None:
@@ -184,7 +187,9 @@ def test_the_command_line_has_a_short_form(stem: Path, tmp_path: Path, capsys: p
     assert main([*arguments, "--stem", str(stem.parent), "--learner.freeze-conv"]) == 0
     said = capsys.readouterr().out
     assert f"stem: 5,064 weights from {stem}" in said and "not trained: 448 weights, torso.trunks" in said
-    assert with_stem(apply_overrides(RunConfig(), [("stem", str(stem.parent))]), None).learner.stem == str(stem)
+    assert with_stem(apply_overrides(RunConfig(), [("stem", str(stem.parent))]), (None, False)).learner.stem == str(
+        stem
+    )
 
 
 class Original(nn.Module):
