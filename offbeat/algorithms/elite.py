@@ -139,9 +139,15 @@ def distance(name: str, x: Tensor, y: Tensor, p: float = 2.0) -> Tensor:
         return (log_x.exp() * (log_x - log_y)).sum((1, 2)).clamp(min=0.0)
     x, y = x.flatten(1), y.flatten(1)
     if name == "ln_norm":
-        return torch.linalg.vector_norm(x - y, p, dim=1)
-    lengths = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(y, dim=1)
+        return _length(x - y, p)
+    lengths = _length(x) * _length(y)
     return (1.0 - (x * y).sum(1) / lengths.clamp(min=TINY)).clamp(min=0.0)
+
+
+def _length(x: Tensor, p: float = 2.0) -> Tensor:
+    """p-norms [M] of x [M, N]."""
+    length: Tensor = torch.linalg.vector_norm(x, p, dim=1)
+    return length
 
 
 def rank_correlation(one: Tensor, other: Tensor) -> float:
@@ -167,5 +173,5 @@ def _ranks(values: Tensor) -> Tensor:
     """[M] float64 ranks from 0; equal values have the mean of theirs."""
     _, group, size = torch.unique(values, return_inverse=True, return_counts=True)
     after = size.cumsum(0)
-    mean = (after - size).double() + (size.double() - 1.0) / 2.0
-    return mean[group]
+    mean: Tensor = ((after - size).double() + (size.double() - 1.0) / 2.0)[group]
+    return mean

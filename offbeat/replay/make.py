@@ -65,6 +65,11 @@ def check_mixture(
     make_mixture(StreamStore.imagine(layout), config, batch_size, last, 0, hold_writers=hold_writers)
 
 
+def copies_nbytes(config: ReplayConfig, layout: StreamLayout) -> int:
+    """Bytes that samplers take beside the streams, once they are full."""
+    return sum(sampler.nbytes(layout) for sampler in config.samplers)
+
+
 def check_shared(config: ReplayConfig) -> None:
     """Raise ValueError where a sampler cannot be one of several, each a learner's, over the same streams."""
     for index, sampler in enumerate(config.samplers):

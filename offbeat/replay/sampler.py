@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from offbeat.replay.layout import StreamLayout
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ArrayDict, Batch, ItemSpec
 
@@ -33,6 +34,10 @@ class SamplerConfig:
     """Which sampler."""
     share: float = 1.0
     """Share of each batch. Shares sum to 1 and ``share * batch_size`` must be whole."""
+
+    def nbytes(self, layout: StreamLayout) -> int:
+        """Bytes that its sampler takes beside the streams, where those are worth a word."""
+        return 0
 
 
 @dataclass

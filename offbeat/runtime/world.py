@@ -16,7 +16,7 @@ from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import registrations
 from offbeat.errors import UserError
 from offbeat.replay.layout import StreamLayout, layout_for
-from offbeat.replay.make import check_mixture, check_replay, make_mixture
+from offbeat.replay.make import check_mixture, check_replay, copies_nbytes, make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.inbox import inbox_arrays
@@ -119,7 +119,11 @@ class World:
     def saves_streams(self) -> bool:
         """Whether checkpoints hold the streams: they are wanted, and not too large."""
         limits = self.config.checkpoint
-        return limits.replay and self.memory.nbytes <= limits.max_replay_gb * 2**30
+        return limits.replay and self.replay_nbytes() <= limits.max_replay_gb * 2**30
+
+    def replay_nbytes(self) -> int:
+        """Bytes of the streams, and of what samplers copy out of them."""
+        return self.memory.nbytes + copies_nbytes(self.config.replay, self.layout)
 
     def streams_of(self, worker: int) -> np.ndarray:
         """The streams of an actor: one per environment, [K] int64."""
