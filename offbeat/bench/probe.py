@@ -143,8 +143,10 @@ def updates_per_step(config: RunConfig, agent: Agent) -> tuple[float, str]:
     rows = trained_rows(config, items)
     if config.replay.paced:
         counts = split_batch(config.replay, config.learner.batch_size)
-        fresh = next(count for one, count in zip(config.replay.samplers, counts, strict=True) if one.paces)
-        return 1.0 / (fresh * rows), f"a batch has {fresh * rows} new rows, each trained on once"
+        fresh, one = next((n, one) for one, n in zip(config.replay.samplers, counts, strict=True) if one.paces)
+        uses = getattr(one, "uses", 1)
+        times = "once" if uses == 1 else f"up to {uses} times"
+        return uses / (fresh * rows), f"a batch has {fresh * rows} new rows, each trained on {times}"
     ratio = ratio_of(config.replay.samples_per_insert, holds_writers(config))
     trained = config.learner.batch_size * rows
     if not ratio:

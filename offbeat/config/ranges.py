@@ -31,6 +31,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "learner.nonfinite_limit": (1, math.inf),
     "replay.samplers.share": (0, 1),
     "replay.samplers.max_pending": (1, math.inf),
+    "replay.samplers.batches": (1, math.inf),
+    "replay.samplers.uses": (1, math.inf),
     "evaluation.episodes": (1, math.inf),
     "evaluation.envs": (1, math.inf),
     "evaluation.threads": (1, math.inf),

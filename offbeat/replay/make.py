@@ -84,10 +84,12 @@ def check_replay(items: ItemSpec, config: ReplayConfig, agent: str, hold_writers
     """Raise ValueError where a sampler does not draw what ``agent`` trains on, or an option has no effect on it."""
     check_suits(items, config.samplers, agent)
     pacing = sum(sampler.paces for sampler in config.samplers)
-    if items.consecutive and pacing != 1:
+    reuses = next((sampler.kind for sampler in config.samplers if sampler.reuses), "")
+    if items.consecutive and (pacing != 1 or reuses):
+        found = f"{reuses} gives them more than once" if reuses else f"there are {pacing}"
         raise ValueError(
             f"agent {agent} carries something from each unroll of a stream to the next, so that replay.samplers must "
-            f"hold one fifo, which gives them in order, each once; there are {pacing}. Beside it there may be others"
+            f"hold one fifo, which gives them in order, each once; {found}. Beside it there may be others"
         )
     if items.kind != "unroll" and not hold_writers and not config.samples_per_insert:
         raise ValueError(
@@ -97,9 +99,14 @@ def check_replay(items: ItemSpec, config: ReplayConfig, agent: str, hold_writers
     for name in ("samples_per_insert", "tolerance"):
         if config.paced and getattr(config, name):
             raise ValueError(
-                f"replay.{name}={getattr(config, name):g} has no effect beside a fifo, which hands out each row "
-                "once and holds actors back; leave it at 0"
+                f"replay.{name}={getattr(config, name):g} has no effect beside a {_pacer(config)}, which takes each "
+                "row once and holds actors back; leave it at 0"
             )
+
+
+def _pacer(config: ReplayConfig) -> str:
+    """The kind of the first sampler that paces."""
+    return next(sampler.kind for sampler in config.samplers if sampler.paces)
 
 
 def _check_pacing(config: ReplayConfig, counts: list[int]) -> None:
@@ -107,8 +114,8 @@ def _check_pacing(config: ReplayConfig, counts: list[int]) -> None:
     paced = [count for sampler, count in zip(config.samplers, counts) if sampler.paces]
     if 0 in paced:
         raise ValueError(
-            "a fifo with share 0 in replay.samplers would hold actors back for ever, since nothing is taken from it; "
-            "leave it out, or give it a share"
+            f"a {_pacer(config)} with share 0 in replay.samplers would hold actors back for ever, since nothing is "
+            "taken from it; leave it out, or give it a share"
         )
     if len(set(paced)) > 1:
         taken = "/".join(map(str, paced))

@@ -23,8 +23,11 @@ class SamplerConfig:
     """The options that every sampler has."""
 
     paces: ClassVar[bool] = False
-    """Its sampler hands out each row once, in order, and holds actors back until then: see ``Sampler.paces``. Such a
+    """Its sampler takes each row once, in order, and holds actors back until then: see ``Sampler.paces``. Such a
     configuration has ``max_pending``, the unrolls per stream that actors may be ahead."""
+
+    reuses: ClassVar[bool] = False
+    """Its sampler paces, but hands out what it has taken in more than once: see ``Sampler.replayed``."""
 
     shared: ClassVar[bool] = False
     """Several learners may each have one of their own over the same streams: it keeps no books that it would have to
@@ -95,8 +98,8 @@ class Sampler(ABC):
     """Chooses items. One process, one thread. What most samplers do is there; the first three methods are their own."""
 
     paces: bool = False
-    """It hands out each row once, in order, and holds writers back until then; so there is no rate control beside it,
-    and ``copied``, ``done``, ``skip`` and ``skip_older`` keep its books. Else what it draws counts as replayed."""
+    """It takes each row once, in order, and holds writers back until then; so there is no rate control beside it, and
+    ``copied``, ``done``, ``skip`` and ``skip_older`` keep its books. Else what it draws counts as replayed."""
 
     @abstractmethod
     def ready(self, count: int) -> bool:
@@ -114,6 +117,10 @@ class Sampler(ABC):
         """What was selected as a batch [n], and ok [n] bool, False: don't use. None: the streams have it."""
         return None
 
+    def replayed(self, selection: Any) -> np.ndarray | None:
+        """Whether each was handed out before [n] bool; None: all were, or none where it paces."""
+        return None
+
     def weights(self, selection: Any) -> np.ndarray | None:
         """Importance weights [n] float32 of what was selected; None: all are 1."""
         return None
@@ -125,10 +132,10 @@ class Sampler(ABC):
         """What was selected has been copied: its rows may be overwritten."""
 
     def done(self, selection: Selection) -> None:
-        """What was selected was trained on."""
+        """What was selected, and is not replayed, was trained on."""
 
     def skip(self, selection: Selection) -> None:
-        """What was selected will not be trained on."""
+        """What was selected, and is not replayed, will not be trained on."""
 
     def skip_older(self, version: int | None) -> tuple[int, int]:
         """Leave out the next items whose newest row was acted with weights older than ``version`` (None: all that are
