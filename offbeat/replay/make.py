@@ -11,7 +11,7 @@ import numpy as np
 from offbeat.replay.layout import StreamLayout
 from offbeat.replay.mixture import Mixture, ReplayConfig
 from offbeat.replay.rate_limiter import RateLimiter, ratio_of
-from offbeat.replay.sampler import Place, Sampler
+from offbeat.replay.sampler import Encode, Place, Sampler
 from offbeat.replay.samplers import check_suits, make_sampler
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ItemSpec
@@ -27,6 +27,7 @@ def make_mixture(
     progress: Callable[[], float] = lambda: 0.0,
     hold_writers: bool = True,
     drawn: tuple[np.ndarray, int] | None = None,
+    encode: Encode | None = None,
 ) -> Mixture:
     """The mixture that ``config`` describes. Raises ValueError where its shares or sizes cannot work.
 
@@ -40,6 +41,7 @@ def make_mixture(
         hold_writers: rate control may make them wait; False in runs with a fixed schedule.
         drawn: of several mixtures over the store, each a learner's: rows that each has drawn [n] int64, and which this
             one is. Rate control counts all together.
+        encode: gives features to samplers that need them; None: nothing will be drawn by those.
     """
     counts = split_batch(config, batch_size)
     _check_pacing(config, counts)
@@ -49,7 +51,7 @@ def make_mixture(
         # Items were drawn by one sampler alone at first, from the seed itself.
         own = seed if store.layout.items.kind != "unroll" and index == 0 else seeds[index]
         cursor = sum(one.paces for one in config.samplers[:index])
-        place = Place(store, index, count, last, np.random.default_rng(own), cursor, progress)
+        place = Place(store, index, count, last, np.random.default_rng(own), cursor, progress, encode)
         try:
             samplers.append(make_sampler(sampler, place))
         except ValueError as error:

@@ -42,6 +42,11 @@ class ReplayConfig:
         return any(sampler.paces for sampler in self.samplers)
 
     @property
+    def encodes(self) -> bool:
+        """Whether a sampler needs features."""
+        return any(sampler.encodes for sampler in self.samplers)
+
+    @property
     def min_rows(self) -> int:
         """Rows that must be stored before the first batch."""
         return max((int(getattr(sampler, "min_rows", 0)) for sampler in self.samplers), default=0)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from offbeat.replay.layout import StreamLayout
 from offbeat.replay.streams import StreamStore
-from offbeat.types import ArrayDict, Batch, ItemSpec
+from offbeat.types import ArrayDict, Batch, CoreState, Inputs, ItemSpec
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class SamplerConfig:
 
     reuses: ClassVar[bool] = False
     """Its sampler paces, but hands out what it has taken in more than once: see ``Sampler.replayed``."""
+
+    encodes: ClassVar[bool] = False
+    """Its sampler needs features of rows under the weights of now: see ``Place.encode``."""
 
     shared: ClassVar[bool] = False
     """Several learners may each have one of their own over the same streams: it keeps no books that it would have to
@@ -87,11 +91,28 @@ class Place:
     """Samplers before it that pace: the number of its cursor in the streams, if it does."""
     progress: Callable[[], float] = lambda: 0.0
     """Share of the run that is done, in [0, 1]."""
+    encode: Encode | None = None
+    """Of samplers that say they need it (``SamplerConfig.encodes``); None where it is only tried whether they fit."""
 
     @property
     def items(self) -> ItemSpec:
         """What the agent trains on."""
         return self.store.layout.items
+
+
+class Encode(Protocol):
+    """A copy of the network, for a sampler alone, whose weights are the newest that were published."""
+
+    components: tuple[int, ...]
+    """Logits of each component of discrete actions; () for continuous ones."""
+
+    def version(self) -> int:
+        """The version of the newest weights; -1: there are none yet."""
+
+    def features(self, kind: str, inputs: Inputs, state: CoreState) -> tuple[Tensor, int]:
+        """``policy``: logits; ``torso``: what the heads read. [T, B, F] float32 on the processor, without gradients;
+        and the version of the weights. ``state``: before row 0, name -> [B, ...]; {} without a core.
+        """
 
 
 class Sampler(ABC):

@@ -19,6 +19,7 @@ from offbeat.replay.layout import StreamLayout, layout_for
 from offbeat.replay.make import check_mixture, check_replay, copies_nbytes, make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.clock import WALL, Clock
+from offbeat.runtime.encoding import check_encodes
 from offbeat.runtime.inbox import inbox_arrays
 from offbeat.runtime.master import SharedMaster
 from offbeat.runtime.optimiser import slot_names
@@ -152,6 +153,7 @@ def plan_layout(config: Settings, spec: EnvSpec, agent: Agent, name: str = "") -
             block=config.actor.append_rows,
             items=items,
         )
+        check_encodes(agent, config.replay, name or config.agent_name)
         check_mixture(layout, config.replay, learner.batch_size, agent.wants_last, holds_writers(config))
     except ValueError as error:
         raise UserError(str(error)) from error
