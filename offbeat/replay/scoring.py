@@ -115,6 +115,8 @@ class Books:
         at: np.ndarray = stream * self._each + row // self._length % self._each
         new = at[self.row[at] != row]
         self.used[new], self.version[new] = 1, -1
+        if self.values is not None:
+            self.values[new] = 0.0
         self.row[at] = row
         return at
 

@@ -59,3 +59,16 @@ class SmallEncode:
             out.append(x)
             before = row
         return np.array(out)
+
+
+def drawn_by(
+    rng: np.random.Generator, reader: TwinReader, heads: list[int], m: int, length: int = 5
+) -> list[tuple[int, int]]:
+    """The candidates (stream, row) that a sampler which scores draws with ``rng``."""
+    low = [-(-max(0, head - reader.layout.capacity) // length) for head in heads]
+    names = [(s, j * length) for s, head in enumerate(heads) for j in range(low[s], head // length)]
+    drawn: list[tuple[int, int]] = []
+    while len(drawn) < m:
+        some = [names[i] for i in rng.integers(len(names), size=2 * m)]
+        drawn += [(s, t) for s, t in some if reader.unroll(s, t, length) is not None]
+    return drawn[:m]
