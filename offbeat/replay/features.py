@@ -9,6 +9,7 @@ from torch import Tensor
 from offbeat.algorithms import elite
 from offbeat.replay.readers import read_rows
 from offbeat.replay.sampler import Place
+from offbeat.types import Inputs, Unroll
 
 EXTRAS = {"policy": "behaviour_logits", "torso": "features"}
 """What rows have of each kind of features, as they were when they were acted on."""
@@ -72,6 +73,26 @@ class Features:
             parts.append((*(each.transpose(0, 1) for each in pair), torch.from_numpy(rows.ok)))
         now, stored, ok = (torch.cat(part) for part in zip(*parts))
         return now, stored, ok.numpy(), version
+
+    def of_unroll(self, unroll: Unroll) -> tuple[Tensor, Tensor, int]:
+        """The same of k unrolls that were copied, without ``ok``."""
+        assert self._place.encode is not None, "a sampler that needs features is handed an encode function"
+        at = torch.from_numpy(self.offsets)
+        looked = torch.arange(len(unroll.valid) - 1) if unroll.core_state else at
+        step = max(1, MOST_ROWS // len(looked))
+        parts, version = [], -1
+        for columns in torch.split(torch.arange(unroll.valid.shape[1]), step):
+            own = (looked[:, None], columns)
+            inputs, state = unroll.inputs, {name: value[columns] for name, value in unroll.core_state.items()}
+            seen = Inputs({key: value[own] for key, value in inputs.observation.items()}, inputs.first[own])
+            if inputs.last_action is not None and inputs.last_reward is not None:
+                seen.last_action, seen.last_reward = inputs.last_action[own], inputs.last_reward[own]
+            now, version = self._place.encode.features(self._kind, seen, state)
+            parts.append(now[at] if unroll.core_state else now)
+        pair = [torch.cat(parts, 1), unroll.extras[EXTRAS[self._kind]][at]]
+        lacking = ~unroll.valid[at]
+        now, stored = (each.flatten(2).float().masked_fill(lacking[..., None], torch.nan) for each in pair)
+        return now.transpose(0, 1), stored.transpose(0, 1), version
 
     def distances(self, x: Tensor, y: Tensor) -> np.ndarray:
         """[k] float64 between features [k, S, F]; rows with NaN in either are left out."""
