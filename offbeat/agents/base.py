@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from offbeat.types import ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, ItemSpec, LossOutput, TensorDict
 
@@ -60,6 +60,16 @@ class Explores(Protocol):
 
     def exploration(self, stream: np.ndarray, num_streams: int, agent_steps: int) -> np.ndarray:
         """Epsilon [n] float32 of the environments ``stream`` [n] of ``num_streams`` after ``agent_steps``."""
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """An agent that says what its network makes of rows, for samplers that compare that with what it made of them."""
+
+    def features(self, kind: str, inputs: Inputs, state: CoreState) -> Tensor:
+        """[T, B, F] of rows, ``policy``: logits of the policy, as ``behaviour_logits`` has them; ``torso``: what the
+        heads read, as the row extra ``features`` has it. ``state``: before row 0; ``inputs.first`` resets it.
+        """
 
 
 @runtime_checkable

@@ -59,6 +59,8 @@ class Config(EncoderConfig):
     """Decay of V-trace's traces, in [0, 1]. Source: Espeholt et al. 2018, remark 2."""
     reduction: Literal["sum", "mean"] = "sum"
     """Loss summed over all rows of a batch, as in IMPALA, or averaged over them."""
+    store_features: bool = False
+    """Store what the heads read with each row, for samplers that compare it with what they would read now."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""
@@ -128,6 +130,10 @@ class Network(Encoder):
         """
         trained = len(first) - 1 if bootstrap else None
         features, state = self.encode(observation, first, state, last_action, last_reward, trained)
+        return self.heads(features, state, observation)
+
+    def heads(self, features: Tensor, state: CoreState, observation: TensorDict) -> NetworkOutput:
+        """Policy and value of what ``encode`` gave: features [T, B, D] of ``observation``, and the state after."""
         with without_autocast(features.device.type):  # once for both heads
             policy, value = self.policy(features), self.value(features)
         if isinstance(policy, Tensor):
@@ -168,9 +174,10 @@ class Agent:
 
     def row_extras(self) -> dict[str, ArraySpec]:
         """The behaviour policy's record of each row."""
+        own = {"features": ArraySpec((self.network.output_size,))} if self.config.store_features else {}
         if self.discrete:
-            return {"behaviour_logits": ArraySpec((sum(self.spec.action.choices),))}
-        return {"behaviour_log_prob": ArraySpec(())}
+            return own | {"behaviour_logits": ArraySpec((sum(self.spec.action.choices),))}
+        return own | {"behaviour_log_prob": ArraySpec(())}
 
     @torch.no_grad()
     def act(
@@ -180,15 +187,32 @@ class Agent:
 
         The same generator state and inputs give the same actions.
         """
-        output = self._forward(inputs, state)
+        output, own = self._acted(inputs, state)
         policy = output.policy[0]
         if self.discrete:
             scores = policy if greedy else policy - _noise(policy, generator).exponential_(generator=generator).log()
-            return ActOutput(self._best(scores), {"behaviour_logits": policy}, output.state)
+            return ActOutput(self._best(scores), own | {"behaviour_logits": policy}, output.state)
         mean, log_std = policy.chunk(2, -1)
         action = mean if greedy else mean + log_std.exp() * _noise(mean, generator).normal_(generator=generator)
         log_prob = actor_critic.gaussian_log_prob(mean, log_std, action)
-        return ActOutput(action.reshape(-1, *self.spec.action.shape), {"behaviour_log_prob": log_prob}, output.state)
+        extras = own | {"behaviour_log_prob": log_prob}
+        return ActOutput(action.reshape(-1, *self.spec.action.shape), extras, output.state)
+
+    def features(self, kind: str, inputs: Inputs, state: CoreState) -> Tensor:
+        """See ``offbeat.agents.base.Encodes``; ``torso`` is what core or torso give to the heads."""
+        if kind == "policy":
+            return self._forward(inputs, state).policy
+        return self._encoded(inputs, state)[0].float()
+
+    def _acted(self, inputs: Inputs, state: CoreState) -> tuple[NetworkOutput, TensorDict]:
+        """What the network makes of one row, and what is stored of it beside the policy."""
+        if not self.config.store_features:
+            return self._forward(inputs, state), {}
+        features, after = self._encoded(inputs, state)
+        return self.network.heads(features, after, inputs.observation), {"features": features[0].float()}
+
+    def _encoded(self, inputs: Inputs, state: CoreState) -> tuple[Tensor, CoreState]:
+        return self.network.encode(inputs.observation, inputs.first, state, inputs.last_action, inputs.last_reward)
 
     def loss(self, batch: Unroll, progress: float) -> LossOutput:
         """V-trace policy gradient + value loss + entropy bonus (Espeholt et al. 2018, section 4.2).

@@ -31,7 +31,7 @@ from offbeat.envs.delay_config import DelayConfig
 from offbeat.envs.registry import env_spec, frame_rate, make_env, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
-from offbeat.replay.make import split_batch
+from offbeat.replay.make import copies_nbytes, split_batch
 from offbeat.replay.rate_limiter import ratio_of
 from offbeat.run.inference_times import estimate_s, inference_times, threads
 from offbeat.runtime.topology import topology
@@ -143,8 +143,10 @@ def updates_per_step(config: RunConfig, agent: Agent) -> tuple[float, str]:
     rows = trained_rows(config, items)
     if config.replay.paced:
         counts = split_batch(config.replay, config.learner.batch_size)
-        fresh = next(count for one, count in zip(config.replay.samplers, counts, strict=True) if one.paces)
-        return 1.0 / (fresh * rows), f"a batch has {fresh * rows} new rows, each trained on once"
+        fresh, one = next((n, one) for one, n in zip(config.replay.samplers, counts, strict=True) if one.paces)
+        uses = getattr(one, "uses", 1)
+        times = "once" if uses == 1 else f"up to {uses} times"
+        return uses / (fresh * rows), f"a batch has {fresh * rows} new rows, each trained on {times}"
     ratio = ratio_of(config.replay.samples_per_insert, holds_writers(config))
     trained = config.learner.batch_size * rows
     if not ratio:
@@ -206,7 +208,7 @@ def memory_of(config: RunConfig, spec: EnvSpec, agent: Agent, inference: int) ->
     """Bytes that the run takes with so many inference processes: streams, weights, processes."""
     config = replace(config, realtime=replace(config.realtime, inference=inference))
     layout = plan_layout(config, spec, agent)
-    shared = layout.nbytes() + learners_nbytes(config, flat_size(agent.network))
+    shared = layout.nbytes() + copies_nbytes(config.replay, layout) + learners_nbytes(config, flat_size(agent.network))
     return shared + topology(config, layout.items).nbytes(inline=False)
 
 

@@ -72,7 +72,7 @@ def advised(preset: str, given: list[tuple[str, str]], found: Probe) -> dict[str
     m = found.measured
     wall = ["--realtime.fps", f"{m.fps:g}", "--realtime.inference", str(m.inference_processes)]
     for index, sampler in enumerate(found.config.replay.samplers):
-        if sampler.kind == "fifo":  # it makes actors wait for the learner, which a realtime environment does for nobody
+        if sampler.paces:  # it makes actors wait for the learner, which a realtime environment does for nobody
             wall += [f"--replay.samplers.{index}.kind", "uniform"]
     if 1 < m.learning_processes <= m.cores:
         wall += ["--learner.mode", "async", "--learner.count", str(m.learning_processes)]

@@ -26,11 +26,12 @@ def check_realtime(config: RunConfig) -> None:
             f"learner.count={config.learner.count} means nothing with realtime.mode={realtime.mode}, where one learner "
             "and one inference process take turns; use 1, or mode async"
         )
-    fifos = [index for index, sampler in enumerate(config.replay.samplers) if sampler.kind == "fifo"]
-    if fifos:
+    pacing = [(index, sampler.kind) for index, sampler in enumerate(config.replay.samplers) if sampler.paces]
+    if pacing:
+        index, kind = pacing[0]
         raise UserError(
-            f"replay.samplers.{fifos[0]}.kind='fifo' makes actors wait for the learner, and a realtime environment "
-            f"waits for nobody; use uniform or prioritised samplers, e.g. --replay.samplers.{fifos[0]}.kind uniform"
+            f"replay.samplers.{index}.kind={kind!r} makes actors wait for the learner, and a realtime environment "
+            f"waits for nobody; use uniform or prioritised samplers, e.g. --replay.samplers.{index}.kind uniform"
         )
     if config.deterministic and config.engine != "inline":
         raise UserError(

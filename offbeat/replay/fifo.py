@@ -148,6 +148,11 @@ class Fifo(Sampler):
         """The unrolls will not be trained on."""
         self._close(selection, self._skipped)
 
+    def back(self, selection: Selection) -> None:
+        """Unrolls that loading the streams counted as skipped are still at hand: they are handed out once more."""
+        self._skipped[selection.stream] -= self.length
+        self._in_flight[selection.stream] += self.length
+
     def pending(self) -> float:
         """Mean number of complete unrolls per stream that wait to be handed out."""
         return float(((self._store.head - self._taken) // self.length).mean())

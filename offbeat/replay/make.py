@@ -11,7 +11,7 @@ import numpy as np
 from offbeat.replay.layout import StreamLayout
 from offbeat.replay.mixture import Mixture, ReplayConfig
 from offbeat.replay.rate_limiter import RateLimiter, ratio_of
-from offbeat.replay.sampler import Place, Sampler
+from offbeat.replay.sampler import Encode, Place, Sampler
 from offbeat.replay.samplers import check_suits, make_sampler
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ItemSpec
@@ -27,6 +27,7 @@ def make_mixture(
     progress: Callable[[], float] = lambda: 0.0,
     hold_writers: bool = True,
     drawn: tuple[np.ndarray, int] | None = None,
+    encode: Encode | None = None,
 ) -> Mixture:
     """The mixture that ``config`` describes. Raises ValueError where its shares or sizes cannot work.
 
@@ -40,6 +41,7 @@ def make_mixture(
         hold_writers: rate control may make them wait; False in runs with a fixed schedule.
         drawn: of several mixtures over the store, each a learner's: rows that each has drawn [n] int64, and which this
             one is. Rate control counts all together.
+        encode: gives features to samplers that need them; None: nothing will be drawn by those.
     """
     counts = split_batch(config, batch_size)
     _check_pacing(config, counts)
@@ -49,7 +51,7 @@ def make_mixture(
         # Items were drawn by one sampler alone at first, from the seed itself.
         own = seed if store.layout.items.kind != "unroll" and index == 0 else seeds[index]
         cursor = sum(one.paces for one in config.samplers[:index])
-        place = Place(store, index, count, last, np.random.default_rng(own), cursor, progress)
+        place = Place(store, index, count, last, np.random.default_rng(own), cursor, progress, encode)
         try:
             samplers.append(make_sampler(sampler, place))
         except ValueError as error:
@@ -63,6 +65,11 @@ def check_mixture(
 ) -> None:
     """Raise ValueError where samplers and sizes do not fit, so that there could never be a batch. Takes no memory."""
     make_mixture(StreamStore.imagine(layout), config, batch_size, last, 0, hold_writers=hold_writers)
+
+
+def copies_nbytes(config: ReplayConfig, layout: StreamLayout) -> int:
+    """Bytes that samplers take beside the streams, once they are full."""
+    return sum(sampler.nbytes(layout) for sampler in config.samplers)
 
 
 def check_shared(config: ReplayConfig) -> None:
@@ -79,10 +86,12 @@ def check_replay(items: ItemSpec, config: ReplayConfig, agent: str, hold_writers
     """Raise ValueError where a sampler does not draw what ``agent`` trains on, or an option has no effect on it."""
     check_suits(items, config.samplers, agent)
     pacing = sum(sampler.paces for sampler in config.samplers)
-    if items.consecutive and pacing != 1:
+    reuses = next((sampler.kind for sampler in config.samplers if sampler.reuses), "")
+    if items.consecutive and (pacing != 1 or reuses):
+        found = f"{reuses} gives them more than once" if reuses else f"there are {pacing}"
         raise ValueError(
             f"agent {agent} carries something from each unroll of a stream to the next, so that replay.samplers must "
-            f"hold one fifo, which gives them in order, each once; there are {pacing}. Beside it there may be others"
+            f"hold one fifo, which gives them in order, each once; {found}. Beside it there may be others"
         )
     if items.kind != "unroll" and not hold_writers and not config.samples_per_insert:
         raise ValueError(
@@ -92,9 +101,14 @@ def check_replay(items: ItemSpec, config: ReplayConfig, agent: str, hold_writers
     for name in ("samples_per_insert", "tolerance"):
         if config.paced and getattr(config, name):
             raise ValueError(
-                f"replay.{name}={getattr(config, name):g} has no effect beside a fifo, which hands out each row "
-                "once and holds actors back; leave it at 0"
+                f"replay.{name}={getattr(config, name):g} has no effect beside a {_pacer(config)}, which takes each "
+                "row once and holds actors back; leave it at 0"
             )
+
+
+def _pacer(config: ReplayConfig) -> str:
+    """The kind of the first sampler that paces."""
+    return next(sampler.kind for sampler in config.samplers if sampler.paces)
 
 
 def _check_pacing(config: ReplayConfig, counts: list[int]) -> None:
@@ -102,8 +116,8 @@ def _check_pacing(config: ReplayConfig, counts: list[int]) -> None:
     paced = [count for sampler, count in zip(config.samplers, counts) if sampler.paces]
     if 0 in paced:
         raise ValueError(
-            "a fifo with share 0 in replay.samplers would hold actors back for ever, since nothing is taken from it; "
-            "leave it out, or give it a share"
+            f"a {_pacer(config)} with share 0 in replay.samplers would hold actors back for ever, since nothing is "
+            "taken from it; leave it out, or give it a share"
         )
     if len(set(paced)) > 1:
         taken = "/".join(map(str, paced))

@@ -42,6 +42,11 @@ class ReplayConfig:
         return any(sampler.paces for sampler in self.samplers)
 
     @property
+    def encodes(self) -> bool:
+        """Whether a sampler needs features."""
+        return any(sampler.encodes for sampler in self.samplers)
+
+    @property
     def min_rows(self) -> int:
         """Rows that must be stored before the first batch."""
         return max((int(getattr(sampler, "min_rows", 0)) for sampler in self.samplers), default=0)
@@ -221,30 +226,25 @@ class Mixture:
 
     def _finish(self, batch: Batch, parts: list[tuple[Sampler, Selection]]) -> None:
         """Mark the columns, count, and let writers go on."""
-        at = 0
+        at, batch.replayed = 0, self._replayed.clone()
         for sampler, part in parts:
             weight, end = sampler.weights(part), at + len(part.row)
+            again = sampler.replayed(part)
+            if again is not None:
+                batch.replayed[at:end] = torch.from_numpy(again)
             if weight is not None:
                 batch.weight = torch.ones(self._size) if batch.weight is None else batch.weight
                 batch.weight[at:end] = torch.from_numpy(weight)
             if sampler.paces:
-                if isinstance(batch, Unroll) and batch.fresh == (0, 0):
-                    batch.fresh = self._transitions(part)  # another fifo hands out the same rows once more
+                if isinstance(batch, Unroll) and sampler is self._pacing[0][0]:  # another hands out the same rows
+                    batch.fresh = _transitions(batch, torch.arange(at, end)[~batch.replayed[at:end]])
                 sampler.copied(part)
             at = end
-        batch.replayed = self._replayed
         rows = self._size * self._trained
         self.sampled += rows
         self._too_old = None
         if self.limiter is not None:
             self.limiter.count(rows)
-
-    def _transitions(self, selection: Selection) -> tuple[int, int]:
-        """How many rows of these unrolls are transitions, and how many environment steps those took."""
-        rows = selection.row[:, None] + np.arange(self.items.length)
-        at = self.store.locate(selection.stream[:, None], rows)
-        valid = self.store.take("valid", at)
-        return int(valid.sum()), int(self.store.take("elapsed", at)[valid].sum())
 
     def _skip_older(self, version: int | None) -> None:
         for sampler, _ in self._pacing:
@@ -264,12 +264,14 @@ class Mixture:
             sampler.skip(selection)
 
     def _paced_columns(self, batch: Batch) -> Iterator[tuple[Sampler, Selection]]:
-        """The part of a batch that each pacing sampler chose."""
+        """The part of a batch that each pacing sampler chose and had not handed out before."""
         source, stream, row = (values.cpu().numpy() for values in (batch.source, batch.stream, batch.row))
-        chosen = Selection(stream, row, source)
+        chosen, new = Selection(stream, row, source), np.ones(len(row), bool)
+        if batch.replayed is not None:
+            new = ~batch.replayed.cpu().numpy()
         for index, sampler in enumerate(self.samplers):
             if sampler.paces:
-                yield sampler, chosen[source == index]
+                yield sampler, chosen[(source == index) & new]
 
     def feedback(
         self, source: np.ndarray, stream: np.ndarray, row: np.ndarray, found: Mapping[str, np.ndarray]
@@ -316,6 +318,13 @@ class Mixture:
         yield from ((str(index), sampler) for index, sampler in enumerate(self.samplers))
         if self.limiter is not None:
             yield "limiter", self.limiter
+
+
+def _transitions(batch: Unroll, columns: torch.Tensor) -> tuple[int, int]:
+    """How many rows of these columns [n] int64 are transitions, and how many environment steps those took."""
+    valid = batch.valid[:-1, columns]
+    rows = int(valid.sum())
+    return rows, rows if batch.elapsed is None else int(batch.elapsed[:, columns][valid].sum())
 
 
 def _ready(samplers: Sequence[tuple[Sampler, int]]) -> bool:

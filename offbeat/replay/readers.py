@@ -130,6 +130,34 @@ def read_sequences(
     return sequence, store.verify(stream, low, ok & kept)
 
 
+@dataclass
+class ScatteredRows:
+    """Some rows of B unrolls, for who looks at them without training on them."""
+
+    inputs: Inputs  # [R, B]
+    valid: torch.Tensor  # [R, B] bool
+    extra: torch.Tensor  # [R, B, ...], one of the behaviour extras
+    core_state: CoreState  # name -> [B, ...], before the unrolls' first rows
+    ok: np.ndarray  # [B] bool, False: don't use
+
+
+def read_rows(
+    store: Rings, stream: np.ndarray, row: np.ndarray, offsets: np.ndarray, *, last: bool, extra: str
+) -> ScatteredRows:
+    """Rows ``row + offsets`` [R, B] of unrolls that begin at ``row`` [B] of ``stream`` [B], and their ``extra``."""
+    ok, low = window(store, stream, row, last)
+    ok &= row + offsets.max(0) < store.heads(stream)
+    core_state, kept = _core_state(store, look_up(store, stream, row[None]))
+    rows = look_up(store, stream, row + offsets)
+    return ScatteredRows(
+        inputs=_inputs(store, rows, last),
+        valid=_tensor(store, "valid", rows.at),
+        extra=_tensor(store, f"extras/{extra}", rows.at),
+        core_state=core_state,
+        ok=store.verify(stream, low, ok & kept),
+    )
+
+
 def window(store: Rings, stream: np.ndarray, row: np.ndarray, last: bool) -> tuple[np.ndarray, np.ndarray]:
     """Whether rows [B] and the history they need are in the window, and the oldest row [B] that will be read."""
     head = store.heads(stream)

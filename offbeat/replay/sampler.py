@@ -9,12 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from torch import Tensor
 
+from offbeat.replay.layout import StreamLayout
 from offbeat.replay.streams import StreamStore
-from offbeat.types import ArrayDict, Batch, ItemSpec
+from offbeat.types import ArrayDict, Batch, CoreState, Inputs, ItemSpec
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,14 @@ class SamplerConfig:
     """The options that every sampler has."""
 
     paces: ClassVar[bool] = False
-    """Its sampler hands out each row once, in order, and holds actors back until then: see ``Sampler.paces``. Such a
+    """Its sampler takes each row once, in order, and holds actors back until then: see ``Sampler.paces``. Such a
     configuration has ``max_pending``, the unrolls per stream that actors may be ahead."""
+
+    reuses: ClassVar[bool] = False
+    """Its sampler paces, but hands out what it has taken in more than once: see ``Sampler.replayed``."""
+
+    encodes: ClassVar[bool] = False
+    """Its sampler needs features of rows under the weights of now: see ``Place.encode``."""
 
     shared: ClassVar[bool] = False
     """Several learners may each have one of their own over the same streams: it keeps no books that it would have to
@@ -33,6 +41,10 @@ class SamplerConfig:
     """Which sampler."""
     share: float = 1.0
     """Share of each batch. Shares sum to 1 and ``share * batch_size`` must be whole."""
+
+    def nbytes(self, layout: StreamLayout) -> int:
+        """Bytes that its sampler takes beside the streams, where those are worth a word."""
+        return 0
 
 
 @dataclass
@@ -79,6 +91,8 @@ class Place:
     """Samplers before it that pace: the number of its cursor in the streams, if it does."""
     progress: Callable[[], float] = lambda: 0.0
     """Share of the run that is done, in [0, 1]."""
+    encode: Encode | None = None
+    """Of samplers that say they need it (``SamplerConfig.encodes``); None where it is only tried whether they fit."""
 
     @property
     def items(self) -> ItemSpec:
@@ -86,12 +100,27 @@ class Place:
         return self.store.layout.items
 
 
+class Encode(Protocol):
+    """A copy of the network, for a sampler alone, whose weights are the newest that were published."""
+
+    components: tuple[int, ...]
+    """Logits of each component of discrete actions; () for continuous ones."""
+
+    def version(self) -> int:
+        """The version of the newest weights; -1: there are none yet."""
+
+    def features(self, kind: str, inputs: Inputs, state: CoreState) -> tuple[Tensor, int]:
+        """``policy``: logits; ``torso``: what the heads read. [T, B, F] float32 on the processor, without gradients;
+        and the version of the weights. ``state``: before row 0, name -> [B, ...]; {} without a core.
+        """
+
+
 class Sampler(ABC):
     """Chooses items. One process, one thread. What most samplers do is there; the first three methods are their own."""
 
     paces: bool = False
-    """It hands out each row once, in order, and holds writers back until then; so there is no rate control beside it,
-    and ``copied``, ``done``, ``skip`` and ``skip_older`` keep its books. Else what it draws counts as replayed."""
+    """It takes each row once, in order, and holds writers back until then; so there is no rate control beside it, and
+    ``copied``, ``done``, ``skip`` and ``skip_older`` keep its books. Else what it draws counts as replayed."""
 
     @abstractmethod
     def ready(self, count: int) -> bool:
@@ -109,6 +138,10 @@ class Sampler(ABC):
         """What was selected as a batch [n], and ok [n] bool, False: don't use. None: the streams have it."""
         return None
 
+    def replayed(self, selection: Any) -> np.ndarray | None:
+        """Whether each was handed out before [n] bool; None: all were, or none where it paces."""
+        return None
+
     def weights(self, selection: Any) -> np.ndarray | None:
         """Importance weights [n] float32 of what was selected; None: all are 1."""
         return None
@@ -120,10 +153,10 @@ class Sampler(ABC):
         """What was selected has been copied: its rows may be overwritten."""
 
     def done(self, selection: Selection) -> None:
-        """What was selected was trained on."""
+        """What was selected, and is not replayed, was trained on."""
 
     def skip(self, selection: Selection) -> None:
-        """What was selected will not be trained on."""
+        """What was selected, and is not replayed, will not be trained on."""
 
     def skip_older(self, version: int | None) -> tuple[int, int]:
         """Leave out the next items whose newest row was acted with weights older than ``version`` (None: all that are

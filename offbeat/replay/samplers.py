@@ -11,7 +11,7 @@ from offbeat.replay.sampler import Place, Sampler, SamplerConfig
 from offbeat.types import ItemSpec
 
 ENTRY_POINT_GROUP = "offbeat.samplers"
-OWN = ("fifo", "uniform", "prioritised")
+OWN = ("fifo", "uniform", "prioritised", "reservoir", "circular", "attentive", "elite", "elite_insertion")
 """Modules of ``offbeat.replay`` that are samplers."""
 
 

@@ -51,6 +51,10 @@ class SlotStore:
         at = torch.from_numpy(slot)
         return {name: value[at] for name, value in self._columns.items()}, self.holds(slot, stamp)
 
+    def take(self, name: str, slot: np.ndarray) -> Tensor:
+        """A copy of one column of slots [n]: [n, ...]."""
+        return self._columns[name][torch.from_numpy(slot)]
+
     def update(self, slot: np.ndarray, stamp: np.ndarray, columns: Mapping[str, Tensor]) -> np.ndarray:
         """Overwrite some columns of slots [n] that still hold what ``stamp`` [n] names; ok [n] bool says which did."""
         ok = self.holds(slot, stamp)

@@ -13,6 +13,7 @@ from offbeat.config.run_config import RunConfig
 from offbeat.networks.own_torso import find_torso
 from offbeat.networks.torsos import choose_torso, flattened_pictures
 from offbeat.replay.layout import StreamLayout
+from offbeat.replay.make import copies_nbytes
 from offbeat.run.own import command
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.world import World, is_deterministic
@@ -28,6 +29,8 @@ def introduce(
     """What trains on what, and what had better be known of that. Weights are those of ``network``, without padding."""
     weights = sum(weight.numel() for weight in network.parameters())
     say(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
+    if copies := copies_nbytes(config.replay, layout):
+        say(f"copies that samplers keep beside the streams: up to {copies / 2**20:,.1f} MiB")
     for line in flattened(config, spec):
         say(line)
     tell_of_short_run(config, spec, say)
@@ -99,7 +102,7 @@ def tell_of_streams(world: World, say: Callable[[str], None]) -> None:
     limits = world.config.checkpoint
     if limits.replay and not world.saves_streams():
         say(
-            f"streams of {world.memory.nbytes / 2**30:.3g} GiB are more than checkpoint.max_replay_gb="
+            f"streams of {world.replay_nbytes() / 2**30:.3g} GiB are more than checkpoint.max_replay_gb="
             f"{limits.max_replay_gb:g}: checkpoints leave them out, and a run resumed from one starts with empty replay"
         )
 

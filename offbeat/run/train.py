@@ -26,6 +26,7 @@ from offbeat.envs.registry import check_exact, env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
 from offbeat.networks.own_torso import TorsoFactory
+from offbeat.replay.make import copies_nbytes
 from offbeat.run import announcements
 from offbeat.run.changes import changed, check_length
 from offbeat.run.folders import claim, default_folder
@@ -176,7 +177,8 @@ def _run(
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
     weights = flat_size(agent.network)
     roles = topology(config, layout.items)
-    needed, taken = layout.nbytes() + learners_nbytes(config, weights), roles.nbytes(inline=config.engine == "inline")
+    needed = layout.nbytes() + copies_nbytes(config.replay, layout) + learners_nbytes(config, weights)
+    taken = roles.nbytes(inline=config.engine == "inline")
     check_resources(config, needed, run, roles_bytes=taken)
     check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=start[0], init_optimiser=start[1])
     _check_exact(config, own.get("env_factory"))

@@ -13,6 +13,7 @@ import torch
 from offbeat.replay.make import make_mixture
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.brief import Brief, brief_of
+from offbeat.runtime.encoding import Encoding
 from offbeat.runtime.inbox import RemotePolicy, SharedRequests
 from offbeat.runtime.master import MasterStore
 from offbeat.runtime.pacing import Drawn
@@ -87,6 +88,7 @@ class LocalServices(Brief):
             progress=lambda: min(1.0, posted("frames") / total),
             hold_writers=holds_writers(config),
             drawn=None if master is None else (master.drawn, self.index),
+            encode=Encoding(self.agent(device), world.params.store) if config.replay.encodes else None,
         )
         streams = self._saved_streams()
         if streams is not None:

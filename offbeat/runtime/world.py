@@ -16,9 +16,10 @@ from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import registrations
 from offbeat.errors import UserError
 from offbeat.replay.layout import StreamLayout, layout_for
-from offbeat.replay.make import check_mixture, check_replay, make_mixture
+from offbeat.replay.make import check_mixture, check_replay, copies_nbytes, make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.clock import WALL, Clock
+from offbeat.runtime.encoding import check_encodes
 from offbeat.runtime.inbox import inbox_arrays
 from offbeat.runtime.master import SharedMaster
 from offbeat.runtime.optimiser import slot_names
@@ -122,7 +123,11 @@ class World:
     def saves_streams(self) -> bool:
         """Whether checkpoints hold the streams: they are wanted, and not too large."""
         limits = self.config.checkpoint
-        return limits.replay and self.memory.nbytes <= limits.max_replay_gb * 2**30
+        return limits.replay and self.replay_nbytes() <= limits.max_replay_gb * 2**30
+
+    def replay_nbytes(self) -> int:
+        """Bytes of the streams, and of what samplers copy out of them."""
+        return self.memory.nbytes + copies_nbytes(self.config.replay, self.layout)
 
     def streams_of(self, worker: int) -> np.ndarray:
         """The streams of an actor: one per environment, [K] int64."""
@@ -151,6 +156,7 @@ def plan_layout(config: Settings, spec: EnvSpec, agent: Agent, name: str = "") -
             block=config.actor.append_rows,
             items=items,
         )
+        check_encodes(agent, config.replay, name or config.agent_name)
         check_mixture(layout, config.replay, learner.batch_size, agent.wants_last, holds_writers(config))
     except ValueError as error:
         raise UserError(str(error)) from error

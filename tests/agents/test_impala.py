@@ -286,3 +286,24 @@ def test_orthogonal_weights_keep_the_norm_of_features() -> None:
     assert not layer.bias.any()
     policy = network.policy.linear.weight
     torch.testing.assert_close(policy @ policy.T, 1e-4 * torch.eye(len(policy)), atol=1e-8, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("observation", "action", "options"), VARIANTS)
+def test_what_is_stored_of_the_heads_inputs_is_what_it_makes_of_them_later(observation, action, options):
+    agent, plain = (
+        make_agent(observation, action, **options, store_features=True),
+        make_agent(observation, action, **options),
+    )
+    inputs, valid = with_episode_ends(agent.spec)
+    batch = make_unroll(agent, inputs, valid)
+    assert batch.extras["features"].shape == (7, 3, agent.network.output_size)
+    found = agent.features("torso", batch.inputs, batch.core_state)[:-1]
+    torch.testing.assert_close(batch.extras["features"], found, rtol=1e-4, atol=1e-5)
+    if action is DISCRETE:
+        logits = agent.features("policy", batch.inputs, batch.core_state)[:-1]
+        torch.testing.assert_close(batch.extras["behaviour_logits"], logits, rtol=1e-4, atol=1e-5)
+    one = [
+        agent.act(row(inputs, 0), agent.initial_state(3), torch.Generator().manual_seed(1)) for agent in (agent, plain)
+    ]
+    assert torch.equal(one[0].action, one[1].action), "storing changes nothing that is acted"
+    assert one[0].extras.keys() - one[1].extras.keys() == {"features"}
