@@ -306,6 +306,8 @@ def _stacked(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     head = data.pop("preset", {})
     if isinstance(head, str):  # a run folder's config.toml names its preset
         return {"preset": head, **data}
+    if others := sorted(head.keys() - {"extends"}):
+        raise UserError(f"{path.name}: {others[0]!r} in [preset] is read by nobody, as all but extends; write it above")
     base = head.get("extends")
     if not base:
         return data

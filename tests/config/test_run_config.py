@@ -142,6 +142,13 @@ def test_presets_stack(tmp_path: Path) -> None:
     assert load_preset(path).agent_name == "random"
 
 
+def test_options_in_the_section_of_what_a_preset_extends_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[preset]\nextends = "impala-tmaze"\ntotal_frames = 5\n')
+    with pytest.raises(UserError, match=r"mine.toml: 'total_frames' in .preset. is read by nobody, .* write it above"):
+        load_preset(str(path))
+
+
 def test_a_preset_that_extends_itself_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "loop.toml"
     path.write_text(f'[preset]\nextends = "{path}"\n')
