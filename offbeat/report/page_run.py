@@ -221,7 +221,7 @@ def books(runs: Sequence[Column]) -> Html:
         trouble = one.facts.trouble
         who = [one.head, ": "] if len(runs) > 1 else []
         if trouble:
-            said = joined([*who, f"{len(trouble)} lines of run.log worth a look"])
+            said = joined([*who, f"lines of run.log worth a look: {len(trouble)}"])
             lines = tag("pre", "\n".join(trouble[-MOST_LINES:]))
             parts.append(folded(said, lines, open=len(runs) == 1, id=f"trouble-{place}"))
         if one.facts.log:

@@ -137,7 +137,7 @@ def test_the_books_are_those_of_the_ledger(runs: list[Facts]) -> None:
     assert page.row("updates left out (not finite)")[0].values == [3]
     assert page.row("unrolls or items overwritten before they were read")[0].values == [2]
     trouble, end = page.all("details")
-    assert "1 lines of run.log worth a look" in trouble.text and "actor-1 died; replaced" in trouble.one("pre").text
+    assert "lines of run.log worth a look: 1" in trouble.text and "actor-1 died; replaced" in trouble.one("pre").text
     assert "main started" in end.one("pre").text and "main started" not in trouble.text
 
 
