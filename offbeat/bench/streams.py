@@ -22,9 +22,9 @@ def bench_streams(seconds: float = 2.0) -> dict[str, float]:
     ``assemble``, each with ``_rows_per_s``, ``_bytes_per_s`` (written, stacks included), ``_memcpy_bytes_per_s`` and
     ``_of_memcpy`` (share of the copy's rate).
     """
-    store = StreamStore.allocate(_layout())
+    store = StreamStore.allocate(streams_layout())
     streams, rng = np.arange(STREAMS), np.random.default_rng(0)
-    block = _block(store.layout, rng)
+    block = random_block(store.layout, rng)
     while int(store.head[0]) < CAPACITY:
         store.append(block)
 
@@ -55,7 +55,7 @@ def bench_streams(seconds: float = 2.0) -> dict[str, float]:
     return result
 
 
-def _layout() -> StreamLayout:
+def streams_layout() -> StreamLayout:
     """Streams like Pong's, feed-forward."""
     return StreamLayout(
         observation={"observation": ArraySpec((1, 84, 84), "uint8")},
@@ -71,7 +71,7 @@ def _layout() -> StreamLayout:
     )
 
 
-def _block(layout: StreamLayout, rng: np.random.Generator) -> StreamBlock:
+def random_block(layout: StreamLayout, rng: np.random.Generator) -> StreamBlock:
     """One block of all streams: rows in the middle of an episode."""
     columns = {name: spec.zeros(STREAMS, LENGTH) for name, spec in layout.columns().items()}
     frames = columns["observation/observation"]

@@ -13,6 +13,7 @@ from offbeat.errors import UserError, nearest
 BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [--cores N] [--json FILE]
                                 [--option value ...]
        offbeat bench streams
+       offbeat bench samplers [--seconds N] [--json FILE]
        offbeat bench replay [--cpprb VENV] [--torchrl VENV] [--transitions N] [--threads N]
                             [--seconds N] [--rounds N] [--json FILE]
        offbeat bench soak [PRESET] [--minutes N] [--json FILE] [--option value ...]
@@ -26,6 +27,7 @@ BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [
 throughput: frames/s of a preset (impala-atari) end to end, beside its parts alone and the limit that they set.
 streams:    rows/s and bytes/s of appending and of assembling batches, beside a plain copy of memory.
 replay:     a full prioritised replay memory of Atari frames: appending, drawing, assembling, memory; beside others.
+samplers:   a batch of each sampler of unrolls, with and without cached scores, beside uniform replay of the same rows.
 soak:       memory of all processes of a long run (15 minutes), and how much it grows after the first two.
 peers:      frames/s of other libraries, each from its own virtual environment, and of offbeat, interleaved.
 realtime:   missed frames, spacing and overhead of an environment that never waits (realtime-dqn, 59.73 frames/s, 10
@@ -54,7 +56,7 @@ def bench(arguments: list[str]) -> int:
     what, rest = _choose(
         "bench",
         arguments,
-        ("throughput", "streams", "replay", "soak", "peers", "realtime", "rtrl", "gpu"),
+        ("throughput", "streams", "replay", "samplers", "soak", "peers", "realtime", "rtrl", "gpu"),
         BENCH,
     )
     if what == "throughput":
@@ -77,6 +79,11 @@ def bench(arguments: list[str]) -> int:
         _print_streams(bench_streams())
     if what == "replay":
         _bench_replay(rest)
+    if what == "samplers":
+        from offbeat.bench.samplers import bench_samplers
+
+        scanned = scan(rest, own=("seconds", "json"))
+        bench_samplers(seconds=number(scanned, "seconds", 20), file=result_file(scanned))
     if what == "peers":
         _bench_peers(rest)
     if what == "realtime":
