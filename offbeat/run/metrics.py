@@ -70,8 +70,8 @@ class MetricLogger:
         known = asdict(Status())  # another version's checkpoint may hold other numbers
         self.status = Status(**{name: value for name, value in saved.get("status", {}).items() if name in known})
         keys = [game_key(game) for game in games]
-        known_games = self.status.games
-        self.status.games = {name: known_games.get(name) for key in keys for name in (f"return_{key}", f"eval_{key}")}
+        noted = saved.get("games", {})
+        self.status.games = {name: noted.get(name) for key in keys for name in (f"return_{key}", f"eval_{key}")}
         game_returns = saved.get("game_returns", {})
         self._game_returns = {key: deque[float](game_returns.get(key, ()), maxlen=RECENT_EPISODES) for key in keys}
         self._returns: deque[float] = deque(saved.get("returns", ()), maxlen=RECENT_EPISODES)
@@ -156,7 +156,8 @@ class MetricLogger:
             "metrics_bytes": self._lines.offset(),
             "progress_bytes": self._rows.offset(),
             "seconds": self.seconds(),
-            "status": asdict(self.status),
+            "status": {name: value for name, value in asdict(self.status).items() if name != "games"},
+            "games": dict(self.status.games),
             "returns": list(self._returns),
             "lengths": list(self._lengths),
             "game_returns": {key: list(returns) for key, returns in self._game_returns.items()},
