@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 
-from offbeat.envs import atari, atari_games, dmlab, faulty, hanabi, minatar, popgym, procgen, toy, vizdoom
+from offbeat.envs import atari, atari_games, dmlab, envpool, faulty, hanabi, minatar, popgym, procgen, toy, vizdoom
 from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
@@ -56,6 +56,7 @@ FAMILIES = {
     "vizdoom/": Family("vizdoom", vizdoom.find_game, vizdoom.SCENARIOS, "vizdoom/{}"),
     "popgym-": Family("gymnasium", popgym.find_game, popgym.TIERS, "popgym-{}-v0"),
     "procgen:": Family("procgen", procgen.find_game, procgen.GAMES, "procgen:procgen-{}-v0"),
+    envpool.PREFIX: Family("envpool", envpool.find_task, envpool.SUCH_AS, "envpool:{}"),
 }
 """What ids begin with, in any case -> whose they are."""
 
@@ -102,6 +103,8 @@ def make_env(
         return atari.make_atari(config, name, num_envs, batch_size, threads, deterministic)
     if kind == "procgen":
         return procgen.make_procgen(config, name, num_envs, batch_size, threads, deterministic)
+    if kind == "envpool":
+        return envpool.make_envpool(config, name, num_envs, batch_size, threads, deterministic)
     if (batch_size or num_envs) != num_envs:
         raise ValueError(f"{config.id} steps all {num_envs} environments at once, got batch_size={batch_size}")
     if kind == "hanabi":
@@ -149,7 +152,7 @@ def check_exact(config: EnvConfig, factory: Factory | None = None) -> None:
             check_exact(game)
         return
     kind, name, factory = _found(config.id, factory)
-    if kind == "procgen" or (factory is not None and not makes_one_env(factory)):
+    if kind in ("procgen", "envpool") or (factory is not None and not makes_one_env(factory)):
         with gym_envs.looked_at(config.id) as keep:
             envs = keep(make_env(config, getattr(factory, "players", 1), deterministic=True, factory=factory))
             envs.reset(0)
@@ -226,6 +229,8 @@ def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
         return hanabi.hanabi_spec(config, name)
     if kind == "procgen":
         return procgen.procgen_spec(config, name)
+    if kind == "envpool":
+        return envpool.envpool_spec(config, name)
     if factory is not None and not makes_one_env(factory):
         with gym_envs.looked_at(config.id) as keep:
             return keep(make_env(config, getattr(factory, "players", 1), factory=factory)).spec
