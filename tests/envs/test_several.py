@@ -155,6 +155,21 @@ def test_restored_in_the_middle_it_goes_on_the_same(several: str, at: int) -> No
     assert several == "at_once" or len({game for _, game in whole}) == 3
 
 
+def test_no_turn_has_the_seeds_of_another() -> None:
+    one = EnvConfig(ids=GAMES[:2], several="in_turn", turn_frames=60, turns=0)
+    envs = make_env(one, 2, deterministic=True)
+    envs.reset(5)
+    seeds: dict[int, list[int]] = {}
+    for action in random_actions(one, 250, 2):
+        rows = envs.recv()
+        if rows.first.all():
+            state = envs.state()
+            seeds.setdefault(int(state["turn"][2]), []).extend(state["game/seed"].tolist())
+        envs.send(action)
+    found = [seed for of in seeds.values() for seed in of]
+    assert len(seeds) >= 5 and len(set(found)) == len(found)
+
+
 @pytest.mark.parametrize("follow", [True, False])
 def test_a_slow_actor_changes_with_the_run_where_nothing_is_to_be_repeated(follow: bool) -> None:
     told = [0]
