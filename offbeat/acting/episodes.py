@@ -17,6 +17,7 @@ from offbeat.acting.scores import Evaluation
 from offbeat.agents.base import Agent, policy_name
 from offbeat.envs.base import VectorEnv
 from offbeat.envs.manners import check_like
+from offbeat.envs.several import PlaysList
 from offbeat.types import LEGAL, ActionSpec, CoreState, EnvSpec, EnvStep, move
 
 
@@ -106,11 +107,13 @@ def play_episodes(
         env.send(action)
     agent.network.train(training)
     returns, lengths, frames = scores.result()
+    games = tuple(env.game_of(index) for index in scores.played()) if isinstance(env, PlaysList) else ()
     seconds = time.perf_counter() - started
     policy = policy_name(agent, greedy)
     return Evaluation(
-        returns, lengths, scores.frames, seconds, version, policy, complete, scores.given_up, frames_each=frames
-    )
+        returns, lengths, scores.frames, seconds, version, policy, complete, scores.given_up, frames_each=frames,
+        games=games,
+    )  # fmt: skip
 
 
 class _Scores:
@@ -166,6 +169,10 @@ class _Scores:
     def complete(self) -> bool:
         """True once all episodes have ended."""
         return not self._left.any()
+
+    def played(self) -> list[int]:
+        """[episodes], by which environment each was played, in the order of ``result``; of games of one player."""
+        return [env for env, ended in enumerate(self._ended) for _ in ended]
 
     def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns [episodes] float64, lengths and frames [episodes] int64; of a game of several, the mean over its

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,27 @@ class Evaluation:
     players those of the longest."""
     at: dict[str, float] = field(default_factory=dict)
     """The point of the run that the weights are from: frames, agent_steps, updates."""
+    games: tuple[str, ...] = ()
+    """[episodes], the game of each, where a list of games was played; else empty."""
 
     @property
     def mean(self) -> float:
-        """Mean return; NaN without episodes."""
+        """Mean return; of a list the mean over its games, each of which counts the same. NaN without episodes."""
+        if self.games:
+            return float(np.mean([game.mean for game in self.of_games().values()]))
         return float(self.returns.mean()) if self.returns.size else float("nan")
+
+    def of_games(self) -> dict[str, Evaluation]:
+        """Game -> its own episodes, in the order of the list; {} where no list was played. ``frames``, ``seconds`` and
+        ``given_up`` are those of all games.
+        """
+        chosen = {name: np.array([game == name for game in self.games]) for name in dict.fromkeys(self.games)}
+        return {
+            name: replace(
+                self, returns=self.returns[of], lengths=self.lengths[of], frames_each=self.frames_each[of], games=()
+            )
+            for name, of in chosen.items()
+        }
 
     @property
     def std(self) -> float:
@@ -73,17 +89,37 @@ class Evaluation:
             "version": self.version, "seconds": self.seconds, "played_frames": self.frames, "policy": self.policy,
             **self.at, "returns": [float(value) for value in self.returns],
             "lengths": [int(value) for value in self.lengths],
+            **self._record_of_games(),
             **({"given_up": self.given_up} if self.given_up else {}),
         }  # fmt: skip
 
+    def _record_of_games(self) -> dict[str, Any]:
+        """What a list of games adds to the record: their names with commas between, which of them each episode was of,
+        and the mean return of each.
+        """
+        games = self.of_games()
+        if not games:
+            return {}
+        order = list(games)
+        means = {f"return_{game_key(name)}": game.mean for name, game in games.items()}
+        return {"games": ",".join(order), "game_each": [order.index(name) for name in self.games], **means}
+
     def summary(self) -> str:
-        """One line for people."""
+        """One line for people; of a list one for each game before it."""
         low, high = self.interval()
+        games = self.of_games()
+        before = "".join(f"{name}: {replace(game, given_up=0).summary()}\n" for name, game in games.items())
+        before += f"all {len(games)} games: " if games else ""
         return (
-            f"{len(self.returns)} episodes ({self.policy}): mean {self.mean:.2f} [{low:.2f}, {high:.2f}], "
+            f"{before}{len(self.returns)} episodes ({self.policy}): mean {self.mean:.2f} [{low:.2f}, {high:.2f}], "
             f"std {self.std:.2f}, IQM {self.iqm:.2f}, min {self.min:.2f}, max {self.max:.2f}, "
             f"{_mean(self.lengths):.0f} steps each{given_up(self.given_up)}"
         )
+
+
+def game_key(game: str) -> str:
+    """A game's id as the end of a metric's name: letters, digits and underscores (``minatar_breakout``)."""
+    return "".join(letter if letter.isalnum() else "_" for letter in game)
 
 
 def given_up(episodes: int) -> str:

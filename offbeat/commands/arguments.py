@@ -219,14 +219,14 @@ def env_factory(text: str | None, said: str = "--env") -> Callable[..., Any] | N
 
 def _check_form(text: str, said: str) -> None:
     """Refuse a file, and a module without what makes the environment in it: neither is an id. Nothing is imported."""
-    from offbeat.envs.module_ids import module_id
+    from offbeat.envs.module_ids import OWN, module_id
 
     path, colon, name = text.partition(":")
     module, name = Path(path).name.removesuffix(".py"), name if name.isidentifier() else "function"
     wanted = f"module:function, such as {module if module.isidentifier() else 'my_module'}:{name}"
     if path.endswith(".py"):
         raise UserError(f"{said} {text} names a file: give {wanted}, from its folder or where it is installed")
-    if colon and not text.startswith("procgen:") and module_id(text) is None:
+    if colon and not text.startswith(OWN) and module_id(text) is None:
         raise UserError(f"{said} {text}: expected an id or {wanted}")
     if colon or not all(part.isidentifier() for part in text.split(".")):
         return

@@ -67,16 +67,16 @@ def _evaluate(options: argparse.Namespace, run: Path, laid_over: dict[str, Any])
     """Score it in its evaluation environments."""
     options.episodes = options.episodes or 10
     from offbeat.commands.watched import watched
+    from offbeat.run.load import run_config
     from offbeat.scoring.evaluate import evaluate_run
 
-    with watched(options.episodes) as watch:
+    episodes = options.episodes * len(run_config(run).eval_env.games)
+    with watched(episodes) as watch:
         played: dict[str, Any] = {"say": _note, "options": laid_over.items(), "stop": watch.stop}
         played |= {"on_progress": watch.see, "checkpoint": options.checkpoint, **own_of(options)}
         result = evaluate_run(run, options.episodes, options.policy, options.seed, **played)
     if not result.complete:
-        _note(
-            f"stopped after {len(result.returns)} of {options.episodes} episodes; those that end first are short ones"
-        )
+        _note(f"stopped after {len(result.returns)} of {episodes} episodes; those that end first are short ones")
     if options.out:
         with written(options.out) as draft:
             draft.write_text(json.dumps(result.record() | {"eval_env": laid_over}) + "\n")

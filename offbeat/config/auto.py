@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offbeat.config.env_lists import with_turns
 from offbeat.runtime.realtime_config import MOST, RealtimeConfig
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def decide(config: RunConfig) -> RunConfig:
     threads = actor.env_threads or env_threads(usable_cores(), learner.threads * learner.count, workers)
     actor = replace(actor, workers=workers, env_threads=threads)
     realtime = decide_inference(config.realtime, virtual=config.engine == "inline")
+    config = replace(config, env=with_turns(config.env, config.total_frames))
     return replace(config, device=device, learner=learner, inference=inference, actor=actor, realtime=realtime)
 
 

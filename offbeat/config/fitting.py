@@ -7,6 +7,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar
 
 from offbeat.acting.final_sets import FinalConfig
+from offbeat.config.env_lists import NAMES
 from offbeat.config.run_config import ENVS, RunConfig, full_name
 from offbeat.envs.base import EnvConfig, UnusedSwitch
 from offbeat.runtime.evaluator import EvaluationConfig
@@ -28,7 +29,7 @@ def fitted(config: RunConfig, given: Iterable[str], factory: Callable[..., Any] 
         factory: makes the environment, if it is the user's own.
     """
     names = {full_name(name) for name in given}
-    if any(f"{section}.id" in names for section in ENVS):
+    if any(f"{section}.{name}" in names for section in ENVS for name in NAMES):
         fit = {section: _fitted(getattr(config, section), names, section, factory) for section in ENVS}
         config = replace(config, **fit)  # type: ignore[arg-type]
     for section, env in PLAYED.items():

@@ -12,6 +12,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "env.sticky": (0, 1),
     "env.reward_scale": (-math.inf, math.inf),
     "env.length": (1, math.inf),
+    "env.turn_frames": (0, 2**62),
+    "env.turns": (0, 1_000_000),
     "actor.workers": (0, math.inf),
     "actor.envs_per_worker": (1, math.inf),
     "actor.threads": (1, math.inf),

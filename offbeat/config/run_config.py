@@ -16,6 +16,7 @@ import tomli_w
 
 from offbeat.acting.final_sets import FinalConfig
 from offbeat.config import schema
+from offbeat.config.env_lists import NAMES, check_one_way, listed
 from offbeat.config.log import LogConfig
 from offbeat.config.options import FOLLOWERS
 from offbeat.config.presets import find_preset, read_toml
@@ -124,7 +125,7 @@ def from_dict(data: dict[str, Any]) -> RunConfig:
     Raises ``UserError`` for unknown keys (naming the nearest), wrong types and unknown agents.
     """
     _check_keys(data)
-    data = _with_samplers(data)
+    data = _with_lists(_with_samplers(data))
     for name in ENVS:
         if "delay" in _section(data, name):
             raise UserError(f"unknown option '{name}.delay'; a delay is the section [delay] beside [{name}]")
@@ -175,6 +176,7 @@ def apply_overrides(config: RunConfig, overrides: Iterable[tuple[str, Any]]) -> 
     Raises ``UserError``.
     """
     items = [(full_name(key), value) for key, value in overrides]
+    check_one_way({key for key, _ in items}, ENVS)
     for key, value in sorted(items, key=lambda item: item[0] != "agent.name"):
         config = _override(config, key, value)
     return config
@@ -216,11 +218,16 @@ def _followed(before: RunConfig, config: RunConfig, name: str) -> RunConfig:
     """``config``, in which the option ``name`` of one section of environments is another than ``before``, with those
     that follow it and were equal changed too.
     """
+    names = NAMES if name in NAMES else (name,)  # what is played is said by both together
+
+    def values(of: RunConfig, section: str) -> dict[str, Any]:
+        return {name: getattr(getattr(of, section), name) for name in names}
+
     for follower, leader in FOLLOWERS.items():
-        was, value = getattr(getattr(before, leader), name), getattr(getattr(config, leader), name)
+        was, value = values(before, leader), values(config, leader)
         own = follower == "eval_env" and name in EVAL_ENV_OWN
-        if value != was and not own and getattr(getattr(before, follower), name) == was:
-            config = replace(config, **{follower: replace(getattr(config, follower), **{name: value})})
+        if value != was and not own and values(before, follower) == was:
+            config = replace(config, **{follower: replace(getattr(config, follower), **value)})
     return config
 
 
@@ -230,6 +237,11 @@ def _with_samplers(data: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(replay, dict) or "samplers" not in replay:
         return data
     return {**data, "replay": {**replay, "samplers": _samplers(replay["samplers"])}}
+
+
+def _with_lists(data: dict[str, Any]) -> dict[str, Any]:
+    """``data`` in which the lists of games and the ids of environments agree."""
+    return data | {name: listed(data[name], name) for name in ENVS if isinstance(data.get(name), dict)}
 
 
 def _samplers(value: Any) -> Any:
@@ -255,7 +267,8 @@ def _update_section(instance: Any, rest: str, value: Any, section: str) -> Any:
     """A section with one field, or one item of its tuple of dataclasses, replaced."""
     name, _, inner = rest.partition(".")
     if not inner:
-        return schema.update(instance, {name: value}, section)
+        values = {name: value}
+        return schema.update(instance, listed(values, section) if section in ENVS else values, section)
     index, _, item_field = inner.partition(".")
     items = list(getattr(instance, name, ()))
     if not (index.isdecimal() and item_field and int(index) < len(items)):
@@ -302,7 +315,7 @@ def _stacked(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The data of a TOML file laid over the preset that it extends, sections merged key by key."""
     if path in seen:
         raise UserError(f"preset {path.stem!r} extends itself, by way of {', '.join(p.stem for p in seen)}")
-    data = read_toml(path)
+    data = _with_lists(read_toml(path))
     head = data.pop("preset", {})
     if isinstance(head, str):  # a run folder's config.toml names its preset
         return {"preset": head, **data}

@@ -52,6 +52,7 @@ def validate(
     check_shares(config)
     check_policy_lag(config)
     check_roles(config)
+    check_lists(config)
     check_environments(config, env_factory)
     if new_run and config.out:
         check_run_folder(Path(config.out), go_on)
@@ -159,6 +160,23 @@ def check_roles(config: RunConfig) -> None:
     ):
         raise UserError(
             "learner.compile=true needs a C++ compiler and none is installed; install g++, or leave it false"
+        )
+
+
+def check_lists(config: RunConfig) -> None:
+    """``UserError`` for lists of games that the run's roles could not play."""
+    env, actor = config.env, config.actor
+    if not env.ids:
+        return
+    count = actor.workers * actor.envs_per_worker
+    if config.realtime.fps:
+        raise UserError(f"env.ids={list(env.ids)}: a realtime run has one environment, and plays one game; give env.id")
+    if actor.batch and actor.batch != actor.envs_per_worker:
+        raise UserError(f"actor.batch={actor.batch}: the games of env.ids are stepped all at once; leave it at 0")
+    if env.several == "at_once" and count < len(env.ids):
+        raise UserError(
+            f"env.ids names {len(env.ids)} games at once and there are {count} environments (actor.workers x "
+            f"actor.envs_per_worker); use at least {len(env.ids)}"
         )
 
 

@@ -15,6 +15,9 @@ import numpy as np
 from offbeat.envs.delay_config import DelayConfig
 from offbeat.types import ArrayDict, EnvSpec, EnvStep
 
+SEPARATOR = ","
+"""Between the ids of a list where they are written as one."""
+
 
 @dataclass(frozen=True)
 class EnvConfig:
@@ -23,7 +26,20 @@ class EnvConfig:
     id: str = "Pong"
     """Environment: an Atari game (``Pong``, ``PongNoFrameskip-v4``, ``ALE/Pong-v5``, in any case), a toy
     (``toy/catch``), a game of another family (``minatar/breakout``, ``vizdoom/my_way_home``), or any Gymnasium id.
-    ``offbeat envs`` lists them."""
+    ``offbeat envs`` lists them. Several, with commas between them, are a list as of ``ids``."""
+    ids: tuple[str, ...] = ()
+    """In place of ``id``: several games, which differ in nothing but the channels of pictures and the number of
+    discrete actions. Each is scored by itself, and the mean over them is the run's score. Source: CLEAR (Rolnick et al.
+    2019) trains on three tasks at once, and one after the other."""
+    several: Literal["at_once", "in_turn"] = "at_once"
+    """Games of a list: environment i of the run plays game i mod their number; or all environments play one game, then
+    the next. Scores are always of all games."""
+    turn_frames: int = 0
+    """Games in turn: how long each is played before the next. The environments of an actor change together, once they
+    have played their part of so many frames; their episodes are truncated. 0: an equal part of ``total_frames``, as it
+    is when the run begins. Unit: environment frames of the run."""
+    turns: int = 1
+    """Games in turn: how often the list is gone through; then its last game goes on. 0: for ever."""
     backend: Literal["auto", "ale", "ale-single", "envpool"] = "auto"
     """Atari only: ALE's vector environment, single emulators that can be saved and restored exactly, or EnvPool.
     ``auto``: ``ale``, and ``ale-single`` in deterministic runs."""
@@ -73,6 +89,19 @@ class EnvConfig:
     """DMLab: what draws its pictures, the processor (OSMesa) or a GPU (EGL or GLX, as DeepMind Lab was built)."""
     delay: DelayConfig = field(default_factory=DelayConfig)
     """A simulated delay. No option of ``env``: it is the section ``[delay]``, for training and evaluation alike."""
+
+    def __post_init__(self) -> None:
+        """Call a list by its games. ValueError where it is given beside another id."""
+        joined = SEPARATOR.join(self.ids)
+        if self.ids and self.id not in ("", "Pong", joined):
+            raise ValueError(f"id={self.id!r} and ids={list(self.ids)} were both given; give one of the two")
+        if self.ids:
+            object.__setattr__(self, "id", joined)
+
+    @property
+    def games(self) -> tuple[str, ...]:
+        """Ids of all games: those of the list, or the one."""
+        return self.ids or (self.id,)
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ from offbeat.envs.delay_config import DelayConfig
 from offbeat.envs.delay_schedule import make_schedule
 from offbeat.envs.rows import check_actions, handed_out
 from offbeat.envs.seeding import env_seeds
+from offbeat.envs.several import PlaysList
 from offbeat.types import ArrayDict, EnvStep, under
 
 
@@ -50,6 +51,9 @@ class DelayedVector:
         self.schedules = [make_schedule(delay) for _ in range(num_envs)]
         self.spec = self.rows[0].spec
         self.num_envs = self.batch_size = num_envs
+        playing = [env for env in self._envs if isinstance(env, PlaysList)]
+        if playing:  # as of a list, see PlaysList
+            self.game_of = lambda env: playing[env].game_of(0)
         self._final = np.zeros(num_envs, bool)  # the row in hand carries a final observation
         self._rows: EnvStep | None = None
 

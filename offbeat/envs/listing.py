@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gymnasium
 
-from offbeat.envs import atari_games, dmlab, faulty, hanabi, minatar, popgym, procgen, toy, vizdoom
+from offbeat.envs import atari_games, dmlab, envpool, faulty, hanabi, minatar, popgym, procgen, toy, vizdoom
 from offbeat.envs.atari_actions import ACTIONS
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.counting import NUM_ACTIONS
@@ -20,8 +20,8 @@ class EnvListing:
 
     id: str
     kind: str
-    """``atari``, ``toy``, ``minatar``, ``hanabi``, ``procgen``, ``vizdoom``, ``dmlab``, ``popgym``, ``gymnasium`` or
-    ``entry point``."""
+    """``atari``, ``toy``, ``minatar``, ``hanabi``, ``procgen``, ``envpool``, ``vizdoom``, ``dmlab``, ``popgym``,
+    ``gymnasium`` or ``entry point``."""
     extra: str
     """The extra of offbeat that brings it; empty: none needed."""
     actions: str
@@ -59,6 +59,8 @@ def _all_envs(named: bool) -> list[EnvListing]:
     for game in procgen.GAMES:
         modes = ", ".join(mode for mode, games in procgen.MODES.items() if game in games)
         records.append(EnvListing(f"procgen:procgen-{game}-v0", "procgen", "envpool", "15", f"modes {modes}"))
+    note = f"any task of EnvPool's but Atari, such as {', '.join(envpool.SUCH_AS)}"
+    records.append(EnvListing(f"{envpool.PREFIX}<task>", "envpool", "envpool", "", note))
     for name, scenario in vizdoom.SCENARIOS.items():
         records.append(EnvListing(f"vizdoom/{name}", "vizdoom", "vizdoom", str(1 + scenario.buttons), scenario.note))
     for name, level in dmlab.LEVELS.items():

@@ -15,7 +15,9 @@ from offbeat.envs.base import EnvUnavailable
 from offbeat.envs.gymnasium import unavailable
 
 MODULE_ID = re.compile(r"[A-Za-z_][\w.]*:\S+")
-"""What they look like; those of ``procgen:``, which offbeat makes itself, name no module."""
+"""What they look like; those of ``OWN`` name no module."""
+OWN = ("procgen:", "envpool:")
+"""What ids begin with whose environments offbeat makes itself."""
 
 
 class ModuleId:
@@ -47,7 +49,7 @@ def _unavailable(env_id: str, error: Exception) -> EnvUnavailable:
 
 def module_id(text: str) -> ModuleId | None:
     """What makes environments of an id that a user gave, if it names a module. Nobody hands it what a file says."""
-    return ModuleId(text) if MODULE_ID.fullmatch(text) and not text.startswith("procgen:") else None
+    return ModuleId(text) if MODULE_ID.fullmatch(text) and not text.startswith(OWN) else None
 
 
 def refused(env_id: str) -> EnvUnavailable:

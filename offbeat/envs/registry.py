@@ -13,15 +13,17 @@ from typing import Any, NamedTuple
 
 import gymnasium
 
-from offbeat.envs import atari, atari_games, dmlab, faulty, hanabi, minatar, popgym, procgen, toy, vizdoom
+from offbeat.envs import atari, atari_games, dmlab, envpool, faulty, hanabi, minatar, popgym, procgen, toy, vizdoom
 from offbeat.envs import gymnasium as gym_envs
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
 from offbeat.envs.decisions import delayed_spec
 from offbeat.envs.delay import DelayedVector, undelayed
 from offbeat.envs.factories import Factory, batch_of, checked_batch, checked_single, makes_one_env
+from offbeat.envs.game_lists import configs_of, joined_spec
 from offbeat.envs.module_ids import refused, registered_by
 from offbeat.envs.rows import check_config
+from offbeat.envs.several import AtOnceVector, InTurnVector, Place
 from offbeat.envs.spaces import Translator
 from offbeat.envs.toy_games import GAMES
 from offbeat.envs.vector import GymnasiumVectorEnv
@@ -30,6 +32,10 @@ from offbeat.types import EnvSpec
 
 ENTRY_POINTS = "offbeat.envs"
 """Entry-point group of callables ``(config, num_envs, *, batch_size, threads, deterministic) -> VectorEnv``."""
+
+
+ALONE = Place()
+"""There are no others."""
 
 
 class Family(NamedTuple):
@@ -50,6 +56,7 @@ FAMILIES = {
     "vizdoom/": Family("vizdoom", vizdoom.find_game, vizdoom.SCENARIOS, "vizdoom/{}"),
     "popgym-": Family("gymnasium", popgym.find_game, popgym.TIERS, "popgym-{}-v0"),
     "procgen:": Family("procgen", procgen.find_game, procgen.GAMES, "procgen:procgen-{}-v0"),
+    envpool.PREFIX: Family("envpool", envpool.find_task, envpool.SUCH_AS, "envpool:{}"),
 }
 """What ids begin with, in any case -> whose they are."""
 
@@ -63,15 +70,17 @@ def make_env(
     deterministic: bool = False,
     factory: Factory | None = None,
     beat: Callable[[], object] = lambda: None,
+    place: Place = ALONE,
 ) -> VectorEnv:
-    """``num_envs`` environments of ``config.id``.
+    """``num_envs`` environments of ``config.id``, or of the games of ``config.ids``.
 
     ``batch_size`` rows per ``recv`` (fewer than ``num_envs`` only where the backend steps part of them); ``threads``
     native threads; ``deterministic`` asks for environments that can be saved exactly. ``factory`` is a user's own: it
     takes no argument and gives one ``gymnasium.Env``, or it takes ``num_envs`` or (config, num_envs, batch_size=,
     threads=, deterministic=) and gives a ``VectorEnv`` or one of Gymnasium's (of games of several players it has an
-    attribute ``players``). ``beat`` is called before each single one is made or starts an episode. Raises
-    ``EnvUnavailable``, ``StateUnsupported`` or ValueError.
+    attribute ``players``). ``beat`` is called before each single one is made or starts an episode. ``place``: where
+    they stand among all of a run, which decides what they play of a list. Raises ``EnvUnavailable``,
+    ``StateUnsupported`` or ValueError.
     """
     check_config(config)
     if num_envs < 1 or not 1 <= (batch_size or num_envs) <= num_envs:
@@ -81,7 +90,10 @@ def make_env(
         if (batch_size or num_envs) != num_envs:
             raise ValueError(f"environments with a delay step all {num_envs} at once, got batch_size={batch_size}")
         one = partial(make_env, undelayed(config), 1, **options | {"batch_size": None}, factory=factory, beat=beat)
-        return DelayedVector(config.delay, num_envs, one, config.id)
+        places = (place.one(index, num_envs) for index in range(num_envs))
+        return DelayedVector(config.delay, num_envs, lambda: one(place=next(places)), config.id)
+    if config.ids:
+        return _make_list(config, num_envs, options, factory, beat, place)
     kind, name, factory = _found(config.id, factory)
     if factory is not None and not makes_one_env(factory):
         made = batch_of(factory, config, num_envs, **options)
@@ -91,6 +103,8 @@ def make_env(
         return atari.make_atari(config, name, num_envs, batch_size, threads, deterministic)
     if kind == "procgen":
         return procgen.make_procgen(config, name, num_envs, batch_size, threads, deterministic)
+    if kind == "envpool":
+        return envpool.make_envpool(config, name, num_envs, batch_size, threads, deterministic)
     if (batch_size or num_envs) != num_envs:
         raise ValueError(f"{config.id} steps all {num_envs} environments at once, got batch_size={batch_size}")
     if kind == "hanabi":
@@ -101,12 +115,44 @@ def make_env(
     return gym_envs.GymnasiumVector(config, num_envs, make, used, replayable=deterministic, beat=beat)
 
 
+def _make_list(
+    config: EnvConfig,
+    num_envs: int,
+    options: dict[str, Any],
+    factory: Factory | None,
+    beat: Callable[[], object],
+    place: Place,
+) -> VectorEnv:
+    """Environments of a list of games."""
+    if (options["batch_size"] or num_envs) != num_envs:
+        raise ValueError(
+            f"{config.id} steps all {num_envs} environments at once, got batch_size={options['batch_size']}"
+        )
+    spec = _spec(config, factory)
+
+    def make(game: EnvConfig, count: int) -> VectorEnv:
+        return make_env(game, count, **options | {"batch_size": None}, beat=beat)
+
+    if config.several == "at_once":
+        return AtOnceVector(config, spec, num_envs, make, place)
+    return InTurnVector(config, spec, num_envs, make, place, follow=not options["deterministic"])
+
+
+def game_specs(config: EnvConfig) -> list[EnvSpec]:
+    """The spec of each game of a list, without a delay."""
+    return [env_spec(game) for game in configs_of(undelayed(config))]
+
+
 def check_exact(config: EnvConfig, factory: Factory | None = None) -> None:
     """``StateUnsupported`` where ``config.id`` cannot be saved exactly: single ones are played twice, batches asked."""
     check_config(config)
     config = undelayed(config)
+    if config.ids:
+        for game in configs_of(config):
+            check_exact(game)
+        return
     kind, name, factory = _found(config.id, factory)
-    if kind == "procgen" or (factory is not None and not makes_one_env(factory)):
+    if kind in ("procgen", "envpool") or (factory is not None and not makes_one_env(factory)):
         with gym_envs.looked_at(config.id) as keep:
             envs = keep(make_env(config, getattr(factory, "players", 1), deterministic=True, factory=factory))
             envs.reset(0)
@@ -118,11 +164,11 @@ def check_exact(config: EnvConfig, factory: Factory | None = None) -> None:
 
 
 def translator(config: EnvConfig, factory: Factory | None = None) -> Translator | None:
-    """Between the spaces of a Gymnasium environment and what ``env_spec`` says; None for environments without any, and
-    where a history of actions, which no space of the environment holds, is shown.
+    """Between the spaces of a Gymnasium environment and what ``env_spec`` says; None for environments without any, for
+    lists, and where a history of actions, which no space of the environment holds, is shown.
     """
     check_config(config)
-    if config.delay.history:
+    if config.delay.history or config.ids:
         return None
     config = undelayed(config)
     kind, name, factory = _found(config.id, factory)
@@ -170,6 +216,10 @@ def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
     check_config(config)
     if config.delay.active:
         return delayed_spec(_spec(undelayed(config), factory), config.delay)
+    if config.ids:
+        if factory is not None:
+            raise ValueError(f"a list of games, {config.id}, is of ids; it cannot have an environment of your own")
+        return joined_spec(config, game_specs(config))
     kind, name, factory = _found(config.id, factory)
     if kind == "atari":
         return atari.atari_spec(config, name)
@@ -179,6 +229,8 @@ def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
         return hanabi.hanabi_spec(config, name)
     if kind == "procgen":
         return procgen.procgen_spec(config, name)
+    if kind == "envpool":
+        return envpool.envpool_spec(config, name)
     if factory is not None and not makes_one_env(factory):
         with gym_envs.looked_at(config.id) as keep:
             return keep(make_env(config, getattr(factory, "players", 1), factory=factory)).spec
@@ -193,6 +245,8 @@ def frame_rate(config: EnvConfig, factory: Factory | None = None) -> float | Non
     """
     check_config(config)
     config = undelayed(config)
+    if config.ids:
+        return frame_rate(configs_of(config)[0])
     kind, name, factory = _found(config.id, factory)
     frames_per_s = {"atari": atari_games.FRAMES_PER_S, "dmlab": dmlab.FRAMES_PER_S, "vizdoom": vizdoom.TICS_PER_S}
     if kind in frames_per_s:

@@ -103,7 +103,7 @@ def check_config(config: EnvConfig) -> None:
     ranges = {
         "frame_skip": (1, 1000), "frame_size": (1, 160), "frame_stack": (1, 1000), "sticky": (0.0, 1.0),
         "noop_max": (0, 10_000), "max_frames": (1, 2**31 - 1), "length": (1, 10**6), "max_steps": (0, 2**31 - 1),
-        "num_levels": (0, 2**31 - 1), "start_level": (0, 2**31 - 1),
+        "num_levels": (0, 2**31 - 1), "start_level": (0, 2**31 - 1), "turn_frames": (0, 2**62), "turns": (0, 10**6),
     }  # fmt: skip
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
@@ -117,6 +117,7 @@ def check_config(config: EnvConfig) -> None:
         "renderer": ("software", "hardware"),
         "distribution_mode": ("easy", "hard", "extreme", "memory", "exploration"),
         "reward_clip": ("none", "sign", "clamp", "soft_asymmetric"),
+        "several": ("at_once", "in_turn"),
     }
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:

@@ -113,9 +113,13 @@ def open_camera(config: EnvConfig, factory: Any = None, say: Say | None = None) 
     """
     from offbeat.envs.atari_games import find_game
     from offbeat.envs.factories import makes_one_env
+    from offbeat.envs.game_lists import scored
     from offbeat.envs.registry import env_spec, frame_rate, make_env, single_factory
 
     say = say or warn
+    if config.ids:
+        say(f"of {config.id} the first game is shown")
+        return Camera(make_env(scored(config), 1), None, frame_rate(config))
     factory = factory or single_factory(config.id)
     if factory is not None:
         return _single_camera(config, factory, say) if makes_one_env(factory) else _batch_camera(config, factory, say)

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from offbeat.config.run_config import RunConfig
+from offbeat.envs.game_lists import described
+from offbeat.envs.registry import game_specs
 from offbeat.networks.own_torso import find_torso
 from offbeat.networks.torsos import choose_torso, flattened_pictures
 from offbeat.replay.layout import StreamLayout
@@ -31,6 +33,8 @@ def introduce(
     say(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
     if copies := copies_nbytes(config.replay, layout):
         say(f"copies that samplers keep beside the streams: up to {copies / 2**20:,.1f} MiB")
+    for line in described(config.env, game_specs(config.env)) if config.env.ids else ():
+        say(line)
     for line in flattened(config, spec):
         say(line)
     tell_of_short_run(config, spec, say)

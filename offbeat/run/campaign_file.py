@@ -144,7 +144,7 @@ def _on(run: Planned, env: Env | None) -> Planned:
     """The run on the environment of the command line, if there is one."""
     if env is None:
         return run
-    if any(full_name(key) in ("env.id", "eval_env.id") for key, _ in run.options):
+    if any(full_name(key) in ("env.id", "env.ids", "eval_env.id", "eval_env.ids") for key, _ in run.options):
         raise UserError(f"--env {env.named} was given, and {run.entry!r} names an environment too; leave one out")
     if env.factory is None:
         return replace(run, options=(*run.options, ("env.id", env.named)))

@@ -130,6 +130,7 @@ def progress_line(status: Status, total_frames: int) -> str:
         "restarts": status.restarts,
         "elapsed": clock_text(status.seconds),
         "left": clock_text(eta_s(status, total_frames)),
+        **{name: score(value, 2) for name, value in status.games.items()},
     }
     return "progress " + " ".join(f"{name}={str(value).replace(',', '')}" for name, value in pairs.items())
 
@@ -144,7 +145,8 @@ def event_line(role: str, kind: str, values: Mapping[str, Any]) -> str:
     """An event as ``kind role name=value ...``."""
     more = given_up(int(values.get("given_up", 0))) if kind in SCORES else ""
     if kind in SCORES:
-        values = {name: values[name] for name in EVALUATION_SHOWN if name in values}
+        shown = [*EVALUATION_SHOWN, *(name for name in values if name.startswith("return_"))]
+        values = {name: values[name] for name in shown if name in values}
     return " ".join((kind, role, *(f"{name}={_plainly(value)}" for name, value in values.items()))) + more
 
 

@@ -24,6 +24,7 @@ from offbeat.algorithms.legal import FORBIDDEN
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.delay import undelayed
 from offbeat.envs.factories import Factory
+from offbeat.envs.game_lists import scored
 from offbeat.envs.gymnasium import looked_at
 from offbeat.envs.registry import make_env, single_factory
 from offbeat.envs.spaces import MASK, Translator
@@ -94,7 +95,7 @@ def record(
     players = agent.spec.players
     rows: list[Row] = []
     with looked_at(config.id) as keep:
-        envs = keep(make_env(config, players, factory=factory))
+        envs = keep(make_env(scored(config), players, factory=factory))
         observer = Observer(agent.spec, agent.spec.action.array, players, wants_last=agent.wants_last)
         state, again = agent.initial_state(players), False
         envs.reset(SEED)

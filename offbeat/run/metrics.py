@@ -9,12 +9,13 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from offbeat.acting.scores import game_key
 from offbeat.config.log import LogConfig
 from offbeat.run.dashboard import SCORES, Display, make_display
 from offbeat.run.metric_files import AppendFile, EventWriter, Meter, PeriodAverage, Value, plain
@@ -56,17 +57,23 @@ class MetricLogger:
         display: Display | None = None,
         say: Callable[[str], None] = print,
         listen: Callable[[Mapping[str, Any], int], None] | None = None,
+        games: Sequence[str] = (),
     ) -> None:
         """Open the files in ``run_dir``; with ``resume_offset`` (an earlier ``offsets()``) cut them back to it.
 
         ``say`` hears what is wrong with them; nothing that goes wrong with them raises. ``listen`` hears every line of
-        metrics.jsonl, with the updates done by then.
+        metrics.jsonl, with the updates done by then. ``games``: ids, where the run is of a list.
         """
         saved = dict(resume_offset or {})
         self._config, self._clock = config, clock
         self._start: float = clock() - saved.get("seconds", 0.0)
         known = asdict(Status())  # another version's checkpoint may hold other numbers
         self.status = Status(**{name: value for name, value in saved.get("status", {}).items() if name in known})
+        keys = [game_key(game) for game in games]
+        noted = saved.get("games", {})
+        self.status.games = {name: noted.get(name) for key in keys for name in (f"return_{key}", f"eval_{key}")}
+        game_returns = saved.get("game_returns", {})
+        self._game_returns = {key: deque[float](game_returns.get(key, ()), maxlen=RECENT_EPISODES) for key in keys}
         self._returns: deque[float] = deque(saved.get("returns", ()), maxlen=RECENT_EPISODES)
         self._lengths: deque[float] = deque(saved.get("lengths", ()), maxlen=RECENT_EPISODES)
         before_s = saved.get("seconds", 0.0)
@@ -81,7 +88,7 @@ class MetricLogger:
         self._say, self._told_of_missed = say, False
         self._lines = AppendFile(run_dir / "metrics.jsonl", offset=saved.get("metrics_bytes", 0), say=say)
         begun = saved.get("progress_bytes", 0)
-        self._columns = _columns_of(run_dir / "progress.csv", begun)
+        self._columns = _columns_of(run_dir / "progress.csv", begun, self.status)
         self._rows = AppendFile(run_dir / "progress.csv", offset=begun, header=",".join(self._columns), say=say)
         self._events: EventWriter | None = None
         if config.tensorboard:
@@ -149,9 +156,11 @@ class MetricLogger:
             "metrics_bytes": self._lines.offset(),
             "progress_bytes": self._rows.offset(),
             "seconds": self.seconds(),
-            "status": asdict(self.status),
+            "status": {name: value for name, value in asdict(self.status).items() if name != "games"},
+            "games": dict(self.status.games),
             "returns": list(self._returns),
             "lengths": list(self._lengths),
+            "game_returns": {key: list(returns) for key, returns in self._game_returns.items()},
             "acted_frames": self._acted.counts(),
             "trained_frames": self._trained.counts(),
             "averages": [[role, kind, average.state()] for (role, kind), average in self._averages.items()],
@@ -184,8 +193,11 @@ class MetricLogger:
             status.return_mean = sum(self._returns) / len(self._returns)
             status.return_max = max(self._returns)
             status.length_mean = sum(self._lengths) / len(self._lengths)
+            self._count_game(values)
         elif kind == "evaluation":
             status.eval_mean, status.eval_std = values["mean"], values.get("std")
+            scores = {f"eval_{key}": values.get(f"return_{key}") for key in self._game_returns}
+            status.games |= {name: score for name, score in scores.items() if score is not None}
         elif kind == "validation":
             status.valid_mean = values["mean"]
             status.valid_best = max(values["mean"], status.valid_best if status.valid_best is not None else -math.inf)
@@ -193,6 +205,13 @@ class MetricLogger:
             status.restarts += 1
         elif kind == "realtime":
             self._tell_of_missed(values)
+
+    def _count_game(self, values: Mapping[str, Any]) -> None:
+        """Bring the mean return of the game that an episode was of up to date."""
+        key = game_key(str(values.get("game", "")))
+        if (returns := self._game_returns.get(key)) is not None:
+            returns.append(values["return"])
+            self.status.games[f"return_{key}"] = sum(returns) / len(returns)
 
     def _tell_of_missed(self, values: Mapping[str, Any]) -> None:
         """Say once if a realtime environment misses many of its frames."""
@@ -236,7 +255,7 @@ class MetricLogger:
                 setattr(self.status, name, sum(finite) / len(finite) if finite else None)
         self.status.learner_wait = _share(waited.get("learner"), worked.get("learner"))
         self.status.actor_wait = _share(waited.get("actor"), worked.get("actor"))
-        row = asdict(self.status)
+        row = self.status.row()
         shown = (row.get(name) for name in self._columns)
         self._rows.write(",".join("" if value is None else str(plain(value)) for value in shown))
         if self._events is not None:
@@ -267,15 +286,15 @@ class MetricLogger:
             self._events.scalars(numbers, int(line["frames"]), curves_of(role, kind, values))  # type: ignore[arg-type]
 
 
-def _columns_of(path: Path, begun: int) -> list[str]:
+def _columns_of(path: Path, begun: int, status: Status) -> list[str]:
     """The columns of progress.csv: all there are, or those that a file with ``begun`` bytes has had from its start."""
     if begun:
         with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
             header = file.readline()
         names = header.rstrip("\n").split(",")
-        if header.endswith("\n") and names[0] in asdict(Status()):  # a power cut may have left a part of it
+        if header.endswith("\n") and names[0] in status.row():  # a power cut may have left a part of it
             return names
-    return list(asdict(Status()))
+    return list(status.row())
 
 
 def _open_events(run_dir: Path, purge_from: int | None, say: Callable[[str], None]) -> EventWriter | None:

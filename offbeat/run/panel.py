@@ -49,6 +49,7 @@ def _cells(status: Status, spread: bool) -> list[tuple[str, str]]:
         ("best of 100", score(status.return_max)),
         ("evaluation", score(status.eval_mean) + beside),
         *(validated if status.valid_mean is not None else []),
+        *((name.replace("_", " "), score(value)) for name, value in status.games.items()),
         ("episodes", f"{status.episodes:,}"),
         ("updates", f"{status.updates:,}"),
         ("policy lag", number(status.policy_lag, 1)),

@@ -7,16 +7,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from offbeat.acting.scores import game_key
+
 PERIODIC = ("learner", "actor", "inference")
 """Kinds that come so often that one line per role and period is written instead of each record."""
 
 
 def curves_of(role: str, kind: str, values: Mapping[str, Any]) -> str:
     """What the names of a record's numbers begin with where each is a curve: the role of what comes periodically, else
-    the kind; each set of environments that a run ends with has curves of its own (``final/train``).
+    the kind; each set of environments that a run ends with has curves of its own (``final/train``), and so have the
+    episodes of each game of a list.
     """
     if kind == "final":
         return f"final/{str(values['set']).replace('=', '-')}"  # MLflow takes no equals sign
+    if kind == "episode" and "game" in values:
+        return f"episode/{game_key(str(values['game']))}"
     return role if kind in PERIODIC else kind
 
 

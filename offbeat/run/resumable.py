@@ -95,7 +95,10 @@ def _wrong_metrics(metrics: Any) -> str:
     for name in ("returns", "lengths"):
         values = metrics.get(name, [])
         fine[name] = isinstance(values, list) and all(_is_number(value) for value in values)
-    for name in ("status", "acted_frames", "trained_frames"):
+    games = metrics.get("game_returns", {})
+    lists = games.values() if isinstance(games, dict) else [games]
+    fine["game_returns"] = all(isinstance(one, list) and all(map(_is_number, one)) for one in lists)
+    for name in ("status", "games", "acted_frames", "trained_frames"):
         fine[name] = _are_numbers(metrics.get(name, {}))
     return next((name for name, is_fine in fine.items() if not is_fine), "")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -36,3 +37,11 @@ class Status:
     restarts: int = 0
     valid_mean: float | None = None
     valid_best: float | None = None
+    games: dict[str, float | None] = field(default_factory=dict)
+    """Of a list of games: ``return_<game>``, the mean return of its last 100 training episodes, and ``eval_<game>``, of
+    its last evaluation; columns of their own."""
+
+    def row(self) -> dict[str, Any]:
+        """Name -> number, in the order of the columns."""
+        numbers = asdict(self)
+        return numbers | numbers.pop("games")

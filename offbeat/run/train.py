@@ -171,7 +171,7 @@ def _run(
     ``fresh``: in a folder that nobody else has.
     """
     if config.engine != "inline":
-        check_start(own, *dict.fromkeys(env.id for env in environments(config)))
+        check_start(own, *dict.fromkeys(game for env in environments(config) for game in env.games))
     spec = env_spec(config.env, own.get("env_factory"))
     config, agent, note = _made(config, spec, own, note, new=checkpoint is None)
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
@@ -243,6 +243,7 @@ def _open_metrics(
         resume_offset=meta.get("metrics"),
         say=say,
         listen=hooks.line,
+        games=config.env.ids,
     )
     hooks.begin(run, logger.seconds)
     return logger

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from offbeat.acting.observer import Observer
 from offbeat.agents.base import Agent, Explores
 from offbeat.envs.base import Misbehaved, StateUnsupported, VectorEnv
 from offbeat.envs.closing import close_env
+from offbeat.envs.several import Place, PlaysList
 from offbeat.replay.layout import StreamBlock, StreamLayout
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.host import Host
@@ -126,7 +128,8 @@ class Actor(Host):
         torch.set_num_threads(self._threads)
         env_seed, act_seed = services.seeds(services.index, services.incarnation)
         streams = services.streams()
-        self.envs = services.envs(len(streams), batch=config.batch, threads=config.env_threads)
+        place = Place(int(streams[0]), services.layout.num_streams, partial(services.notices.posted, "frames"))
+        self.envs = services.envs(len(streams), batch=config.batch, threads=config.env_threads, place=place)
         self.wait, weights = services.wait, services.weights()
         agent = services.agent("cpu")
         self.policy = services.policy(agent.wants_last) or LocalPolicy(
@@ -148,6 +151,7 @@ class Actor(Host):
             players=services.spec.players,
             explore=exploration(services, agent, streams),
             clock=services.clock,
+            game_of=self.envs.game_of if isinstance(self.envs, PlaysList) else None,
         )
         if not services.free and (loaded := services.loaded()) is not None:
             with services.heart.beating():  # games are played again from their snapshots
@@ -230,6 +234,7 @@ class ActorWork:
         players: environments that make one game, which is one episode.
         clock: for the times that are reported.
         explore: gives each environment's epsilon [K] from the actions that this actor has taken; None: not needed.
+        game_of: name of the game that an environment plays now; None: all play the same.
     """
 
     def __init__(
@@ -245,7 +250,9 @@ class ActorWork:
         players: int = 1,
         explore: Callable[[int], np.ndarray] | None = None,
         clock: Clock = WALL,
+        game_of: Callable[[int], str] | None = None,
     ) -> None:
+        self._game_of = game_of
         count, self.clock = len(streams), clock
         self._players, self.seed, self.frame_skip = players, seed, frame_skip
         self.staging = Staging(layout, streams, block, discount)
@@ -299,7 +306,8 @@ class ActorWork:
             return
         frames = int(self.taken[game].sum()) * self.frame_skip
         values = {"return": float(self.returns[game].mean()), "length": int(self.lengths[game].max())}
-        metrics.write("episode", values | {"episode_frames": frames})
+        named: dict[str, Any] = {} if self._game_of is None else {"game": self._game_of(env)}
+        metrics.write("episode", values | {"episode_frames": frames} | named)
         self.returns[game], self.lengths[game], self.taken[game], self.over[game] = 0.0, 0, 0, False
 
     def state(self) -> ArrayDict:

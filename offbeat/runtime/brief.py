@@ -15,7 +15,8 @@ from offbeat.envs.closing import closed_on_failure
 from offbeat.envs.decisions import delayed_spec
 from offbeat.envs.delay_config import DelayConfig
 from offbeat.envs.manners import check_like
-from offbeat.envs.registry import make_env, register_again
+from offbeat.envs.registry import ALONE, make_env, register_again
+from offbeat.envs.several import Place
 from offbeat.replay.layout import StreamLayout
 from offbeat.runtime.actor import acting_precision
 from offbeat.runtime.clock import Clock
@@ -79,6 +80,7 @@ class Brief:
         threads: int = 1,
         like: EnvConfig | None = None,
         bare: bool = False,
+        place: Place = ALONE,
     ) -> VectorEnv:
         """Environments of its own."""
         register_again(self.registered)
@@ -90,6 +92,7 @@ class Brief:
             deterministic=not self.free,
             factory=self.env_factory,
             beat=self.beat,
+            place=place,
         )
         with closed_on_failure([made], made.spec.id):
             check_like(

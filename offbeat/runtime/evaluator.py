@@ -15,6 +15,7 @@ from offbeat.acting.episodes import play_episodes
 from offbeat.acting.scores import Evaluation
 from offbeat.envs.base import EnvConfig, Misbehaved, VectorEnv
 from offbeat.envs.closing import close_env, closed_after
+from offbeat.envs.game_lists import scored
 from offbeat.runtime.host import Host
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, StopSignal
@@ -29,10 +30,11 @@ class EvaluationConfig:
     every_frames: int = 1_000_000
     """An evaluation starts each time the run has come so many environment frames further; 0: only at the end."""
     episodes: int = 10
-    """Whole episodes per evaluation; a game of several players is one."""
+    """Whole episodes per evaluation; a game of several players is one. Of a list of games, of each so many."""
     envs: int = 10
-    """Environments that play them, in parallel; each plays an equal share so that short episodes are not favoured.
-    Where a new run is given ``episodes`` alone, the most up to this number that share them equally."""
+    """Environments that play them, in parallel, of a list of games so many for each; each plays an equal share so that
+    short episodes are not favoured. Where a new run is given ``episodes`` alone, the most up to this number that share
+    them equally."""
     policy: Literal["greedy", "sampled"] = "sampled"
     """Most probable action, or one drawn from the policy. Value-based agents have none to draw from: they take the best
     action either way (Rainbow, where ``sampled``: under its noise), and records name what was played."""
@@ -74,9 +76,10 @@ def run_evaluator(
     seed: int,
     kind: str = "evaluation",
     about: Mapping[str, Any] | None = None,
+    games: int = 1,
 ) -> Evaluation:
-    """One evaluation: take the newest weights, play whole episodes, report raw scores with the counters that
-    belong to those weights, and ``about``, in a record of that ``kind``.
+    """One evaluation: take the newest weights, play whole episodes, of each game so many, report raw scores with the
+    counters that belong to those weights, and ``about``, in a record of that ``kind``.
 
     A stop in the middle ends it; what was played until then is returned but not reported.
     """
@@ -84,7 +87,7 @@ def run_evaluator(
     result = play_episodes(
         envs,
         policy.agent,
-        episodes=config.episodes,
+        episodes=config.episodes * games,
         greedy=config.policy == "greedy",
         seed=seed,
         stop=stop.is_set,
@@ -127,7 +130,8 @@ class Evaluator(Host):
             return self._play(exam, envs, number)
 
     def _make(self, exam: Exam) -> VectorEnv:
-        return self._services.envs(exam.config.envs, threads=exam.config.threads, like=exam.env)
+        count = exam.config.envs * len(exam.env.games)
+        return self._services.envs(count, threads=exam.config.threads, like=scored(exam.env))
 
     def _play(self, exam: Exam, envs: VectorEnv, number: int) -> dict[str, Any]:
         """One exam, in these environments."""
@@ -137,8 +141,9 @@ class Evaluator(Host):
         stop = services.stop(early=True)
         seed = services.seeds(number)[0] if exam.seed is None else exam.seed
         result = run_evaluator(
-            envs, self._policy, services.metrics, stop, exam.config, seed=seed, kind=exam.kind, about=exam.about
-        )
+            envs, self._policy, services.metrics, stop, exam.config, seed=seed, kind=exam.kind, about=exam.about,
+            games=len(exam.env.games),
+        )  # fmt: skip
         scores = {"mean": result.mean, "std": result.std, "episodes": len(result.returns)}
         return scores | {"complete": result.complete}
 

@@ -16,6 +16,8 @@ import torch
 
 from offbeat.agents.base import Agent
 from offbeat.envs.base import EnvConfig, VectorEnv
+from offbeat.envs.registry import ALONE
+from offbeat.envs.several import Place
 from offbeat.replay.layout import StreamLayout
 from offbeat.runtime.clock import Clock
 from offbeat.runtime.ports import (
@@ -117,9 +119,10 @@ class Services(Protocol):
         threads: int = 1,
         like: EnvConfig | None = None,
         bare: bool = False,
+        place: Place = ALONE,
     ) -> VectorEnv:
         """Environments of its own: those of training, or ``like`` these options say. ``batch``: see ``ActorConfig``;
-        ``bare``: without the simulated delay.
+        ``bare``: without the simulated delay; ``place``: where they stand among all of the run.
         """
 
     def realtime(self) -> Realtime:

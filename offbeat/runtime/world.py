@@ -185,7 +185,7 @@ def make_world(
         inbox=inbox,
         master=_make_master(config, weights),
         realtime=SharedArrays(realtime_arrays(config.realtime, layout)) if config.realtime.fps else None,
-        registered=registrations(*(env.id for env in environments(config))),
+        registered=registrations(*(game for env in environments(config) for game in env.games)),
         **own,
     )
     # Fifos and rate control write down how far writers may go; writers may ask before the learner has made its own.

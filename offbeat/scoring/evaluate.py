@@ -46,7 +46,7 @@ def evaluate_run(
     Args:
         run: run folder.
         episodes: whole episodes, shared equally among at most ``evaluation.envs`` environments; a game of several
-            players is one episode.
+            players is one episode. Of a list of games, so many of each.
         policy: ``greedy`` or ``sampled``; None: as the run's evaluation. Agents without a policy to draw from play
             greedily either way; the result's ``policy`` says what was played.
         seed: of environments and drawn actions; the same seed gives the same games.
@@ -59,6 +59,7 @@ def evaluate_run(
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
     from offbeat.envs.closing import closed_after
+    from offbeat.envs.game_lists import scored
     from offbeat.envs.registry import make_env
     from offbeat.run.load import restore
 
@@ -70,10 +71,11 @@ def evaluate_run(
     greedy = choose_policy(loaded, policy, say)
     players = loaded.agent.spec.players
     games = min(episodes, loaded.config.evaluation.envs // players)
-    env = make_env(eval_env, games * players, factory=factory)
+    several = len(eval_env.games)
+    env = make_env(scored(eval_env), several * games * players, factory=factory)
     with closed_after(env, eval_env.id, say):
         played: dict[str, Any] = {
-            "episodes": episodes,
+            "episodes": several * episodes,
             "greedy": greedy,
             "seed": seed,
             "longest": loaded.config.evaluation.longest,

@@ -123,14 +123,16 @@ def _play(
 ) -> Evaluation:  # fmt: skip
     """One set."""
     from offbeat.envs.closing import closed_after
+    from offbeat.envs.game_lists import scored
     from offbeat.envs.registry import make_env
 
     final, players = loaded.config.final, loaded.agent.spec.players
     games = min(final.episodes, final.envs // players)
-    env = make_env(one.env, games * players, factory=factory)
+    several = len(one.env.games)
+    env = make_env(scored(one.env), several * games * players, factory=factory)
     with closed_after(env, one.env.id, say):
         result = play_episodes(
-            env, loaded.agent, version=loaded.version, episodes=final.episodes, greedy=greedy, seed=one.seed + seed,
-            longest=loaded.config.evaluation.longest, **told,
+            env, loaded.agent, version=loaded.version, episodes=several * final.episodes, greedy=greedy,
+            seed=one.seed + seed, longest=loaded.config.evaluation.longest, **told,
         )  # fmt: skip
     return replace(result, at=point_of(loaded))

@@ -565,7 +565,7 @@ def test_plain_lines_say_at_once_what_is_waited_for_then_one_line_a_period(tmp_p
 
 
 def test_progress_line_has_the_same_names_whatever_is_known() -> None:
-    full = Status(**dict.fromkeys(asdict(Status()), 1))
+    full = Status(**dict.fromkeys(asdict(Status()), 1) | {"games": {}})
     names = [[pair.split("=")[0] for pair in progress_line(s, 100).split()] for s in (Status(), full)]
     assert names[0] == names[1]
 

@@ -15,23 +15,26 @@ class Numbers:
     """
 
     def __init__(self) -> None:
-        self._episodes: list[dict[str, float]] = []
+        self._episodes: dict[str, list[dict[str, float]]] = {}
 
     def of(self, event: dict[str, Any]) -> dict[str, float]:
         """``role/name`` or ``kind/name`` -> number, of what ``on_metrics`` is told; empty for an episode."""
         role, kind, values = event["role"], event["kind"], event["values"]
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-        if kind == "episode":
-            self._episodes.append(numbers)
-            return {}
         prefix = curves_of(role, kind, values)
+        if kind == "episode":
+            self._episodes.setdefault(prefix, []).append(numbers)
+            return {}
         return {f"{prefix}/{name}": value for name, value in numbers.items()} | self._averages()
 
     def _averages(self) -> dict[str, float]:
-        episodes, self._episodes = self._episodes, []
-        names = {name for episode in episodes for name in episode}
-        held = {name: [episode[name] for episode in episodes if name in episode] for name in sorted(names)}
-        return {f"episode/{name}": sum(values) / len(values) for name, values in held.items()}
+        kept, self._episodes = self._episodes, {}
+        averages = {}
+        for prefix, episodes in kept.items():
+            for name in sorted({name for episode in episodes for name in episode}):
+                values = [episode[name] for episode in episodes if name in episode]
+                averages[f"{prefix}/{name}"] = sum(values) / len(values)
+        return averages
 
 
 def options_of(run: Path) -> dict[str, Any]:

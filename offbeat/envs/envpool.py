@@ -1,0 +1,200 @@
+"""EnvPool's tasks with Gymnasium's spaces (MuJoCo, DeepMind Control, classic control, ...), in native threads.
+
+Atari and Procgen have adapters of their own, which know what is particular about them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported
+from offbeat.envs.procgen import MODES, envpool_module, task_id
+from offbeat.envs.rows import check_actions, make_rows, reject_unused
+from offbeat.envs.seeding import env_seeds
+from offbeat.envs.spaces import Leaf, action_decoder, action_spec, flatten_space
+from offbeat.types import ArrayDict, ArraySpec, EnvSpec, EnvStep
+
+PREFIX = "envpool:"
+"""What ids begin with."""
+SUCH_AS = ("HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "CheetahRun-v1", "CartPole-v1")
+"""Some tasks, for messages."""
+USED = ("max_steps", "channels")
+"""Switches that mean something to them."""
+PROCGEN = frozenset(task_id(game, mode) for mode, games in MODES.items() for game in games)
+"""Tasks that are levels of Procgen."""
+NO_LIMIT = 2**31 - 1
+"""EnvPool's number for a task without a limit of steps."""
+UNBOUNDED = 1e30
+"""Bounds of observations beyond this mean none; EnvPool has them for DeepMind Control. The least double that is above
+zero, too, is meant for the lowest number."""
+
+
+def find_task(env_id: str) -> str | None:
+    """EnvPool's name of ``envpool:<task>``; or None. Whether there is such a task shows when it is made."""
+    match = re.fullmatch(rf"{PREFIX}([\w-]+)", env_id)
+    return match[1] if match else None
+
+
+def _made_spec(config: EnvConfig, task: str) -> Any:
+    """EnvPool's own description of a task. EnvUnavailable where it has none, or belongs to another adapter."""
+    module = envpool_module(config.id)
+    known = module.list_all_envs()
+    if task not in known:
+        near = difflib.get_close_matches(task, known, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(f'{PREFIX}{name}' for name in near)}?" if near else ""
+        raise EnvUnavailable(f"EnvPool {module.__version__} has no task {task!r}{hint}")
+    if task in PROCGEN:
+        raise EnvUnavailable(f"{config.id} is played another way here: as procgen:procgen-<game>-v0")
+    try:
+        made = module.make_spec(task)
+    except ImportError as error:
+        raise EnvUnavailable(f"{config.id} cannot start: {' '.join(str(error).split())}") from error
+    if ".atari." in f".{type(made).__mro__[1].__module__}.":
+        raise EnvUnavailable(f"{config.id} is played another way here: as its game with env.backend = 'envpool'")
+    if getattr(made.config, "max_num_players", 1) > 1:
+        raise EnvUnavailable(f"{config.id} is a task of several players, which this adapter does not have")
+    return made
+
+
+def envpool_spec(config: EnvConfig, task: str) -> EnvSpec:
+    """The spec of a task. EnvUnavailable where EnvPool lacks or has none of that name, ValueError for its spaces."""
+    return _described(config, _made_spec(config, task))[0]
+
+
+def _described(config: EnvConfig, made: Any) -> tuple[EnvSpec, dict[str, Leaf]]:
+    reject_unused(config, USED)
+    leaves = flatten_space(made.observation_space, config.id, config.channels)
+    own = int(made.config.max_episode_steps)
+    limits = [limit for limit in (own if own < NO_LIMIT else 0, config.max_steps) if limit]
+    spec = EnvSpec(
+        id=config.id,
+        observation={key: _bounded(leaf.spec) for key, leaf in leaves.items()},
+        action=action_spec(made.action_space, config.id),
+        max_episode_steps=min(limits) if limits else None,
+        reference_score=made.reward_threshold,
+    )
+    return spec, leaves
+
+
+def _bounded(array: ArraySpec) -> ArraySpec:
+    """``array`` without bounds that mean none."""
+    if array.high is None or array.high < UNBOUNDED:
+        return array
+    return ArraySpec(array.shape, array.dtype)
+
+
+def make_envpool(
+    config: EnvConfig, task: str, num_envs: int, batch_size: int | None, threads: int, deterministic: bool
+) -> EnvPoolVector:
+    """``num_envs`` environments of a task. ``StateUnsupported`` if ``deterministic``: they cannot be saved."""
+    if deterministic:
+        raise StateUnsupported(f"{config.id} can be neither saved nor replayed exactly; run without deterministic mode")
+    return EnvPoolVector(config, task, num_envs, batch_size or num_envs, threads)
+
+
+class EnvPoolVector:
+    """``num_envs`` environments of one task in one EnvPool.
+
+    EnvPool resets an ended environment with the step after its end, as rows have it. Where an action both ends an
+    episode and reaches EnvPool's limit of steps, EnvPool tells of the limit alone. So in whole batches its limit is set
+    a step further, and episodes are cut here; in partial ones, where single environments cannot be restarted, such an
+    end is called truncated.
+
+    Args:
+        config: its switches.
+        task: EnvPool's name.
+        num_envs: how many.
+        batch_size: rows per ``recv``.
+        threads: native threads.
+        options: further ones of the task, as ``envpool.make`` has them.
+    """
+
+    def __init__(
+        self,
+        config: EnvConfig,
+        task: str,
+        num_envs: int,
+        batch_size: int,
+        threads: int,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        made = _made_spec(config, task)
+        self.spec, self._leaves = _described(config, made)
+        self._decode, self._kind = action_decoder(made.action_space), made.action_space.dtype
+        self.num_envs, self.batch_size = num_envs, batch_size
+        self._config, self._task, self._threads, self._options = config, task, threads, dict(options or {})
+        self._envpool = envpool_module(config.id)
+        self._limit = self.spec.max_episode_steps or NO_LIMIT
+        self._cuts = batch_size == num_envs and self._limit < NO_LIMIT
+        self._ended, self._steps = np.ones(num_envs, bool), np.zeros(num_envs, np.int64)
+        self._ids = self._late = np.zeros(0, np.int64)
+        self._pool: Any = None
+
+    def reset(self, seed: int) -> None:
+        """Make them anew: EnvPool takes its seed only then."""
+        self._pool = self._envpool.make(
+            self._task,
+            env_type="gymnasium",
+            num_envs=self.num_envs,
+            batch_size=self.batch_size,
+            num_threads=self._threads,
+            seed=int(env_seeds(seed, 1)[0]),
+            max_episode_steps=self._limit + self._cuts,
+            **self._options,
+        )
+        self._ended[:], self._steps[:] = True, 0
+        self._late = np.zeros(0, np.int64)
+        self._pool.async_reset()
+
+    def recv(self) -> EnvStep:
+        """The next rows, in the order in which they came."""
+        given, reward, over, cut, info = self._open().recv()
+        ids = self._ids = info["env_id"].astype(np.int64)
+        seen = {key: leaf.encode(leaf.checked(leaf.pick(given), 1), 1) for key, leaf in self._leaves.items()}
+        first = self._ended[ids]
+        if len(self._late):  # cut here: EnvPool has let them go on for the step that was ignored
+            self._restart(seen)
+        self._steps[ids] = np.where(first, 0, self._steps[ids] + 1)
+        terminated = over.astype(bool) & ~first
+        late = (self._steps[ids] >= self._limit) & ~terminated if self._cuts else np.zeros(len(ids), bool)
+        truncated = (cut.astype(bool) | late) & ~terminated & ~first
+        self._late = ids[late & ~cut.astype(bool)]
+        self._ended[ids] = terminated | truncated
+        rows = make_rows(self._config, seen, np.where(first, 0.0, reward), terminated, truncated, first)
+        rows.env_ids = ids.copy()
+        return rows
+
+    def _restart(self, seen: ArrayDict) -> None:
+        """New episodes where one was cut here, with their first observations among what is ``seen``."""
+        given, info = self._pool.reset(self._late.astype(np.int32))
+        at = np.argsort(self._ids)[info["env_id"]]
+        for key, leaf in self._leaves.items():
+            seen[key][at] = leaf.encode(leaf.checked(leaf.pick(given), 1), 1)
+
+    def send(self, action: np.ndarray) -> None:
+        """Actions for the rows of the last ``recv``; those of ended episodes are ignored."""
+        action = check_actions(action, self.spec.action, self.batch_size)
+        pool = self._open()
+        pool.send(np.asarray(self._decode(action), self._kind), self._ids.astype(np.int32))
+
+    def state(self) -> ArrayDict:
+        """Always raises: EnvPool cannot be saved."""
+        raise StateUnsupported(f"{self.spec.id} can be neither saved nor replayed exactly")
+
+    def load_state(self, state: ArrayDict) -> None:
+        """Always raises."""
+        raise StateUnsupported(f"{self.spec.id} can be neither saved nor replayed exactly")
+
+    def close(self) -> None:
+        """Free the environments and their threads."""
+        self._pool = None
+
+    def _open(self) -> Any:
+        if self._pool is None:
+            raise RuntimeError(f"{self.spec.id} needs reset() first")
+        return self._pool
