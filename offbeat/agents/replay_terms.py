@@ -126,7 +126,8 @@ def cloning_losses(
             divergence = agent.compare(categorical_kl, gaussian_kl, policy, behaviour)
         losses["policy_cloning_cost"] = actor_critic.reduce(divergence, rows.cloned)
     if config.value_cloning_cost:
-        noted = batch.extras["behaviour_value"]
+        # Before the difference: whatever stands in rows that do not count must not come near a gradient.
+        noted = batch.extras["behaviour_value"].masked_fill(~rows.cloned, 0.0)
         if published:
             losses["value_cloning_cost"] = actor_critic.reduce(clear.value_cloning(noted, value), rows.cloned)
         else:

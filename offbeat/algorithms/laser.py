@@ -95,12 +95,13 @@ def gaussian_relevance(
 
 
 def normal_points(count: int, size: int) -> Tensor:
-    """Points [count, size] float32 that are spread like a standard normal: always the same, scrambled Sobol points
-    with their mirror images, and more even than random ones. ``count`` > 0 is even.
+    """Points [count, size] float32 that are spread like a standard normal, more evenly than random ones; always the
+    same: scrambled Sobol points with their mirror images, of mean 0 and variance 1. ``count``: even, 4 or above.
     """
     engine: Any = torch.quasirandom.SobolEngine  # torch has no types for it
     half: Tensor = engine(size, scramble=True, seed=0).draw(count // 2, dtype=torch.float64)
     normal = torch.special.ndtri(half.clamp(1e-9, 1 - 1e-9))
+    normal /= normal.square().mean(0).sqrt()
     return torch.cat([normal, -normal]).float()
 
 
