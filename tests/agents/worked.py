@@ -16,6 +16,8 @@ from tests.algorithms import worked as w
 class Injected(nn.Module):
     """A network that returns given policies [T + 1, B, ...] and values [T + 1, B], which have gradients."""
 
+    channels_last = False
+
     def __init__(self, policy: Tensor, value: Tensor) -> None:
         super().__init__()
         self.policy, self.value = nn.Parameter(policy.clone()), nn.Parameter(value.clone())
@@ -42,7 +44,9 @@ def worked_batch(agent: PolicyAgent, **fields: Any) -> Unroll:
     return change(batch, **own | fields)
 
 
-def inject(agent: Any, policy: Tensor = w.LOGITS, value: Tensor = w.VALUE) -> Injected:
-    """Have ``agent`` see these policies and values, with the worked bootstrap value."""
-    agent.network = Injected(with_last(policy), with_last(value, w.BOOTSTRAP_VALUE))
+def inject(
+    agent: Any, policy: Tensor = w.LOGITS, value: Tensor = w.VALUE, last: Tensor = w.BOOTSTRAP_VALUE
+) -> Injected:
+    """Have ``agent`` see these policies and values; ``last`` [B]: the bootstrap value."""
+    agent.network = Injected(with_last(policy), with_last(value, last))
     return agent.network
