@@ -60,7 +60,14 @@ def outcome(run: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "agent",
-    [*OF_UNROLLS, *(pytest.param(name, marks=pytest.mark.slow) for name in ("r2d2", "dqn", "rainbow", "apex"))],
+    [
+        "impala",
+        "r2ac",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("impact", "replay-terms", "r2d2", "dqn", "rainbow", "apex")
+        ),
+    ],
 )
 @pytest.mark.parametrize("engine", [pytest.param("local", marks=pytest.mark.slow), "serial"])
 def test_an_agent_learns_the_same_bits_on_every_engine(agent: str, engine: str, tmp_path: Path) -> None:
@@ -78,6 +85,20 @@ def test_an_agent_learns_the_same_bits_on_every_engine(agent: str, engine: str, 
     if wires is not None:
         assert {desk.services.name for desk in wires.desks} == {"learner", "evaluator", "actor-0", "actor-1"}
         assert all(desk.carried > 1000 for desk in wires.desks)
+
+
+@pytest.mark.parametrize("agent", ["impact", "replay-terms"])
+def test_an_agent_that_is_resumed_learns_the_same_bits(agent: str, tmp_path: Path) -> None:
+    """In one thread alone, for what keeps states in the learner, or draws from replay."""
+    run = train(config_of(agent, tmp_path / "run", engine="inline", evaluation__every_frames=0)).run
+    oracle = outcome(run)
+    assert oracle["updates"] >= 3 * SAVES
+    for path in sorted((run / "checkpoints").glob("[0-9]*"))[1:]:
+        shutil.rmtree(path)
+    assert resume(run).finished
+    same_arrays(outcome(run), oracle)
+    if agent == "impact":
+        assert oracle["learner/kl/cost"] != 1.0, "it was adapted"
 
 
 @pytest.mark.slow
