@@ -93,7 +93,9 @@ def mixed(config: RunConfig) -> dict[str, Any]:
     """The same for batches from several samplers: two unrolls of each are from its fifo."""
     (fifo,) = (sampler for sampler in config.replay.samplers if sampler.kind == "fifo")
     learner = TINY["learner"] | {"batch_size": round(2 / fifo.share)}
-    return TINY | {"learner": learner, "replay": {"capacity": 400}}
+    samplers = [asdict(sampler) for sampler in config.replay.samplers]
+    samplers = [sampler | ({"size": 200} if "size" in sampler else {}) for sampler in samplers]
+    return TINY | {"learner": learner, "replay": {"capacity": 400, "samplers": samplers}}
 
 
 TRAINED = [
