@@ -22,7 +22,9 @@ from offbeat.networks.own_torso import TorsoFactory, name_of
 from offbeat.types import EnvSpec
 
 ENTRY_POINT_GROUP = "offbeat.agents"
-_NOT_AGENTS = {"base", "contract", "make", "q_agent", "sensitivities", "target"}
+_NOT_AGENTS = {
+    "base", "contract", "make", "policy_agent", "q_agent", "replay_terms", "sensitivities", "target",
+}  # fmt: skip
 
 
 def list_agents() -> list[str]:

@@ -109,7 +109,7 @@ class QAgent:
         """The target network; a copy of the online one at first."""
         return self._target.network
 
-    def learner_states(self) -> dict[str, TargetNetwork]:
+    def learner_states(self) -> dict[str, TargetNetwork[QNetwork]]:
         """The target network."""
         return {"target": self._target}
 

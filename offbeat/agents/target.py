@@ -1,17 +1,33 @@
-"""The target network of value-based agents: a copy of the online one, renewed every so many updates."""
+"""A target network: a copy of the online one, renewed every so many updates."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
-from offbeat.networks.q_network import QNetwork
+from offbeat.networks.encoder import Encoder
 from offbeat.types import TensorDict
 
+Net = TypeVar("Net", bound=Encoder)
 
-class TargetNetwork:
+
+class Every:
+    """Counts how often a multiple of ``period`` (>= 1) was reached or passed: other learners may have updated too."""
+
+    def __init__(self, period: int) -> None:
+        self._period = period
+        self._updates: int | None = None  # at the last call
+
+    def passed(self, updates: int) -> int:
+        """How often since the last call; ``updates``: how many have been made. After a gap, of the newest one alone."""
+        before = self._updates if self._updates is not None and self._updates < updates else updates - 1
+        self._updates = updates
+        return updates // self._period - before // self._period
+
+
+class TargetNetwork(Generic[Net]):
     """Kept in the learner: see ``offbeat.agents.base.LearnerState``.
 
     Args:
@@ -22,13 +38,12 @@ class TargetNetwork:
 
     exact = True
 
-    def __init__(self, online: QNetwork, period: int, rate: float) -> None:
-        self._online, self._period, self._rate = online, period, rate
-        self._copy: QNetwork | None = None
-        self._updates: int | None = None  # at the last call
+    def __init__(self, online: Net, period: int, rate: float) -> None:
+        self._online, self._every, self._rate = online, Every(period), rate
+        self._copy: Net | None = None
 
     @property
-    def network(self) -> QNetwork:
+    def network(self) -> Net:
         """The copy."""
         if self._copy is None:
             self._copy = copy.deepcopy(self._online).requires_grad_(False)
@@ -38,13 +53,11 @@ class TargetNetwork:
 
     @torch.no_grad()
     def trained(self, batch: Any, updates: int) -> None:
-        """Renew the copy if a multiple of the period was reached or passed: other learners may have updated too.
+        """Renew the copy if a multiple of the period was reached or passed.
 
         Passed several times, it moves as far as in that many renewals.
         """
-        before = self._updates if self._updates is not None and self._updates < updates else updates - 1
-        self._updates = updates
-        if not (times := updates // self._period - before // self._period):
+        if not (times := self._every.passed(updates)):
             return
         rate = self._rate if times == 1 else 1 - (1 - self._rate) ** times
         for old, new in zip(self.network.state_dict().values(), self._online.state_dict().values(), strict=True):

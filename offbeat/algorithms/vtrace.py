@@ -32,7 +32,7 @@ def vtrace(
     rho_bar: float | None = 1.0,
     c_bar: float | None = 1.0,
     pg_rho_bar: float | None = 1.0,
-    lambda_: float = 1.0,
+    lambda_: float | Tensor = 1.0,
     keep: Tensor | None = None,
 ) -> VTrace:
     """V-trace targets and advantages (Espeholt et al. 2018, eq. 1).
@@ -53,7 +53,7 @@ def vtrace(
         rho_bar: clip of the correction, > 0; it sets the fixed point. None: unclipped.
         c_bar: clip of the traces, > 0, at most ``rho_bar``; it sets speed and variance. None: unclipped.
         pg_rho_bar: clip of the advantage's correction, > 0. None: unclipped.
-        lambda_: decay of the traces in [0, 1].
+        lambda_: decay of the traces in [0, 1], a number, or [T, B] float: one of each row's.
         keep: [T, B] bool. Where False (the row of a final observation, or a row masked by LASER), the target is the
             row's own value, no trace passes and the advantage is 0. None: all rows are kept.
 
@@ -69,6 +69,8 @@ def vtrace(
     shape = tuple(log_ratio.shape)
     check_shapes(shape, discount=discount, reward=reward, value=value, keep=keep)
     check_shapes(shape[1:], bootstrap_value=bootstrap_value)
+    if isinstance(lambda_, Tensor):
+        check_shapes(shape, lambda_=lambda_)
     if shape[0] == 0:
         return VTrace(value.detach().clone(), value.detach().clone())
 

@@ -7,22 +7,23 @@ from typing import Any
 import pytest
 import torch
 
-from offbeat.agents import dqn, impala, r2ac, r2d2, rainbow
+from offbeat.agents import dqn, impact, impala, r2ac, r2d2, rainbow
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.learner_config import LearnerConfig
-from offbeat.types import Unroll
 from tests.agents.items import make_sequence, make_transition, unlike
-from tests.agents.unrolls import make_inputs, make_spec, make_unroll
+from tests.agents.unrolls import BOX, DISCRETE, make_inputs, make_spec, make_unroll
 
 
-def impala_agent(observation: str, **options: Any) -> tuple[Any, Any]:
-    """An agent and an unroll."""
-    agent = impala.Agent(impala.Config(hidden_size=(8,), **options), make_spec(observation))
+def impala_agent(observation: str, module: Any = impala, action: Any = DISCRETE, **options: Any) -> tuple[Any, Any]:
+    """An agent and an unroll, the first column of which is replayed."""
+    agent = module.Agent(module.Config(hidden_size=(8,), **options), make_spec(observation, action))
     valid = torch.ones(6, 3, dtype=torch.bool)
     valid[3, 1] = False
     first = torch.zeros(6, 3, dtype=torch.bool)
     first[4, 1] = True
-    return agent, make_unroll(agent, make_inputs(agent.spec, 6, 3, first), valid)
+    batch = make_unroll(agent, make_inputs(agent.spec, 6, 3, first), valid)
+    batch.replayed = torch.tensor([True, False, False])
+    return agent, batch
 
 
 def r2ac_agent(core: str, **options: Any) -> tuple[Any, Any]:
@@ -43,10 +44,15 @@ def q_agent(module: Any, **options: Any) -> tuple[Any, Any]:
 
 
 SEQUENCES = {"core_size": 5, "length": 4, "burn_in": 2, "period": 2, "n_step": 2}
+TERMS = {"policy_cloning_cost": 1.0, "value_cloning_cost": 1.0, "trust_region": 1.0, "entropy_on": "online"}
 CASES: dict[str, Any] = {
     "impala": lambda: impala_agent("vector", reduction="mean"),
     "impala-lstm": lambda: impala_agent("vector", core="lstm", core_size=5, last_action=True, last_reward=True),
     "impala-images": lambda: impala_agent("dictionary", torso="nature"),
+    "impala-replay": lambda: impala_agent("vector", **TERMS),
+    "impala-replay-box": lambda: impala_agent("vector", action=BOX, **TERMS),
+    "impact": lambda: impala_agent("vector", impact, kl_cost=1.0),
+    "impact-lstm": lambda: impala_agent("vector", impact, BOX, core="lstm", core_size=5, last_action=True),
     "r2ac-elstm": lambda: r2ac_agent("elstm-rtrl"),
     "r2ac-rtu": lambda: r2ac_agent("rtu", core_layers=2),
     "dqn": lambda: q_agent(dqn),
@@ -59,7 +65,7 @@ def made(case: str) -> tuple[Any, Any]:
     """The same agent and batch each time."""
     torch.manual_seed(3)
     agent, batch = CASES[case]()
-    if not isinstance(batch, Unroll) or case == "r2d2":
+    if hasattr(agent, "target"):
         unlike(agent)
     return agent, batch
 

@@ -14,7 +14,7 @@ import offbeat
 from offbeat.agents.q_agent import QConfig
 from offbeat.config.options import SHORT, all_options
 from offbeat.config.presets import FOLDER, find_preset, list_presets
-from offbeat.config.run_config import from_dict, load_preset, to_toml
+from offbeat.config.run_config import RunConfig, from_dict, load_preset, to_toml
 from offbeat.config.validation import validate
 from offbeat.envs.atari_games import find_game
 from offbeat.envs.base import EnvUnavailable
@@ -81,7 +81,7 @@ def tiny(name: str) -> dict[str, Any]:
     """What makes a preset run for seconds, with its own sampler."""
     config = load_preset(name)
     if not isinstance(config.agent, QConfig):
-        return TINY
+        return TINY if len(config.replay.samplers) < 2 else mixed(config)
     sampler = asdict(config.replay.samplers[0]) | {"min_rows": 20}
     short: dict[str, Any] = {"length": 5, "burn_in": 5, "period": 5} if config.agent_name == "r2d2" else {}
     if config.agent.torso_width > 1:
@@ -89,9 +89,20 @@ def tiny(name: str) -> dict[str, Any]:
     return TINY | {"replay": FEW_ITEMS | {"samplers": [sampler]}, "agent": short}
 
 
+def mixed(config: RunConfig) -> dict[str, Any]:
+    """The same for batches from several samplers: two unrolls of each are from its fifo."""
+    (fifo,) = (sampler for sampler in config.replay.samplers if sampler.kind == "fifo")
+    learner = TINY["learner"] | {"batch_size": round(2 / fifo.share)}
+    samplers = [asdict(sampler) for sampler in config.replay.samplers]
+    samplers = [sampler | ({"size": 200} if "size" in sampler else {}) for sampler in samplers]
+    return TINY | {"learner": learner, "replay": {"capacity": 400, "samplers": samplers}}
+
+
 TRAINED = [
     pytest.param(name, marks=pytest.mark.slow)
-    if name.startswith(("realtime-size-", "r2ac-atari-m", "r2ac-atari-g", "r2ac-atari-b", "r2ac-atari-seaquest"))
+    if name.startswith(
+        ("realtime-size-", "laser-atari", "r2ac-atari-m", "r2ac-atari-g", "r2ac-atari-b", "r2ac-atari-seaquest")
+    )
     else name
     for name in PRESETS
 ]

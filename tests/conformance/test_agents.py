@@ -27,16 +27,26 @@ COMMON = {
 }  # fmt: skip
 
 
+HALF_REPLAYED = {"replay__samplers": [{"kind": "fifo", "share": 0.5}, {"kind": "uniform", "share": 0.5}],
+                 "replay__capacity": 400}  # fmt: skip
+OF_UNROLLS: dict[str, dict[str, Any]] = {
+    "impala": {},
+    "r2ac": {"agent": "r2ac", "agent__core": "elstm-rtrl"},
+    "impact": {"agent": "impact", "agent__kl_cost": 1.0, "agent__kl_target": 1e-4, "agent__target_period": 3},
+    "replay-terms": HALF_REPLAYED | {
+        "agent__policy_cloning_cost": 0.01, "agent__value_cloning_cost": 0.005, "agent__trust_region": 0.1,
+        "agent__entropy_on": "online",
+    },
+}  # fmt: skip
+"""Options of the agents that train on unrolls; the last is IMPALA with all of its terms."""
+
+
 def config_of(agent: str, out: Path, **options: Any) -> RunConfig:
     """A short run of the agent."""
     own = COMMON | {"out": str(out)} | options
-    if agent == "r2ac":
-        own |= {"agent": "r2ac", "agent__core": "elstm-rtrl"}
-    return (
-        small_config(**own)
-        if agent in ("impala", "r2ac")
-        else item_config(agent, replay__samples_per_insert=1.0, **own)
-    )
+    if agent in OF_UNROLLS:
+        return small_config(**own | OF_UNROLLS[agent])
+    return item_config(agent, replay__samples_per_insert=1.0, **own)
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -50,7 +60,14 @@ def outcome(run: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "agent",
-    ["impala", "r2ac", *(pytest.param(name, marks=pytest.mark.slow) for name in ("r2d2", "dqn", "rainbow", "apex"))],
+    [
+        "impala",
+        "r2ac",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("impact", "replay-terms", "r2d2", "dqn", "rainbow", "apex")
+        ),
+    ],
 )
 @pytest.mark.parametrize("engine", [pytest.param("local", marks=pytest.mark.slow), "serial"])
 def test_an_agent_learns_the_same_bits_on_every_engine(agent: str, engine: str, tmp_path: Path) -> None:
@@ -68,6 +85,20 @@ def test_an_agent_learns_the_same_bits_on_every_engine(agent: str, engine: str, 
     if wires is not None:
         assert {desk.services.name for desk in wires.desks} == {"learner", "evaluator", "actor-0", "actor-1"}
         assert all(desk.carried > 1000 for desk in wires.desks)
+
+
+@pytest.mark.parametrize("agent", ["impact", "replay-terms"])
+def test_an_agent_that_is_resumed_learns_the_same_bits(agent: str, tmp_path: Path) -> None:
+    """In one thread alone, for what keeps states in the learner, or draws from replay."""
+    run = train(config_of(agent, tmp_path / "run", engine="inline", evaluation__every_frames=0)).run
+    oracle = outcome(run)
+    assert oracle["updates"] >= 3 * SAVES
+    for path in sorted((run / "checkpoints").glob("[0-9]*"))[1:]:
+        shutil.rmtree(path)
+    assert resume(run).finished
+    same_arrays(outcome(run), oracle)
+    if agent == "impact":
+        assert oracle["learner/kl/cost"] != 1.0, "it was adapted"
 
 
 @pytest.mark.slow

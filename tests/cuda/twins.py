@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offbeat.agents import apex, dqn, impala, r2d2, rainbow
+from offbeat.agents import apex, dqn, impact, impala, r2d2, rainbow
 from offbeat.agents import random as random_agent
 from offbeat.networks.noisy import set_noise
 from offbeat.runtime.learner import LearnerWork
@@ -33,6 +33,9 @@ COLUMNS: list[tuple[int, int | None, str]] = [(2, None, ""), (0, 5, "truncated")
 Maker = tuple[Any, Any, EnvSpec]
 """The agent's module, its configuration, and the environment."""
 IMAGES: dict[str, Any] = {"torso": "nature", "centered_filters": True, "feature_size": 16}
+TERMS: dict[str, Any] = {
+    "policy_cloning_cost": 1.0, "value_cloning_cost": 1.0, "trust_region": 1.0, "entropy_on": "online",
+}  # fmt: skip
 CASES: dict[str, Maker] = {
     "impala": (impala, impala.Config(hidden_size=(8,), reduction="mean"), make_spec()),
     "impala-lstm": (
@@ -43,6 +46,10 @@ CASES: dict[str, Maker] = {
     "impala-images": (impala, impala.Config(**IMAGES), make_spec("image")),
     "impala-resnet": (impala, impala.Config(torso="resnet", feature_size=16), make_spec("grid")),
     "impala-box": (impala, impala.Config(hidden_size=(8,)), make_spec("vector", BOX)),
+    "impala-replay": (impala, impala.Config(hidden_size=(8,), **TERMS), masked_spec()),
+    "impala-replay-box": (impala, impala.Config(hidden_size=(8,), **TERMS), make_spec("vector", BOX)),
+    "impact": (impact, impact.Config(hidden_size=(8,), kl_cost=1.0), masked_spec()),
+    "impact-box": (impact, impact.Config(hidden_size=(8,), core="lstm", core_size=5), make_spec("vector", BOX)),
     "dqn": (dqn, dqn.Config(hidden_size=(8,), double=True), masked_spec()),
     "dqn-images": (dqn, dqn.Config(**IMAGES, double=True), make_spec("image")),
     "apex": (apex, apex.Config(hidden_size=(8,), head_size=6), make_spec()),
@@ -87,7 +94,9 @@ def make_batch(agent: Any, seed: int = 0) -> Batch:
     inputs, valid = with_episode_ends(plain(agent.spec), seed=seed)
     if LEGAL in agent.spec.observation:
         inputs.observation[LEGAL] = any_inputs(agent.spec, *inputs.shape, seed).observation[LEGAL]
-    return make_unroll(agent, inputs, valid, seed=seed)
+    batch = make_unroll(agent, inputs, valid, seed=seed)
+    batch.replayed = torch.arange(batch.stream.numel()) > 0
+    return batch
 
 
 def make_work(agent: Any, **options: Any) -> LearnerWork:
