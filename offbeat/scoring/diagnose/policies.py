@@ -23,7 +23,7 @@ LEAST_RATIO, MOST_RATIO = 0.7, 1.5
 CLIPPED = 0.9
 """Share of clipped ratios that leaves nothing to correct with. Healthy runs: 0 to 0.5."""
 LAG = 30.0
-"""Actors so many updates behind act with another policy. Healthy runs: 1 to 5."""
+"""Actors so many updates behind act with another policy. Healthy runs: 1 to 9."""
 
 
 def collapsed(record: Record) -> Finding | None:
@@ -104,7 +104,8 @@ def ratios(record: Record) -> Finding | None:
     return Finding(
         f"importance ratios of {mean.mean():.2f} in the mean, {cut:.0%} of them clipped",
         "1.00 in the mean, 0 to 50 % clipped",
-        "learner.learning_rate lower, learner.publish_every=1, fewer actor.envs_per_worker, larger learner.batch_size",
+        "agent.rho_bar and agent.c_bar of 1; learner.learning_rate lower, learner.publish_every=1, fewer "
+        "actor.envs_per_worker, larger learner.batch_size",
     )
 
 
@@ -115,6 +116,6 @@ def lag(record: Record) -> Finding | None:
         return None
     return Finding(
         f"actors are {behind.mean():.0f} updates behind",
-        "1 to 5 without replay",
+        "1 to 9 without replay",
         "fewer actor.envs_per_worker, larger learner.batch_size, learner.publish_every=1, learner.max_policy_lag",
     )

@@ -70,6 +70,12 @@ class Fresh:
     layers: tuple[Layer, ...] = ()
     """In the order in which a forward comes by them."""
 
+    @property
+    def largest(self) -> float:
+        """Magnitude of the largest reward that is trained on, of those that are finite; 0 where there is none."""
+        finite = self.rewards[np.isfinite(self.rewards)]
+        return float(np.abs(finite).max(initial=0.0))
+
 
 @dataclass(frozen=True)
 class Record:

@@ -44,7 +44,7 @@ def clipped(record: Record) -> Finding | None:
     """Raw rewards differ, and what is trained on does not: clipping took what is to be learnt."""
     env, fresh = record.config.env, record.fresh
     assert fresh is not None
-    given = fresh.raw_rewards != 0
+    given = np.isfinite(fresh.raw_rewards) & (fresh.raw_rewards != 0)
     raw, trained = fresh.raw_rewards[given], fresh.rewards[given]
     if env.reward_clip == "none" or len(raw) < LEAST_REWARDS:
         return None
@@ -65,7 +65,7 @@ def scale(record: Record) -> Finding | None:
     """Rewards or values far from what networks are tuned to."""
     if getattr(record.config.agent, "normalise_reward", False):
         return None
-    largest = 0.0 if record.fresh is None else float(np.abs(record.fresh.rewards).max(initial=0.0))
+    largest = 0.0 if record.fresh is None else record.fresh.largest
     value = max((float(np.abs(late).max()) for name in VALUES if len(late := record.late(name))), default=0.0)
     if largest < LARGE_REWARD and value < LARGE_VALUE and not 0.0 < largest < SMALL_REWARD:
         return None

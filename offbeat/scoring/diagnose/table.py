@@ -131,13 +131,14 @@ def numbers(record: Record) -> dict[str, str]:
     if np.isfinite(record.windows[0]):
         shown["return"] = f"{record.windows[0]:.3g} to {record.windows[1]:.3g}"
     if record.evaluations:
-        shown["evaluation"] = f"{record.evaluations[-1].get('mean')}"
+        shown["evaluation"] = str(record.evaluations[-1].get("mean"))
     for name in SHOWN:
         if len(series := record.series(name)):
             shown[name] = f"{series[0]:.3g} to {series[-1]:.3g}"
     if record.fresh is not None:
-        raw = record.fresh.raw_rewards
-        shown["rewards"] = f"{raw.min(initial=np.inf):.3g} to {raw.max(initial=-np.inf):.3g}"
+        raw = record.fresh.raw_rewards[np.isfinite(record.fresh.raw_rewards)]
+        if len(raw):
+            shown["rewards"] = f"{raw.min():.3g} to {raw.max():.3g}"
         for key, seen in record.fresh.observations.items():
             shown[f"observation {key!r}"] = f"{seen.low:.3g} to {seen.high:.3g}"
         for layer in record.fresh.layers:

@@ -13,7 +13,7 @@ SILENT, LEAST_UNITS = 0.75, 4
 OVER = 100.0
 """Gradients that are this many times ``learner.clip_norm``, in the median, are all direction. Healthy runs: 18 times
 at most. Rewards of 1000 (docs/my_run_does_not_learn.md): 100,000 times."""
-VANISHED = 1e-6
+VANISHED = 1e-3
 """Gradients below this, in the median, move nothing. Healthy runs: 0.03 at least."""
 STILL = 1e-5
 """A learning rate that was never above this learns nothing. Presets: 5e-5 to 3e-3."""
@@ -44,7 +44,7 @@ def clipping(record: Record) -> Finding | None:
         return None
     return Finding(
         f"gradient norm {np.median(norm):,.4g} in the median, {np.median(norm) / clip:,.0f} times learner.clip_norm",
-        "up to 4 times",
+        "up to 18 times",
         "agent.normalise_reward=true or env.reward_scale; then learner.learning_rate, learner.clip_norm",
     )
 

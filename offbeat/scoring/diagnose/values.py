@@ -42,7 +42,7 @@ def earned(record: Record) -> float:
     """
     env, fresh = record.config.env, record.fresh
     raw = float(np.abs(record.returns).max(initial=0.0))
-    most = 0.0 if fresh is None else float(np.abs(fresh.rewards).max(initial=0.0))
+    most = 0.0 if fresh is None else fresh.largest
     lengths = record.lengths[np.isfinite(record.lengths)]
     bounds = [raw * abs(env.reward_scale)] if env.reward_clip == "none" else [most * float(lengths.max(initial=0.0))]
     discount = getattr(record.config.agent, "discount", 1.0)
@@ -97,7 +97,7 @@ def stale(record: Record) -> Finding | None:
     """What is trained on was done long ago."""
     age = record.late("policy_lag")
     period = record.config.agent.target_period / getattr(record.config.agent, "target_rate", 1.0)
-    if record.paced or not len(age) or age.mean() < OLD * period:
+    if record.paced or period <= 1 or not len(age) or age.mean() < OLD * period:
         return None
     return Finding(
         f"rows trained on are {age.mean():,.0f} updates old, {age.mean() / period:,.0f} target networks",
