@@ -29,8 +29,9 @@ def test_evaluator(every, frames, count, seen):
     ("score", "found"),
     [
         ({"mean": 10.5}, False),
-        ({"mean": 7.5}, True),  # the range is 0 to 11, and training ends at 10.5
-        ({"mean": 7.5, "high": 8.0}, False),
+        ({"mean": 4.9}, True),  # the range is 0 to 11, and training ends at 10.5
+        ({"mean": 5.1}, False),
+        ({"mean": 4.9, "high": 5.1}, False),
         ({"mean": 99.0}, False),
         ({"mean": None}, False),
     ],
