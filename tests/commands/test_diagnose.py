@@ -83,7 +83,7 @@ def test_a_run_is_judged_and_its_exit_code_says_whether_something_was_found(tmp_
     code = diagnose([str(run), "--batches", "1", "--device", "cpu", "--json", str(tmp_path / "found.json")])
     said, told = capsys.readouterr().out, json.loads((tmp_path / "found.json").read_text())
     assert code == 0 and told["findings"] == [] and told["run"] == str(run)
-    assert "nothing unusual in " in said and "numbers: frames 400" in said
+    assert "nothing unusual in " in said and "numbers: frames 4" in said
     rates = Run("impala-catch", 400, small | {"learner.learning_rate": 1e-7}).make(tmp_path / "slow")
     assert diagnose([str(rates), "--batches", "1"]) == 1
     assert "learning rate: learning rate never above " in capsys.readouterr().out

@@ -16,8 +16,8 @@ MISSED = 0.5
 LEAST_DUE = 2
 """Evaluations that must have been due."""
 APART = 0.5
-"""Scores lie below training by this share of the range of returns, from the 5th to the 95th percentile. A DQN on MinAtar
-that had barely begun: 0.3; other healthy runs: never below."""
+"""Scores lie below training by this share of the range of returns, from the 5th to the 95th percentile. A DQN that had
+barely begun on MinAtar: 0.3; other healthy runs: never below."""
 
 
 def evaluator(record: Record) -> Finding | None:

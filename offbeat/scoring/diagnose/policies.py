@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from offbeat.scoring.diagnose.finding import Finding
-from offbeat.scoring.diagnose.record import LEAST_LINES, Record
+from offbeat.scoring.diagnose.record import Record
 
 COLLAPSED = 0.02
 """Entropy below this, of the last quarter, is none. Unit: nats. Healthy runs: 0.17 at least. A learning rate of 0.1
 (docs/my_run_does_not_learn.md): 0.00."""
-FROZEN, FROZEN_UPDATES = 0.01, 100
-"""An entropy that has moved less than this within so many updates stands still. Unit: nats. Healthy runs: 0.10 at
+FROZEN = 0.01
+"""An entropy that has moved less than this since the run began stands still. Unit: nats. Healthy runs: 0.10 at
 least. A learning rate of 1e-6: 0.00."""
 ONE_ACTION, ROWS_PER_ACTION = 0.99, 100
 """Share of one action from which on there is no other, and rows for each choice that it takes to say so. A T-maze of
@@ -28,9 +28,9 @@ LAG = 30.0
 
 def collapsed(record: Record) -> Finding | None:
     """The policy is certain, and does not earn more for it."""
-    entropy = record.series("entropy")
+    entropy = record.moving("entropy")
     last = entropy[-max(1, len(entropy) // 4) :]
-    if len(entropy) < LEAST_LINES or (entropy < 0).any() or last.max() >= COLLAPSED:
+    if not len(entropy) or (entropy < 0).any() or last.max() >= COLLAPSED:
         return None
     return Finding(
         f"entropy {last.mean():.3f} nats since {len(last)} periods, {entropy[0]:.3f} in the first one",
@@ -41,8 +41,8 @@ def collapsed(record: Record) -> Finding | None:
 
 def frozen(record: Record) -> Finding | None:
     """The policy does not move."""
-    entropy = record.series("entropy")
-    if len(entropy) < LEAST_LINES or record.last("updates") < FROZEN_UPDATES or np.abs(entropy[-1]) < COLLAPSED:
+    entropy = record.moving("entropy")
+    if not len(entropy) or np.abs(entropy[-1]) < COLLAPSED:
         return None
     moved = float(entropy.max() - entropy.min())
     if moved >= FROZEN:

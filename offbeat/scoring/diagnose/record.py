@@ -13,8 +13,8 @@ from offbeat.config.run_config import RunConfig
 
 LEAST_EPISODES = 20
 """So many training episodes are needed to say anything of their returns."""
-LEAST_LINES = 4
-"""So many lines of the learner are needed to say how a number moves."""
+LEAST_LINES, LEAST_UPDATES = 2, 100
+"""So many lines of the learner and so many updates are needed to say how a number moves, or that it does not."""
 SPREAD = 0.25
 """Returns have risen when their mean has by this many standard deviations, and by three standard errors."""
 KEPT_SHARE = 0.5
@@ -135,6 +135,12 @@ class Record:
         """A counter's newest value, of the learner's lines or of progress.csv; 0 where there is none."""
         counted = [float(row[name]) for row in self.progress[-1:] if name in row]
         return max([*counted, *self.series(name)[-1:].tolist()], default=0.0)
+
+    def moving(self, name: str) -> np.ndarray:
+        """``series``, or nothing where it is too early to say how it moves."""
+        series = self.series(name)
+        early = len(series) < LEAST_LINES or self.last("updates") < LEAST_UPDATES
+        return series[:0] if early else series
 
     def column(self, name: str) -> np.ndarray:
         """[rows] float64: a column of the second half of progress.csv, without its empty cells."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from offbeat.scoring.diagnose.finding import Finding
-from offbeat.scoring.diagnose.record import LEAST_LINES, Record
+from offbeat.scoring.diagnose.record import Record
 
 EXPLAINED = 0.02
 """Values that never explained more than this of their targets say nothing. Healthy runs reach 0.74 and more, or, on
@@ -25,8 +25,8 @@ MOST_SAMPLES, LEAST_SAMPLES = 100.0, 0.1
 
 def explained(record: Record) -> Finding | None:
     """Values explain nothing of what they are trained towards."""
-    series = record.series("explained_variance")
-    if len(series) < LEAST_LINES or series.max() >= EXPLAINED:
+    series = record.moving("explained_variance")
+    if not len(series) or series.max() >= EXPLAINED:
         return None
     return Finding(
         f"explained_variance never above {series.max():.2f} in {len(series)} periods",

@@ -19,8 +19,8 @@ from tests.scoring.diagnose.made import fresh, record
     ],
 )
 def test_collapsed(entropy, found):
-    assert (policies.collapsed(record(learner={"entropy": entropy})) is not None) is found
-    assert policies.collapsed(record(learner={"entropy": [0.0] * 3}, lines=3)) is None
+    assert (policies.collapsed(record(learner={"entropy": entropy, "updates": 100})) is not None) is found
+    assert policies.collapsed(record(learner={"entropy": entropy, "updates": 99})) is None
 
 
 @pytest.mark.parametrize(

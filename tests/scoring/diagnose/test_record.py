@@ -16,6 +16,12 @@ def test_a_series_holds_the_finite_numbers_in_order():
     assert made.late("loss").tolist() == []
 
 
+def test_how_a_number_moves_is_not_said_too_early():
+    assert record(learner={"entropy": [1.0, 2.0], "updates": 100}, lines=2).moving("entropy").tolist() == [1.0, 2.0]
+    assert record(learner={"entropy": [1.0, 2.0], "updates": 99}, lines=2).moving("entropy").tolist() == []
+    assert record(learner={"entropy": [1.0, None], "updates": 100}, lines=2).moving("entropy").tolist() == []
+
+
 def test_the_newest_counter_is_that_of_either_file():
     made = record(learner={"updates": [1.0, 7.0]}, lines=2, progress=[{"updates": 3.0}, {"updates": 9.0}])
     assert made.last("updates") == 9.0

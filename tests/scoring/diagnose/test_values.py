@@ -13,8 +13,9 @@ from tests.scoring.diagnose.made import fresh, record
     [([-2.0, -1.0, 0.0, 0.019], True), ([-2.0, 0.021, -1.0, -1.0], False), ([-2.0, None, -1.0, -1.0], False)],
 )
 def test_explained(series, found):
-    made = record(learner={"explained_variance": series}, lines=4)
+    made = record(learner={"explained_variance": series, "updates": 100}, lines=4)
     assert (values.explained(made) is not None) is found
+    assert values.explained(record(learner={"explained_variance": series, "updates": 99}, lines=4)) is None
 
 
 def test_what_can_be_earned():
