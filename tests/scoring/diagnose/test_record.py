@@ -41,6 +41,9 @@ def test_a_column_is_the_second_half_without_empty_cells():
         ([0.0, 1.0] * 100, False),
         (RISING[::-1], False),
         (RISING + [0.0, 1.0] * 100, False),  # what was learnt is lost again
+        (RISING + [2.5, 3.5] * 100, False),  # a quarter of it is left
+        ([0.0, 1.0] * 5 + [0.4, 1.4] * 5, False),  # chance, with so few
+        ([0.0, 1.0] * 500 + [0.4, 1.4] * 500, True),
         (RISING + [5.5, 6.0] * 100, True),  # half of it is left
         ([0.0] * 5 + [9.0] * 5, False),  # too few to say
         ([0.0, 10.0] * 50 + [0.5, 10.5] * 50, False),  # within chance
