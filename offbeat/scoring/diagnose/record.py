@@ -100,7 +100,7 @@ class Record:
     @functools.cached_property
     def known(self) -> frozenset[str]:
         """What judges may ask for: ``episodes``, ``fresh``, ``layers``, ``actions``, ``cores``, ``frames``,
-        ``exploration``, ``target``, and names of the learner's numbers.
+        ``exploration``, ``target``, ``waits``, and names of the learner's numbers.
         """
         fresh, agent = self.fresh, self.config.agent
         there = {
