@@ -39,8 +39,8 @@ COMMANDS = {
     "campaign": ("training:campaign", "FILE", "work off a table or grid of runs; resumable"),
     "diagnose": (
         "diagnose:diagnose",
-        "copy | rtrl [PRESET]",
-        "does a recurrent core learn what it should, by exact gradients",
+        "RUN | copy | rtrl [PRESET]",
+        "why does a run not learn; does a recurrent core, by exact gradients",
     ),
     "verify": ("checks:verify", "resume PRESET", "kill, resume and compare bit for bit"),
 }

@@ -27,11 +27,20 @@ class Player:
     Rows may come in any subset of the environments, as asynchronous ones give them.
     """
 
-    def __init__(self, agent: Agent, num_envs: int, *, greedy: bool, generator: torch.Generator | None = None) -> None:
-        """``generator`` draws sampled actions; it must be on the network's device."""
+    def __init__(
+        self,
+        agent: Agent,
+        num_envs: int,
+        *,
+        greedy: bool,
+        generator: torch.Generator | None = None,
+        explore: Callable[[int], np.ndarray] | None = None,
+    ) -> None:
+        """``generator`` draws sampled actions; it must be on the network's device. ``explore``: as of ``Observer``."""
         self._agent, self._greedy, self._generator = agent, greedy, generator
         self._device, spec = network_device(agent), agent.spec
-        self._observer = Observer(spec, spec.action.array, num_envs, wants_last=agent.wants_last)
+        wants_last = agent.wants_last
+        self._observer = Observer(spec, spec.action.array, num_envs, wants_last=wants_last, explore=explore)
         self._state: CoreState = {key: value.clone() for key, value in agent.initial_state(num_envs).items()}
 
     def act(self, step: EnvStep) -> np.ndarray:

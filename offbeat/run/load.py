@@ -32,7 +32,7 @@ class Restored:
     @property
     def agent_steps(self) -> int:
         """Agent steps that the weights were trained for."""
-        return int(_counter(self.meta, "agent_steps"))
+        return restored_steps(self.meta)
 
     @property
     def version(self) -> int:
@@ -221,6 +221,11 @@ def _device(wanted: str) -> str:
     if kind not in ("auto", "cuda"):
         return wanted
     return ("cuda" if kind == "auto" else wanted) if here > int(index or 0) else "cpu"
+
+
+def restored_steps(meta: dict[str, Any]) -> int:
+    """Agent steps that the weights of a checkpoint with this meta data were trained for."""
+    return int(_counter(meta, "agent_steps"))
 
 
 def _counter(meta: dict[str, Any], name: str) -> float:
