@@ -92,12 +92,11 @@ def _wrong_metrics(metrics: Any) -> str:
     for name in ("metrics_bytes", "progress_bytes", "period_updates", "seconds"):
         value = metrics.get(name, 0)
         fine[name] = _is_number(value) and value >= 0 and (name == "seconds" or isinstance(value, int))
-    for name in ("returns", "lengths"):
-        values = metrics.get(name, [])
-        fine[name] = isinstance(values, list) and all(_is_number(value) for value in values)
     games = metrics.get("game_returns", {})
-    lists = games.values() if isinstance(games, dict) else [games]
-    fine["game_returns"] = all(isinstance(one, list) and all(map(_is_number, one)) for one in lists)
+    fine["game_returns"] = isinstance(games, dict)
+    lists = {name: metrics.get(name, []) for name in ("returns", "lengths")} | (games if fine["game_returns"] else {})
+    for name, values in lists.items():
+        fine[name] = isinstance(values, list) and all(_is_number(value) for value in values)
     for name in ("status", "games", "acted_frames", "trained_frames"):
         fine[name] = _are_numbers(metrics.get(name, {}))
     return next((name for name, is_fine in fine.items() if not is_fine), "")
