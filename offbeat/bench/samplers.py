@@ -56,7 +56,7 @@ def bench_samplers(
     store = StreamStore.allocate(layout)
     spec = EnvSpec("bench", layout.observation, ActionSpec("discrete", 6), layout.frame_stack, layout.stacked)
     torch.manual_seed(0)
-    agents = [Agent(Config(torso="nature"), spec) for _ in range(2)]
+    agents: list[Any] = [Agent(Config(torso="nature"), spec) for _ in range(2)]
     flat = flatten_parameters(agents[0].network)
     arrays = param_arrays(flat_size(agents[0].network))
     params = ParamStore({name: np.zeros(one.shape, one.dtype) for name, one in arrays.items()})

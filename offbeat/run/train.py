@@ -175,8 +175,7 @@ def _run(
     weights = flat_size(agent.network)
     roles = topology(config, layout.items)
     needed = layout.nbytes() + copies_nbytes(config.replay, layout) + learners_nbytes(config, weights)
-    taken = roles.nbytes(inline=config.engine == "inline")
-    check_resources(config, needed, run, roles_bytes=taken)
+    check_resources(config, needed, run, roles_bytes=roles.nbytes(inline=config.engine == "inline"))
     check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=init_from)
     _check_exact(config, own.get("env_factory"))
     run = claim(run) if fresh else run
