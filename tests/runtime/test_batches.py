@@ -180,7 +180,7 @@ def test_an_error_of_the_thread_is_raised_by_next() -> None:
     def broken(min_version: int = 0) -> None:
         raise ZeroDivisionError("broken sampler")
 
-    streams.mixture.sample = broken  # type: ignore[method-assign, assignment]
+    streams.mixture.draw = broken  # type: ignore[method-assign, assignment]
     batches = streams.batches(wait=Wait(Bell(), lambda: False), prefetch=1)
     try:
         with pytest.raises(ZeroDivisionError, match="broken sampler"):
