@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from itertools import cycle, repeat
+from itertools import cycle, pairwise, repeat
 from typing import NamedTuple
 
 import pytest
@@ -152,7 +152,7 @@ def test_a_thread_that_does_not_pay_is_taken_away_and_seldom_tried_again() -> No
     tried = [at for at, number in enumerate(windows) if number == 2]
     assert max(windows) == 2
     assert 2 <= len(tried) <= 6
-    gaps = [later - former for former, later in zip(tried, tried[1:], strict=False)]
+    gaps = [later - former for former, later in pairwise(tried)]
     assert gaps == sorted(gaps), "each time later"
 
 
@@ -160,7 +160,7 @@ def test_a_depth_that_was_taken_back_wrongly_is_given_back_and_then_kept_for_lon
     """Rarely something takes long: rarer than it takes to lose patience at first."""
     play = Play(auto(assemblers=1))
     seen = play.run(400 * WINDOW, train=repeat(10), copy=uneven(2, 80, 5 * WINDOW))
-    changes = [at for at, (a, b) in enumerate(zip(seen, seen[1:], strict=False)) if a.depth != b.depth]
+    changes = [at for at, (a, b) in enumerate(pairwise(seen)) if a.depth != b.depth]
     early, late = sum(at < 100 * WINDOW for at in changes), sum(at >= 300 * WINDOW for at in changes)
     assert early > 2 * late
 
