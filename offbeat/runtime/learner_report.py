@@ -18,7 +18,7 @@ REPORT_S = 0.5
 
 OWN_METRICS = (
     "loss", "gradient_norm", *COUNTERS[:5], "learning_rate", "policy_lag", "unpublished", "bad_rewards", "staleness",
-    "staleness_largest", "own_updates",
+    "staleness_largest", "own_updates", "out_of_memory", "batch_parts",
 )  # fmt: skip
 """What the learner reports itself."""
 

@@ -10,8 +10,16 @@ from typing import NamedTuple
 import pytest
 
 from offbeat.runtime.prefetching import (
-    FIRST_DEPTH, MOST_ASSEMBLERS, MOST_DEPTH, PATIENCE, WINDOW, Bounds, Prefetching, held_up, make_prefetching,
-)  # fmt: skip
+    FIRST_DEPTH,
+    MOST_ASSEMBLERS,
+    MOST_DEPTH,
+    PATIENCE,
+    WINDOW,
+    Bounds,
+    Prefetching,
+    held_up,
+    make_prefetching,
+)
 
 Times = Iterator[int]
 
