@@ -88,3 +88,19 @@ class LearnerConfig:
     hang_timeout_s: float = 300.0
     """A learner that shows no life for so long, as between two updates, is reported with its stack, and the run ends.
     Loading, saving and compiling are signs of life. Unit: seconds."""
+
+    def rate(self, progress: float, update: int) -> float:
+        """The learning rate at this share of the run, of the update with this number, 1 for the first.
+
+        ``final + (first - final) * (1 - s / S) ** power``, and ``final`` from S on. s / S is ``progress``, or by the
+        updates where a polynomial schedule says in how many it ends; a linear one has power 1.
+        """
+        if self.schedule == "constant":
+            return self.learning_rate
+        polynomial = self.schedule == "polynomial"
+        if polynomial and self.schedule_updates:
+            progress = update / self.schedule_updates
+        left = 1.0 - min(max(progress, 0.0), 1.0)
+        if polynomial:
+            left = left**self.schedule_power if left else 0.0
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * left

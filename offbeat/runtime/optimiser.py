@@ -124,22 +124,8 @@ class FlatOptimiser:
             part.parameter.grad = None
 
     def learning_rate(self, progress: float) -> float:
-        """The rate of the next step, at this share of the run.
-
-        ``final + (first - final) * (1 - s / S) ** power``, and ``final`` from S on (elite_buffer_vtrace, with
-        power 2, where the first update has s = 1). Linear: power 1. s / S is ``progress``,
-        or goes by the steps made where a polynomial schedule says in how many of them it ends.
-        """
-        config = self._config
-        if config.schedule == "constant":
-            return config.learning_rate
-        polynomial = config.schedule == "polynomial"
-        if polynomial and config.schedule_updates:
-            progress = (self.steps + 1) / config.schedule_updates
-        left = 1.0 - min(max(progress, 0.0), 1.0)
-        if polynomial:
-            left = left**config.schedule_power if left else 0.0
-        return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * left
+        """The rate of the next step, at this share of the run."""
+        return self._config.rate(progress, self.steps + 1)
 
     def gradient(self) -> Tensor:
         """A copy of the gradient [P], zeros where a parameter has none."""

@@ -229,6 +229,28 @@ def test_between_content_and_held_up_nothing_changes() -> None:
     assert (control.depth, control.assemblers) == (FIRST_DEPTH, 1)
 
 
+def test_waits_for_rows_are_no_part_of_the_learners_time() -> None:
+    control = auto()
+    for number in range(WINDOW):
+        control.full()
+        control.taken(number * 0.1, 0.091, 0.001, 0, 1)  # a tenth of 10 ms of work
+    assert control.depth == FIRST_DEPTH + 1
+
+
+def test_nothing_to_spare_is_no_step_back_that_was_wrong() -> None:
+    control = auto(assemblers=1)
+    for number in range(8 * WINDOW):
+        control.taken(number * 0.01, 0.0, 0.0, 1, 1)
+    for _ in range(2):  # it grows, and has no more patience than it had
+        for number in range(WINDOW):
+            control.full()
+            control.taken(number * 0.01, 0.005, 0.005, 0, 1)
+    assert control.depth == FIRST_DEPTH + 2
+    for number in range(PATIENCE * WINDOW):
+        control.taken(number * 0.01, 0.0, 0.0, 4, 1)
+    assert control.depth < FIRST_DEPTH + 2
+
+
 def test_it_takes_patience_to_shrink_and_one_window_to_grow() -> None:
     control, depths = auto(), []
     for number in range((PATIENCE + 1) * WINDOW):
