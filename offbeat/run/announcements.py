@@ -88,7 +88,8 @@ def tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[str
 
     say(
         f"the run is now {config.total_frames:,} frames long instead of {before:,}, so its {learner.schedule} schedule "
-        f"goes on along another line: the learning rate jumps from {rate(before):.3g} to {rate(config.total_frames):.3g} here; "
+        f"goes on along another line: the learning rate jumps from {rate(before):.3g} to "
+        f"{rate(config.total_frames):.3g} here; "
         'learner.schedule = "constant" has no such jump'
     )
 

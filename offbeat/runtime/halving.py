@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -34,37 +34,20 @@ class Halving:
     def __init__(self, device: torch.device, carries: bool = False) -> None:
         self._device, self._carries = device, carries
         self.parts, self.failures = 1, 0
-
-    def collect(self, batch: Batch, one: Callable[[Batch], LossOutput], forget: Callable[[], None]) -> LossOutput:
-        """What ``one`` gives for ``batch``, whose gradients it adds to those there are; ``forget`` makes them none.
-
-        RuntimeError, saying what to lower, where not even a part of one column fits.
-        """
-        drawn = generator_state(self._device)
-        while True:
-            forget()
-            try:
-                outputs = []
-                for part in self._cut(batch):
-                    if self.failures:
-                        load_generator_state(drawn, self._device)
-                    output = one(part)
-                    output.total = output.total.detach()
-                    outputs.append((part.rows if self.parts > 1 else 1, output))
-                return together(outputs)
-            except torch.OutOfMemoryError as error:
-                text = str(error)  # not the error: its traceback holds what has to be given back
-            outputs, part, output = [], None, None  # type: ignore[assignment]
-            self._halve(batch, text)
+        self._again, self._drawn = False, generator_state(device)
+        self._rows: list[int] = []  # of the parts that were cut last
 
     def counted(self) -> dict[str, int]:
         """For the log: how often memory did not do, and the parts now; nothing where it always did."""
         return {"out_of_memory": self.failures, "batch_parts": self.parts} if self.failures else {}
 
-    def _cut(self, batch: Batch) -> Iterator[Batch]:
-        """The parts of a batch, one after the other; of one part itself."""
+    def cut(self, batch: Batch) -> Iterator[Batch]:
+        """The parts of a batch, one after the other, each to be done with before the next; of one part itself."""
         width = len(batch.stream)
         count = min(self.parts, width)
+        if not self._again:
+            self._drawn = generator_state(self._device)
+        self._again, self._rows = False, []
         if count == 1:
             yield batch
             return
@@ -72,11 +55,17 @@ class Halving:
         others = {name: value for name, value in vars(batch).items() if isinstance(value, int | tuple)}
         for part in range(count):
             among = slice(width * part // count, width * (part + 1) // count)
-            yield from_columns(type(batch), {name: value[among] for name, value in columns.items()}, **others)
+            load_generator_state(self._drawn, self._device)
+            piece = from_columns(type(batch), {name: value[among] for name, value in columns.items()}, **others)
+            self._rows.append(piece.rows)
+            yield piece
 
-    def _halve(self, batch: Batch, text: str) -> None:
-        """Cut into twice as many from now on, and give back what failed in vain."""
-        self.failures += 1
+    def again(self, batch: Batch, text: str) -> None:
+        """Memory did not do for the parts of ``batch``, with the complaint ``text``: cut it into twice as many.
+
+        RuntimeError, saying what to lower, where that cannot be.
+        """
+        self.failures, self._again = self.failures + 1, True
         width, complaint = len(batch.stream), text.partition("\n")[0][:MOST_TOLD]
         if self._carries and width > 1:
             raise RuntimeError(
@@ -101,23 +90,23 @@ class Halving:
                 flush=True,
             )
 
+    def together(self, outputs: list[LossOutput]) -> LossOutput:
+        """What the loss gave for the parts that were cut last, as of the whole."""
+        return outputs[0] if len(outputs) == 1 else together(self._rows, outputs)
 
-def together(outputs: list[tuple[int, LossOutput]]) -> LossOutput:
-    """What the loss gave for the parts of a batch, each with its number of rows, as of the whole.
+
+def together(rows: list[int], parts: list[LossOutput]) -> LossOutput:
+    """What the loss gave for the parts of a batch, which have so many rows, as of the whole.
 
     Totals and counts add up, feedback is joined column by column, metrics are means over rows: right for those that are
     means over rows themselves.
     """
-    if len(outputs) == 1:
-        return outputs[0][1]
-    rows = [float(number) for number, _ in outputs]
     whole = sum(rows)
     shares = [number / whole if whole else 1 / len(rows) for number in rows]
-    parts = [output for _, output in outputs]
     metrics: TensorDict = {}
     for name in parts[0].metrics:
         metrics[name] = torch.stack([share * part.metrics[name] for share, part in zip(shares, parts)]).sum(0)
     feedback = {name: torch.cat([part.feedback[name] for part in parts]) for name in parts[0].feedback}
     counts = [part.count for part in parts if part.count is not None]
     count = torch.stack([torch.as_tensor(number) for number in counts]).sum() if counts else None
-    return LossOutput(torch.stack([part.total for part in parts]).sum(), metrics, feedback, count)
+    return LossOutput(torch.stack([part.total.detach() for part in parts]).sum(), metrics, feedback, count)

@@ -94,7 +94,6 @@ class LearnerWork:
 
     Attributes:
         states: what the agent keeps beside the network, by name.
-        halving: trains in parts what does not fit into the device's memory.
         reduce: adds up what several learners have collected; None: there is one.
         share: in what asynchronous learners have together; None: this one is alone.
         leads: it publishes the final weights; of asynchronous learners only the first does.
@@ -184,10 +183,14 @@ class LearnerWork:
 
     def collect(self, batch: Batch) -> LossOutput:
         """The gradients of the sum over ``batch``, which may be a shard of a larger one: they lie in the optimiser."""
-        # The optimiser's averages of a gradient that has become zero shrink for ever. As subnormal numbers they would
-        # slow it down twentyfold, so processors take them as zero; a setting of this thread.
-        torch.set_flush_denormal(True)
-        return self.halving.collect(self.seen(batch), self._add_gradient, self.optimiser.zero)
+        batch = self.seen(batch)
+        while True:
+            self.optimiser.zero()
+            try:
+                return self.halving.together([self._add_gradient(part) for part in self.halving.cut(batch)])
+            except torch.OutOfMemoryError as error:
+                failed = str(error)  # not the error: its traceback holds what has to be given back
+            self.halving.again(batch, failed)
 
     def _add_gradient(self, batch: Batch) -> LossOutput:
         """Add the gradients of the sum over ``batch`` to those that lie in the optimiser."""
@@ -221,15 +224,13 @@ class LearnerWork:
             self._skip(batch, loss, norm)
             return False
         self.bad_in_a_row = 0
-        self.updates += 1
-        self.made += 1
+        self.updates, self.made = self.updates + 1, self.made + 1
         self.told.add(output.metrics | {"loss": loss, "gradient_norm": norm})
         return True
 
     def _skip(self, batch: Batch, loss: torch.Tensor, norm: torch.Tensor) -> None:
         self._stale = None
-        self.skipped += 1
-        self.bad_in_a_row += 1
+        self.skipped, self.bad_in_a_row = self.skipped + 1, self.bad_in_a_row + 1
         self.bad_rewards += not bool(torch.isfinite(batch.reward).all())
         if self.bad_in_a_row < self.config.nonfinite_limit:
             return
@@ -342,8 +343,7 @@ class Learner(Host):
             self.post(event)
             if event == "idle":
                 break
-        counters = {"skipped": self.work.skipped} | self.work.point()._asdict()
-        return {"finished": self.work.finished()} | counters
+        return {"finished": self.work.finished(), "skipped": self.work.skipped} | self.work.point()._asdict()
 
     def post(self, event: Any = "") -> None:
         """Put the counters on the notice board, and how often in a row there was no batch.

@@ -116,7 +116,10 @@ class FlatOptimiser:
             self._rounded.refresh()
 
     def zero(self) -> None:
-        """Forget the gradient."""
+        """Forget the gradient, before the next one is taken in this thread."""
+        # The averages of a gradient that has become zero shrink for ever. As subnormal numbers they would slow the
+        # learner down twentyfold, so processors take them as zero; a setting of this thread.
+        torch.set_flush_denormal(True)
         if self._grad is not None:
             self._grad.zero_()
             return

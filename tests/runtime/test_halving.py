@@ -139,12 +139,10 @@ def test_metrics_are_means_over_rows_feedback_is_joined_and_sums_add_up() -> Non
     def part(total: float, metric: float, priority: list[float], count: float | None) -> LossOutput:
         return LossOutput(torch.tensor(total), {"m": torch.tensor(metric)}, {"p": torch.tensor(priority)}, count)
 
-    joined = together([(3, part(1.0, 2.0, [1.0, 2.0], 2)), (1, part(4.0, 6.0, [3.0], 1.5))])
+    joined = together([3, 1], [part(1.0, 2.0, [1.0, 2.0], 2), part(4.0, 6.0, [3.0], 1.5)])
     assert (float(joined.total), float(joined.metrics["m"]), joined.feedback["p"].tolist()) == (5.0, 3.0, [1, 2, 3])
     assert joined.count is not None
     assert float(joined.count) == 3.5
-    assert together([(3, part(1.0, 2.0, [1.0], None)), (1, part(4.0, 6.0, [3.0], None))]).count is None
-    nothing = together([(0, part(0.0, 2.0, [1.0], None)), (0, part(0.0, 4.0, [3.0], None))])
+    assert together([3, 1], [part(1.0, 2.0, [1.0], None), part(4.0, 6.0, [3.0], None)]).count is None
+    nothing = together([0, 0], [part(0.0, 2.0, [1.0], None), part(0.0, 4.0, [3.0], None)])
     assert float(nothing.metrics["m"]) == 3.0
-    alone = part(1.0, 2.0, [1.0], 2)
-    assert together([(0, alone)]) is alone
