@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 @dataclass
 class Drawn:
-    """The items of a batch, chosen and not yet copied."""
+    """The items of a batch, chosen and not yet copied, or a batch of which nothing is left to do."""
 
     parts: Any
-    """What each sampler chose."""
+    """What each sampler chose, or that batch."""
     begun_s: float
     """When it was begun: the rows were there."""
     updates: int

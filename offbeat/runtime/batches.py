@@ -105,8 +105,9 @@ class StreamBatches:
 
         def choose() -> bool:
             begun_s, updates = self._clock.now(), self._updates()
+            draw = self.mixture.draw if self.mixture.splittable else self.mixture.sample
             with self._lock:
-                parts = self.mixture.draw(self._oldest())
+                parts = draw(self._oldest())
             if parts is not None:
                 found.append(Drawn(parts, begun_s, updates))
             return bool(found)
@@ -116,12 +117,16 @@ class StreamBatches:
 
     def copy(self, drawn: Drawn) -> Batch | None:
         """Copy them; None where they were overwritten meanwhile and there are no others."""
+        if not self.mixture.splittable:
+            done: Batch = drawn.parts
+            return done
         return self.mixture.copy(drawn.parts, self._lock)
 
     def release(self, drawn: Drawn) -> None:
         """Writers may overwrite what was copied; in the order of draws."""
-        with self._lock:
-            self.mixture.release(drawn.parts)
+        if self.mixture.splittable:
+            with self._lock:
+                self.mixture.release(drawn.parts)
         for bell in self._writers:
             bell.ring()
 

@@ -188,6 +188,29 @@ def test_the_threads_give_the_same_batches_in_the_same_order(assemblers: int) ->
         batches.close()
 
 
+def test_samplers_with_copies_of_their_own_choose_read_and_release_at_once_whoever_asks() -> None:
+    replay = ReplayConfig(samplers=(sampler_config("circular", batches=2, uses=2, max_pending=4),))
+    streams, other = Streams(replay), Streams(replay)
+    for one in (streams, other):
+        one.grow(4)
+        assert not one.mixture.splittable
+    assert Streams(MIXED).mixture.splittable
+    slow_copies(streams)
+    batches = streams.batches(wait=Wait(Bell(), lambda: False), prefetch=2, assemblers=3)
+    try:
+        for _ in range(6):
+            batch, expected = batches.next(30.0), other.mixture.sample()
+            assert batch is not None
+            assert expected is not None
+            for name in ("stream", "row", "reward", "replayed"):
+                assert torch.equal(getattr(batch, name), getattr(expected, name)), name
+            assert batch.fresh == expected.fresh  # type: ignore[union-attr]
+            batches.done(batch)
+            other.mixture.done(expected)
+    finally:
+        batches.close()
+
+
 def test_each_row_of_a_fifo_comes_once_and_in_order_while_a_writer_appends_and_several_threads_copy() -> None:
     streams, bell, blocks = Streams(), Bell(), 60
     slow_copies(streams)
