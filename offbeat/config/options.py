@@ -131,7 +131,11 @@ def make_option(name: str, annotation: str, default: ast.expr | None, doc: str, 
     doc, source = _cut(doc, "Source")
     text = doc.strip()
     choices = re.search(r"Literal\[(.*?)\]", annotation)
-    values = ", ".join(re.findall(r"'([^']*)'", choices.group(1))) if choices else _readable(annotation)
+    words = re.findall(r"'([^']*)'", choices.group(1)) if choices else []
+    number = re.match(r"(int|float) \| Literal", annotation)
+    values = ", ".join(words) if words and not number else _readable(annotation)
+    if number:
+        values = " or ".join([number.group(1), *words])
     shown = "" if default is None else _toml(default)
     if name == "eval_env.life_loss":
         text += " Not copied from ``env``."

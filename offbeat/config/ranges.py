@@ -29,6 +29,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "learner.adam_beta1": (0, 1),
     "learner.adam_beta2": (0, 1),
     "learner.publish_every": (1, math.inf),
+    "learner.assemblers": (1, math.inf),
     "learner.threads": (0, math.inf),
     "learner.nonfinite_limit": (1, math.inf),
     "replay.samplers.share": (0, 1),

@@ -73,7 +73,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     if hint is Any:
         return value
     if origin in (Union, types.UnionType):
-        return _convert_optional(value, args, name)
+        return _convert_union(value, args, name)
     if origin is Literal:
         return _convert_choice(value, args, name)
     if origin in (tuple, list):
@@ -90,11 +90,18 @@ def convert(value: Any, hint: Any, name: str) -> Any:
         raise UserError(f"{name}={value!r} is not {wanted}") from None
 
 
-def _convert_optional(value: Any, args: tuple[Any, ...], name: str) -> Any:
-    if value is None or (isinstance(value, str) and value.lower() == NONE):
+def _convert_union(value: Any, args: tuple[Any, ...], name: str) -> Any:
+    """A type that may be absent (``| None``), or that has words beside its values (``| Literal["auto"]``)."""
+    if type(None) in args and (value is None or (isinstance(value, str) and value.lower() == NONE)):
         return None
-    inner = next(arg for arg in args if arg is not type(None))
-    return convert(value, inner, name)
+    words = [word for arg in args if typing.get_origin(arg) is Literal for word in typing.get_args(arg)]
+    if isinstance(value, str) and value in words:
+        return value
+    inner = next(arg for arg in args if arg is not type(None) and typing.get_origin(arg) is not Literal)
+    try:
+        return convert(value, inner, name)
+    except UserError as error:
+        raise UserError(" or ".join([str(error), *words])) from None
 
 
 def _convert_choice(value: Any, choices: tuple[Any, ...], name: str) -> Any:

@@ -88,10 +88,16 @@ def _within(name: str, value: Any, low: float, high: float) -> None:
 
 
 def check_learners(config: RunConfig) -> None:
-    """Refuse several learners where they cannot work beside each other."""
+    """Refuse several learners where they cannot work beside each other, and assemblers that could do nothing."""
     from offbeat.replay.make import check_shared
 
     learner = config.learner
+    ahead, threads = learner.prefetch, learner.assemblers
+    if ahead != "auto" and threads != "auto" and threads > ahead + 1:
+        raise UserError(
+            f"learner.assemblers={threads} have nothing to do with learner.prefetch={ahead}, by which {ahead + 1} "
+            f"batches at most are drawn ahead; use learner.prefetch={threads - 1} or more, or auto"
+        )
     if learner.count == 1:
         return
     shown = f"learner.count={learner.count}"

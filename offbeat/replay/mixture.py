@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from offbeat.types import ArrayDict, Batch, Unroll
 
 MOST_TRIES = 100
 """A batch is drawn anew so often before it counts as impossible."""
+Parts = list[tuple[Sampler, Selection]]
+"""What each sampler chose for a batch, in the batch's order."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ class ReplayConfig:
 class Mixture:
     """Batches with fixed ``counts`` from several samplers over one store; columns come sampler by sampler.
 
-    What was overwritten while it was copied is drawn again from the same sampler and counted. One process, one thread.
+    What was overwritten while it was copied is drawn again from the same sampler and counted. One process, one thread;
+    only ``copy`` may run in several threads at once, beside anything else, where it is ``splittable`` and a lock guards
+    all the rest.
 
     Args:
         store: the streams; ``store.layout.items`` is what is drawn.
@@ -92,6 +97,9 @@ class Mixture:
         self.paced = bool(self._pacing)
         """Whether a sampler hands out each row once and holds writers back."""
         self._copies = any(type(sampler).read is not Sampler.read for sampler in self.samplers)
+        self.splittable = not (self._copies or self._strangers)
+        """Whether another batch may be drawn before one is copied: samplers with copies or habits of their own expect
+        that what they chose is read and released at once, as ``sample`` does."""
         self._noun = "unrolls" if self.items.kind == "unroll" else "items"
         self._too_old: tuple[int, int] | None = None  # version asked for and newest skipped one, since the last batch
 
@@ -115,7 +123,15 @@ class Mixture:
         return next((part for part in parts if part), f"nothing: a batch is ready{but}")
 
     def sample(self, min_version: int = 0) -> Batch | None:
-        """The next batch, or None if there is not enough yet.
+        """The next batch, or None if there is not enough yet: ``draw``, ``copy`` and ``release``."""
+        parts = self.draw(min_version)
+        batch = None if parts is None else self.copy(parts)
+        if parts is not None and batch is not None:
+            self.release(parts)
+        return batch
+
+    def draw(self, min_version: int = 0) -> Parts | None:
+        """Choose the items of the next batch, or None if there is not enough yet. They must be copied and released.
 
         Pacing samplers leave out unrolls whose newest row was acted with weights older than ``min_version``, and all
         while another sampler waits for its ``min_rows``, which writers that are held back would never reach.
@@ -130,23 +146,53 @@ class Mixture:
         elif self._strangers and not _ready(self._strangers):  # ours give nothing where they are not
             return None
         parts = self._select()
-        if parts is None:
-            return None
+        if parts is not None:
+            self._too_old = None
+            self._count(self._size)
+        return parts
+
+    def copy(self, parts: Parts, lock: AbstractContextManager[object] | None = None) -> Batch | None:
+        """The batch of what was drawn; None where it was overwritten and there is nothing else any more.
+
+        ``lock``: guards draws and books; held for those alone, so that copies run side by side.
+        """
+        lock = lock or nullcontext()
         batch, ok = self._read(parts)
         for _ in range(MOST_TRIES):
             if ok.all():
                 break
-            if not self._redraw(batch, parts, ok):
-                return None
+            with lock:
+                if not self._redraw(batch, parts, ok):
+                    self.give_back()
+                    return None
         else:
+            with lock:
+                self.give_back()
             raise RuntimeError(
                 f"no {self._size} {self._noun} stayed readable while they were copied, in {MOST_TRIES} tries; "
                 "use a larger replay.capacity"
             )
-        self._finish(batch, parts)
+        with lock:
+            self._mark(batch, parts)
         return batch
 
-    def _select(self) -> list[tuple[Sampler, Selection]] | None:
+    def release(self, parts: Parts) -> None:
+        """What was drawn has been copied: writers may go on. In the order of draws."""
+        for sampler, part in parts:
+            if sampler.paces:
+                sampler.copied(part)
+
+    def give_back(self) -> None:
+        """A batch without rows of a pacing sampler will not be trained on: as if it had not been drawn."""
+        self._count(-self._size)
+
+    def _count(self, items: int) -> None:
+        rows = items * self._trained
+        self.sampled += rows
+        if self.limiter is not None:
+            self.limiter.count(rows)
+
+    def _select(self) -> Parts | None:
         """What each sampler chooses; None if one has nothing after all."""
         chosen = []
         for sampler, n in zip(self.samplers, self.counts):
@@ -186,7 +232,7 @@ class Mixture:
                 f"{self.store.layout.num_streams} streams with the heads {self.store.head.tolist()}"
             )
 
-    def _read(self, parts: list[tuple[Sampler, Selection]]) -> tuple[Batch, np.ndarray]:
+    def _read(self, parts: Parts) -> tuple[Batch, np.ndarray]:
         """Copy what was selected, and whether each column may be used [B]."""
         if self._copies:
             read = [sampler.read(part) or self._read_streams(part) for sampler, part in parts]
@@ -200,7 +246,7 @@ class Mixture:
     def _read_streams(self, part: Selection) -> tuple[Batch, np.ndarray]:
         return read_items(self.store, self.items, part.stream, part.row, last=self.last, source=part.source)
 
-    def _redraw(self, batch: Batch, parts: list[tuple[Sampler, Selection]], ok: np.ndarray) -> bool:
+    def _redraw(self, batch: Batch, parts: Parts, ok: np.ndarray) -> bool:
         """Replace the columns that are not ``ok`` [B] by new draws of the same samplers, and update ``ok``; False if
         there is nothing to draw any more.
         """
@@ -224,8 +270,8 @@ class Mixture:
             start += len(part)
         return True
 
-    def _finish(self, batch: Batch, parts: list[tuple[Sampler, Selection]]) -> None:
-        """Mark the columns, count, and let writers go on."""
+    def _mark(self, batch: Batch, parts: Parts) -> None:
+        """Mark the columns: importance weights, rows that are new, what is replayed."""
         at, batch.replayed = 0, self._replayed.clone()
         for sampler, part in parts:
             weight, end = sampler.weights(part), at + len(part.row)
@@ -235,16 +281,10 @@ class Mixture:
             if weight is not None:
                 batch.weight = torch.ones(self._size) if batch.weight is None else batch.weight
                 batch.weight[at:end] = torch.from_numpy(weight)
-            if sampler.paces:
-                if isinstance(batch, Unroll) and sampler is self._pacing[0][0]:  # another hands out the same rows
-                    batch.fresh = _transitions(batch, torch.arange(at, end)[~batch.replayed[at:end]])
-                sampler.copied(part)
+            if sampler.paces and isinstance(batch, Unroll) and sampler is self._pacing[0][0]:
+                # another pacing sampler hands out the same rows
+                batch.fresh = _transitions(batch, torch.arange(at, end)[~batch.replayed[at:end]])
             at = end
-        rows = self._size * self._trained
-        self.sampled += rows
-        self._too_old = None
-        if self.limiter is not None:
-            self.limiter.count(rows)
 
     def _skip_older(self, version: int | None) -> None:
         for sampler, _ in self._pacing:

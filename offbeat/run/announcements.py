@@ -75,18 +75,21 @@ def _instead(array: ArraySpec, torso: str) -> str:
 
 
 def tell_of_schedule(config: RunConfig, meta: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Say how the learning rate jumps where a run with a linear schedule was given another length."""
+    """Say how the learning rate jumps where a run whose schedule is as long as itself was given another
+    length.
+    """
     learner, frames, before = config.learner, meta.get("frames", 0), meta.get("total_frames")
-    if learner.schedule != "linear" or not frames or before is None or before == config.total_frames:
+    stays = learner.schedule == "constant" or (learner.schedule == "polynomial" and learner.schedule_updates > 0)
+    if stays or not frames or before is None or before == config.total_frames:
         return
 
     def rate(total: int) -> float:
-        left = max(0.0, 1.0 - frames / total)
-        return learner.final_learning_rate + (learner.learning_rate - learner.final_learning_rate) * left
+        return learner.rate(frames / total, 0)
 
     say(
-        f"the run is now {config.total_frames:,} frames long instead of {before:,}, so its linear schedule goes on "
-        f"along another line: the learning rate jumps from {rate(before):.3g} to {rate(config.total_frames):.3g} here; "
+        f"the run is now {config.total_frames:,} frames long instead of {before:,}, so its {learner.schedule} schedule "
+        f"goes on along another line: the learning rate jumps from {rate(before):.3g} to "
+        f"{rate(config.total_frames):.3g} here; "
         'learner.schedule = "constant" has no such jump'
     )
 

@@ -13,8 +13,10 @@ from offbeat.errors import UserError
 MAY_CHANGE = (
     "total_frames", "device", "evaluation.*", "validation.*", "final.*", "final_env.*", "log.*", "checkpoint.*",
     "trace.*", "inference.*",
-    "learner.learning_rate", "learner.final_learning_rate", "learner.schedule", "learner.threads", "learner.device",
-    "learner.precision", "learner.compile", "learner.prefetch", "learner.hang_timeout_s", "learner.nonfinite_limit",
+    "learner.learning_rate", "learner.final_learning_rate", "learner.schedule", "learner.schedule_power",
+    "learner.schedule_updates", "learner.threads", "learner.device", "learner.precision", "learner.compile",
+    "learner.prefetch", "learner.assemblers", "learner.max_batch_age", "learner.hang_timeout_s",
+    "learner.nonfinite_limit",
     "learner.mode", "learner.count", "learner.max_restarts",
     "actor.threads", "actor.env_threads", "actor.hang_timeout_s", "actor.max_restarts", "actor.weights",
 )  # fmt: skip

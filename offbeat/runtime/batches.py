@@ -1,13 +1,12 @@
-"""Where a learner's batches come from: a mixture of samplers over the streams, assembled ahead of need in a thread."""
+"""Where a learner's batches come from: a mixture of samplers over the streams, assembled ahead of need in threads."""
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +14,9 @@ import torch
 from offbeat.replay.mixture import Mixture
 from offbeat.replay.readers import prepare
 from offbeat.replay.streams import StreamStore
-from offbeat.runtime.ports import Stopped
+from offbeat.runtime.assembly import Assembly, Drawn
+from offbeat.runtime.clock import WALL, Clock
+from offbeat.runtime.prefetching import make_prefetching
 from offbeat.runtime.shm import Bell, Wait
 from offbeat.types import ArrayDict, Batch, TensorDict, Unroll
 
@@ -29,13 +30,20 @@ class StreamBatches:
         device: where batches go.
         wait: how to wait for rows; None: never (``next`` then answers at once).
         writers: rung when a batch has made room.
-        prefetch: batches assembled ahead by a thread; 0: assembled in ``next``.
+        prefetch: batches assembled ahead, see ``LearnerConfig``; 0: assembled in ``next``.
+        assemblers: threads that do so.
+        max_age: updates between drawing a batch and training on it; 0: any number.
+        updates: of the run, now.
         oldest: gives the lowest version of weights that fifo unrolls may have been acted with.
         before: agent steps and environment frames of the run so far (a resumed run).
         offset: what is added to the streams' own counts to have those of the run, in place of ``before``; None: found.
         frame_skip: frames per environment step.
         hold: lets no writer begin a block while the streams are saved; gives a line to say, or "".
         saved: whether checkpoints hold the streams.
+        clock: for the times that are measured.
+
+    Attributes:
+        ahead: what assembles ahead of need; None: nothing does.
     """
 
     def __init__(
@@ -46,13 +54,17 @@ class StreamBatches:
         *,
         wait: Wait | None = None,
         writers: list[Bell] | None = None,
-        prefetch: int = 0,
+        prefetch: int | Literal["auto"] = 0,
+        assemblers: int | Literal["auto"] = 1,
+        max_age: int = 0,
+        updates: Callable[[], int] = lambda: 0,
         oldest: Callable[[], int] = lambda: 0,
         before: tuple[int, int] = (0, 0),
         offset: tuple[int, int] | None = None,
         frame_skip: int = 1,
         hold: Callable[[], AbstractContextManager[str]] = lambda: nullcontext(""),
         saved: bool = True,
+        clock: Clock = WALL,
     ) -> None:
         self.mixture, self._store, self._device = mixture, store, device
         self.wait, self._writers = wait, writers or []
@@ -60,12 +72,12 @@ class StreamBatches:
         self._skip, self._counted = frame_skip, (0, 0)
         appended = self._counts()
         self._counted = offset or (before[0] - appended[0], before[1] - appended[1])
-        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=max(1, prefetch))
         self._lock = threading.Lock()
-        self._ending = False
-        self._thread = threading.Thread(target=self._work_ahead, name="assembly", daemon=True) if prefetch else None
-        if self._thread is not None:
-            self._thread.start()
+        self._updates, self._clock = updates, clock
+        control = make_prefetching(prefetch, assemblers, max_age)
+        self.ahead: Assembly | None = None
+        if control is not None:
+            self.ahead = Assembly(self, control, updates=updates, max_age=max_age, clock=clock)
 
     @property
     def offset(self) -> tuple[int, int]:
@@ -74,52 +86,64 @@ class StreamBatches:
 
     def next(self, timeout_s: float) -> Batch | None:
         """The next batch; None if there was none within the time."""
-        if self._thread is None:
-            return self._assemble(timeout_s)
-        try:
-            batch = self._ready.get(timeout=timeout_s)
-        except queue.Empty:
+        if self.ahead is not None:
+            return self.ahead.next(timeout_s)
+        drawn = self.draw(timeout_s)
+        batch = None if drawn is None else self.copy(drawn)
+        if drawn is None or batch is None:
             return None
-        if isinstance(batch, BaseException):
-            raise batch
-        return batch
+        self.release(drawn)
+        return self.move(batch)
 
-    def _assemble(self, timeout_s: float) -> Batch | None:
-        found: list[Batch] = []
+    def prepare(self) -> None:
+        """Load what reading needs."""
+        prepare(self._store)
 
-        def sample() -> bool:
+    def draw(self, timeout_s: float) -> Drawn | None:
+        """Choose the items of the next batch; None if there were too few within the time."""
+        found: list[Drawn] = []
+
+        def choose() -> bool:
+            begun_s, updates = self._clock.now(), self._updates()
+            draw = self.mixture.draw if self.mixture.splittable else self.mixture.sample
             with self._lock:
-                batch = self.mixture.sample(self._oldest())
-            if batch is not None:
-                found.append(batch)
-            return batch is not None
+                parts = draw(self._oldest())
+            if parts is not None:
+                found.append(Drawn(parts, begun_s, updates))
+            return bool(found)
 
-        ready = sample() if self.wait is None else self.wait.until("batch", sample, timeout_s)
-        if not ready:
-            return None
+        ready = choose() if self.wait is None else self.wait.until("batch", choose, timeout_s)
+        return found[0] if ready else None
+
+    def copy(self, drawn: Drawn) -> Batch | None:
+        """Copy them; None where they were overwritten meanwhile and there are no others."""
+        if not self.mixture.splittable:
+            done: Batch = drawn.parts
+            return done
+        return self.mixture.copy(drawn.parts, self._lock)
+
+    def release(self, drawn: Drawn) -> None:
+        """Writers may overwrite what was copied; in the order of draws."""
+        if self.mixture.splittable:
+            with self._lock:
+                self.mixture.release(drawn.parts)
         for bell in self._writers:
             bell.ring()
-        batch = found[0]
+
+    def move(self, batch: Batch) -> Batch:
+        """The batch on the learner's device."""
         if self._device.type == "cuda":
             moved: Batch = _pinned(batch).to(self._device)
             return moved
         return batch
 
-    def _work_ahead(self) -> None:
-        try:
-            prepare(self._store)
-            while not self._ending:
-                batch = self._assemble(0.5)
-                while batch is not None and not self._ending:
-                    try:
-                        self._ready.put(batch, timeout=0.5)
-                        batch = None
-                    except queue.Full:
-                        continue
-        except Stopped as stopped:
-            self._ready.put(stopped)
-        except BaseException as error:  # handed to the training thread, which raises it
-            self._ready.put(error)
+    def drop(self) -> bool:
+        """A batch is too old; whether it may be forgotten: not where the fifo hands out each row once."""
+        if self.mixture.paced:
+            return False
+        with self._lock:
+            self.mixture.give_back()
+        return True
 
     def done(self, batch: Batch) -> None:
         """The batch was trained on."""
@@ -182,13 +206,13 @@ class StreamBatches:
     def stats(self) -> dict[str, float]:
         """Numbers of the samplers."""
         with self._lock:
-            return self.mixture.stats() | {"queue": float(self._ready.qsize())}
+            numbers = self.mixture.stats()
+        return numbers | ({"queue": 0.0} if self.ahead is None else self.ahead.stats())
 
     def close(self) -> None:
-        """End the thread."""
-        self._ending = True
-        if self._thread is not None:
-            self._thread.join(timeout=5.0)
+        """End the threads."""
+        if self.ahead is not None:
+            self.ahead.close()
 
 
 def _pinned(value: Any) -> Any:

@@ -14,11 +14,12 @@ from offbeat.networks.autocast import keeps_history
 from offbeat.networks.stem import freeze
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.generators import choose_deterministic_kernels
+from offbeat.runtime.halving import Halving
 from offbeat.runtime.host import Host
 from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.learner_part import Published, begin_with, counted_in, load_part, part_of, published_in
 from offbeat.runtime.learner_report import COUNTERS, OWN_METRICS, LearnerReport, diagnosed
-from offbeat.runtime.optimiser import FlatOptimiser
+from offbeat.runtime.optimiser import FlatOptimiser, Reduce
 from offbeat.runtime.ports import BatchSource, FeedbackSink, Master, MetricSink, ParamPublisher, Point, StopSignal
 from offbeat.runtime.services import Loaded, Services, Write
 from offbeat.runtime.share import Share
@@ -79,10 +80,6 @@ def run_learner(
         yield "idle"  # readers hold every slot; they let go between their blocks
 
 
-Reduce = Callable[[FlatOptimiser, torch.Tensor, Any], tuple[torch.Tensor, Any]]
-"""Takes a learner's gradients (in its optimiser), total [] and count, and gives it those of all shards together."""
-
-
 class LearnerWork:
     """What the learner carries: optimiser, counters, sums of metrics.
 
@@ -130,13 +127,13 @@ class LearnerWork:
         self.scheduled: tuple[torch.Tensor, Point] | None = None
         self.told = LearnerReport(clock)
         self._loss = torch.compile(agent.loss) if config.compile else agent.loss
+        self.halving = Halving(self.device, carries=bool(getattr(getattr(agent, "items", None), "consecutive", False)))
         self.reduce: Reduce | None = None
         self.share: Share | None = None
         self.leads, self.made = True, 0
         self.posted: Callable[[], None] = lambda: None
         self._stale: int | None = None
-        self._late = False
-        self._checked = False
+        self._late = self._checked = False
 
     @property
     def progress(self) -> float:
@@ -186,12 +183,18 @@ class LearnerWork:
 
     def collect(self, batch: Batch) -> LossOutput:
         """The gradients of the sum over ``batch``, which may be a shard of a larger one: they lie in the optimiser."""
-        # The optimiser's averages of a gradient that has become zero shrink for ever. As subnormal numbers they would
-        # slow it down twentyfold, so processors take them as zero; a setting of this thread.
-        torch.set_flush_denormal(True)
-        bf16 = self.config.precision == "bf16"
         batch = self.seen(batch)
-        self.optimiser.zero()
+        while True:
+            self.optimiser.zero()
+            try:
+                return self.halving.together([self._add_gradient(part) for part in self.halving.cut(batch)])
+            except torch.OutOfMemoryError as error:
+                failed = str(error)  # not the error: its traceback holds what has to be given back
+            self.halving.again(batch, failed)
+
+    def _add_gradient(self, batch: Batch) -> LossOutput:
+        """Add the gradients of the sum over ``batch`` to those that lie in the optimiser."""
+        bf16 = self.config.precision == "bf16"
         cached = not bf16 or keeps_history(self.device.type)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=cached):
             output: LossOutput = self._loss(batch, self.progress)
@@ -221,15 +224,13 @@ class LearnerWork:
             self._skip(batch, loss, norm)
             return False
         self.bad_in_a_row = 0
-        self.updates += 1
-        self.made += 1
+        self.updates, self.made = self.updates + 1, self.made + 1
         self.told.add(output.metrics | {"loss": loss, "gradient_norm": norm})
         return True
 
     def _skip(self, batch: Batch, loss: torch.Tensor, norm: torch.Tensor) -> None:
         self._stale = None
-        self.skipped += 1
-        self.bad_in_a_row += 1
+        self.skipped, self.bad_in_a_row = self.skipped + 1, self.bad_in_a_row + 1
         self.bad_rewards += not bool(torch.isfinite(batch.reward).all())
         if self.bad_in_a_row < self.config.nonfinite_limit:
             return
@@ -258,7 +259,7 @@ class LearnerWork:
 
     def report(self, metrics: MetricSink, force: bool = False) -> None:
         """Send the sums since the last report, about twice a second."""
-        counted = {name: getattr(self, name) for name in (*COUNTERS[:6], "bad_rewards", "unpublished")}
+        counted = {n: getattr(self, n) for n in (*COUNTERS[:6], "bad_rewards", "unpublished")} | self.halving.counted()
         if self.share is not None:
             counted["own_updates"] = self.made
         self.told.write(metrics, counted | {"learning_rate": self.optimiser.learning_rate(self.progress)}, force)
@@ -342,8 +343,7 @@ class Learner(Host):
             self.post(event)
             if event == "idle":
                 break
-        counters = {"skipped": self.work.skipped} | self.work.point()._asdict()
-        return {"finished": self.work.finished()} | counters
+        return {"finished": self.work.finished(), "skipped": self.work.skipped} | self.work.point()._asdict()
 
     def post(self, event: Any = "") -> None:
         """Put the counters on the notice board, and how often in a row there was no batch.

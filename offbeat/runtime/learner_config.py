@@ -27,10 +27,16 @@ class LearnerConfig:
     """Optimiser. IMPALA uses RMSProp."""
     learning_rate: float = 6e-4
     """Initial learning rate. Source: Espeholt et al. 2018, table D.3."""
-    schedule: Literal["linear", "constant"] = "linear"
-    """Learning rate over the run: straight down to ``final_learning_rate`` at ``total_frames``, or constant."""
+    schedule: Literal["linear", "polynomial", "constant"] = "linear"
+    """Learning rate over the run: straight down to ``final_learning_rate`` at ``total_frames``; down to it as
+    (1 - s / S) to the power of ``schedule_power``; or constant."""
     final_learning_rate: float = 0.0
-    """Learning rate at the end of a linear schedule."""
+    """Learning rate at the end of a linear or polynomial schedule, and from there on."""
+    schedule_power: float = 2.0
+    """Power of a polynomial schedule; 1 is a straight line. Source: elite_buffer_vtrace, which has 2."""
+    schedule_updates: int = 0
+    """S of a polynomial schedule, whose s is then the number of the update, 1 for the first; 0: both are counted in
+    frames of the run. Unit: updates."""
     rmsprop_decay: float = 0.99
     """RMSProp's smoothing constant."""
     rmsprop_momentum: float = 0.0
@@ -65,8 +71,15 @@ class LearnerConfig:
     """Torch device of the learner; ``auto``: the run's device."""
     threads: int = 1
     """Torch threads of the learner; 0: chosen from the cores."""
-    prefetch: int = 2
-    """Batches assembled ahead, off the training thread; 0: none (always so in deterministic runs)."""
+    prefetch: int | Literal["auto"] = 2
+    """Batches assembled ahead, off the training thread, one more being made; 0: none (always so in deterministic
+    runs). ``auto``: more where the learner waits for assembly, fewer where batches only grow old."""
+    assemblers: int | Literal["auto"] = 1
+    """Threads that assemble them: draws one after the other, copies beside each other. ``auto``: one more where the
+    learner waits and it made batches come faster when it was tried."""
+    max_batch_age: int = 0
+    """Batches are drawn at most so many updates before they are trained on: no more are drawn ahead, and where no
+    sampler paces, older ones are dropped and counted; 0: no bound. Unit: updates."""
     max_policy_lag: int = 0
     """Unrolls whose newest row is older than so many updates are skipped and counted; 0: none are."""
     nonfinite_limit: int = 20
@@ -75,3 +88,19 @@ class LearnerConfig:
     hang_timeout_s: float = 300.0
     """A learner that shows no life for so long, as between two updates, is reported with its stack, and the run ends.
     Loading, saving and compiling are signs of life. Unit: seconds."""
+
+    def rate(self, progress: float, update: int) -> float:
+        """The learning rate at this share of the run, of the update with this number, 1 for the first.
+
+        ``final + (first - final) * (1 - s / S) ** power``, and ``final`` from S on. s / S is ``progress``, or by the
+        updates where a polynomial schedule says in how many it ends; a linear one has power 1.
+        """
+        if self.schedule == "constant":
+            return self.learning_rate
+        polynomial = self.schedule == "polynomial"
+        if polynomial and self.schedule_updates:
+            progress = update / self.schedule_updates
+        left = 1.0 - min(max(progress, 0.0), 1.0)
+        if polynomial:
+            left = left**self.schedule_power if left else 0.0
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * left

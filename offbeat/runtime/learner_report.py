@@ -18,7 +18,7 @@ REPORT_S = 0.5
 
 OWN_METRICS = (
     "loss", "gradient_norm", *COUNTERS[:5], "learning_rate", "policy_lag", "unpublished", "bad_rewards", "staleness",
-    "staleness_largest", "own_updates",
+    "staleness_largest", "own_updates", "out_of_memory", "batch_parts",
 )  # fmt: skip
 """What the learner reports itself."""
 
@@ -68,9 +68,12 @@ class LearnerReport:
         self._summed += 1
 
     def seen(self, lag: float, sources: dict[str, float]) -> None:
-        """A batch was trained on or skipped. ``lag``: its policy lag; ``sources``: the samplers' numbers now."""
+        """A batch was trained on or skipped. ``lag``: its policy lag; ``sources``: the samplers' numbers now, and
+        seconds (names in ``_s``) since they were asked last.
+        """
         self._lags.append(lag)
-        self._sources = sources
+        before, self._sources = self._sources, dict(sources)
+        self._sources |= {n: value + sources.get(n, 0.0) for n, value in before.items() if n.endswith("_s")}
 
     def stale(self, updates: int | None) -> None:
         """A step was made with a gradient of so many updates before; None: it was no step."""
@@ -90,6 +93,6 @@ class LearnerReport:
         if self._stale:
             values |= {"staleness": sum(self._stale) / len(self._stale), "staleness_largest": max(self._stale)}
         metrics.write("learner", self._sources | values)
-        self._stale = []
+        self._stale, self._sources = [], {}
         self.sums, self._summed, self._lags, self._reported = {}, 0, [], now
         self.wait_s = self.train_s = 0.0

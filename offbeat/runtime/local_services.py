@@ -108,12 +108,16 @@ class LocalServices(Brief):
             wait=wait,
             writers=[world.bells[name] for name in world.topology.that("owns_streams")] if self.free else [],
             prefetch=learner.prefetch if self.free else 0,
+            assemblers=learner.assemblers,
+            max_age=learner.max_batch_age,
+            updates=lambda: posted("updates"),
             oldest=(lambda: max(0, posted("updates") - lag)) if lag else (lambda: 0),
             before=before,
             offset=(int(master.before[0]), int(master.before[1])) if master is not None and self.index else None,
             frame_skip=self.spec.frame_skip,
             hold=partial(writers_held, world.store, world.board["pause"], wait, world.ring),
             saved=world.saves_streams(),
+            clock=self.clock,
         )
         if master is not None and not self.index:
             master.before[:] = batches.offset

@@ -6,7 +6,8 @@ The network's parameters are views into the flat vector of weights; clipping is 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -115,7 +116,10 @@ class FlatOptimiser:
             self._rounded.refresh()
 
     def zero(self) -> None:
-        """Forget the gradient."""
+        """Forget the gradient, before the next one is taken in this thread."""
+        # The averages of a gradient that has become zero shrink for ever. As subnormal numbers they would slow the
+        # learner down twentyfold, so processors take them as zero; a setting of this thread.
+        torch.set_flush_denormal(True)
         if self._grad is not None:
             self._grad.zero_()
             return
@@ -123,12 +127,8 @@ class FlatOptimiser:
             part.parameter.grad = None
 
     def learning_rate(self, progress: float) -> float:
-        """The rate at this share of the run."""
-        config = self._config
-        if config.schedule == "constant":
-            return config.learning_rate
-        left = 1.0 - min(max(progress, 0.0), 1.0)
-        return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * left
+        """The rate of the next step, at this share of the run."""
+        return self._config.rate(progress, self.steps + 1)
 
     def gradient(self) -> Tensor:
         """A copy of the gradient [P], zeros where a parameter has none."""
@@ -320,3 +320,7 @@ def slot_names(config: LearnerConfig) -> tuple[str, ...]:
     if config.optimizer == "adam":
         return "exp_avg", "exp_avg_sq"
     return ("square_avg", "momentum_buffer") if config.rmsprop_momentum > 0 else ("square_avg",)
+
+
+Reduce = Callable[[FlatOptimiser, Tensor, Any], tuple[Tensor, Any]]
+"""Takes a learner's gradients (in its optimiser), total [] and count, and gives it those of all shards together."""

@@ -164,6 +164,14 @@ def test_a_preset_that_extends_itself_is_refused(tmp_path: Path) -> None:
         ({"learner": "8"}, ["'learner' is a section"]),
         ({"learner.batch_size": "many"}, ["learner.batch_size='many' is not a whole number"]),
         ({"learner.batch_size": "2.5"}, ["learner.batch_size='2.5' is not a whole number"]),
+        ({"learner.prefetch": "many"}, ["learner.prefetch='many' is not a whole number or auto"]),
+        ({"learner.prefetch": "none"}, ["learner.prefetch='none' is not a whole number or auto"]),
+        ({"learner.prefetch": "-1"}, ["learner.prefetch=-1 is out of range", "at least 0"]),
+        ({"learner.assemblers": "0"}, ["learner.assemblers=0 is out of range", "at least 1"]),
+        (
+            {"learner.assemblers": "4"},
+            ["learner.assemblers=4", "learner.prefetch=2", "3 batches", "prefetch=3 or more"],
+        ),
         ({"learner.learning_rate": "fast"}, ["'fast' is not a number"]),
         ({"learner.compile": "maybe"}, ["'maybe' is not true or false"]),
         ({"learner.optimizer": "sgd"}, ["learner.optimizer='sgd'", "rmsprop, adam"]),
@@ -196,6 +204,17 @@ def test_what_is_wrong_is_said(overrides: dict[str, object], parts: list[str]) -
     text = refusal(overrides)
     for part in parts:
         assert part in text, text
+
+
+def test_a_number_may_have_a_word_beside_it_and_both_come_back_from_toml(tmp_path: Path) -> None:
+    for given, meant in (("auto", "auto"), ("3", 3), (0, 0)):
+        config = apply_overrides(load_preset("impala-catch"), [("learner.prefetch", given)])
+        assert config.learner.prefetch == meant
+        validate(config)
+        (tmp_path / "config.toml").write_text(to_toml(config))
+        assert read_config(tmp_path / "config.toml").learner.prefetch == meant
+    (shown,) = [option for option in options.all_options() if option.name == "learner.prefetch"]
+    assert (shown.values, shown.range, shown.default) == ("int or auto", ">= 0", "2")
 
 
 def test_a_batch_that_cannot_be_split_names_the_multiple() -> None:

@@ -13,6 +13,11 @@ from tests.conformance.counting_agent import Allowed
 from tests.conformance.runs import ENGINES, SERIAL, check_books, counting_run, engine_of, ledger, replaying_run
 
 EXACT = Allowed(updates_per_round=2)
+AHEAD: dict[str, dict[str, Any]] = {
+    "free-partial": {"learner__prefetch": "auto", "learner__assemblers": 3},
+    "serial-free-partial": {"learner__prefetch": "auto", "learner__assemblers": 3},
+}
+"""In these, batches are assembled by several threads, as many ahead as they find good."""
 HALF_REPLAYED = [{"kind": "fifo", "share": 0.5}, {"kind": "uniform", "share": 0.5, "min_rows": 100}]
 
 
@@ -27,7 +32,7 @@ def placements(common: tuple[str, ...]) -> list[Any]:
 def test_every_row_arrives_once_in_order_as_it_was_acted_on(name: str, tmp_path: Path) -> None:
     allowed = EXACT if name.endswith(("inline", "lockstep")) else Allowed()
     with engine_of(name):
-        counting_run(tmp_path / "run", allowed, **(ENGINES | SERIAL)[name])
+        counting_run(tmp_path / "run", allowed, **(ENGINES | SERIAL)[name] | AHEAD.get(name, {}))
 
 
 @pytest.mark.parametrize("name", placements(("inline", "serial-free")))

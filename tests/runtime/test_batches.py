@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -148,12 +150,25 @@ def test_a_resumed_fifo_run_goes_on_counting() -> None:
     assert batches.steps() == 300 + streams.counted(0, LENGTH)[0]
 
 
-def test_the_thread_gives_the_same_batches_in_the_same_order() -> None:
+def slow_copies(streams: Streams) -> None:
+    """Copies of batches take random times, so that a later one may be done first."""
+    draw, read = random.Random(0), streams.mixture._read
+
+    def slow(parts: Any) -> Any:
+        time.sleep(draw.random() / 100)
+        return read(parts)
+
+    streams.mixture._read = slow  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("assemblers", [1, 3])
+def test_the_threads_give_the_same_batches_in_the_same_order(assemblers: int) -> None:
     streams, other = Streams(MIXED), Streams(MIXED)
     for one in (streams, other):
         one.grow(4)
     bell, writer = Bell(), Bell()
-    batches = streams.batches(wait=Wait(bell, lambda: False), writers=[writer], prefetch=2)
+    slow_copies(streams)
+    batches = streams.batches(wait=Wait(bell, lambda: False), writers=[writer], prefetch=2, assemblers=assemblers)
     try:
         for _ in range(8):
             batch = batches.next(30.0)
@@ -173,6 +188,126 @@ def test_the_thread_gives_the_same_batches_in_the_same_order() -> None:
         batches.close()
 
 
+def test_samplers_with_copies_of_their_own_choose_read_and_release_at_once_whoever_asks() -> None:
+    replay = ReplayConfig(samplers=(sampler_config("circular", batches=2, uses=2, max_pending=4),))
+    streams, other = Streams(replay), Streams(replay)
+    for one in (streams, other):
+        one.grow(4)
+        assert not one.mixture.splittable
+    assert Streams(MIXED).mixture.splittable
+    slow_copies(streams)
+    batches = streams.batches(wait=Wait(Bell(), lambda: False), prefetch=2, assemblers=3)
+    try:
+        for _ in range(6):
+            batch, expected = batches.next(30.0), other.mixture.sample()
+            assert batch is not None
+            assert expected is not None
+            for name in ("stream", "row", "reward", "replayed"):
+                assert torch.equal(getattr(batch, name), getattr(expected, name)), name
+            assert batch.fresh == expected.fresh  # type: ignore[union-attr]
+            batches.done(batch)
+            other.mixture.done(expected)
+    finally:
+        batches.close()
+
+
+def test_each_row_of_a_fifo_comes_once_and_in_order_while_a_writer_appends_and_several_threads_copy() -> None:
+    streams, bell, blocks = Streams(), Bell(), 60
+    slow_copies(streams)
+    batches = streams.batches(wait=Wait(bell, lambda: False), prefetch=3, assemblers=3)
+
+    def write() -> None:
+        for _ in range(blocks):
+            while (streams.store.room(np.arange(2)) < LENGTH).any():
+                time.sleep(0.0005)
+            streams.grow()
+            bell.ring()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(blocks):
+            batch = batches.next(30.0)
+            assert batch is not None
+            assert batch.row.tolist() == [number * LENGTH] * 2
+            for b, stream in enumerate(batch.stream.tolist()):
+                rows = streams.twin.streams[stream].rows[number * LENGTH : (number + 1) * LENGTH]
+                assert batch.reward[:, b].tolist() == [row["reward"] for row in rows]
+            batches.done(batch)
+    finally:
+        batches.close()
+        writer.join()
+    ledger = streams.store.ledger()
+    assert (ledger["fifo0/trained"], ledger["fifo0/pending"]) == (2 * blocks * LENGTH, 0)
+
+
+def test_what_a_checkpoint_finds_in_the_making_counts_as_skipped_when_a_run_goes_on() -> None:
+    streams, bell, go = Streams(), Bell(), threading.Event()
+    read = streams.mixture._read
+    streams.mixture._read = lambda parts: (go.wait(30.0), read(parts))[1]  # type: ignore[method-assign]
+    batches = streams.batches(wait=Wait(bell, lambda: False), prefetch=2, assemblers=3)
+    try:
+        streams.grow(4)
+        bell.ring()
+        while streams.store.arrays["cursor/taken"].sum() < 3 * 2 * LENGTH:
+            time.sleep(0.001)
+        saved, _ = batches.state()
+        assert saved is not None
+        go.set()
+        for row in (0, LENGTH, 2 * LENGTH, 3 * LENGTH):
+            batch = batches.next(30.0)
+            assert batch is not None
+            assert batch.row.tolist() == [row] * 2
+    finally:
+        go.set()
+        batches.close()
+    other = Streams()
+    other.store.load_state(
+        {name.removeprefix("streams/"): v for name, v in saved.items() if name.startswith("streams/")}
+    )
+    ledger = other.store.ledger()
+    assert (ledger["fifo0/skipped"], ledger["fifo0/pending"]) == (3 * 2 * LENGTH, 2 * LENGTH)
+    again = other.batches().next(0.0)
+    assert again is not None
+    assert again.row.tolist() == [3 * LENGTH] * 2
+
+
+def test_batches_that_are_too_old_are_dropped_and_drawn_anew_but_not_those_of_a_fifo() -> None:
+    replay = ReplayConfig(samplers=(sampler_config("uniform"),), samples_per_insert=1.0, tolerance=1000)
+    streams, updates = Streams(replay), [0]
+    options: dict[str, Any] = {"prefetch": 5, "max_age": 3, "updates": lambda: updates[0]}
+    batches = streams.batches(wait=Wait(Bell(), lambda: False), **options)
+    assert batches.ahead is not None
+    try:
+        streams.grow(4)  # rows for four batches
+        while batches.stats()["queue"] < 3:
+            time.sleep(0.001)
+        updates[0] = 4
+        first, second = batches.next(30.0), batches.next(30.0)
+        assert first is not None
+        assert second is not None
+        assert batches.stats()["dropped_batches"] == 3
+        assert batches.stats()["sampled_rows"] <= 4 * 2 * LENGTH
+        seen = 2
+        while batches.next(0.2) is not None:
+            seen += 1
+        assert seen == 4, "those that were dropped do not count as trained on"
+    finally:
+        batches.close()
+    paced = Streams()
+    rows: list[int] = []
+    paced.grow(3)
+    batches = paced.batches(wait=Wait(Bell(), lambda: False), **options | {"updates": lambda: 10 * len(rows)})
+    try:
+        for _ in range(3):
+            batch = batches.next(30.0)
+            assert batch is not None
+            rows.append(int(batch.row[0]))
+        assert rows == [0, LENGTH, 2 * LENGTH]
+    finally:
+        batches.close()
+
+
 def test_an_error_of_the_thread_is_raised_by_next() -> None:
     streams = Streams()
     streams.grow(1)
@@ -180,7 +315,7 @@ def test_an_error_of_the_thread_is_raised_by_next() -> None:
     def broken(min_version: int = 0) -> None:
         raise ZeroDivisionError("broken sampler")
 
-    streams.mixture.sample = broken  # type: ignore[method-assign, assignment]
+    streams.mixture.draw = broken  # type: ignore[method-assign, assignment]
     batches = streams.batches(wait=Wait(Bell(), lambda: False), prefetch=1)
     try:
         with pytest.raises(ZeroDivisionError, match="broken sampler"):

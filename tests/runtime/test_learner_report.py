@@ -16,14 +16,19 @@ def test_a_record_holds_the_means_since_the_last_one_and_comes_when_it_is_due() 
     assert not metrics.records, "nothing is new"
     for loss, lag in ((1.0, 0.0), (4.0, 3.0)):
         told.add({"loss": torch.tensor(loss)})
-        told.seen(lag, {"queue": 2.0})
+        told.seen(lag, {"queue": 2.0, "assembly_s": 0.1 + lag})
     told.wait_s, told.train_s = 0.25, 0.5
     told.write(metrics, {"updates": 2})
     assert not metrics.records, "too early"
     clock.sleep(REPORT_S)
     told.write(metrics, {"updates": 2})
     (values,) = metrics.of("learner")
+    assert values.pop("assembly_s") == 0.1 + 0.1 + 3.0, "seconds add up"
     assert values == {"loss": 2.5, "policy_lag": 1.5, "queue": 2.0, "updates": 2, "wait_s": 0.25, "train_s": 0.5}
+    told.add({"loss": torch.tensor(1.0)})
+    told.seen(0.0, {"queue": 1.0, "assembly_s": 0.5})
+    told.write(metrics, {"updates": 3}, force=True)
+    assert metrics.of("learner")[-1]["assembly_s"] == 0.5
     assert (told.wait_s, told.train_s, told.sums) == (0.0, 0.0, {})
 
 

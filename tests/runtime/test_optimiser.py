@@ -156,6 +156,54 @@ def test_the_schedule_goes_straight_from_the_first_to_the_last_rate() -> None:
     assert [constant.learning_rate(progress) for progress in (0.0, 0.5, 1.0)] == [0.01] * 3
 
 
+ELITE: dict[str, Any] = {
+    "learning_rate": 8e-4, "final_learning_rate": 1e-5, "schedule": "polynomial", "schedule_updates": 10_000,
+}  # fmt: skip
+ELITE_RATES = {1: 7.998420079e-4, 1000: 6.499e-4, 5000: 2.075e-4, 10_000: 1e-5, 10_001: 1e-5, 30_000: 1e-5}
+"""Update -> its rate, computed from elite_buffer_vtrace's formula apart from this code."""
+
+
+def test_a_polynomial_schedule_of_updates_gives_the_rates_of_its_source_whatever_the_progress() -> None:
+    optimiser = FlatOptimiser(make_network(), make_config(**ELITE))
+    for update, rate in ELITE_RATES.items():
+        optimiser.changed(update - 1)
+        rates = [optimiser.learning_rate(progress) for progress in (0.0, 0.7, 1.0)]
+        assert rates == pytest.approx([rate] * 3, rel=1e-9)
+
+
+def test_a_polynomial_schedule_over_the_run_goes_by_progress_and_with_power_1_is_the_straight_line() -> None:
+    over_run = FlatOptimiser(make_network(), make_config(**ELITE | {"schedule_updates": 0}))
+    over_run.changed(7)  # steps do not matter
+    rates = {update: rate for update, rate in ELITE_RATES.items() if update > 1}
+    assert {u: over_run.learning_rate(u / 10_000) for u in rates} == pytest.approx(rates, rel=1e-9)
+    assert over_run.learning_rate(0.0) == 8e-4
+    ends: dict[str, Any] = {"learning_rate": 0.3, "final_learning_rate": 0.1}
+    line = FlatOptimiser(make_network(), make_config(schedule="linear", **ends))
+    first = FlatOptimiser(make_network(), make_config(schedule="polynomial", schedule_power=1.0, **ends))
+    third = FlatOptimiser(make_network(), make_config(schedule="polynomial", schedule_power=3.0, **ends))
+    for progress in (0.0, 0.1, 0.5, 0.9, 1.0, 2.0):
+        assert first.learning_rate(progress) == line.learning_rate(progress)
+        assert third.learning_rate(progress) == pytest.approx(0.1 + 0.2 * (1 - min(progress, 1.0)) ** 3)
+
+
+def test_steps_use_the_rate_of_their_update_and_a_saved_schedule_goes_on() -> None:
+    config = make_config(**ELITE | {"learning_rate": 0.1, "final_learning_rate": 0.02, "schedule_updates": 4})
+    network, plain = make_network(), make_network()
+    optimiser, reference = FlatOptimiser(network, config), plain_optimiser(plain, config)
+    for step in range(6):
+        reference.param_groups[0]["lr"] = 0.02 + 0.08 * max(0.0, 1 - (step + 1) / 4) ** 2
+        if step == 2:  # another optimiser with the saved state
+            saved = optimiser.state()
+            optimiser = FlatOptimiser(network, config)
+            optimiser.load_state(saved)
+        flat_step(network, optimiser, step, progress=0.0)
+        reference.zero_grad()
+        backward(plain, step)
+        reference.step()
+    for own, theirs in zip(network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(own, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_steps_use_the_scheduled_rate() -> None:
     network, plain = make_network(), make_network()
     optimiser = FlatOptimiser(network, make_config(schedule="linear"))
