@@ -123,8 +123,8 @@ def test_a_preset_trains(name: str, tmp_path: Path) -> None:
     assert 100 <= result.agent_steps < 110, "to the end of a round; final observations are no steps"
     if isinstance(config.agent, QConfig):
         assert 60 // rows <= result.updates <= 100 // rows
-    elif any(sampler.kind == "fifo" for sampler in config.replay.samplers):
-        assert 10 <= result.updates <= 12
+    elif fresh := sum(sampler.share for sampler in config.replay.samplers if sampler.kind == "fifo"):
+        assert 10 <= result.updates * fresh <= 12, "the rest of each batch is replayed"
     else:
         assert result.updates > 0
 
@@ -207,6 +207,26 @@ R2AC_FLAGS = [
 ]  # fmt: skip
 """Flags of the seed implementation of R2AC (IDSIA/rtrl-elstm and torchbeast, polybeast_learner.py and
 polybeast_env.py)."""
+PLATFORM_FLAGS = [
+    "op_mode", "load_model_url", "load_optimizer_save", "save_model_period", "debug", "lr", "batch_size", "r_f_steps",
+    "gradient_clip_by_norm_threshold", "gamma", "seed", "reproducible", "environment_max_steps", "env", "clip_rewards",
+    "reward_clipping_method", "skipped_frames", "frames_stacked", "noop_threshold", "grayscaling_frames",
+    "episodic_life", "frame_scale_resolution", "actions_count", "observation_shape", "learner_thread_count",
+    "worker_count", "envs_per_worker", "multiprocessing_backend", "shared_queue_size", "replay_writer_queue_size",
+    "discarding_strategy", "use_replay_compression", "lz4_compression_level", "caching", "caching_threads",
+    "cache_sample_size", "cache_output_buffer_size", "training_fill_in_factor", "replay_parameters", "avg_buff_size",
+    "verbose_worker_out_int", "verbose_learner_out_int", "basic_verbose", "worker_verbose", "background_save",
+    "test_episode_count", "render", "feature_out_layer_size", "use_additional_scaling_FC_layer", "optimizer",
+    "rmsprop_eps", "lr_scheduler_steps", "lr_end_value", "policy_gradient_loss_weight", "value_loss_weight",
+    "entropy_loss_weight", "c-const", "rho-const", "use_policy_cloning_loss", "use_value_cloning_loss",
+    "policy_cloning_loss_weight", "value_cloning_loss_weight", "use_kl_mask", "kl_div_threshold",
+]  # fmt: skip
+"""Flags of the V-trace platform (parralplex/elite_buffer_vtrace, option_flags.py)."""
+PLATFORM_REPLAY = [
+    "type", "capacity", "sample_ratio", "dist_function", "p", "insert_strategy", "sample_strategy",
+    "lambda_batch_multiplier", "alfa_annealing_factor", "elite_sampling_strategy", "elite_batch_size",
+]  # fmt: skip
+"""Keys of one table of its --replay_parameters."""
 VALUES = {
     "apex",
     "r2d2",
@@ -219,18 +239,38 @@ VALUES = {
     "none",
     "multi_env",
     "wandb",
+    "ignore",
+    "sign",
+    "soft_asymmetric",
+    "fifo",
+    "uniform",
+    "elite",
+    "attentive",
+    "elite_insertion",
+    "cosine",
+    "kl",
+    "with-optimiser",
+    "from",
 }
 
 
 @pytest.mark.parametrize(
     ("heading", "flags"),
-    [("The seed implementation of Ape-X and R2D2", SEED_FLAGS), ("The seed implementation of R2AC", R2AC_FLAGS)],
+    [
+        ("The seed implementation of Ape-X and R2D2", SEED_FLAGS),
+        ("The seed implementation of R2AC", R2AC_FLAGS),
+        ("The seed implementation of the V-trace platform", PLATFORM_FLAGS),
+    ],
 )
 def test_every_flag_of_a_seed_implementation_has_its_option_or_a_reason(heading: str, flags: list[str]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "presets.md").read_text(encoding="utf-8")
     part = page.split(f"## {heading}\n")[1].split("\n## ")[0]
-    rows = dict(re.findall(r"^\| `--(\w+)` \| [^|]+ \| ([^|]+) \|$", part, re.M))
+    rows = dict(re.findall(r"^\| `--([\w-]+)` \| [^|]+ \| ([^|]+) \|$", part, re.M))
     assert sorted(rows) == sorted(flags)
+    if flags is PLATFORM_FLAGS:
+        keys = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", part, re.M))
+        assert sorted(keys) == sorted(PLATFORM_REPLAY)
+        rows |= keys
     known = {option.name for option in all_options()} | set(SHORT) | VALUES
     for flag, answer in rows.items():
         named = {name.removeprefix("--") for name in re.findall(r"`([^`]+)`", answer)}
