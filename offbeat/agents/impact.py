@@ -149,7 +149,7 @@ class Agent(PolicyAgent):
         # Before the ratio: whatever stands in rows that are no transitions must not come near an exponential.
         logs = [x.masked_fill(~valid, 0.0) for x in (log_prob, target_log_prob, behaviour)]
         r = ratio(logs[0], logs[1], logs[2], config.rho)
-        gain = actor_critic.reduce(surrogate(r, targets.advantage, config.clip), valid)
+        gain = surrogate(r, targets.advantage, config.clip).sum()  # of rows that are not valid it is 0
         baseline_loss = actor_critic.baseline_loss(value, targets.target, valid)
         entropy_loss = actor_critic.entropy_loss(entropy, valid)
         kl = actor_critic.reduce(self.compare(categorical_kl, gaussian_kl, reference, policy), valid)

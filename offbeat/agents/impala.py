@@ -107,10 +107,10 @@ class Agent(PolicyAgent):
         return LossOutput(total, metrics, count=count)
 
     def _targets(self, log_ratio: Tensor, value: Tensor, bootstrap_value: Tensor, batch: Unroll, rows: Rows) -> VTrace:
-        """V-trace's, with advantage 0 where a row is not learnt from."""
+        """V-trace's, with the traces that the trust region lets pass."""
         config = self.config
         lambda_ = config.lambda_ if rows.traced is None else config.lambda_ * rows.traced.to(value.dtype)
-        targets = vtrace(
+        return vtrace(
             log_ratio,
             batch.discount,
             batch.reward,
@@ -122,9 +122,6 @@ class Agent(PolicyAgent):
             lambda_,
             keep=rows.corrected,
         )
-        if rows.traced is None:
-            return targets
-        return targets._replace(advantage=targets.advantage.masked_fill(~rows.learnt, 0.0))
 
 
 @torch.no_grad()

@@ -187,14 +187,18 @@ def test_what_stands_in_rows_that_are_no_transitions_does_not_matter() -> None:
     batch = any_batch(agent)
     noise = ~batch.valid[:-1]
     assert noise.any()
-    wild = {"behaviour_log_prob": batch.extras["behaviour_log_prob"].masked_fill(noise, -1e4)}
+    with torch.no_grad():
+        agent.target.policy.log_std.sub_(1.0)  # type: ignore[union-attr,operator]  # far off, pi is the likelier one
+    extras = {"behaviour_log_prob": batch.extras["behaviour_log_prob"].masked_fill(noise, -1e30)}
+    wild = change(batch, extras=extras, action=torch.where(noise[..., None], 1e6, batch.action))
+    assert agent._evaluate(agent.unrolled(wild).policy[:-1], wild.action)[0].min() < -1e10
     losses = []
-    for extras in (batch.extras, wild):
+    for one in (batch, wild, change(wild, action=torch.where(noise[..., None], -1e6, batch.action))):
         agent.network.zero_grad()
-        losses.append(agent.loss(change(batch, extras=extras), 0.0).loss)
+        losses.append(agent.loss(one, 0.0).loss)
         losses[-1].backward()
         assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in agent.network.parameters())
-    assert torch.equal(*losses)
+    assert losses[0] == losses[1] == losses[2]
 
 
 def test_the_loss_is_a_mean_over_transitions_and_shards_add_up() -> None:

@@ -98,6 +98,21 @@ def test_the_test_is_strict(form: Any, distances: Tensor) -> None:
     assert rows.learnt.sum() == 4
 
 
+def test_what_a_rejected_row_in_the_middle_stops() -> None:
+    """``laser``: its own correction and those after it; ``platform``: those after it alone. Written out for one row."""
+    distance = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    log_pi, log_mu = (x.log_softmax(-1).gather(-1, w.ACTION[..., None])[..., 0] for x in (w.LOGITS, w.BEHAVIOUR_LOGITS))
+    ratio = (log_pi - log_mu).exp().clamp(max=1.0)
+    delta = ratio * (w.REWARD + w.DISCOUNT * torch.cat([w.VALUE[1:], w.BOOTSTRAP_VALUE[None]]) - w.VALUE)
+    for form, middle in (("laser", 0.0 * delta[1]), ("platform", delta[1])):
+        agent = make_agent(trust_region=0.5, trust_region_form=form)
+        batch = worked_batch(agent)
+        rows = choose_rows(agent.config, batch, distance)
+        targets = agent._targets(log_pi - log_mu, w.VALUE, w.BOOTSTRAP_VALUE, batch, rows)
+        first = delta[0] + w.DISCOUNT[0] * ratio[0] * middle
+        torch.testing.assert_close(targets.target - w.VALUE, torch.stack([first, middle, delta[2]]))
+
+
 def test_cloning_and_a_trust_region_together() -> None:
     """Rejected rows are not cloned either, in both forms."""
     kept = torch.tensor([True, True, False])
