@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +92,22 @@ def tiny(name: str) -> dict[str, Any]:
 
 
 def mixed(config: RunConfig) -> dict[str, Any]:
-    """The same for batches from several samplers: two unrolls of each are from its fifo."""
-    (fifo,) = (sampler for sampler in config.replay.samplers if sampler.kind == "fifo")
-    learner = TINY["learner"] | {"batch_size": round(2 / fifo.share)}
+    """The same for batches from several samplers, each as small as their shares can split."""
+    shares = [Fraction(sampler.share).limit_denominator(100) for sampler in config.replay.samplers]
+    batch = math.lcm(*(share.denominator for share in shares))
+    small = {"size": 200, "min_rows": 20}
     samplers = [asdict(sampler) for sampler in config.replay.samplers]
-    samplers = [sampler | ({"size": 200} if "size" in sampler else {}) for sampler in samplers]
-    return TINY | {"learner": learner, "replay": {"capacity": 400, "samplers": samplers}}
+    samplers = [sampler | {name: value for name, value in small.items() if name in sampler} for sampler in samplers]
+    return TINY | {
+        "actor": TINY["actor"] | {"envs_per_worker": max(2, fresh_of(config, batch))},
+        "learner": TINY["learner"] | {"batch_size": batch},
+        "replay": {"capacity": 400, "samplers": samplers},
+    }
+
+
+def fresh_of(config: RunConfig, batch: int) -> int:
+    """How many unrolls of a batch are from a fifo."""
+    return round(batch * sum(sampler.share for sampler in config.replay.samplers if sampler.kind == "fifo"))
 
 
 TRAINED = [
@@ -119,12 +131,14 @@ def test_a_preset_trains(name: str, tmp_path: Path) -> None:
     except EnvUnavailable as error:
         pytest.skip(str(error))
     rows = 10 if config.agent_name == "r2d2" else 2  # of a batch
+    small = tiny(name)
     assert result.finished
-    assert 100 <= result.agent_steps < 110, "to the end of a round; final observations are no steps"
+    a_round = small["actor"]["envs_per_worker"] * 5
+    assert 100 <= result.agent_steps < 100 + a_round, "to the end of a round; final observations are no steps"
     if isinstance(config.agent, QConfig):
         assert 60 // rows <= result.updates <= 100 // rows
-    elif fresh := sum(sampler.share for sampler in config.replay.samplers if sampler.kind == "fifo"):
-        assert 10 <= result.updates * fresh <= 12, "the rest of each batch is replayed"
+    elif fresh := fresh_of(config, small["learner"]["batch_size"]):
+        assert 100 <= result.updates * fresh * 5 <= 120, "the rest of each batch is replayed"
     else:
         assert result.updates > 0
 
