@@ -122,9 +122,8 @@ class LocalServices(Brief):
         if master is not None and not self.index:
             master.before[:] = batches.offset
         if config.realtime.fps and self.wait is not None:
-            durations = Drawn(
-                config.realtime.learn_s, config.realtime.jitter, self.seeds(self.index, self.incarnation)[1]
-            )
+            seed = self.seeds(self.index, self.incarnation)[1]
+            durations = Drawn(config.realtime.learn_s, config.realtime.jitter, seed)
             return PacedBatches(batches, self.realtime(), self.wait, self.clock, durations)
         return batches
 
