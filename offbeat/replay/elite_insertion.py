@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,8 +30,7 @@ DRAWS = ("unroll",)
 class Config(SamplerConfig):
     """Any of copied unrolls, of which those that the policy has moved away from go first."""
 
-    encodes: ClassVar[bool] = True
-    """Its sampler needs ``Place.encode``."""
+    encodes = True
 
     kind: Literal["elite_insertion"] = "elite_insertion"
     """Which sampler."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -30,8 +30,7 @@ CHECKED = 32
 class ScoredConfig(SamplerConfig):
     """Options of samplers that score unrolls."""
 
-    encodes: ClassVar[bool] = True
-    """Its sampler needs ``Place.encode``."""
+    encodes = True
 
     window: int = 0
     """Newest rows (all streams together) that may be drawn; 0: all that are kept. Unit: agent steps."""
