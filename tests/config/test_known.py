@@ -58,6 +58,7 @@ def test_what_is_no_dataclass_is_refused() -> None:
 
 
 def test_options_are_found_by_their_full_names() -> None:
-    assert {option.owner for option in find_options("replay.samplers.3.window")} == {"uniform", "prioritised"}
+    owners = {"uniform", "prioritised", "attentive", "elite"}
+    assert {option.owner for option in find_options("replay.samplers.3.window")} == owners
     assert len(find_options("agent.n_step")) > 1
     assert find_options("agent.no_such_thing") == []
