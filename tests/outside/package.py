@@ -14,7 +14,7 @@ gone = outside.gone
 empty = outside
 broken = outside.broken
 [offbeat.samplers]
-reservoir = outside.reservoir
+vitter = outside.vitter
 gone = outside.gone
 [offbeat.envs]
 corridor = outside.corridor:Corridor
@@ -37,7 +37,7 @@ def install(folder: Path) -> Path:
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr("outside/__init__.py", "")
         file.writestr("outside/broken.py", "raise SystemExit('no\\nluck')\n")
-        for name in ("linear_q", "reservoir", "squares", "corridor", "notes"):
+        for name in ("linear_q", "vitter", "squares", "corridor", "notes"):
             file.write(HERE / f"{name}.py", f"outside/{name}.py")
         file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
         file.writestr(

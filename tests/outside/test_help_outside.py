@@ -49,11 +49,11 @@ def found(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def test_help_has_them_like_those_of_offbeat(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     said = capsys.readouterr()
-    assert "\nagent dqn:\n" in said.out and "dqn, empty, gone, impala, linear_q, noop" in said.out
+    assert "\nagent dqn:\n" in said.out and "dqn, empty, gone, impact, impala, linear_q, noop" in said.out
     own = said.out.partition("\nagent linear_q:\n")[2]
     assert "  --agent.epsilon\n      Share of random actions, in [0, 1]. [float; default 0.2]\n" in own
     assert "  --agent.bias\n      Values have a constant part. [true, false; default true]\n" in own
-    sampler = said.out.partition("\nsampler reservoir:\n")[2]
+    sampler = said.out.partition("\nsampler vitter:\n")[2]
     assert "  --replay.samplers.N.slots\n" in sampler and "  --replay.samplers.N.share\n" in sampler
     assert "\nFrom installed packages, torsos: gone, squares\n" in said.out
     assert "\nFrom installed packages, environments: corridor\n" in said.out
@@ -102,4 +102,4 @@ def test_the_command_line_takes_them() -> None:
 
 
 def test_the_page_of_offbeats_options_does_not_depend_on_what_is_installed() -> None:
-    assert "linear_q" not in markdown() and "reservoir" not in markdown()
+    assert "linear_q" not in markdown() and "vitter" not in markdown()

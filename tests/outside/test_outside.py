@@ -64,7 +64,7 @@ capacity = 400
 kind = "fifo"
 share = 0.25
 [[replay.samplers]]
-kind = "reservoir"
+kind = "vitter"
 share = 0.5
 slots = 30
 [[replay.samplers]]
@@ -184,7 +184,7 @@ def test_an_environment_an_agent_and_a_torso_together(engine: str, tmp_path: Pat
     ("text", "says"),
     [
         (MIXED.replace('"impala"', '"gone"'), "agent 'gone': outside.gone, the entry point .* cannot be loaded"),
-        (MIXED.replace('"reservoir"', '"gone"'), "sampler 'gone': outside.gone, the entry point .* cannot be loaded"),
+        (MIXED.replace('"vitter"', '"gone"'), "sampler 'gone': outside.gone, the entry point .* cannot be loaded"),
         (MIXED.replace("hidden_size = [16]", 'torso = "gone"'), "torso 'gone': outside.squares:Gone, the entry point"),
         (MIXED.replace('"impala"', '"empty"'), "agent 'empty': <module 'outside' .* defines no Config and Agent"),
     ],
@@ -204,5 +204,5 @@ def test_options_of_such_a_sampler_are_checked(tmp_path: Path) -> None:
         UserError, match=r"unknown option 'replay\.samplers\.1\.slot'; did you mean 'replay\.samplers\.1\.slots'\?"
     ):
         run(tmp_path, MIXED.replace("slots = 30", "slot = 30"))
-    with pytest.raises(UserError, match=r"unknown sampler 'reservoire'; did you mean 'reservoir'\?"):
-        run(tmp_path, MIXED.replace('"reservoir"', '"reservoire"'))
+    with pytest.raises(UserError, match=r"unknown sampler 'vitterr'; did you mean 'vitter'\?"):
+        run(tmp_path, MIXED.replace('"vitter"', '"vitterr"'))
