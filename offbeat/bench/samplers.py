@@ -50,7 +50,7 @@ def bench_samplers(
 
     Before each round every stream has 20 rows more and the weights are newer, as between two updates. Rows are Atari's,
     as of ``bench streams``; samplers that score have IMPALA's network with the nature torso. By name: ``ms``,
-    ``rows_per_s``, ``of_uniform`` (its time by that of uniform), and what scoring samplers say of their caches.
+    ``rows_per_s``, ``of_uniform`` (its time by that of uniform), and ``score_hits``, the share of cached scores.
     """
     layout = replace(streams_layout(), num_cursors=1, items=replace(UNROLL, length=LENGTH), state_grid=LENGTH)
     store = StreamStore.allocate(layout)
@@ -92,16 +92,15 @@ def _mixture(store: StreamStore, options: dict[str, Any], encode: Encoding) -> M
 
 
 def _numbers(times: list[float], mixture: Mixture) -> dict[str, float]:
-    """The median of ``times`` and what follows from it, and what a scoring sampler says of its cache."""
+    """The median of ``times`` and what follows from it, and what share of scores was cached."""
     took = float(np.median(times))
-    told = {name.removesuffix("_0"): value for name, value in mixture.stats().items() if name.startswith("score_")}
+    told = {name.removesuffix("_0"): value for name, value in mixture.stats().items() if name.startswith("score_hits")}
     return {"ms": 1000 * took, "rows_per_s": BATCH * LENGTH / took, "rounds": float(len(times))} | told
 
 
 def _print(found: dict[str, dict[str, float]]) -> None:
     """A line for each."""
-    print(f"{'':<36}{'ms a batch':>11}{'rows/s':>10}{'of uniform':>11}{'cached':>8}{'rank':>6}")
+    print(f"{'':<36}{'ms a batch':>11}{'rows/s':>10}{'of uniform':>11}{'cached':>8}")
     for name, one in found.items():
         cached = f"{one['score_hits']:.0%}" if "score_hits" in one else ""
-        rank = f"{one['score_correlation']:.2f}" if "score_correlation" in one else ""
-        print(f"{name:<36}{one['ms']:>11.2f}{one['rows_per_s']:>10,.0f}{one['of_uniform']:>11.2f}{cached:>8}{rank:>6}")
+        print(f"{name:<36}{one['ms']:>11.2f}{one['rows_per_s']:>10,.0f}{one['of_uniform']:>11.2f}{cached:>8}")

@@ -96,10 +96,11 @@ class Copies:
         source = row[:, None] - torch.arange(deep - 1, -1, -1)  # [T + 1, F]
         padding = source < start[:, :, None]
         source = torch.where(padding, start[:, :, None], source)
-        stacks = frames[torch.arange(len(frames))[:, None, None], source + deep - 1]  # [n, T + 1, F, C, ...]
-        if self._layout.stack_padding == "zero":
-            stacks[padding] = 0
-        return stacks.flatten(2, 3)
+        at = torch.arange(len(frames))[:, None, None] * frames.shape[1] + source + deep - 1
+        found = frames.flatten(0, 1).flatten(1).index_select(0, at.flatten())  # whole frames, which are copied at once
+        if self._layout.stack_padding == "zero" and padding.any():
+            found[padding.flatten()] = 0
+        return found.reshape(*padding.shape, *frames.shape[2:]).flatten(2, 3)
 
 
 def copy_nbytes(layout: StreamLayout) -> int:
