@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from offbeat.agents.target import Every
 from offbeat.replay.columns import columns_of, from_columns
 from offbeat.run.train import resume, train
 from offbeat.runtime.learner import LearnerWork
@@ -222,7 +223,7 @@ def test_what_is_not_finite_is_counted_for_all_and_changes_nothing() -> None:
 def test_target_networks_are_copies_of_the_newest_weights_when_a_multiple_was_passed() -> None:
     agents = [make("dqn"), make("dqn")]
     for agent in agents:
-        agent.learner_states()["target"]._period = 4
+        agent.learner_states()["target"]._every = Every(4)
     shared = shared_by(work_of(make("dqn")), 2)
     one, other = (work_of(agent, shared) for agent in agents)
     old = {name: value.clone() for name, value in agents[1].target.state_dict().items()}
