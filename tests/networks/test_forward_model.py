@@ -104,8 +104,8 @@ def test_it_learns_where_a_dot_will_be() -> None:
     history = ArraySpec((1,), "int64", 0, 2)
     model = ForwardModel({"board": PICTURE, "actions": history}, {"board": PICTURE}, "actions", 256)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    for _ in range(400):
-        board, actions = boards(64, generator), torch.randint(3, (64, 1), generator=generator)
+    for _ in range(800):
+        board, actions = boards(128, generator), torch.randint(3, (128, 1), generator=generator)
         loss = model.loss(
             {"board": board[None], "actions": actions[None]}, {"board": moved(board, actions)[None]}
         ).mean()
