@@ -135,7 +135,7 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("agent", ["dqn", "rainbow"])
+@pytest.mark.parametrize("agent", ["dqn", pytest.param("rainbow", marks=pytest.mark.slow)])
 def test_an_agent_trains_on_the_deepest(agent: str, tmp_path: Path) -> None:
     pytest.importorskip("ale_py")
     options = QUICK | {"agent__torso": "deep2", "agent__torso_width": 0.0625, "agent__feature_size": 0}

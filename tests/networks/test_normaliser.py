@@ -144,7 +144,7 @@ def score(run: Path) -> float:
     return float(offbeat.evaluate(run, episodes=20, env_factory=Shifted, policy="greedy").returns.mean())
 
 
-@pytest.mark.parametrize("options", [IMPALA, DQN], ids=["impala", "dqn"])
+@pytest.mark.parametrize("options", [IMPALA, pytest.param(DQN, marks=pytest.mark.slow)], ids=["impala", "dqn"])
 def test_what_lies_far_from_0_is_learnt_with_it_alone(options: dict[str, Any], tmp_path: Path) -> None:
     long = options | {"total_frames": 12_000, "learner.learning_rate": 3e-3, "agent.discount": 0.0}
     run = train(config(tmp_path / "with", **long), env_factory=Shifted).run
