@@ -71,7 +71,7 @@ def make_agent(
 
     Raises:
         ValueError: no agent has that name, ``config`` is of another class, or the agent takes no torso.
-        UserError: the agent refuses the environment.
+        UserError: the agent refuses the environment, or its network does not fit into memory.
     """
     if factory is not None:
         return factory(config, spec, device)
@@ -86,7 +86,19 @@ def make_agent(
         raise
     except ValueError as error:  # an environment that this agent cannot play
         raise UserError(f"agent {name!r} cannot train on {spec.id}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not _is_short_of_memory(error):
+            raise
+        raise UserError(
+            f"the network of agent {name!r} does not fit into the memory of {device}: {str(error).splitlines()[0]}; use "
+            "smaller ones of agent.core_size, agent.hidden_size, agent.feature_size and the like"
+        ) from error
     return made
+
+
+def _is_short_of_memory(error: Exception) -> bool:
+    """Whether that is what torch means; on processors it has no class of its own for it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _agent_module(name: str) -> Any:

@@ -10,6 +10,7 @@ import torch
 
 from offbeat.agents import impala, make, noop, random
 from offbeat.agents.make import agent_config_class, list_agents, make_agent
+from offbeat.errors import UserError
 from offbeat.networks.flat import flatten_parameters
 from offbeat.types import ActionSpec
 from tests.agents.unrolls import BOX, DISCRETE, make_inputs, make_spec, make_unroll
@@ -38,6 +39,14 @@ def test_unknown_names_get_the_nearest():
 def test_rejects_the_configuration_of_another_agent():
     with pytest.raises(ValueError, match=r"agent 'impala' takes a offbeat.agents.impala.Config, got Config"):
         make_agent("impala", noop.Config(), make_spec())
+
+
+def test_a_network_that_is_larger_than_any_memory_is_refused_in_a_line():
+    large = impala.Config(core="lstm", core_size=10_000_000)
+    with pytest.raises(
+        UserError, match=r"network of agent 'impala' does not fit .* of cpu: .*; use smaller .*core_size"
+    ):
+        make_agent("impala", large, make_spec())
 
 
 def test_entry_points_add_agents(monkeypatch):
