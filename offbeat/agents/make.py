@@ -90,8 +90,8 @@ def make_agent(
         if not _is_short_of_memory(error):
             raise
         raise UserError(
-            f"the network of agent {name!r} does not fit into the memory of {device}: {str(error).splitlines()[0]}; use "
-            "smaller ones of agent.core_size, agent.hidden_size, agent.feature_size and the like"
+            f"the network of agent {name!r} does not fit into the memory of {device}: {str(error).splitlines()[0]}; "
+            "use smaller ones of agent.core_size, agent.hidden_size, agent.feature_size and the like"
         ) from error
     return made
 
