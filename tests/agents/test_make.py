@@ -43,9 +43,7 @@ def test_rejects_the_configuration_of_another_agent():
 
 def test_a_network_that_is_larger_than_any_memory_is_refused_in_a_line():
     large = impala.Config(core="lstm", core_size=10_000_000)
-    with pytest.raises(
-        UserError, match=r"agent 'impala' does not fit .* of cpu: .*; use smaller .*core_size"
-    ):
+    with pytest.raises(UserError, match=r"agent 'impala' does not fit .* of cpu: .*; use smaller .*core_size"):
         make_agent("impala", large, make_spec())
 
 
