@@ -188,10 +188,17 @@ def env_factory(text: str | None, said: str = "--env") -> Callable[..., Any] | N
     command line names something to import, never a file.
     UserError where there is no such module or nothing of that name in it.
     """
+    from offbeat.envs.base import SEPARATOR
     from offbeat.envs.module_ids import module_id
 
     if text is None:
         return None
+    for game in text.split(SEPARATOR) if SEPARATOR in text else ():
+        if module_id(game.strip()) is not None:
+            raise UserError(
+                f"{said} {text}: a list is of ids that need no import, and {game.strip()} names a module; register it "
+                "by the entry point offbeat.envs of your package, or train on it alone"
+            )
     _check_form(text, said)
     by_id = module_id(text)
     if by_id is None:

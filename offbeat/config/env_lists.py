@@ -31,7 +31,9 @@ def listed(section: dict[str, Any], where: str) -> dict[str, Any]:
         return {**section, "ids": tuple(games), "id": joined}
     if not isinstance(env_id, str):
         return section
-    parts = tuple(part.strip() for part in env_id.split(SEPARATOR) if part.strip())
+    parts = tuple(part.strip() for part in env_id.split(SEPARATOR))
+    if len(parts) > 1 and not all(parts):
+        raise UserError(f"{where}.id={env_id!r}: one of the ids in this list is empty; leave the comma out")
     if len(parts) < 2:
         return {**section, "ids": ()}
     return {**section, "ids": parts, "id": SEPARATOR.join(parts)}

@@ -67,8 +67,17 @@ def _joined_action(specs: Sequence[EnvSpec]) -> ActionSpec:
         return max((spec.action for spec in specs), key=lambda action: action.num_actions)
     for other in specs[1:]:
         if other.action != first.action:
-            raise _unlike(first, other, "action", first.action, other.action)
+            raise _unlike(first, other, "action", _said(first.action), _said(other.action))
     return first.action
+
+
+def _said(action: ActionSpec) -> str:
+    """What it is, for people."""
+    if action.kind == "discrete":
+        return f"one of {action.num_actions}"
+    if action.kind == "multi_discrete":
+        return f"one of each of {list(action.nvec)}"
+    return f"{list(action.shape)} numbers from {list(action.low)} to {list(action.high)}"
 
 
 def _joined_array(key: str, specs: Sequence[EnvSpec]) -> ArraySpec:

@@ -38,7 +38,22 @@ def introduce(
     for line in flattened(config, spec):
         say(line)
     tell_of_short_run(config, spec, say)
+    tell_of_small_replay(config, layout, say)
     tell_of_validation(config, say)
+
+
+def tell_of_small_replay(config: RunConfig, layout: StreamLayout, say: Callable[[str], None]) -> None:
+    """Say where samplers that replay choose among the rows that a fifo needs, as nobody said how many are to be kept.
+
+    Those that keep copies of their own (``size``, ``batches``) have as many as they are told.
+    """
+    replaying = [one.kind for one in config.replay.samplers if not one.paces and not hasattr(one, "size")]
+    kept = layout.num_streams * layout.capacity
+    if replaying and not config.replay.capacity and layout.items.kind == "unroll":
+        say(
+            f"replay keeps no more than the {kept:,} newest rows, among which {' and '.join(replaying)} choose"
+            f"{'s' if len(replaying) == 1 else ''}; set replay.capacity to keep more"
+        )
 
 
 def tell_of_validation(config: RunConfig, say: Callable[[str], None]) -> None:

@@ -11,7 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,17 +52,38 @@ def verify_resume(config: RunConfig, *, kills: int = 10, seed: int = 0, folder: 
         config = replace(config, checkpoint=replace(config.checkpoint, every_updates=10))
     work = Path(folder or tempfile.mkdtemp(prefix="offbeat-verify-"))
     whole, broken = work / "whole", work / "broken"
-    print(f"the run never killed: {whole}", flush=True)
-    _finish(_start_new(config, whole, work))
-    print(f"the run killed {kills} times: {broken}", flush=True)
-    _run_with_kills(config, broken, work, kills, random.Random(seed))
+    with _told_to_end():
+        print(f"the run never killed: {whole}", flush=True)
+        with _start_new(config, whole, work) as process:
+            _finish(process)
+        print(f"the run killed {kills} times: {broken}", flush=True)
+        _run_with_kills(config, broken, work, kills, random.Random(seed))
     result = compare_checkpoints(whole, broken)
     print(f"compared {result.arrays} arrays: {'all equal bit for bit' if result.equal else 'DIFFERENT'}")
     for name in result.differing:
         print(f"  differs: {name}")
     if result.equal and folder is None:
         shutil.rmtree(work)
+    elif not result.equal:
+        print(f"both runs are kept in {work}")
     return result.equal
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM ends what is inside as Ctrl-C does, so that no run is left behind."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def compare_checkpoints(left: Path, right: Path) -> Comparison:
@@ -73,21 +97,33 @@ def compare_checkpoints(left: Path, right: Path) -> Comparison:
     for part, name in sorted(names):
         if name not in a.get(part, {}) or name not in b.get(part, {}):
             different.append(f"{part}/{name} is in one of them only")
-        elif not np.array_equal(np.asarray(a[part][name]), np.asarray(b[part][name])):
+        elif not _same_bits(np.asarray(a[part][name]), np.asarray(b[part][name])):
             different.append(f"{part}/{name}")
     return Comparison(len(names), tuple(different))
 
 
-def _start_new(config: RunConfig, run: Path, work: Path) -> subprocess.Popen[bytes]:
+def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether both hold the same bytes: NaN equals itself, and 0.0 is not -0.0."""
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+def _start_new(config: RunConfig, run: Path, work: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
     preset = work / f"{run.name}.toml"
     preset.write_text(to_toml(replace(config, out=str(run))))
     return _start("train", str(preset))
 
 
-def _start(*arguments: str) -> subprocess.Popen[bytes]:
-    """``offbeat ...`` in a process group of its own, so that a kill takes all its roles."""
+@contextmanager
+def _start(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """``offbeat ...`` in a process group of its own, so that a kill takes all its roles; it is gone afterwards."""
     command = [sys.executable, "-m", "offbeat", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def _finish(process: subprocess.Popen[bytes]) -> None:
@@ -102,22 +138,22 @@ def _run_with_kills(config: RunConfig, run: Path, work: Path, kills: int, rng: r
     finish.
     """
     for number in range(1, kills + 1):
-        seen = _saved(run)
-        process = _start("resume", str(run)) if seen >= 0 else _start_new(config, run, work)
-        started = time.monotonic()
-        while process.poll() is None and _saved(run) <= seen:
-            if time.monotonic() - started > LONGEST_S:
-                raise RuntimeError(f"no checkpoint within {LONGEST_S:.0f} s")
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, 1.0) ** 2)
-        if process.poll() is not None:
-            _finish(process)
-            print(f"  the run had ended before kill {number}; more frames give room for more kills", flush=True)
-            return
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        seen, started = _saved(run), time.monotonic()
+        with _start("resume", str(run)) if seen >= 0 else _start_new(config, run, work) as process:
+            while process.poll() is None and _saved(run) <= seen:
+                if time.monotonic() - started > LONGEST_S:
+                    raise RuntimeError(f"no checkpoint within {LONGEST_S:.0f} s")
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0.0, 1.0) ** 2)
+            if process.poll() is not None:
+                _finish(process)
+                print(f"  the run had ended before kill {number}; more frames give room for more kills", flush=True)
+                return
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
         print(f"  kill {number}: after {time.monotonic() - started:.1f} s, {_saved(run):,} steps saved", flush=True)
-    _finish(_start("resume", str(run)))
+    with _start("resume", str(run)) as process:
+        _finish(process)
 
 
 def _saved(run: Path) -> int:

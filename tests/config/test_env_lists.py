@@ -88,3 +88,9 @@ def test_lists_that_no_role_could_play_are_refused(options: dict[str, Any], said
     check_lists(config)
     with pytest.raises(UserError, match=said):
         check_lists(apply_overrides(config, options.items()))
+
+
+@pytest.mark.parametrize("text", ["toy/catch,", ",toy/catch", "toy/catch,,toy/tmaze"])
+def test_a_list_with_an_empty_id_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="one of the ids in this list is empty"):
+        listed({"id": text}, "env")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import offbeat
-from offbeat.config.run_config import apply_overrides, load_preset
+from offbeat.config.run_config import apply_overrides, from_dict, load_preset
 from offbeat.errors import UserError
-from offbeat.run.announcements import flattened, tell_of_no_evaluation, tell_of_short_run
-from offbeat.types import ActionSpec, ArraySpec, EnvSpec
+from offbeat.run.announcements import flattened, tell_of_no_evaluation, tell_of_short_run, tell_of_small_replay
+from offbeat.types import UNROLL, ActionSpec, ArraySpec, EnvSpec
 
 PICTURE = {"camera": ArraySpec((3, 24, 24), "uint8", 0, 255)}
 VECTOR = {"speed": ArraySpec((2,)), "table": ArraySpec((4, 2))}
@@ -123,3 +123,16 @@ def test_a_run_that_will_be_longer_than_it_was_asked_to_be_says_so(frames: int, 
     tell_of_short_run(config, spec, said.append)
     assert bool(said) == told
     assert not told or "replay has 5,000 rows, which are more frames than total_frames=19,999" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "capacity", "told"), [("uniform", 0, True), ("uniform", 5000, False), ("reservoir", 0, False)]
+)
+def test_replay_of_the_newest_rows_alone_is_told(kind: str, capacity: int, told: bool) -> None:
+    said: list[str] = []
+    samplers = [{"kind": "fifo", "share": 0.5}, {"kind": kind, "share": 0.5}]
+    config = from_dict({"replay": {"capacity": capacity, "samplers": samplers}})
+    layout: Any = SimpleNamespace(num_streams=32, capacity=10, items=UNROLL)
+    tell_of_small_replay(config, layout, said.append)
+    assert bool(said) == told
+    assert not told or "no more than the 320 newest rows, among which uniform chooses; set replay.capacity" in said[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from offbeat.errors import UserError
 from offbeat.scoring.diagnose import machine, policies, rewards, updates, values, world
 from offbeat.scoring.diagnose.finding import Finding, Judge
 from offbeat.scoring.diagnose.fresh import play_fresh
@@ -121,7 +122,8 @@ def diagnose_run(
         fresh = play_fresh(run, record.config, batches, device=device, say=say, **own)
         record = replace(record, fresh=fresh)
     except Exception as error:  # of an environment or an agent, which may be anybody's
-        unplayed = " ".join(f"{type(error).__name__}: {error}".split())
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        unplayed = " ".join(f"{kind}{error}".split())
     return Diagnosis(run, record, *judge_all(record), unplayed)
 
 

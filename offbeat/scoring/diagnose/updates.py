@@ -76,8 +76,10 @@ def skipped(record: Record) -> Finding | None:
 
 
 def still(record: Record) -> Finding | None:
-    """The learning rate is none."""
+    """The learning rate is none. A single line may be the end of a schedule: then it is as configured."""
     rate = record.series("learning_rate")
+    if len(rate) == 1:
+        rate = np.append(rate, record.config.learner.learning_rate)
     if not len(rate) or rate.max() >= STILL:
         return None
     return Finding(

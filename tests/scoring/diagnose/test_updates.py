@@ -46,3 +46,4 @@ def test_skipped():
 def test_still():
     assert updates.still(record(learner={"learning_rate": [9e-6, 5e-6, 0.0, 0.0]}, lines=4)) is not None
     assert updates.still(record(learner={"learning_rate": [1e-5, 5e-6, 0.0, 0.0]}, lines=4)) is None  # a schedule's end
+    assert updates.still(record(learner={"learning_rate": [0.0]}, lines=1)) is None  # the end of one, alone
