@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from offbeat.envs.atari_games import action_ids, ale_module, max_episode_actions
 from offbeat.envs.base import EnvConfig, VectorEnv
-from offbeat.envs.procgen import envpool_module
+from offbeat.envs.pool import envpool_module
 from offbeat.envs.rows import reject_unused
 from offbeat.types import OBSERVATION, ActionSpec, ArraySpec, EnvSpec
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from offbeat.envs.atari_games import max_episode_actions
 from offbeat.envs.atari_rows import AtariRows
-from offbeat.envs.base import EnvConfig, StateUnsupported
-from offbeat.envs.procgen import envpool_module
-from offbeat.envs.rows import check_actions
-from offbeat.envs.seeding import env_seeds
-from offbeat.types import ArrayDict, EnvSpec, EnvStep
+from offbeat.envs.base import EnvConfig
+from offbeat.envs.pool import Pool, envpool_module
+from offbeat.types import EnvSpec, EnvStep
 
 
 def check_envpool(config: EnvConfig, partial: bool) -> None:
@@ -26,31 +22,27 @@ def check_envpool(config: EnvConfig, partial: bool) -> None:
         )
 
 
-class AtariEnvPool:
+class AtariEnvPool(Pool):
     """``num_envs`` games in one EnvPool, its own life-loss, reward and stacking options off."""
+
+    unsaved = "with backend 'envpool' cannot be saved; 'ale-single' can"
 
     def __init__(
         self, config: EnvConfig, spec: EnvSpec, game: str, num_envs: int, batch_size: int, threads: int
     ) -> None:
         check_envpool(config, batch_size != num_envs)
-        self.spec, self.num_envs, self.batch_size = spec, num_envs, batch_size
-        self._config, self._task, self._threads = config, f"{game}-v5", threads
-        self._envpool = envpool_module(f"{config.id} with backend='envpool'")
-        self._rows = AtariRows(config, num_envs)
+        module = envpool_module(f"{config.id} with backend='envpool'")
+        super().__init__(module, f"{game}-v5", spec, num_envs, batch_size, threads)
+        self._config, self._rows = config, AtariRows(config, num_envs)
         self._restart_on_loss = config.life_loss == "end_episode"
-        self._ids = np.arange(0)
         self._lost = np.zeros(0, np.int64)
-        self._pool: Any = None
 
     def reset(self, seed: int) -> None:
         """Make all games anew: EnvPool takes its seed only then."""
-        self._pool = self._envpool.make(
-            self._task,
-            env_type="gymnasium",
-            num_envs=self.num_envs,
-            batch_size=self.batch_size,
-            num_threads=self._threads,
-            seed=int(env_seeds(seed, 1)[0]),
+        self._rows = AtariRows(self._config, self.num_envs)
+        self._lost = np.zeros(0, np.int64)
+        self.begin(
+            seed,
             max_episode_steps=max_episode_actions(self._config),
             frame_skip=self._config.frame_skip,
             stack_num=1,
@@ -63,13 +55,10 @@ class AtariEnvPool:
             episodic_life=False,
             reward_clip=False,
         )
-        self._rows = AtariRows(self._config, self.num_envs)
-        self._lost = np.zeros(0, np.int64)
-        self._pool.async_reset()
 
     def recv(self) -> EnvStep:
         """The next rows, in the order in which they came."""
-        frames, reward, _, cut, info = self._open().recv()
+        frames, reward, _, cut, info = self._opened().recv()
         self._ids = info["env_id"].astype(np.int64)
         # EnvPool's own flag of termination is off where the same action reached the time limit.
         lives, over = info["lives"], info["terminated"] > 0
@@ -82,25 +71,3 @@ class AtariEnvPool:
         if self._restart_on_loss:
             self._lost = self._ids[~rows.valid & ~over & ~cut]
         return rows
-
-    def send(self, action: np.ndarray) -> None:
-        """Actions for the rows of the last ``recv``."""
-        action = check_actions(action, self.spec.action, self.batch_size)
-        self._open().send(action.astype(np.int32), self._ids.astype(np.int32))
-
-    def state(self) -> ArrayDict:
-        """Always raises: EnvPool cannot be saved."""
-        raise StateUnsupported(f"{self.spec.id} with backend 'envpool' cannot be saved; 'ale-single' can")
-
-    def load_state(self, state: ArrayDict) -> None:
-        """Always raises."""
-        raise StateUnsupported(f"{self.spec.id} with backend 'envpool' cannot be restored; 'ale-single' can")
-
-    def close(self) -> None:
-        """Free the games and their threads."""
-        self._pool = None
-
-    def _open(self) -> Any:
-        if self._pool is None:
-            raise RuntimeError(f"{self.spec.id} needs reset() first")
-        return self._pool

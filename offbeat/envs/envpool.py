@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported
-from offbeat.envs.procgen import MODES, envpool_module, task_id
-from offbeat.envs.rows import check_actions, make_rows, reject_unused
-from offbeat.envs.seeding import env_seeds
+from offbeat.envs.pool import Pool, envpool_module
+from offbeat.envs.procgen import MODES, task_id
+from offbeat.envs.rows import make_rows, reject_unused
 from offbeat.envs.spaces import Leaf, action_decoder, action_spec, flatten_space
 from offbeat.types import ArrayDict, ArraySpec, EnvSpec, EnvStep
 
@@ -97,7 +97,7 @@ def make_envpool(
     return EnvPoolVector(config, task, num_envs, batch_size or num_envs, threads)
 
 
-class EnvPoolVector:
+class EnvPoolVector(Pool):
     """``num_envs`` environments of one task in one EnvPool.
 
     EnvPool resets an ended environment with the step after its end, as rows have it. Where an action both ends an
@@ -124,36 +124,24 @@ class EnvPoolVector:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         made = _made_spec(config, task)
-        self.spec, self._leaves = _described(config, made)
+        spec, self._leaves = _described(config, made)
+        super().__init__(envpool_module(config.id), task, spec, num_envs, batch_size, threads)
         self._decode, self._kind = action_decoder(made.action_space), made.action_space.dtype
-        self.num_envs, self.batch_size = num_envs, batch_size
-        self._config, self._task, self._threads, self._options = config, task, threads, dict(options or {})
-        self._envpool = envpool_module(config.id)
+        self._config, self._options = config, dict(options or {})
         self._limit = self.spec.max_episode_steps or NO_LIMIT
         self._cuts = batch_size == num_envs and self._limit < NO_LIMIT
         self._ended, self._steps = np.ones(num_envs, bool), np.zeros(num_envs, np.int64)
-        self._ids = self._late = np.zeros(0, np.int64)
-        self._pool: Any = None
+        self._late = np.zeros(0, np.int64)
 
     def reset(self, seed: int) -> None:
         """Make them anew: EnvPool takes its seed only then."""
-        self._pool = self._envpool.make(
-            self._task,
-            env_type="gymnasium",
-            num_envs=self.num_envs,
-            batch_size=self.batch_size,
-            num_threads=self._threads,
-            seed=int(env_seeds(seed, 1)[0]),
-            max_episode_steps=self._limit + self._cuts,
-            **self._options,
-        )
         self._ended[:], self._steps[:] = True, 0
         self._late = np.zeros(0, np.int64)
-        self._pool.async_reset()
+        self.begin(seed, max_episode_steps=self._limit + self._cuts, **self._options)
 
     def recv(self) -> EnvStep:
         """The next rows, in the order in which they came."""
-        given, reward, over, cut, info = self._open().recv()
+        given, reward, over, cut, info = self._opened().recv()
         ids = self._ids = info["env_id"].astype(np.int64)
         seen = {key: leaf.encode(leaf.checked(leaf.pick(given), 1), 1) for key, leaf in self._leaves.items()}
         first = self._ended[ids]
@@ -176,25 +164,5 @@ class EnvPoolVector:
         for key, leaf in self._leaves.items():
             seen[key][at] = leaf.encode(leaf.checked(leaf.pick(given), 1), 1)
 
-    def send(self, action: np.ndarray) -> None:
-        """Actions for the rows of the last ``recv``; those of ended episodes are ignored."""
-        action = check_actions(action, self.spec.action, self.batch_size)
-        pool = self._open()
-        pool.send(np.asarray(self._decode(action), self._kind), self._ids.astype(np.int32))
-
-    def state(self) -> ArrayDict:
-        """Always raises: EnvPool cannot be saved."""
-        raise StateUnsupported(f"{self.spec.id} can be neither saved nor replayed exactly")
-
-    def load_state(self, state: ArrayDict) -> None:
-        """Always raises."""
-        raise StateUnsupported(f"{self.spec.id} can be neither saved nor replayed exactly")
-
-    def close(self) -> None:
-        """Free the environments and their threads."""
-        self._pool = None
-
-    def _open(self) -> Any:
-        if self._pool is None:
-            raise RuntimeError(f"{self.spec.id} needs reset() first")
-        return self._pool
+    def _decoded(self, action: np.ndarray) -> np.ndarray:
+        return np.asarray(self._decode(action), self._kind)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from offbeat.envs.atari_rows import AtariRows
 from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported
-from offbeat.envs.rows import check_actions, reject_unused
-from offbeat.envs.seeding import env_seeds
-from offbeat.types import OBSERVATION, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep
+from offbeat.envs.pool import Pool, envpool_module
+from offbeat.envs.rows import reject_unused
+from offbeat.types import OBSERVATION, ActionSpec, ArraySpec, EnvSpec, EnvStep
 
 GAMES = (
     "bigfish", "bossfight", "caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot",
@@ -28,7 +26,6 @@ MODES: dict[str, tuple[str, ...]] = {
 """``env.distribution_mode`` -> the games that have it in EnvPool 1.2.5."""
 LAST_LEVEL = 2**31 - 2
 """Levels are numbered from 0 to this one, as far as EnvPool counts them."""
-ENVPOOL = 'pip install "offbeat[envpool]"'
 QT = "apt-get install --no-install-recommends libqt5core5a libqt5gui5"
 """The system packages that Procgen draws with."""
 
@@ -63,16 +60,6 @@ def check_levels(config: EnvConfig, game: str) -> None:
             f"start_level={config.start_level} and num_levels={config.num_levels} reach beyond the last level, "
             f"{LAST_LEVEL}"
         )
-
-
-def envpool_module(env_id: str, also: str = "") -> ModuleType:
-    """``envpool``. EnvUnavailable naming the extra (and ``also``, system packages) if it cannot be imported."""
-    try:
-        import envpool
-    except ImportError as error:
-        remedy = f"{ENVPOOL} and {also}" if also else ENVPOOL
-        raise EnvUnavailable(f"{env_id} needs envpool, which cannot be imported ({error}); {remedy}") from error
-    return envpool
 
 
 def procgen_spec(config: EnvConfig, game: str) -> EnvSpec:
@@ -112,7 +99,7 @@ def make_procgen(
     return ProcgenVector(config, procgen_spec(config, game), game, num_envs, batch_size or num_envs, threads)
 
 
-class ProcgenVector:
+class ProcgenVector(Pool):
     """``num_envs`` Procgen games of one mode in one EnvPool, each with a sequence of levels of its own.
 
     The games' own limits of steps are theirs. EnvPool ignores another one, so ``max_steps`` is counted here, and a game
@@ -122,37 +109,23 @@ class ProcgenVector:
     def __init__(
         self, config: EnvConfig, spec: EnvSpec, game: str, num_envs: int, batch_size: int, threads: int
     ) -> None:
-        self.spec, self.num_envs, self.batch_size = spec, num_envs, batch_size
-        self._config, self._threads = config, threads
-        self._task = task_id(game, config.distribution_mode)
-        self._envpool = envpool_module(config.id, QT)
-        self._rows = AtariRows(config, num_envs)
-        self._ids = np.arange(0)
+        task = task_id(game, config.distribution_mode)
+        super().__init__(envpool_module(config.id, QT), task, spec, num_envs, batch_size, threads)
+        self._config, self._rows = config, AtariRows(config, num_envs)
         self._steps = np.zeros(num_envs, np.int64)
         self._cut = np.zeros(0, np.int64)
         self.levels = np.zeros(0, np.int64)
         """The levels that the rows of the last ``recv`` are of [batch_size]."""
-        self._pool: Any = None
 
     def reset(self, seed: int) -> None:
         """Make the games anew: EnvPool takes its seed only then."""
-        self._pool = self._envpool.make(
-            self._task,
-            env_type="gymnasium",
-            num_envs=self.num_envs,
-            batch_size=self.batch_size,
-            num_threads=self._threads,
-            seed=int(env_seeds(seed, 1)[0]),
-            num_levels=self._config.num_levels,
-            start_level=self._config.start_level,
-        )
         self._rows = AtariRows(self._config, self.num_envs)
         self._cut = np.zeros(0, np.int64)
-        self._pool.async_reset()
+        self.begin(seed, num_levels=self._config.num_levels, start_level=self._config.start_level)
 
     def recv(self) -> EnvStep:
         """The next rows, in the order in which they came."""
-        frames, reward, over, cut, info = self._open().recv()
+        frames, reward, over, cut, info = self._opened().recv()
         self._ids, self.levels = info["env_id"].astype(np.int64), info["level_seed"].astype(np.int64)
         if len(self._cut):
             fresh, again = self._pool.reset(self._cut.astype(np.int32))
@@ -163,25 +136,3 @@ class ProcgenVector:
         late = (self._steps[self._ids] >= (self._config.max_steps or np.inf)) & ~over & ~cut
         self._cut = self._ids[late]
         return self._rows.make(self._ids, frames, reward, over, cut | late, np.zeros(len(self._ids), np.int32))
-
-    def send(self, action: np.ndarray) -> None:
-        """Actions for the rows of the last ``recv``."""
-        action = check_actions(action, self.spec.action, self.batch_size)
-        self._open().send(action.astype(np.int32), self._ids.astype(np.int32))
-
-    def state(self) -> ArrayDict:
-        """Always raises: EnvPool cannot be saved."""
-        raise StateUnsupported(f"{self.spec.id} can be neither saved nor replayed exactly")
-
-    def load_state(self, state: ArrayDict) -> None:
-        """Always raises."""
-        raise StateUnsupported(f"{self.spec.id} can be neither saved nor replayed exactly")
-
-    def close(self) -> None:
-        """Free the games."""
-        self._pool = None
-
-    def _open(self) -> Any:
-        if self._pool is None:
-            raise RuntimeError(f"{self.spec.id} needs reset() first")
-        return self._pool

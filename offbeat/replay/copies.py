@@ -53,6 +53,11 @@ class Copies:
             kept[SEEN + key] = self._frames(key, columns[SEEN + key])
         self.slots.put(slot, kept)
 
+    def draw(self, count: int, rng: np.random.Generator) -> Kept:
+        """``count`` of those that are kept, any as likely as any other, with replacement."""
+        used = np.flatnonzero(self.slots.stamp)
+        return self.choose(used[rng.integers(len(used), size=count)])
+
     def choose(self, slot: np.ndarray) -> Kept:
         """What lies in slots [n], which are in use."""
         stream, row = (self.slots.take(name, slot).numpy() for name in ("stream", "row"))

@@ -108,10 +108,7 @@ class EliteInsertion(Sampler):
 
     def select(self, count: int) -> Kept | None:
         """Any of those that are kept, with replacement; None while there are too few."""
-        if not self.ready(count):
-            return None
-        used = np.flatnonzero(self._copies.slots.stamp)
-        return self._copies.choose(used[self._rng.integers(len(used), size=count)])
+        return self._copies.draw(count, self._rng) if self.ready(count) else None
 
     def read(self, selection: Kept) -> tuple[Batch, np.ndarray]:
         """What was selected, out of the copies."""
