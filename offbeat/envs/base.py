@@ -77,6 +77,10 @@ class EnvConfig:
     channels: Literal["auto", "first", "last"] = "auto"
     """Which axis of pictures (boxes with three axes) holds the channels; ``auto``: the shorter of the first and last.
     For Gymnasium environments."""
+    vectorised: Literal["auto", "yes", "no"] = "auto"
+    """Ids that are registered with Gymnasium with a vector entry point (CartPole): ``yes``: it steps all copies at
+    once, in array operations; ``no``: one is stepped after the other; ``auto``: at once, but for fewer than 8 copies,
+    with a delay, where their rows would differ, and in deterministic runs, whose results stay those of single ones."""
     num_levels: int = 0
     """Procgen: how many levels there are, ``start_level`` and the next ones; 0: all, about 2^31. Unit: levels.
     Source: Cobbe et al. 2020 train on 500 of mode hard or 200 of mode easy, and test on all."""

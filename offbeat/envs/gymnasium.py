@@ -306,20 +306,25 @@ def _play(config: EnvConfig, make: MakeEnv, steps: int, used: tuple[str, ...]) -
         envs.reset(1)
         rows = [envs.recv()]
         for _ in range(steps):
-            action = _random_action(spec, generator, rows[-1].observation.get(LEGAL))
+            action = random_actions(spec, generator, 1, rows[-1].observation.get(LEGAL))
             envs.send(action)
             rows.append(envs.recv())
     return envs.spec, rows
 
 
-def _random_action(spec: ActionSpec, generator: np.random.Generator, legal: np.ndarray | None) -> np.ndarray:
-    """An action [1, ...], a legal one where a mask [1, A] says which are."""
+def random_actions(
+    spec: ActionSpec, generator: np.random.Generator, count: int, legal: np.ndarray | None = None
+) -> np.ndarray:
+    """Actions [count, ...], legal ones where a mask [count, A] says which are."""
     if not spec.choices:
-        return generator.uniform(-1, 1, (1, *spec.shape)).astype(np.float32)
+        return generator.uniform(-1, 1, (count, *spec.shape)).astype(np.float32)
+    masks = np.ones((count, sum(spec.choices)), bool) if legal is None else legal
     chosen = []
-    for part in np.split(np.ones(sum(spec.choices), bool) if legal is None else legal[0], np.cumsum(spec.choices)[:-1]):
-        chosen.append(generator.choice(np.flatnonzero(part if part.any() else ~part)))
-    return np.array(chosen if spec.kind == "discrete" else [chosen])
+    for mask in masks:
+        parts = np.split(mask, np.cumsum(spec.choices)[:-1])
+        chosen.append([generator.choice(np.flatnonzero(part if part.any() else ~part)) for part in parts])
+    drawn = np.array(chosen)
+    return drawn[:, 0] if spec.kind == "discrete" else drawn
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import gymnasium
 
 from offbeat.envs import atari, atari_games, dmlab, envpool, faulty, hanabi, minatar, popgym, procgen, toy, vizdoom
 from offbeat.envs import gymnasium as gym_envs
+from offbeat.envs import vectorised as at_once
 from offbeat.envs.base import EnvConfig, EnvUnavailable, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
 from offbeat.envs.decisions import delayed_spec
@@ -27,6 +28,7 @@ from offbeat.envs.several import AtOnceVector, InTurnVector, Place
 from offbeat.envs.spaces import Translator
 from offbeat.envs.toy_games import GAMES
 from offbeat.envs.vector import GymnasiumVectorEnv
+from offbeat.envs.vector_state import check_saved
 from offbeat.errors import load_entry_point
 from offbeat.types import EnvSpec
 
@@ -112,6 +114,8 @@ def make_env(
     if kind == "toy":
         return faulty.make_faulty(config, num_envs) if faulty.is_faulty(name) else toy.ToyVector(config, num_envs)
     make, used = _single_maker(kind, name, config, factory)
+    if kind == "gymnasium" and (many := at_once.make_vectorised(config, name, num_envs, make, deterministic)):
+        return many
     return gym_envs.GymnasiumVector(config, num_envs, make, used, replayable=deterministic, beat=beat)
 
 
@@ -152,15 +156,27 @@ def check_exact(config: EnvConfig, factory: Factory | None = None) -> None:
             check_exact(game)
         return
     kind, name, factory = _found(config.id, factory)
-    if kind in ("procgen", "envpool") or (factory is not None and not makes_one_env(factory)):
+    batches = factory is not None and not makes_one_env(factory)
+    if kind in ("procgen", "envpool") or batches or (kind == "gymnasium" and config.vectorised == "yes"):
         with gym_envs.looked_at(config.id) as keep:
-            envs = keep(make_env(config, getattr(factory, "players", 1), deterministic=True, factory=factory))
+            count = getattr(factory, "players", 1)
+            envs = keep(make_env(config, count, deterministic=True, factory=factory))
             envs.reset(0)
             envs.recv()
             envs.state()
+            if isinstance(envs, GymnasiumVectorEnv):
+                check_saved(config.id, lambda: keep(make_env(config, 2, deterministic=True, factory=factory)))
     elif kind not in ("atari", "hanabi", "toy"):  # those are exact, or refuse to be made
         make, used = _single_maker(kind, name, config, factory)
         gym_envs.check_replayable(config, make, used=used)
+
+
+def stepping(config: EnvConfig, num_envs: int, deterministic: bool) -> str:
+    """A line on how so many copies of an id that has a vector entry point are stepped; empty for other ids."""
+    kind, name = _resolve(config.id)
+    if kind != "gymnasium" or config.delay.active or not at_once.has_entry_point(name):
+        return ""
+    return at_once.said(config, name, num_envs, deterministic, _gymnasium_maker(name))
 
 
 def translator(config: EnvConfig, factory: Factory | None = None) -> Translator | None:
@@ -375,7 +391,8 @@ def _single_maker(
     except Exception as error:
         raise gym_envs.unavailable(name, error) from error
     warn(close_env(tried, name))
-    return make, gym_envs.USED
+    at_once.check_asked_for(config, name)
+    return make, at_once.SWITCHES
 
 
 def _gymnasium_maker(name: str) -> gym_envs.MakeEnv:

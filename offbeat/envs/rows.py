@@ -9,7 +9,7 @@ import numpy as np
 from offbeat.envs.base import EnvConfig, UnusedSwitch
 from offbeat.types import ActionSpec, ArrayDict, EnvStep
 
-_ALSO_HARMLESS = {"frame_skip": 1, "frame_stack": 1, "noop_max": 0, "fire_reset": False}
+_ALSO_HARMLESS = {"frame_skip": 1, "frame_stack": 1, "noop_max": 0, "fire_reset": False, "vectorised": "no"}
 
 
 def transform_reward(raw: np.ndarray, config: EnvConfig) -> np.ndarray:
@@ -115,6 +115,7 @@ def check_config(config: EnvConfig) -> None:
         "life_loss": ("ignore", "terminal", "end_episode"),
         "channels": ("auto", "first", "last"),
         "renderer": ("software", "hardware"),
+        "vectorised": ("auto", "yes", "no"),
         "distribution_mode": ("easy", "hard", "extreme", "memory", "exploration"),
         "reward_clip": ("none", "sign", "clamp", "soft_asymmetric"),
         "several": ("at_once", "in_turn"),

@@ -46,6 +46,15 @@ class Conversion:
             return np.ascontiguousarray(np.moveaxis(value, -1, lead), self.spec.dtype)
         return np.array(np.expand_dims(value, lead) if self.axes == "no channels" else value, self.spec.dtype)
 
+    def view(self, value: np.ndarray, lead: int) -> np.ndarray | None:
+        """A checked ``value`` itself, with an axis more where its channels lack one; None where it is converted, or
+        could not be written to.
+        """
+        same = self.places is None and self.axes != "channels last" and value.dtype == self.spec.dtype
+        if not same or not value.flags.c_contiguous or not value.flags.writeable:
+            return None
+        return np.expand_dims(value, lead) if self.axes == "no channels" else value
+
     def _one_hot(self, places: np.ndarray, value: np.ndarray, lead: int) -> np.ndarray:
         places = places + value.astype(np.int64).reshape(*value.shape[:lead], -1)
         vector = self.spec.zeros(*value.shape[:lead])

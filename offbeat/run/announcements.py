@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from offbeat.config.run_config import RunConfig
-from offbeat.envs.game_lists import described
-from offbeat.envs.registry import game_specs
+from offbeat.envs.game_lists import configs_of, described
+from offbeat.envs.registry import game_specs, stepping
 from offbeat.networks.own_torso import find_torso
 from offbeat.networks.torsos import choose_torso, flattened_pictures
 from offbeat.replay.layout import StreamLayout
@@ -26,9 +26,17 @@ Draw = Callable[[Path], Path]
 
 
 def introduce(
-    config: RunConfig, spec: EnvSpec, network: nn.Module, layout: StreamLayout, say: Callable[[str], None]
+    config: RunConfig,
+    spec: EnvSpec,
+    network: nn.Module,
+    layout: StreamLayout,
+    say: Callable[[str], None],
+    factory: Callable[..., Any] | None = None,
 ) -> None:
-    """What trains on what, and what had better be known of that. Weights are those of ``network``, without padding."""
+    """What trains on what, and what had better be known of that. Weights are those of ``network``, without padding.
+
+    ``factory``: makes the environment, if it is the user's own.
+    """
     weights = sum(weight.numel() for weight in network.parameters())
     say(f"{config.agent_name} with {weights:,} weights on {spec.id}; {layout.describe()}")
     if copies := copies_nbytes(config.replay, layout):
@@ -37,9 +45,18 @@ def introduce(
         say(line)
     for line in flattened(config, spec):
         say(line)
+    if factory is None:
+        tell_of_stepping(config, say)
     tell_of_short_run(config, spec, say)
     tell_of_small_replay(config, layout, say)
     tell_of_validation(config, say)
+
+
+def tell_of_stepping(config: RunConfig, say: Callable[[str], None]) -> None:
+    """Say of ids that could step all copies in one array operation whether they do."""
+    for env in configs_of(config.env) or [config.env]:
+        if line := stepping(env, config.actor.envs_per_worker, is_deterministic(config)):
+            say(line)
 
 
 def tell_of_small_replay(config: RunConfig, layout: StreamLayout, say: Callable[[str], None]) -> None:

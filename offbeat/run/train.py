@@ -192,7 +192,7 @@ def _run(
     ):
         remove_stacks(home)
         log.write(f"{'resuming' if checkpoint else 'run'} {run}" + (f"\n{note}" if note else ""))
-        announcements.introduce(config, spec, agent.network, layout, log.write)
+        announcements.introduce(config, spec, agent.network, layout, log.write, own.get("env_factory"))
         _write_config(home, config, log.write)
         write_environment(home, seed=config.seed, say=log.write)
         world = make_world(config, spec, layout, roles, weights, home / "run.log", **own)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 import offbeat
@@ -45,7 +47,10 @@ def test_rows_are_those_of_the_environments_alone() -> None:
             assert (rows.raw_reward[index], rows.terminated[index]) == (reward, terminated)
             assert rows.valid[index] == (not over[index]) and not rows.first[index]
     assert ends > 10
-    with pytest.raises(StateUnsupported, match="deterministic runs need a factory of single ones"):
+    with pytest.raises(
+        StateUnsupported,
+        match=r"its envs\[0\] is of TimeLimit, kept are .*; deterministic runs need that, or a factory of",
+    ):
         envs.state()
     envs.close()
     envs.close()
@@ -111,10 +116,129 @@ def test_masks_that_are_missing_or_of_another_shape() -> None:
         envs.send(action)
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
-def test_other_modes_of_resetting_are_refused(mode: AutoresetMode) -> None:
-    def make(config: EnvConfig, num_envs: int, **_: Any) -> Any:
-        return SyncVectorEnv([Combination] * num_envs, autoreset_mode=mode)
+class Steps(gymnasium.Env[Any, Any]):
+    """Shows copy, steps and what was done; ends after as many steps as were action 2 in the first three, and 4 more. It
+    refuses to go on after its end.
+    """
 
-    with pytest.raises(Misbehaved, match=f"in mode {mode.name}; make it with autoreset_mode=.*NEXT_STEP"):
-        make_env(EnvConfig(id="mine"), 2, factory=make)
+    observation_space = spaces.Dict({"seen": spaces.Box(-1, 99, (3,), np.float32), "told": spaces.Discrete(4)})
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, limit: int = 6) -> None:
+        self.limit = limit
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = self.sum = self.late = 0
+        return self.shown(), {}
+
+    def shown(self) -> dict[str, Any]:
+        return {"seen": np.array([self.limit, self.steps, self.sum], np.float32), "told": self.steps % 4}
+
+    def step(self, action: Any) -> Any:
+        assert self.steps < 4 + self.late, "it has ended"
+        self.steps, self.sum = self.steps + 1, self.sum + int(action)
+        self.late += action == 2 and self.steps <= 3
+        return self.shown(), float(self.sum), self.steps == 4 + self.late, self.steps == self.limit, {}
+
+
+class MaskedSteps(Steps):
+    """Only one action is legal, and it raises at others."""
+
+    def reset(self, **options: Any) -> Any:
+        return super().reset(**options)[0], self.told()
+
+    def told(self) -> dict[str, Any]:
+        return {"action_mask": np.eye(3, dtype=np.int8)[self.steps % 3]}
+
+    def step(self, action: Any) -> Any:
+        assert action == self.steps % 3
+        return *super().step(action)[:4], self.told()
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("env", [Steps, MaskedSteps])
+def test_rows_do_not_depend_on_the_mode_of_resetting(kind: Any, mode: AutoresetMode, env: Any) -> None:
+    """They are those of the environments alone."""
+
+    def many(config: EnvConfig, num_envs: int, **_: Any) -> Any:
+        return kind([partial(env, 5 + index) for index in range(num_envs)], autoreset_mode=mode)
+
+    limits = iter(range(5, 9))
+    several = make_env(EnvConfig(id="mine"), 4, factory=many)
+    alone = make_env(EnvConfig(id="mine"), 4, factory=lambda: env(next(limits)))
+    several.reset(0)
+    alone.reset(0)
+    random, ends = np.random.default_rng(0), 0
+    for _ in range(120):
+        one, two = several.recv(), alone.recv()
+        for name in ("env_ids", "reward", "raw_reward", "terminated", "truncated", "first", "valid"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(two, name), err_msg=name)
+        for key in ("seen", "told", LEGAL):
+            if key in two.observation:
+                playing = two.valid if key == LEGAL else slice(None)
+                np.testing.assert_array_equal(one.observation[key][playing], two.observation[key][playing])
+        ends += int((~one.valid).sum())
+        action = random.integers(3, size=4)
+        if env is MaskedSteps:
+            action = one.observation[LEGAL].argmax(-1)
+        several.send(action)
+        alone.send(action)
+    assert ends > 50
+    several.close()
+    alone.close()
+
+
+class Deaf(SyncVectorEnv):
+    """It resets everything, whatever it is asked for."""
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return super().reset(seed=seed)
+
+
+class Raising(SyncVectorEnv):
+    """Its reset takes no options."""
+
+    def reset(self, *, seed: Any = None) -> Any:  # type: ignore[override]
+        return super().reset(seed=seed)
+
+
+class Silent(SyncVectorEnv):
+    """It does not give final observations."""
+
+    def step(self, actions: Any) -> Any:
+        return *super().step(actions)[:4], {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (Deaf, "in mode SAME_STEP, in which offbeat .*, but it reset others as well; make it with .*NEXT_STEP"),
+        (Raising, "but it raised TypeError: .*; make it with autoreset_mode=gymnasium.vector.AutoresetMode.NEXT_STEP"),
+        (Silent, r"mine resets in the step of an end, and gives no info\['final_obs'\] then"),
+    ],
+)
+def test_those_that_cannot_have_such_rows_are_refused(kind: Any, why: str) -> None:
+    def many(config: EnvConfig, num_envs: int, **_: Any) -> Any:
+        return kind([Steps] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    def play() -> None:
+        envs = make_env(EnvConfig(id="mine"), 2, factory=many)
+        envs.reset(0)
+        for _ in range(8):
+            envs.recv()
+            envs.send(np.ones(2, np.int64))
+
+    with pytest.raises(Misbehaved, match=why):
+        play()
+
+
+def test_a_mode_that_is_none_is_named() -> None:
+    def many(config: EnvConfig, num_envs: int, **_: Any) -> Any:
+        envs = SyncVectorEnv([Steps] * num_envs)
+        envs.metadata = {"autoreset_mode": "sometimes"}
+        return envs
+
+    with pytest.raises(Misbehaved, match=r"mine: metadata\['autoreset_mode'\] is 'sometimes'; allowed are .*NEXT_STEP"):
+        make_env(EnvConfig(id="mine"), 2, factory=many)

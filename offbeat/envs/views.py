@@ -1,0 +1,65 @@
+"""Observations of a vector environment as they are, where it makes new arrays at each step; else copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from offbeat.envs.spaces import Leaf
+from offbeat.types import ArrayDict
+
+LOOKS = 3
+"""So many times what is given is copied, and compared with the environment's own arrays."""
+
+
+class Views:
+    """Reads the observations of a batch without a copy, where nothing is converted and nobody writes over them.
+
+    An environment that gives one of its own arrays, or the memory of the step before, is copied from for ever.
+
+    Args:
+        env: whose they are; None: nothing is known of its own arrays.
+    """
+
+    def __init__(self, env: Any = None) -> None:
+        self._env, self._looks = env, 0
+        self._last: ArrayDict = {}
+        self._reused: set[str] = set()
+
+    def read(self, leaves: Mapping[str, Leaf], observation: Any) -> ArrayDict:
+        """Key -> [n, ...] of what a batch of them gave. ``Misbehaved`` if it does not belong to its space."""
+        looking = self._looks < LOOKS
+        own = list(_own_arrays(self._env)) if looking else []
+        self._looks += looking
+        seen = {}
+        for key, leaf in leaves.items():
+            value = leaf.checked(leaf.pick(observation), 1)
+            view = None if key in self._reused else leaf.encode.view(value, 1)
+            if view is not None and self._is_reused(key, value, own):
+                view = None
+            seen[key] = leaf.encode(value, 1) if looking or view is None else view
+        return seen
+
+    def _is_reused(self, key: str, value: np.ndarray, own: list[np.ndarray]) -> bool:
+        """Whether others write over ``value``. The last one is held, so that nobody else gets its memory meanwhile."""
+        last, self._last[key] = self._last.get(key), value
+        others = own if last is None else [*own, last]
+        if not any(np.may_share_memory(value, other) for other in others):
+            return False
+        self._reused.add(key)
+        del self._last[key]
+        return True
+
+
+def _own_arrays(env: Any) -> Iterator[np.ndarray]:
+    """The arrays that an environment, or one within its wrappers, has as attributes or in containers there."""
+    while env is not None:
+        here: dict[str, Any] = getattr(env, "__dict__", {})
+        for value in here.values():
+            parts = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+            )
+            yield from (part for part in parts if isinstance(part, np.ndarray))
+        env = here.get("env")
