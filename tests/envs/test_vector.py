@@ -139,7 +139,11 @@ class Steps(gymnasium.Env[Any, Any]):
         assert self.steps < 4 + self.late, "it has ended"
         self.steps, self.sum = self.steps + 1, self.sum + int(action)
         self.late += action == 2 and self.steps <= 3
-        return self.shown(), float(self.sum), self.steps == 4 + self.late, self.steps == self.limit, {}
+        return self.shown(), float(self.sum + 1), self.steps == 4 + self.late, self.steps == self.limit, {}
+
+
+LIMITS = (1, 5, 7, 8)
+"""Of the environments of a batch; the first ends at each step."""
 
 
 class MaskedSteps(Steps):
@@ -149,10 +153,10 @@ class MaskedSteps(Steps):
         return super().reset(**options)[0], self.told()
 
     def told(self) -> dict[str, Any]:
-        return {"action_mask": np.eye(3, dtype=np.int8)[self.steps % 3]}
+        return {"action_mask": np.eye(3, dtype=np.int8)[(self.steps + self.limit) % 3]}
 
     def step(self, action: Any) -> Any:
-        assert action == self.steps % 3
+        assert action == (self.steps + self.limit) % 3
         return *super().step(action)[:4], self.told()
 
 
@@ -163,9 +167,9 @@ def test_rows_do_not_depend_on_the_mode_of_resetting(kind: Any, mode: AutoresetM
     """They are those of the environments alone."""
 
     def many(config: EnvConfig, num_envs: int, **_: Any) -> Any:
-        return kind([partial(env, 5 + index) for index in range(num_envs)], autoreset_mode=mode)
+        return kind([partial(env, limit) for limit in LIMITS], autoreset_mode=mode)
 
-    limits = iter(range(5, 9))
+    limits = iter(LIMITS)
     several = make_env(EnvConfig(id="mine"), 4, factory=many)
     alone = make_env(EnvConfig(id="mine"), 4, factory=lambda: env(next(limits)))
     several.reset(0)
