@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 
 from offbeat.envs.base import EnvUnavailable
+from offbeat.envs.closing import close_env, warn
 from offbeat.envs.gymnasium import unavailable
 
 MODULE_ID = re.compile(r"[A-Za-z_][\w.]*:\S+")
@@ -34,6 +35,11 @@ class ModuleId:
             return gymnasium.make(self.id, disable_env_checker=True, **options)
         except (gymnasium.error.Error, ImportError) as error:
             raise _unavailable(self.id, error) from error
+
+    def registered(self) -> str:
+        """The id as its module has registered it, which is imported for that as one is made."""
+        warn(close_env(self(), self.id))
+        return self.id.partition(":")[2]
 
 
 def _unavailable(env_id: str, error: Exception) -> EnvUnavailable:

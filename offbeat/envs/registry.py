@@ -35,7 +35,6 @@ from offbeat.types import EnvSpec
 ENTRY_POINTS = "offbeat.envs"
 """Entry-point group of callables ``(config, num_envs, *, batch_size, threads, deterministic) -> VectorEnv``."""
 
-
 ALONE = Place()
 """There are no others."""
 
@@ -114,7 +113,7 @@ def make_env(
     if kind == "toy":
         return faulty.make_faulty(config, num_envs) if faulty.is_faulty(name) else toy.ToyVector(config, num_envs)
     make, used = _single_maker(kind, name, config, factory)
-    if kind == "gymnasium" and (many := at_once.make_vectorised(config, name, num_envs, make, deterministic)):
+    if many := at_once.make_vectorised(config, at_once.id_of(kind, name, factory), num_envs, make, deterministic):
         return many
     return gym_envs.GymnasiumVector(config, num_envs, make, used, replayable=deterministic, beat=beat)
 
@@ -157,10 +156,9 @@ def check_exact(config: EnvConfig, factory: Factory | None = None) -> None:
         return
     kind, name, factory = _found(config.id, factory)
     batches = factory is not None and not makes_one_env(factory)
-    if kind in ("procgen", "envpool") or batches or (kind == "gymnasium" and config.vectorised == "yes"):
+    if kind in ("procgen", "envpool") or batches or config.vectorised == "yes":
         with gym_envs.looked_at(config.id) as keep:
-            count = getattr(factory, "players", 1)
-            envs = keep(make_env(config, count, deterministic=True, factory=factory))
+            envs = keep(make_env(config, getattr(factory, "players", 1), deterministic=True, factory=factory))
             envs.reset(0)
             envs.recv()
             envs.state()
@@ -171,12 +169,14 @@ def check_exact(config: EnvConfig, factory: Factory | None = None) -> None:
         gym_envs.check_replayable(config, make, used=used)
 
 
-def stepping(config: EnvConfig, num_envs: int, deterministic: bool) -> str:
-    """A line on how so many copies of an id that has a vector entry point are stepped; empty for other ids."""
-    kind, name = _resolve(config.id)
-    if kind != "gymnasium" or config.delay.active or not at_once.has_entry_point(name):
+def stepping(config: EnvConfig, num_envs: int, deterministic: bool, factory: Factory | None = None) -> str:
+    """A line on how so many copies of an id that has a vector entry point are stepped; empty for others."""
+    kind, name, factory = _found(config.id, factory)
+    env_id = at_once.id_of(kind, name, factory)
+    if config.delay.active or not at_once.has_entry_point(env_id):
         return ""
-    return at_once.said(config, name, num_envs, deterministic, _gymnasium_maker(name))
+    make = _gymnasium_maker(name) if factory is None else checked_single(factory)
+    return at_once.said(config, env_id, num_envs, deterministic, make)
 
 
 def translator(config: EnvConfig, factory: Factory | None = None) -> Translator | None:
@@ -378,7 +378,7 @@ def _single_maker(
 ) -> tuple[gym_envs.MakeEnv, tuple[str, ...]]:
     """A function that makes one Gymnasium environment, and the switches that it understands."""
     if factory is not None:
-        return checked_single(factory), gym_envs.USED
+        return checked_single(factory), at_once.switches_of(config, factory)
     if kind == "minatar":
         return minatar.maker(config, name), ("max_steps", "sticky", "full_action_space")
     if kind == "dmlab":

@@ -11,6 +11,7 @@ from offbeat.envs.base import EnvConfig, Misbehaved, UnusedSwitch, VectorEnv
 from offbeat.envs.closing import close_env, closed_on_failure, warn
 from offbeat.envs.gymnasium import USED, MakeEnv, gymnasium_spec, looked_at
 from offbeat.envs.manners import check_like
+from offbeat.envs.module_ids import ModuleId
 from offbeat.envs.vector import GymnasiumVectorEnv
 from offbeat.errors import told
 from offbeat.types import EnvSpec
@@ -26,6 +27,19 @@ def has_entry_point(env_id: str) -> bool:
     known = gymnasium.registry.values()
     found = [spec for spec in known if spec.id == env_id] or [spec for spec in known if _stem(spec.id) == env_id]
     return any(spec.vector_entry_point is not None for spec in found)
+
+
+def id_of(kind: str, name: str, factory: object) -> str:
+    """The id of Gymnasium that environments are made by, of a ``factory`` too; empty where they are not."""
+    return factory.registered() if isinstance(factory, ModuleId) else name if kind == "gymnasium" else ""
+
+
+def switches_of(config: EnvConfig, factory: object) -> tuple[str, ...]:
+    """The switches that a user's ``factory`` of single environments understands; ``UnusedSwitch`` as below."""
+    if not isinstance(factory, ModuleId):
+        return USED
+    check_asked_for(config, factory.registered() if config.vectorised == "yes" else "")
+    return SWITCHES
 
 
 def _stem(env_id: str) -> str:
@@ -50,7 +64,7 @@ def why_single(config: EnvConfig, env_id: str, num_envs: int, deterministic: boo
         return (
             "the run is deterministic, and its results stay those of single ones; env.vectorised = 'yes' changes that"
         )
-    return f"they are {num_envs}, which are as fast alone" if num_envs < LEAST else ""
+    return f"{num_envs} of them are as fast alone" if num_envs < LEAST else ""
 
 
 def make_vectorised(

@@ -45,17 +45,17 @@ def introduce(
         say(line)
     for line in flattened(config, spec):
         say(line)
-    if factory is None:
-        tell_of_stepping(config, say)
+    tell_of_stepping(config, factory, say)
     tell_of_short_run(config, spec, say)
     tell_of_small_replay(config, layout, say)
     tell_of_validation(config, say)
 
 
-def tell_of_stepping(config: RunConfig, say: Callable[[str], None]) -> None:
+def tell_of_stepping(config: RunConfig, factory: Callable[..., Any] | None, say: Callable[[str], None]) -> None:
     """Say of ids that could step all copies in one array operation whether they do."""
+    count = 1 if config.realtime.fps else config.actor.envs_per_worker
     for env in configs_of(config.env) or [config.env]:
-        if line := stepping(env, config.actor.envs_per_worker, is_deterministic(config)):
+        if line := stepping(env, count, is_deterministic(config), factory):
             say(line)
 
 

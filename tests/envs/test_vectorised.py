@@ -32,7 +32,22 @@ def inner(envs: VectorEnv) -> Any:
     return envs.made.unwrapped
 
 
-@pytest.mark.parametrize(("env_id", "max_steps"), [("CartPole-v1", 0), ("CartPole-v1", 40), ("CartPole-v0", 0)])
+@pytest.fixture
+def punished() -> Iterator[None]:
+    """Registered with arguments: both classes take them."""
+    spec = gymnasium.registry["CartPole-v1"]
+    gymnasium.register(
+        "Punished-v1", spec.entry_point, max_episode_steps=60, vector_entry_point=spec.vector_entry_point,
+        kwargs={"sutton_barto_reward": True},
+    )  # fmt: skip
+    yield
+    del gymnasium.registry["Punished-v1"]
+
+
+@pytest.mark.usefixtures("punished")
+@pytest.mark.parametrize(
+    ("env_id", "max_steps"), [("CartPole-v1", 0), ("CartPole-v1", 40), ("CartPole-v0", 0), ("Punished-v1", 0)]
+)
 def test_rows_are_those_of_single_environments(env_id: str, max_steps: int) -> None:
     """Bit for bit: single ones are set to the state that each episode begins in, and given the same actions."""
     count, config = 8, EnvConfig(id=env_id, max_steps=max_steps)
@@ -91,7 +106,7 @@ def test_which_way_is_taken() -> None:
     )
     assert "one after the other, though it has a vector entry point: the run is det" in stepping(auto, 8, True)
     assert stepping(no, 8, False).endswith("entry point: env.vectorised = 'no'")
-    assert stepping(auto, 2, False).endswith("they are 2, which are as fast alone")
+    assert stepping(auto, 2, False).endswith("2 of them are as fast alone")
     assert stepping(EnvConfig(id="Acrobot-v1"), 8, False) == stepping(EnvConfig(id="toy/catch"), 8, False) == ""
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import offbeat
-from offbeat.envs.base import EnvConfig
-from offbeat.envs.registry import check_exact, make_env
+from offbeat.envs.base import EnvConfig, UnusedSwitch
+from offbeat.envs.module_ids import module_id
+from offbeat.envs.registry import check_exact, env_spec, make_env, stepping
 from offbeat.envs.vector import GymnasiumVectorEnv
 from tests.house_rules.source import ROOT
 
@@ -85,6 +86,30 @@ def test_as_an_id_it_is_stepped_at_once(docking: Any) -> None:
         assert envs.made.limit == envs.spec.max_episode_steps == 30
     finally:
         del gymnasium.registry["Docking-v0"]
+
+
+def test_as_an_id_of_a_module(docking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``--env`` takes it: what registers it is imported."""
+    (tmp_path / "docks.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Dock-v0', 'docking:DockingAlone', vector_entry_point='docking:Docking')\n"
+        "gymnasium.register('Plain-v0', 'docking:DockingAlone')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found, plain = module_id("docks:Dock-v0"), module_id("docks:Plain-v0")
+    config, yes = EnvConfig(id="docks:Dock-v0"), EnvConfig(id="docks:Dock-v0", vectorised="yes")
+    try:
+        assert isinstance(make_env(config, 8, factory=found), GymnasiumVectorEnv)
+        assert not isinstance(make_env(config, 7, factory=found), GymnasiumVectorEnv)
+        assert isinstance(make_env(yes, 2, deterministic=True, factory=found), GymnasiumVectorEnv)
+        check_exact(yes, found)
+        assert stepping(config, 8, False, found).endswith("are stepped at once, by its vector entry point")
+        assert stepping(config, 8, False, plain) == stepping(config, 8, False, docking.Docking) == ""
+        with pytest.raises(UnusedSwitch, match="vectorised='yes' means nothing"):
+            env_spec(yes, plain)
+    finally:
+        for name in ("Dock-v0", "Plain-v0"):
+            gymnasium.registry.pop(name, None)
 
 
 def test_its_speed_is_told(docking: Any, capsys: pytest.CaptureFixture[str]) -> None:
