@@ -94,6 +94,8 @@ class LearnerState(Protocol):
     """What an agent keeps in the learner beside its network: a target network, statistics, sensitivities."""
 
     exact: bool  # it reads the network's own parameters, which must then not be rounded to bfloat16
+    # ``shards = True``, where it is there: it can be kept by learners that each see a share of a batch, because what it
+    # becomes does not depend on batches, or goes by streams, of which each learner has its own
     # ``grows = True``, where it is there: arrays of ``state`` have more rows as more streams are seen
 
     def trained(self, batch: Any, updates: int) -> None:

@@ -54,6 +54,7 @@ class Sensitivities:
     """
 
     exact = False
+    shards = True
     grows = True
 
     def __init__(self, core: TracedCore | Stacked, decay: float = 1.0) -> None:

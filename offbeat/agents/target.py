@@ -37,6 +37,7 @@ class TargetNetwork(Generic[Net]):
     """
 
     exact = True
+    shards = True
 
     def __init__(self, online: Net, period: int, rate: float) -> None:
         self._online, self._every, self._rate = online, Every(period), rate

@@ -101,18 +101,36 @@ def check_learners(config: RunConfig) -> None:
     if learner.count == 1:
         return
     shown = f"learner.count={learner.count}"
-    if learner.mode != "async":
-        raise UserError(f'{shown} with learner.mode="{learner.mode}": several learners need learner.mode="async"')
     if config.engine != "local" or config.deterministic:
         fixed = "deterministic=true" if config.deterministic else f'engine="{config.engine}"'
         raise UserError(
-            f"{shown} with {fixed}: asynchronous learners step as they come, so such a run cannot be repeated; use "
-            'engine="local" without deterministic, or learner.count=1'
+            f"{shown} with {fixed}: several learners run freely beside each other, so such a run cannot be repeated; "
+            'use engine="local" without deterministic, or learner.count=1'
         )
+    if learner.mode == "sync":
+        check_together(config, shown)
+        return
     try:
         check_shared(config.replay)
     except ValueError as error:
         raise UserError(f"{shown} with {error}, or use learner.count=1") from error
+
+
+def check_together(config: RunConfig, shown: str) -> None:
+    """Refuse learners that step together where they cannot share a batch."""
+    learner = config.learner
+    if config.realtime.fps:
+        raise UserError(f'{shown} beside a realtime environment need learner.mode="async", got "sync"')
+    if learner.batch_size < learner.count:
+        raise UserError(
+            f"{shown}: each needs an item of a batch at least; got learner.batch_size={learner.batch_size}, use "
+            f"{learner.count} or more"
+        )
+    if learner.max_batch_age:
+        raise UserError(
+            f"{shown} with learner.max_batch_age={learner.max_batch_age}: what was dealt to several learners is "
+            "trained on; use learner.max_batch_age=0"
+        )
 
 
 def check_shares(config: RunConfig) -> None:

@@ -62,9 +62,11 @@ def make_mixture(
 
 def check_mixture(
     layout: StreamLayout, config: ReplayConfig, batch_size: int, last: bool, hold_writers: bool = True
-) -> None:
-    """Raise ValueError where samplers and sizes do not fit, so that there could never be a batch. Takes no memory."""
-    make_mixture(StreamStore.imagine(layout), config, batch_size, last, 0, hold_writers=hold_writers)
+) -> Mixture:
+    """Raise ValueError where samplers and sizes do not fit, so that there could never be a batch. Takes no memory: what
+    it gives can draw nothing.
+    """
+    return make_mixture(StreamStore.imagine(layout), config, batch_size, last, 0, hold_writers=hold_writers)
 
 
 def copies_nbytes(config: ReplayConfig, layout: StreamLayout) -> int:

@@ -13,6 +13,7 @@ import torch
 from offbeat.errors import called
 from offbeat.replay import fifo
 from offbeat.replay.columns import join_columns, paste_columns
+from offbeat.replay.dealt import Dealt, transitions
 from offbeat.replay.items import read_items
 from offbeat.replay.rate_limiter import RateLimiter
 from offbeat.replay.sampler import Sampler, SamplerConfig, Selection
@@ -283,7 +284,7 @@ class Mixture:
                 batch.weight[at:end] = torch.from_numpy(weight)
             if sampler.paces and isinstance(batch, Unroll) and sampler is self._pacing[0][0]:
                 # another pacing sampler hands out the same rows
-                batch.fresh = _transitions(batch, torch.arange(at, end)[~batch.replayed[at:end]])
+                batch.fresh = transitions(batch, torch.arange(at, end)[~batch.replayed[at:end]])
             at = end
 
     def _skip_older(self, version: int | None) -> None:
@@ -293,25 +294,23 @@ class Mixture:
             if skipped and version is not None:
                 self._too_old = (version, newest)
 
-    def done(self, batch: Batch) -> None:
+    def done(self, batch: Batch | Dealt) -> None:
         """The batch was trained on (ledger)."""
         for sampler, selection in self._paced_columns(batch):
             sampler.done(selection)
 
-    def skip(self, batch: Batch) -> None:
+    def skip(self, batch: Batch | Dealt) -> None:
         """The batch was not trained on (ledger)."""
         for sampler, selection in self._paced_columns(batch):
             sampler.skip(selection)
 
-    def _paced_columns(self, batch: Batch) -> Iterator[tuple[Sampler, Selection]]:
+    def _paced_columns(self, batch: Batch | Dealt) -> Iterator[tuple[Sampler, Selection]]:
         """The part of a batch that each pacing sampler chose and had not handed out before."""
-        source, stream, row = (values.cpu().numpy() for values in (batch.source, batch.stream, batch.row))
-        chosen, new = Selection(stream, row, source), np.ones(len(row), bool)
-        if batch.replayed is not None:
-            new = ~batch.replayed.cpu().numpy()
+        columns = batch if isinstance(batch, Dealt) else Dealt.of(batch)
+        chosen, new = Selection(columns.stream, columns.row, columns.source), ~columns.replayed
         for index, sampler in enumerate(self.samplers):
             if sampler.paces:
-                yield sampler, chosen[(source == index) & new]
+                yield sampler, chosen[(columns.source == index) & new]
 
     def feedback(
         self, source: np.ndarray, stream: np.ndarray, row: np.ndarray, found: Mapping[str, np.ndarray]
@@ -358,13 +357,6 @@ class Mixture:
         yield from ((str(index), sampler) for index, sampler in enumerate(self.samplers))
         if self.limiter is not None:
             yield "limiter", self.limiter
-
-
-def _transitions(batch: Unroll, columns: torch.Tensor) -> tuple[int, int]:
-    """How many rows of these columns [n] int64 are transitions, and how many environment steps those took."""
-    valid = batch.valid[:-1, columns]
-    rows = int(valid.sum())
-    return rows, rows if batch.elapsed is None else int(batch.elapsed[:, columns][valid].sum())
 
 
 def _ready(samplers: Sequence[tuple[Sampler, int]]) -> bool:

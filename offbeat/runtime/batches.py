@@ -132,10 +132,7 @@ class StreamBatches:
 
     def move(self, batch: Batch) -> Batch:
         """The batch on the learner's device."""
-        if self._device.type == "cuda":
-            moved: Batch = _pinned(batch).to(self._device)
-            return moved
-        return batch
+        return moved(batch, self._device)
 
     def drop(self) -> bool:
         """A batch is too old; whether it may be forgotten: not where the fifo hands out each row once."""
@@ -213,6 +210,14 @@ class StreamBatches:
         """End the threads."""
         if self.ahead is not None:
             self.ahead.close()
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """``batch`` on ``device``; to a GPU by way of page-locked memory."""
+    if device.type != "cuda":
+        return batch
+    there: Batch = _pinned(batch).to(device)
+    return there
 
 
 def _pinned(value: Any) -> Any:

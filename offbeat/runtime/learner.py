@@ -16,10 +16,11 @@ from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.generators import choose_deterministic_kernels
 from offbeat.runtime.halving import Halving
 from offbeat.runtime.host import Host
+from offbeat.runtime.joint import Joint, Trained, Whole, alone
 from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.learner_part import Published, begin_with, counted_in, load_part, part_of, published_in
-from offbeat.runtime.learner_report import COUNTERS, OWN_METRICS, LearnerReport, diagnosed
-from offbeat.runtime.optimiser import FlatOptimiser, Reduce
+from offbeat.runtime.learner_report import COUNTERS, OWN_METRICS, Counted, LearnerReport, diagnosed
+from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import BatchSource, FeedbackSink, Master, MetricSink, ParamPublisher, Point, StopSignal
 from offbeat.runtime.services import Loaded, Services, Write
 from offbeat.runtime.share import Share
@@ -42,10 +43,11 @@ def run_learner(
     """Learn until the run has all its frames. Yields ``"trained"`` after each update, ``"idle"`` without a batch.
 
     At every yield the weights are published if that is due, and nothing is half done. At the end the newest ones are
-    published in any case, for the last evaluation. Of several learners each takes its gradient at the weights that it
-    has, and then its turn to step from the newest ones, which are its own afterwards.
+    published in any case, for the last evaluation. Of learners that step together each waits for the sum of all
+    gradients (``"waiting"``). Of asynchronous ones each takes its gradient at the weights that it has, and then its
+    turn to step from the newest ones, which are its own afterwards.
     """
-    if params.version() < 0:
+    if work.publishes and params.version() < 0:
         params.publish(work.optimiser.flat, *work.point())
     while not stop.is_set() and (work.whole_rounds or not work.finished()):
         waited = work.clock.now()
@@ -57,21 +59,23 @@ def run_learner(
                 break
             yield "idle"
             continue
-        output, loss, count = work.gradient(batch)
+        output = work.gradient(batch)
+        while (whole := work.whole(batch, output)) is None:
+            yield "waiting"
         with work.turn():
-            trained = work.apply(batch, output, loss, count)
+            trained = work.apply(batch, output, whole.total, whole.divisor)
             if not trained:
                 batches.skip(batch)
             else:
                 batches.done(batch)
                 for state in work.states.values():  # target networks and the like
                     state.trained(batch, work.updates)
-            work.count(batch, batches, trained=trained)
+            work.count(whole.trained, batches, trained=trained)
             work.commit()
-            if trained and work.updates % work.config.publish_every == 0:
+            if trained and work.publishes and work.updates % work.config.publish_every == 0:
                 work.unpublished += not params.publish(work.optimiser.flat, *work.point())
-        if trained and feedback is not None and output.feedback:
-            feedback.feedback(batch, output.feedback)
+        if trained and feedback is not None and whole.feedback:
+            feedback.feedback(batch, whole.feedback)
         work.told.seen(work.lag(batch), batches.stats())
         work.told.train_s += work.clock.now() - started
         work.report(metrics)
@@ -80,7 +84,7 @@ def run_learner(
         yield "idle"  # readers hold every slot; they let go between their blocks
 
 
-class LearnerWork:
+class LearnerWork(Counted):
     """What the learner carries: optimiser, counters, sums of metrics.
 
     Args:
@@ -94,9 +98,10 @@ class LearnerWork:
 
     Attributes:
         states: what the agent keeps beside the network, by name.
-        reduce: adds up what several learners have collected; None: there is one.
-        share: in what asynchronous learners have together; None: this one is alone.
-        leads: it publishes the final weights; of asynchronous learners only the first does.
+        joint: adds up what learners that step together have collected; None: this one steps by itself.
+        share: in what asynchronous learners have together; None: there is no such thing.
+        leads: it publishes the final weights, and counts for all: of several learners the first.
+        publishes: it publishes weights at all; of learners that step together only the first does.
         made: updates that this learner has made itself, since it was started.
         posted: called in a turn, when what others see of the learners has changed.
         scheduled: what was published last by ``publish_every``, and where it is from, once the final weights, which
@@ -113,6 +118,7 @@ class LearnerWork:
         frame_skip: int = 1,
         clock: Clock = WALL,
     ) -> None:
+        super().__init__()
         self._frame_skip = frame_skip
         self.config, self.total_frames, self.whole_rounds, self.clock = config, total_frames, whole_rounds, clock
         agent.network.train()
@@ -122,15 +128,14 @@ class LearnerWork:
         rounded = config.precision == "bf16" and not any(state.exact for state in self.states.values())
         self.optimiser = FlatOptimiser(agent.network, config, rounded=rounded)
         self.device = self.optimiser.flat.device
-        self.updates = self.agent_steps = self.frames = self.skipped = self.bad_in_a_row = 0
-        self.samples = self.sample_frames = self.unpublished = self.bad_rewards = 0
+        self.unpublished = self.bad_rewards = 0
         self.scheduled: tuple[torch.Tensor, Point] | None = None
         self.told = LearnerReport(clock)
         self._loss = torch.compile(agent.loss) if config.compile else agent.loss
         self.halving = Halving(self.device, carries=bool(getattr(getattr(agent, "items", None), "consecutive", False)))
-        self.reduce: Reduce | None = None
+        self.joint: Joint | None = None
         self.share: Share | None = None
-        self.leads, self.made = True, 0
+        self.leads, self.publishes, self.made = True, True, 0
         self.posted: Callable[[], None] = lambda: None
         self._stale: int | None = None
         self._late = self._checked = False
@@ -140,26 +145,24 @@ class LearnerWork:
         """Share of the run that is done, in [0, 1]."""
         return min(1.0, self.frames / max(1, self.total_frames))
 
-    def point(self) -> Point:
-        """Where the run is."""
-        return Point(self.updates, self.agent_steps, self.frames)
-
     def finished(self) -> bool:
         """Whether the run has all its frames."""
         return max(self.frames, 0 if self.share is None else self.share.frames()) >= self.total_frames
 
     def train_step(self, agent: Agent, batch: Batch) -> LossOutput | None:
         """One update; None if it was skipped because the loss, a gradient or a new weight was not finite."""
-        output, loss, count = self.gradient(batch)
-        return output if self.apply(batch, output, loss, count) else None
+        output = self.gradient(batch)
+        return output if self.apply(batch, output, output.total.detach(), output.count) else None
 
-    def gradient(self, batch: Batch) -> tuple[LossOutput, torch.Tensor, torch.Tensor | float | None]:
-        """The gradient of ``batch``, at the newest weights; what the loss gave; total and count of all shards."""
+    def gradient(self, batch: Batch) -> LossOutput:
+        """Have the gradient of ``batch``, at the newest weights, in the optimiser; what the loss gave."""
         if self.share is not None:
             self.load_counters(self.share.refresh() or {})
-        output = self.collect(batch)
-        loss, count = output.total.detach(), output.count
-        return (output, *self.reduce(self.optimiser, loss, count)) if self.reduce else (output, loss, count)
+        return self.collect(batch)
+
+    def whole(self, batch: Batch, output: LossOutput) -> Whole | None:
+        """What the batch led to with all its shares, of which this was one; None while others are at theirs."""
+        return alone(batch, output) if self.joint is None else self.joint.whole(batch, output)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -183,6 +186,9 @@ class LearnerWork:
 
     def collect(self, batch: Batch) -> LossOutput:
         """The gradients of the sum over ``batch``, which may be a shard of a larger one: they lie in the optimiser."""
+        if not len(batch.stream):  # a share may hold nothing
+            self.optimiser.zero()
+            return LossOutput(torch.zeros((), device=self.device), {})
         batch = self.seen(batch)
         while True:
             self.optimiser.zero()
@@ -236,16 +242,17 @@ class LearnerWork:
             return
         raise diagnosed(self.bad_in_a_row, loss, norm, batch.reward, self.optimiser.finite())
 
-    def count(self, batch: Batch, batches: BatchSource, *, trained: bool) -> None:
-        """Count a batch; ``trained``: it led to an update."""
+    def count(self, what: Trained, batches: BatchSource, *, trained: bool) -> None:
+        """Count a batch with all its shares; ``trained``: it led to an update."""
         if trained:
-            self.samples += batch.rows
-            self.sample_frames += batch.env_steps * self._frame_skip
-        self.agent_steps, self.frames = batches.steps(), batches.frames()
+            self.samples += what.rows
+            self.sample_frames += what.env_steps * self._frame_skip
+        counted = (batches.steps(), batches.frames()) if self.joint is None else self.joint.counted(batches)
+        self.agent_steps, self.frames = counted
 
     def lag(self, batch: Batch) -> float:
         """Updates since the rows of ``batch`` were acted, in the mean."""
-        return self.updates - float(batch.param_version.double().mean())
+        return self.updates - float(batch.param_version.double().mean()) if batch.param_version.numel() else 0.0
 
     def publish_last(self, params: ParamPublisher) -> bool:
         """Publish the newest weights if they are not yet; False if readers hold every slot."""
@@ -263,15 +270,6 @@ class LearnerWork:
         if self.share is not None:
             counted["own_updates"] = self.made
         self.told.write(metrics, counted | {"learning_rate": self.optimiser.learning_rate(self.progress)}, force)
-
-    def counters(self) -> dict[str, int]:
-        """The counters that a checkpoint holds."""
-        return {name: int(getattr(self, name)) for name in COUNTERS}
-
-    def load_counters(self, counters: dict[str, int]) -> None:
-        """Back to saved counters; those that are not there stay as they are."""
-        for name, value in counters.items():
-            setattr(self, name, value)
 
 
 def build_learner(services: Services) -> Learner:
@@ -300,6 +298,10 @@ class Learner(Host):
             clock=services.clock,
         )
         self._published: Published | None = None
+        if (reduction := services.reduction()) is not None:
+            work = self.work
+            work.leads = work.publishes = services.index == 0
+            work.joint = Joint(reduction, work.optimiser, work.leads)
         if (loaded := services.loaded()) is not None:
             with services.heart.beating():
                 self._load(loaded, services.spec.frame_skip)
@@ -317,10 +319,8 @@ class Learner(Host):
             self._publish_first()
             if self.work.share is not None:
                 self.work.share.begin(self.work.counters())
-        loop = run_learner(
-            self.agent, self.batches, self.params, self.batches, self.metrics, services.stop(), self.work
-        )
-        super().__init__(services, loop)
+        ports = self.batches, self.params, self.batches, self.metrics, services.stop()
+        super().__init__(services, run_learner(self.agent, *ports, self.work))
 
     @property
     def warm(self) -> bool:
@@ -348,11 +348,11 @@ class Learner(Host):
     def post(self, event: Any = "") -> None:
         """Put the counters on the notice board, and how often in a row there was no batch.
 
-        Asynchronous learners post counters in their turns, so that they never fall; of batches only the first tells.
+        Asynchronous learners post counters in their turns, so that they never fall; of all else only the first tells.
         """
         if self.work.leads:
             self._notices.post("idle", self._notices.posted("idle") + 1 if event == "idle" else 0)
-        if self.work.share is None:
+        if self.work.share is None and self.work.leads:
             self._post_counters()
 
     def _post_counters(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from offbeat.runtime.clock import WALL, Clock
-from offbeat.runtime.ports import MetricSink
+from offbeat.runtime.ports import MetricSink, Point
 
 COUNTERS = ("updates", "agent_steps", "frames", "samples", "sample_frames", "skipped", "bad_in_a_row")
 """Counters of the learner's work that a checkpoint holds, and that asynchronous learners share."""
@@ -42,6 +42,34 @@ def diagnosed(skipped: int, loss: Tensor, norm: Tensor, reward: Tensor, finite: 
         f"weights finite: {finite}. "
         f"{helps}; learner.nonfinite_limit sets how many are tolerated."
     )
+
+
+class Counted:
+    """The counters of a learner's work: the attributes that ``COUNTERS`` names, all from 0 on."""
+
+    updates: int
+    agent_steps: int
+    frames: int
+    samples: int
+    sample_frames: int
+    skipped: int
+    bad_in_a_row: int
+
+    def __init__(self) -> None:
+        self.load_counters(dict.fromkeys(COUNTERS, 0))
+
+    def point(self) -> Point:
+        """Where the run is."""
+        return Point(self.updates, self.agent_steps, self.frames)
+
+    def counters(self) -> dict[str, int]:
+        """The counters that a checkpoint holds."""
+        return {name: int(getattr(self, name)) for name in COUNTERS}
+
+    def load_counters(self, counters: Mapping[str, int]) -> None:
+        """Back to saved counters; those that are not there stay as they are."""
+        for name, value in counters.items():
+            setattr(self, name, value)
 
 
 class LearnerReport:

@@ -13,6 +13,7 @@ import torch
 from offbeat.replay.make import make_mixture
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.brief import Brief, brief_of
+from offbeat.runtime.dealing import SharedDealing
 from offbeat.runtime.encoding import Encoding
 from offbeat.runtime.inbox import RemotePolicy, SharedRequests
 from offbeat.runtime.master import MasterStore
@@ -20,7 +21,9 @@ from offbeat.runtime.pacing import Drawn
 from offbeat.runtime.params import ParamStore
 from offbeat.runtime.ports import Batches, MetricSink
 from offbeat.runtime.realtime import Realtime, make_realtime
+from offbeat.runtime.reduction import ReductionStore
 from offbeat.runtime.services import Arrays, Loaded, Offer
+from offbeat.runtime.shared_batches import FollowingBatches, LeadingBatches
 from offbeat.runtime.shm import Heart, Wait
 from offbeat.runtime.spans import FOLDER, Spans, wrap_calls
 from offbeat.runtime.stem import read_start, read_stem
@@ -78,6 +81,8 @@ class LocalServices(Brief):
     def batches(self, *, last: bool, device: torch.device, before: tuple[int, int]) -> Batches:
         """The reading end of all streams, with the run's mixture of samplers."""
         world, config, posted = self._world, self._world.config, self.notices.posted
+        if world.dealing is not None and self.index:
+            return self._shares(last, device)
         learner, total, master = config.learner, max(1, config.total_frames), world.master
         mixture = make_mixture(
             world.store,
@@ -101,7 +106,10 @@ class LocalServices(Brief):
         # A thread that assembles ahead waits for rows; it must not look like a sign of life of the training thread.
         wait = world.wait(self.name, alive=not learner.prefetch) if self.free else None
         lag = learner.max_policy_lag
-        batches = StreamBatches(
+        kind = StreamBatches
+        if world.dealing is not None:
+            kind = partial(LeadingBatches, **self._leading(world.dealing))  # type: ignore[assignment]
+        batches = kind(
             mixture,
             world.store,
             device,
@@ -127,6 +135,30 @@ class LocalServices(Brief):
             return PacedBatches(batches, self.realtime(), self.wait, self.clock, durations)
         return batches
 
+    def _leading(self, dealing: SharedDealing) -> dict[str, Any]:
+        """What the first of several learners deals batches with."""
+        world = self._world
+        others = [world.bells[name] for name in world.topology.of("learner")[1:]]
+        copies = Wait(dealing.bells[0], world.stopped, None, world.clock)
+        return {"dealing": dealing.end(0), "copies": copies, "others": others}
+
+    def _shares(self, last: bool, device: torch.device) -> FollowingBatches:
+        """This learner's shares of what the first one deals."""
+        world, learner = self._world, self._world.config.learner
+        assert world.dealing is not None, "learners that step together deal"
+        return FollowingBatches(
+            world.store,
+            device,
+            dealing=world.dealing.end(self.index),
+            last=last,
+            pacing=[index for index, sampler in enumerate(world.config.replay.samplers) if sampler.paces],
+            wait=world.wait(self.name, alive=not learner.prefetch),
+            first=world.dealing.bells[0],
+            prefetch=learner.prefetch,
+            assemblers=learner.assemblers,
+            clock=self.clock,
+        )
+
     def _saved_streams(self) -> dict[str, Any] | None:
         if self._checkpoint is None:
             return None
@@ -147,6 +179,13 @@ class LocalServices(Brief):
             assert wait is not None, "learners beside the first run freely"
             wait.until("first weights", lambda: store.version() > 0)
         return store
+
+    def reduction(self) -> ReductionStore | None:
+        """Where learners that step together add up gradients."""
+        shared, world = self._world.reduction, self._world
+        if shared is None:
+            return None
+        return shared.end(self.index, Wait(shared.bells[self.index], world.stopped, self.heart, world.clock))
 
     def weights(self) -> ParamStore:
         """The others' end of the weights."""
@@ -191,8 +230,9 @@ class LocalServices(Brief):
         """Its part of the checkpoint."""
         if self._checkpoint is None:
             return None
-        parts, meta = load(find(self._checkpoint, only=(self.name,)))  # the main process has verified the rest
-        part = parts.get(self.name)
+        name = self._world.topology.row(self.name).part or self.name
+        parts, meta = load(find(self._checkpoint, only=(name,)))  # the main process has verified the rest
+        part = parts.get(name)
         return None if part is None else Loaded(part, meta.get("counters", {}), "streams" in parts)
 
     def initial_part(self) -> dict[str, torch.Tensor] | None:

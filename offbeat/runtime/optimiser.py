@@ -6,8 +6,7 @@ The network's parameters are views into the flat vector of weights; clipping is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -320,7 +319,3 @@ def slot_names(config: LearnerConfig) -> tuple[str, ...]:
     if config.optimizer == "adam":
         return "exp_avg", "exp_avg_sq"
     return ("square_avg", "momentum_buffer") if config.rmsprop_momentum > 0 else ("square_avg",)
-
-
-Reduce = Callable[[FlatOptimiser, Tensor, Any], tuple[Tensor, Any]]
-"""Takes a learner's gradients (in its optimiser), total [] and count, and gives it those of all shards together."""

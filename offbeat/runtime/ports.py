@@ -136,6 +136,40 @@ class Master(Protocol):
         """Go on from these counts, before the first change."""
 
 
+GIVEN = ("loss", "count", "rows", "env_steps", "fresh_rows", "fresh_env_steps")
+"""Numbers that learners which step together give beside their gradients: of the loss its sum, and what that is to be
+divided by (NaN: by nothing, or there was nothing); of the rows what was trained on, and what a fifo handed out."""
+
+
+class Together(NamedTuple):
+    """What all learners have given in one round."""
+
+    gradient: torch.Tensor
+    """The sum [P], added up in the order of the learners: the same bits for each of them."""
+    numbers: dict[str, list[float]]
+    """All of ``GIVEN``, of each learner."""
+    found: dict[str, torch.Tensor]
+    """Feedback for samplers, name -> [B] float64, one learner's columns after the other's."""
+
+
+class Reduction(Protocol):
+    """Where learners that step together add up what each has collected from its share of a batch, round by round."""
+
+    def give(self, gradient: torch.Tensor, numbers: Mapping[str, float], found: Mapping[str, torch.Tensor]) -> None:
+        """This learner's gradient [P], all of ``GIVEN``, and its feedback, name -> [b]. Once in each round."""
+
+    def together(self, names: Sequence[str], timeout_s: float) -> Together | None:
+        """What all have given in this round, which is over for this learner then; None if one has not within the time.
+        ``names``: of the feedback, the same for each.
+        """
+
+    def count(self, steps: int, frames: int) -> None:
+        """By the first learner, after each round: the agent steps and frames of the run."""
+
+    def counts(self) -> tuple[int, int]:
+        """By the others: those, of the round that was over last, once they are there."""
+
+
 class WeightTarget(Protocol):
     """Where weights are copied to: a flat vector [P] itself, or what takes them over in another form."""
 

@@ -28,6 +28,7 @@ from offbeat.runtime.ports import (
     ParamPublisher,
     ParamReader,
     Policy,
+    Reduction,
     Requests,
     StopSignal,
     StreamWriter,
@@ -154,6 +155,9 @@ class Services(Protocol):
 
     def master(self) -> Master | None:
         """What this learner shares with others; None: it is alone. The first one finds it empty, others wait for it."""
+
+    def reduction(self) -> Reduction | None:
+        """Where this learner adds up gradients with those that step together with it; None: it steps by itself."""
 
     def weights(self) -> ParamReader:
         """The others' end of the weights. Waits for the first ones if it runs freely."""

@@ -81,7 +81,8 @@ class Supervisor:
 
     def _start(self, role: str, incarnation: int) -> None:
         row = self.world.topology.row(role)
-        checkpoint = self._checkpoint if row.keeper or (row.saved and self._lockstep) else None
+        goes_on = row.keeper or row.part or (row.saved and self._lockstep)
+        checkpoint = self._checkpoint if goes_on else None
         self.roles[role] = RoleProcess(
             self.world,
             role,

@@ -60,6 +60,8 @@ class Role:
     """It holds what the run has learnt: always goes on from a checkpoint, can be asked to save after it has failed."""
     saved: bool = False
     """It writes a part of checkpoints in runs with a fixed schedule, and goes on from it."""
+    part: str = ""
+    """It always goes on from the part of a checkpoint that the instance of this name has written; empty: its own."""
     hang_timeout_s: float = 60.0
     """It may show no life for so long while it should be at work. Unit: seconds."""
     hang_option: str = ""
@@ -178,18 +180,14 @@ def _learners(config: Settings, items: ItemSpec) -> list[Role]:
         first = replace(first, calls={**first.calls, **of_turns})
     if learner.count == 1:
         return [first]
-    others = replace(
-        first,
-        count=learner.count - 1,
-        numbered=True,
-        first=1,
-        keeper=False,
-        saved=False,
-        replaced=learner.max_restarts,
-        limit="learner.max_restarts",
-        detail=f"beside the first, replaced {learner.max_restarts} times at most; batches of its own",
-    )
-    return [first, others]
+    others = replace(first, count=learner.count - 1, numbered=True, first=1, keeper=False, saved=False)
+    if learner.mode == "sync":
+        calls = {name: span for name, span in first.calls.items() if not name.startswith("batches.mixture.")}
+        others = replace(others, calls=calls, part="learner", detail="beside the first; a share of each batch")
+        return [replace(row, calls={**row.calls, "work.joint.whole": "wait for others"}) for row in (first, others)]
+    restarts = learner.max_restarts
+    detail = f"beside the first, replaced {restarts} times at most; batches of its own"
+    return [first, replace(others, replaced=restarts, limit="learner.max_restarts", detail=detail)]
 
 
 def _learner(config: Settings, items: ItemSpec) -> Role:
@@ -375,6 +373,8 @@ def _wires(config: Settings, serves: bool) -> list[Wire]:
         Wire("actor", "learner", "StreamWriter -> Batches", blocks),
         *_scored_wires(config),
     ]
+    if learner.mode == "sync" and learner.count > 1:
+        wires.append(Wire("learner", "learner", "Reduction", "shares of batches that the first draws; gradients"))
     if learner.mode == "async":
         wires.append(Wire("learner", "learner", "Master", "weights, statistics and counters of all learners, by turns"))
     if serves:

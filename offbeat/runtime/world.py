@@ -19,12 +19,15 @@ from offbeat.replay.layout import StreamLayout, layout_for
 from offbeat.replay.make import check_mixture, check_replay, copies_nbytes, make_mixture
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.clock import WALL, Clock
+from offbeat.runtime.dealing import SharedDealing
 from offbeat.runtime.encoding import check_encodes
 from offbeat.runtime.inbox import inbox_arrays
+from offbeat.runtime.joint import check_joint
 from offbeat.runtime.master import SharedMaster
 from offbeat.runtime.optimiser import slot_names
 from offbeat.runtime.params import SharedParams
 from offbeat.runtime.realtime import check_realtime_agent, realtime_arrays
+from offbeat.runtime.reduction import SharedReduction
 from offbeat.runtime.settings import Settings
 from offbeat.runtime.shm import Bell, Heart, SharedArrays, Wait, make_guard
 from offbeat.runtime.topology import Topology
@@ -63,6 +66,8 @@ class World:
     guard: Any = None
     inbox: SharedArrays | None = None
     master: SharedMaster | None = None
+    reduction: SharedReduction | None = None
+    dealing: SharedDealing | None = None
     realtime: SharedArrays | None = None
     init_from: Path | None = None
     """Another run that this one starts from."""
@@ -97,7 +102,10 @@ class World:
 
     def ring(self) -> None:
         """Wake everybody."""
-        for bell in (*self.bells.values(), *(self.master.bells if self.master is not None else ())):
+        for shared in (self.master, self.reduction, self.dealing):
+            for bell in () if shared is None else shared.bells:
+                bell.ring()
+        for bell in self.bells.values():
             bell.ring()
 
     def wait(self, role: str, alive: bool = True) -> Wait:
@@ -115,8 +123,9 @@ class World:
             if block is not None:
                 block.close()
         self.params.close()
-        if self.master is not None:
-            self.master.close()
+        for shared in (self.master, self.reduction, self.dealing):
+            if shared is not None:
+                shared.close()
         for bell in self.bells.values():
             bell.close()
 
@@ -157,7 +166,9 @@ def plan_layout(config: Settings, spec: EnvSpec, agent: Agent, name: str = "") -
             items=items,
         )
         check_encodes(agent, config.replay, name or config.agent_name)
-        check_mixture(layout, config.replay, learner.batch_size, agent.wants_last, holds_writers(config))
+        mixture = check_mixture(layout, config.replay, learner.batch_size, agent.wants_last, holds_writers(config))
+        if learner.mode == "sync" and learner.count > 1:
+            check_joint(agent, mixture, learner.count)
     except ValueError as error:
         raise UserError(str(error)) from error
     return layout
@@ -184,6 +195,7 @@ def make_world(
         guard=make_guard(),
         inbox=inbox,
         master=_make_master(config, weights),
+        **_make_shares(config, weights),
         realtime=SharedArrays(realtime_arrays(config.realtime, layout)) if config.realtime.fps else None,
         registered=registrations(*(game for env in environments(config) for game in env.games)),
         **own,
@@ -200,6 +212,17 @@ def _make_master(config: Settings, weights: int) -> SharedMaster | None:
     return SharedMaster(weights, 1 + len(slot_names(config.learner)), config.learner.count, make_guard())
 
 
+def _make_shares(config: Settings, weights: int) -> dict[str, Any]:
+    """What learners that step together share; nothing where a learner is alone."""
+    learner = config.learner
+    if learner.mode != "sync" or learner.count == 1:
+        return {}
+    return {
+        "reduction": SharedReduction(weights, learner.batch_size, learner.count, make_guard()),
+        "dealing": SharedDealing(learner.batch_size, learner.count, make_guard()),
+    }
+
+
 def environments(config: Settings) -> list[EnvConfig]:
     """Options of the environments that a run makes: those of training, and those that scores are of."""
     valid = [config.valid_env] if config.validation.wanted else []
@@ -210,7 +233,7 @@ def learners_nbytes(config: Settings, weights: int) -> int:
     """Memory of networks, statistics and published weights, generously; of ``weights`` floats each."""
     learner = config.learner
     each = 1 + len(slot_names(learner))
-    shared = 2 * each if learner.mode == "async" else 0
+    shared = 2 * each if learner.mode == "async" else 2 * learner.count if learner.count > 1 else 0
     return 4 * weights * (16 + shared + (learner.count - 1) * (each + 2))
 
 
