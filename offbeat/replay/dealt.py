@@ -72,7 +72,7 @@ def read_dealt(store: StreamStore, dealt: Dealt, last: bool, pacing: Sequence[in
     if len(broken):
         _stand_in(batch, dealt, ok, broken, pacing)
     if pacing and isinstance(batch, Unroll):
-        new = np.flatnonzero((dealt.source == pacing[0]) & ~dealt.replayed)
+        new = np.flatnonzero(dealt.source == pacing[0])
         batch.fresh = transitions(batch, torch.from_numpy(new))
     return batch, len(broken)
 

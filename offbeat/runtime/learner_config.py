@@ -14,8 +14,9 @@ class LearnerConfig:
     """``async``: learners take turns to step, each with a gradient of its own batch taken at weights that may be a few
     updates old by then, and nobody waits for another's gradient. One such learner learns what one of ``sync`` does."""
     count: int = 1
-    """Learners, each in a process of its own; more than one need ``mode`` ``async``, the engine ``local``, and samplers
-    of which each learner can have its own (``uniform``)."""
+    """Learners, each in a process of its own; more than one need the engine ``local``. With ``mode`` ``sync`` the first
+    draws each batch, all take the gradient of a share of it, and step with the sum: what one learner of the whole batch
+    would do. With ``async`` samplers must be such that each learner can have its own (``uniform``)."""
     max_restarts: int = 5
     """Replacements of dead or hung learners in a run; one more ends it. The first learner, which keeps what the run has
     learnt, is never replaced."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from offbeat.replay.make import make_mixture
+from offbeat.replay.mixture import Mixture
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.brief import Brief, brief_of
 from offbeat.runtime.dealing import SharedDealing
@@ -83,18 +84,8 @@ class LocalServices(Brief):
         world, config, posted = self._world, self._world.config, self.notices.posted
         if world.dealing is not None and self.index:
             return self._shares(last, device)
-        learner, total, master = config.learner, max(1, config.total_frames), world.master
-        mixture = make_mixture(
-            world.store,
-            config.replay,
-            learner.batch_size,
-            last,
-            self.seeds(*((self.index, self.incarnation) if self.index else ()))[0],
-            progress=lambda: min(1.0, posted("frames") / total),
-            hold_writers=holds_writers(config),
-            drawn=None if master is None else (master.drawn, self.index),
-            encode=Encoding(self.agent(device), world.params.store) if config.replay.encodes else None,
-        )
+        learner, master = config.learner, world.master
+        mixture = self._mixture(last, device)
         streams = self._saved_streams()
         if streams is not None:
             with self.heart.beating():
@@ -134,6 +125,22 @@ class LocalServices(Brief):
             durations = Drawn(config.realtime.learn_s, config.realtime.jitter, seed)
             return PacedBatches(batches, self.realtime(), self.wait, self.clock, durations)
         return batches
+
+    def _mixture(self, last: bool, device: torch.device) -> Mixture:
+        """The run's samplers, new ones."""
+        world, config, posted = self._world, self._world.config, self.notices.posted
+        total, master = max(1, config.total_frames), world.master
+        return make_mixture(
+            world.store,
+            config.replay,
+            config.learner.batch_size,
+            last,
+            self.seeds(*((self.index, self.incarnation) if self.index else ()))[0],
+            progress=lambda: min(1.0, posted("frames") / total),
+            hold_writers=holds_writers(config),
+            drawn=None if master is None else (master.drawn, self.index),
+            encode=Encoding(self.agent(device), world.params.store) if config.replay.encodes else None,
+        )
 
     def _leading(self, dealing: SharedDealing) -> dict[str, Any]:
         """What the first of several learners deals batches with."""

@@ -128,8 +128,15 @@ class ReductionStore:
 class SharedReduction:
     """The memory and its learners' bells. Travels to processes at spawn."""
 
-    def __init__(self, size: int, batch: int, learners: int, guard: AbstractContextManager[Any] | None) -> None:
-        self.memory, self._guard = SharedArrays(reduction_arrays(size, batch, learners)), guard
+    def __init__(
+        self,
+        size: int,
+        batch: int,
+        learners: int,
+        guard: AbstractContextManager[Any] | None,
+        dtype: str = "float32",
+    ) -> None:
+        self.memory, self._guard = SharedArrays(reduction_arrays(size, batch, learners, dtype)), guard
         self.bells = [Bell() for _ in range(learners)]
 
     def end(self, learner: int, wait: Wait | None = None) -> ReductionStore:

@@ -326,9 +326,13 @@ def test_option_facts_are_taken_from_the_docstrings() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, 'learner.count=2 with learner.mode="sync": several learners need learner.mode="async"'),
-        ({"learner.mode": "async", "engine": "inline"}, 'learner.count=2 with engine="inline": asynchronous learners'),
-        ({"learner.mode": "async", "deterministic": True}, "learner.count=2 with deterministic=true: asynchronous"),
+        ({"engine": "inline"}, 'learner.count=2 with engine="inline": several learners run freely'),
+        ({"deterministic": True}, "learner.count=2 with deterministic=true: several learners run freely"),
+        (
+            {"learner.batch_size": 1},
+            "learner.count=2: each needs an item of a batch at least; got learner.batch_size=1",
+        ),
+        ({"learner.max_batch_age": 3}, "learner.count=2 with learner.max_batch_age=3: what was dealt"),
         ({"learner.mode": "async"}, 'learner.count=2 with replay.samplers.0.kind="prioritised": it keeps books'),
         (
             {"learner.mode": "async", "replay.samplers": [{"kind": "uniform", "share": 0.5}, {"share": 0.5}]},

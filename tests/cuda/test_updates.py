@@ -83,7 +83,8 @@ def test_learners_that_take_turns_at_a_master_on_the_processor_do_what_one_does(
     for number, batch in enumerate(batches):
         assert alone.train_step(agents[0], batch) is not None
         work = works[number % 2]
-        output, loss, count = work.gradient(batch)
+        output = work.gradient(batch)
+        loss, count = output.total.detach(), output.count
         with work.turn():
             assert work.apply(batch, output, loss, count)
             work.commit()

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from offbeat.replay.columns import columns_of, from_columns
+from offbeat.runtime.joint import Joint
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.optimiser import FlatOptimiser
+from offbeat.runtime.ports import GIVEN, Together
 from tests.agents.test_float64 import CASES, made
 
 
@@ -47,21 +49,30 @@ def test_two_learners_of_half_a_batch_are_one_of_the_whole(case: str, clip: floa
     assert torch.equal(works[0].optimiser.flat, works[1].optimiser.flat)
 
 
-def test_a_reduction_takes_the_place_of_what_was_collected() -> None:
+class Doubled:
+    """A reduction whose other learner gives the same gradient, and three times the count."""
+
+    def give(self, gradient: torch.Tensor, numbers: Any, found: Any) -> None:
+        """Keep it."""
+        self.gradient, self.numbers = gradient, dict(numbers)
+
+    def together(self, names: Any, timeout_s: float) -> Together:
+        """Both."""
+        other = self.numbers | {"count": 3 * self.numbers["count"]}
+        return Together(2 * self.gradient, {name: [self.numbers[name], other[name]] for name in GIVEN}, {})
+
+
+def test_what_all_gave_takes_the_place_of_what_one_collected() -> None:
     agent, batch = made("dqn")
     work = LearnerWork(agent, LearnerConfig(optimizer="rmsprop", clip_norm=0.0), total_frames=100)
-    asked = []
-
-    def reduce(optimiser: FlatOptimiser, total: torch.Tensor, count: Any) -> tuple[torch.Tensor, Any]:
-        asked.append((float(total), count))
-        optimiser.set_gradient(2 * optimiser.gradient())
-        return 2 * total, 4 * count
-
-    output = work.collect(batch)
+    reduction: Any = Doubled()
+    work.joint = Joint(reduction, work.optimiser, leads=True)
+    output = work.gradient(batch)
     alone = work.optimiser.gradient().norm() / 6
-    work.reduce = reduce
-    assert work.train_step(agent, batch) is not None
-    assert asked == [(pytest.approx(float(output.total.detach())), 6)]
+    whole = work.whole(batch, output)
+    assert whole is not None and (whole.divisor, whole.trained) == (24, (2 * batch.rows, 2 * batch.env_steps))
+    assert work.apply(batch, output, whole.total, whole.divisor)
+    assert (reduction.numbers["loss"], reduction.numbers["count"]) == (pytest.approx(float(output.total.detach())), 6)
     assert float(work.told.sums["gradient_norm"]) == pytest.approx(float(alone) / 2, rel=1e-5)
     assert float(work.told.sums["loss"]) == pytest.approx(float(output.loss.detach()) / 2, rel=1e-5)
 

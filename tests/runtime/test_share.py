@@ -48,9 +48,9 @@ def shared_by(work: LearnerWork, learners: int) -> SharedMaster:
 
 def step(work: LearnerWork, batch: Any, taken: Any = None) -> bool:
     """One update as ``run_learner`` makes it; ``taken``: what ``gradient`` gave before."""
-    output, loss, count = taken or work.gradient(batch)
+    output = taken or work.gradient(batch)
     with work.turn():
-        stands = work.apply(batch, output, loss, count)
+        stands = work.apply(batch, output, output.total.detach(), output.count)
         for state in work.states.values() if stands else ():
             state.trained(batch, work.updates)
         work.commit()
@@ -144,8 +144,8 @@ def test_several_learners_do_what_a_serial_replay_of_their_gradients_does() -> N
             continue
         batch, taken, version = waiting.pop(index)
         gradient = work.optimiser.gradient()
-        if taken[2] is not None:
-            gradient = gradient / float(taken[2])
+        if taken.count is not None:
+            gradient = gradient / float(taken.count)
         stale.append(len(replayed.versions) - 1 - version)
         norm = replayed.step(gradient, 0.5)
         assert step(work, batch, taken)
@@ -282,9 +282,9 @@ def test_when_the_run_has_its_frames_nobody_steps_any_more() -> None:
     one.total_frames = other.total_frames = 10
     batch = make_batch(agents[1])
     taken = other.gradient(batch)
-    output, loss, count = one.gradient(batch)
+    output = one.gradient(batch)
     with one.turn():
-        assert one.apply(batch, output, loss, count)
+        assert one.apply(batch, output, output.total.detach(), output.count)
         one.frames = 10
         one.commit()
     assert one.finished() and other.finished(), "also who has not had its turn since"
