@@ -288,8 +288,9 @@ class ActorWork:
         taken = ~rows.first if rows.elapsed is None else rows.elapsed
         self.taken[ids] += taken
         self.frames += int(taken.sum()) * self.frame_skip
-        for env in ids[~rows.valid & ~rows.first]:  # both: a row without an episode, see EnvStep
-            self._end(metrics, env)
+        ended = ids[~rows.valid & ~rows.first]  # both: a row without an episode, see EnvStep
+        if len(ended):
+            self._end(metrics, ended)
         now = self.clock.now()
         if now - self._reported >= REPORT_S:
             self._reported = now
@@ -297,18 +298,20 @@ class ActorWork:
             metrics.write("actor", {"steps": self.observer.steps, "env_frames": self.frames} | times)
             self._act_s = self._env_s = self._wait_s = 0.0
 
-    def _end(self, metrics: MetricSink, env: int) -> None:
-        """An environment's episode has ended: report it, or the game once all of its players have ended."""
-        first = env - env % self._players
-        game = slice(first, first + self._players)
-        self.over[env] = True
-        if not self.over[game].all():
-            return
-        frames = int(self.taken[game].sum()) * self.frame_skip
-        values = {"return": float(self.returns[game].mean()), "length": int(self.lengths[game].max())}
-        named: dict[str, Any] = {} if self._game_of is None else {"game": self._game_of(env)}
-        metrics.write("episode", values | {"episode_frames": frames} | named)
-        self.returns[game], self.lengths[game], self.taken[game], self.over[game] = 0.0, 0, 0, False
+    def _end(self, metrics: MetricSink, ended: np.ndarray) -> None:
+        """Episodes of these environments [n] have ended: report each game of which all players have."""
+        self.over[ended] = True
+        games = np.array(list(dict.fromkeys((ended // self._players).tolist())), np.int64)
+        returns, lengths, taken, over = (
+            values.reshape(-1, self._players) for values in (self.returns, self.lengths, self.taken, self.over)
+        )
+        games = games[over[games].all(1)]
+        frames = taken[games].sum(1) * self.frame_skip
+        numbers = (returns[games].mean(1).tolist(), lengths[games].max(1).tolist(), frames.tolist())
+        for game, value, length, played in zip(games.tolist(), *numbers, strict=True):
+            named: dict[str, Any] = {} if self._game_of is None else {"game": self._game_of(game * self._players)}
+            metrics.write("episode", {"return": value, "length": length, "episode_frames": played} | named)
+        returns[games], lengths[games], taken[games], over[games] = 0.0, 0, 0, False
 
     def state(self) -> ArrayDict:
         """Everything needed to go on exactly, at a yield of ``run_actor``."""
