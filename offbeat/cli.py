@@ -42,11 +42,12 @@ COMMANDS = {
         "RUN | copy | rtrl [PRESET]",
         "why does a run not learn; does a recurrent core, by exact gradients",
     ),
+    "reproduce": ("reproduce:reproduce", "[NAME]", "play a published row again on fresh seeds: does it agree?"),
     "verify": ("checks:verify", "resume PRESET", "kill, resume and compare bit for bit"),
 }
 """Command -> (module:function in ``offbeat.commands``, arguments, summary)."""
 
-GUARDED = ("train", "resume", "campaign")
+GUARDED = ("train", "resume", "campaign", "reproduce")
 """Commands that go on without a terminal. The others have nothing but what they print."""
 
 
