@@ -18,8 +18,6 @@ from offbeat.types import ItemSpec
 
 PROCESS_BYTES = 350 * 2**20
 """Memory of one role's process before it does anything: Python, torch, an emulator. Measured on Linux."""
-
-
 BESIDE_REALTIME = 10
 """How much lower the priority is of roles that compute beside an environment that never waits."""
 CLOCK_PART = "virtual_clock"
@@ -193,7 +191,8 @@ def _learners(config: Settings, items: ItemSpec) -> list[Role]:
 def _learner(config: Settings, items: ItemSpec) -> Role:
     learner = config.learner
     samplers = " + ".join(f"{sampler.kind} {sampler.share:g}" for sampler in config.replay.samplers)
-    drawn = f"{items.kind}s x {items.trained} rows" if items.kind != "transition" else f"{items.n}-step transitions"
+    rows = learner.unroll_length if items.kind == "unroll" else items.trained
+    drawn = f"{items.kind}s x {rows} rows" if items.kind != "transition" else f"{items.n}-step transitions"
     return Role(
         "learner",
         "offbeat.runtime.learner:build_learner",

@@ -135,7 +135,7 @@ def test_the_text_says_how_the_run_is_scheduled_and_what_is_trained_on(capsys: p
     assert "one thread, fixed rounds" in describe(small_config(), UNROLL)
     assert "lock-step" in describe(small_config(engine="local", deterministic="true"), UNROLL)
     assert "free-running" in describe(small_config(engine="local"), UNROLL)
-    assert "batches of 2 unrolls x 1 rows from fifo 1" in describe(small_config(), UNROLL)
+    assert "batches of 2 unrolls x 5 rows from fifo 1" in describe(small_config(), UNROLL)
     assert "2 sequences x 24 rows" in describe(small_config(), ItemSpec("sequence", length=24))
     assert main(["graph", "apex-catch"]) == 0
     assert "batches of 64 3-step transitions from prioritised 1" in capsys.readouterr().out
