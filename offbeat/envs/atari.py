@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from offbeat.envs.atari_games import action_ids, ale_module, max_episode_actions
-from offbeat.envs.base import EnvConfig, VectorEnv
+from offbeat.envs.base import EnvConfig, UnusedSwitch, VectorEnv
 from offbeat.envs.pool import envpool_module
 from offbeat.envs.rows import reject_unused
 from offbeat.types import OBSERVATION, ActionSpec, ArraySpec, EnvSpec
 
-OTHERS = ("length", "num_levels", "start_level", "distribution_mode", "renderer")
+OTHERS = (
+    "length", "num_levels", "start_level", "distribution_mode", "renderer", "rom", "folder", "states", "advance",
+)  # fmt: skip
 """Switches that mean nothing to Atari games."""
+BACKENDS = ("auto", "ale", "ale-single", "envpool")
 
 
 def atari_spec(config: EnvConfig, game: str) -> EnvSpec:
     """The spec of ``game``: single frames uint8 [1, size, size]."""
     reject_unused(config, tuple(name for name in EnvConfig.__dataclass_fields__ if name not in OTHERS))
+    if config.backend not in BACKENDS:
+        raise UnusedSwitch(config, "backend", "auto")
     if config.backend == "envpool":
         envpool_module(f"{config.id} with backend='envpool'")
     return EnvSpec(

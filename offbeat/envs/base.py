@@ -40,13 +40,13 @@ class EnvConfig:
     is when the run begins. Unit: environment frames of the run."""
     turns: int = 1
     """Games in turn: how often the list is gone through; then its last game goes on. 0: for ever."""
-    backend: Literal["auto", "ale", "ale-single", "envpool"] = "auto"
-    """Atari only: ALE's vector environment, single emulators that can be saved and restored exactly, or EnvPool.
-    ``auto``: ``ale``, and ``ale-single`` in deterministic runs."""
+    backend: Literal["auto", "ale", "ale-single", "envpool", "pyboy", "retro"] = "auto"
+    """Atari: ALE's vector environment, single emulators that can be saved and restored exactly, or EnvPool; ``auto``:
+    ``ale``, and ``ale-single`` in deterministic runs. Game Boy: PyBoy (``auto``), or stable-retro."""
     frame_skip: int = 4
-    """Frames per action (Atari, DMLab, ViZDoom; others: 1). Unit: frames. Source: Mnih et al. 2015."""
+    """Frames per action (Atari, DMLab, ViZDoom, Game Boy; others: 1). Unit: frames. Source: Mnih et al. 2015."""
     frame_size: int = 84
-    """Height and width of the picture after scaling down (Atari, ViZDoom). Unit: pixels. Source: Mnih et al. 2015."""
+    """Height and width of the picture after scaling down (Atari, ViZDoom, Game Boy). Unit: pixels. Source: Mnih et al. 2015."""
     frame_stack: int = 4
     """Newest frames shown to the network (images of Atari). Source: Mnih et al. 2015."""
     stack_padding: Literal["zero", "repeat"] = "zero"
@@ -91,6 +91,15 @@ class EnvConfig:
     """Procgen: how levels are made. All games have easy and hard; docs/environments.md says which have the others."""
     renderer: Literal["software", "hardware"] = "software"
     """DMLab: what draws its pictures, the processor (OSMesa) or a GPU (EGL or GLX, as DeepMind Lab was built)."""
+    rom: str = ""
+    """Game Boy: file of your cartridge; empty: the one in ``folder``. Its SHA-256 must be that of the game."""
+    folder: str = "~/.offbeat/gameboy"
+    """Game Boy: where your cartridge and saved states are, or in it a folder of the game's name."""
+    states: tuple[str, ...] = ()
+    """Game Boy: names of the saved states that episodes start from, ``*`` for anything; none: the game's own list."""
+    advance: bool = True
+    """Game Boy: an environment plays its starts in order, each until an episode of it is won; else each episode's is
+    drawn."""
     delay: DelayConfig = field(default_factory=DelayConfig)
     """A simulated delay. No option of ``env``: it is the section ``[delay]``, for training and evaluation alike."""
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -99,6 +99,17 @@ def channels_of(config: EnvConfig, used: tuple[str, ...]) -> str:
     return config.channels if "channels" in used else "first"
 
 
+@runtime_checkable
+class Carries(Protocol):
+    """An environment of which something outlives its episodes, such as how far it has come."""
+
+    def carried(self) -> np.ndarray:
+        """What the next episode begins with, always of one shape."""
+
+    def carry(self, carried: np.ndarray) -> None:
+        """Go on from what ``carried`` gave."""
+
+
 class _Slot:
     """One environment with its clock, and what is needed to play its episode again: the seed and the actions."""
 
@@ -123,9 +134,11 @@ class _Slot:
         self.keeps = True
         """Whether the actions are kept, to play the episode again."""
         self.observation: ArrayDict = {}
+        self.carried: np.ndarray | None = None
 
     def start(self, seed: int) -> None:
-        """A new episode; everything random in it follows from ``seed``."""
+        """A new episode; everything random in it follows from ``seed``, and from what the ones before have left."""
+        self.carried = self.env.unwrapped.carried() if isinstance(self.env.unwrapped, Carries) else None
         given = reset_env(self.env, seed, self.env_id)
         check_spaces(self.env, self.made, self.env_id)
         self._look(*given)
@@ -189,6 +202,9 @@ class GymnasiumVector:
         self._keep(replayable)
         self._generators = env_generators(0, num_envs)
         self._rows: EnvStep | None = None
+        drawn = envs[0].render if envs[0].render_mode == "rgb_array" else None
+        self.render: Callable[[], Any] | None = drawn
+        """The first one's picture, where it was made to draw."""
 
     def keep_actions(self) -> None:
         """Keep the actions of episodes from now on, so that ``state`` may be asked for."""
@@ -236,6 +252,9 @@ class GymnasiumVector:
             if slot.actions:
                 actions[index, : counts[index]] = slot.actions
         seen = {f"observation.{key}": self._stack(key) for key in self.spec.observation}
+        carried = [slot.carried for slot in self._slots if slot.carried is not None]
+        if carried:
+            seen["carried"] = np.stack(carried)
         return {
             "seed": np.array([slot.seed for slot in self._slots], np.int64),
             "actions": actions,
@@ -248,6 +267,8 @@ class GymnasiumVector:
         """Play the saved actions again. ``StateUnsupported`` if the saved observations do not come out."""
         self._generators = [unpack_generator(words) for words in state["generator"]]
         for index, slot in enumerate(self._slots):
+            if isinstance(slot.env.unwrapped, Carries):
+                slot.env.unwrapped.carry(state["carried"][index])
             slot.start(int(state["seed"][index]))
             for action in state["actions"][index, : state["count"][index]]:
                 slot.act(action)

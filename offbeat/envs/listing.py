@@ -10,6 +10,7 @@ from offbeat.envs import atari_games, dmlab, envpool, faulty, hanabi, minatar, p
 from offbeat.envs.atari_actions import ACTIONS
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.counting import NUM_ACTIONS
+from offbeat.envs.gameboy import games as gameboy
 from offbeat.envs.registry import own_entry_points, plain_gymnasium
 from offbeat.envs.toy_games import GAMES
 
@@ -20,8 +21,8 @@ class EnvListing:
 
     id: str
     kind: str
-    """``atari``, ``toy``, ``minatar``, ``hanabi``, ``procgen``, ``envpool``, ``vizdoom``, ``dmlab``, ``popgym``,
-    ``gymnasium`` or ``entry point``."""
+    """``atari``, ``toy``, ``minatar``, ``hanabi``, ``procgen``, ``envpool``, ``vizdoom``, ``gameboy``, ``dmlab``,
+    ``popgym``, ``gymnasium`` or ``entry point``."""
     extra: str
     """The extra of offbeat that brings it; empty: none needed."""
     actions: str
@@ -63,6 +64,8 @@ def _all_envs(named: bool) -> list[EnvListing]:
     records.append(EnvListing(f"{envpool.PREFIX}<task>", "envpool", "envpool", "", note))
     for name, scenario in vizdoom.SCENARIOS.items():
         records.append(EnvListing(f"vizdoom/{name}", "vizdoom", "vizdoom", str(1 + scenario.buttons), scenario.note))
+    for name, game in gameboy.GAMES.items():
+        records.append(EnvListing(f"gameboy/{name}", "gameboy", "gameboy", str(len(gameboy.ACTIONS)), game.note))
     for name, level in dmlab.LEVELS.items():
         note = f"needs deepmind_lab, built from source; level {level}"
         records.append(EnvListing(f"dmlab/{name}", "dmlab", "", str(len(dmlab.ACTIONS)), note))

@@ -22,6 +22,8 @@ from offbeat.envs.decisions import delayed_spec
 from offbeat.envs.delay import DelayedVector, undelayed
 from offbeat.envs.factories import Factory, batch_of, checked_batch, checked_single, makes_one_env
 from offbeat.envs.game_lists import configs_of, joined_spec
+from offbeat.envs.gameboy import games as gameboy
+from offbeat.envs.gameboy import world
 from offbeat.envs.module_ids import refused, registered_by
 from offbeat.envs.rows import check_config
 from offbeat.envs.several import AtOnceVector, InTurnVector, Place
@@ -54,6 +56,7 @@ FAMILIES = {
     "minatar/": Family("minatar", minatar.find_game, minatar.MINIMAL_ACTIONS, "minatar/{}"),
     "hanabi/": Family("hanabi", hanabi.find_game, hanabi.GAMES, "hanabi/{}"),
     "dmlab/": Family("dmlab", dmlab.find_level, dmlab.LEVELS, "dmlab/{}"),
+    "gameboy/": Family("gameboy", gameboy.find_game, gameboy.GAMES, "gameboy/{}"),
     "vizdoom/": Family("vizdoom", vizdoom.find_game, vizdoom.SCENARIOS, "vizdoom/{}"),
     "popgym-": Family("gymnasium", popgym.find_game, popgym.TIERS, "popgym-{}-v0"),
     "procgen:": Family("procgen", procgen.find_game, procgen.GAMES, "procgen:procgen-{}-v0"),
@@ -256,15 +259,18 @@ def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
 
 
 def frame_rate(config: EnvConfig, factory: Factory | None = None) -> float | None:
-    """Steps per second at which the environment's world goes: of Atari and DMLab 60 frames, of ViZDoom 35, of a
-    Gymnasium environment what its ``metadata`` gives as ``render_fps``; None for those that name none.
+    """Steps per second at which the environment's world goes: of Atari and DMLab 60 frames, of ViZDoom 35, of the
+    Game Boy 59.7, of a Gymnasium environment what its ``metadata`` gives as ``render_fps``; None for those that name none.
     """
     check_config(config)
     config = undelayed(config)
     if config.ids:
         return frame_rate(configs_of(config)[0])
     kind, name, factory = _found(config.id, factory)
-    frames_per_s = {"atari": atari_games.FRAMES_PER_S, "dmlab": dmlab.FRAMES_PER_S, "vizdoom": vizdoom.TICS_PER_S}
+    frames_per_s = {
+        "atari": atari_games.FRAMES_PER_S, "dmlab": dmlab.FRAMES_PER_S, "vizdoom": vizdoom.TICS_PER_S,
+        "gameboy": gameboy.FRAMES_PER_S,
+    }  # fmt: skip
     if kind in frames_per_s:
         return frames_per_s[kind] / config.frame_skip
     if kind != "gymnasium" and (factory is None or not makes_one_env(factory)):
@@ -385,6 +391,8 @@ def _single_maker(
         return dmlab.maker(config, name), dmlab.USED
     if kind == "vizdoom":
         return vizdoom.maker(config, name), vizdoom.USED
+    if kind == "gameboy":
+        return world.maker(config, name), world.USED
     make = _gymnasium_maker(name)
     try:
         tried = make()

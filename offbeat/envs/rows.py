@@ -110,7 +110,7 @@ def check_config(config: EnvConfig) -> None:
         if not low <= value <= high:
             raise ValueError(f"{name}={value} is out of range; allowed are {low} to {high}")
     choices = {
-        "backend": ("auto", "ale", "ale-single", "envpool"),
+        "backend": ("auto", "ale", "ale-single", "envpool", "pyboy", "retro"),
         "stack_padding": ("zero", "repeat"),
         "life_loss": ("ignore", "terminal", "end_episode"),
         "channels": ("auto", "first", "last"),

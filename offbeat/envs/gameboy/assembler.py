@@ -97,7 +97,7 @@ class Assembly:
             except AssemblyError:
                 raise
             except (ValueError, StopIteration, SyntaxError) as error:
-                raise AssemblyError(f"{place}: {text!r}: {error or 'rept without endr'}") from error
+                raise AssemblyError(f"{place}: {text!r}: {str(error) or 'rept without endr'}") from error
             index += 1
 
     def _statement(self, text: str) -> None:

@@ -65,16 +65,16 @@ class Game:
         """Name -> where its numbers are."""
         if self.rule == "score":
             return FALLING
-        health = {"my": 0xD16C, "opp": 0xD8A5}
-        found = {
-            f"{side}_hp{number}": Value(first + 44 * (number - 1) + self.shift, ">u2")
-            for side, first in health.items()
-            for number in range(1, PARTY + 1)
-        }
+        found = {"game_state": FALLING["game_state"]} if self.own else {}
         if self.rule == "catching":
-            found = {f"Owned{number}": Value(0xD2F6 + number + self.shift, "|i1") for number in range(1, 1 + OWNED_BYTES)}
             found["InBattle"] = Value(0xD057 + self.shift, "|i1")
             found["box_qnt"] = Value(0xDA80 + self.shift, "|i1")
+            for number in range(1, OWNED_BYTES + 1):
+                found[f"Owned{number}"] = Value(0xD2F6 + number + self.shift, "|i1")
+            return found
+        for side, first in (("my", 0xD16C), ("opp", 0xD8A5)):
+            for number in range(1, PARTY + 1):
+                found[f"{side}_hp{number}"] = Value(first + 44 * (number - 1) + self.shift, ">u2")
         return found
 
 
@@ -116,7 +116,7 @@ GAMES = {
 def find_game(env_id: str) -> str | None:
     """The task of ``gameboy/pokemon-red-battles``, ``GameBoy/PokemonRed_Battles``; or None."""
     plain = _plain(env_id.split("/", 1)[1])
-    return next((name for name, game in GAMES.items() if plain in (_plain(name), _plain(game.folder))), None)
+    return next((name for name, game in GAMES.items() if plain in {_plain(name), _plain(game.folder)} - {""}), None)
 
 
 def _plain(name: str) -> str:
