@@ -59,7 +59,7 @@ test-slow: $(VENV)/.dev ## the tests that take minutes
 test-lowest: $(LOWEST)/.dev ## the tests with the lowest versions that pyproject.toml allows, but for torch
 	$(LOWEST)/bin/python -m pytest $(PYTEST_ARGS)
 
-test-extras: $(EXTRAS)/.all $(EXTRAS)/.system ## the tests that need extras which `make test` leaves out (EnvPool, ViZDoom, W&B, ...; 2.6 GB)
+test-extras: $(EXTRAS)/.all $(EXTRAS)/.system ## the tests that need extras which `make test` leaves out (EnvPool, ViZDoom, PyBoy, W&B, ...; 3.1 GB)
 	$(EXTRAS)/bin/python .ci/extras.py $(PYTEST_ARGS)
 
 test-browser: $(VENV)/.dev ## look at the page of 'offbeat report' in a headless Chromium, which is installed where it may be

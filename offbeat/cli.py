@@ -25,6 +25,11 @@ COMMANDS = {
         "probe PRESET | scaling | report RUN",
         "what a run that waits for nobody needs of this machine, and what came of it",
     ),
+    "gameboy": (
+        "gameboy:gameboy",
+        "state GAME NAME | play GAME | rom FILE",
+        "starts of Game Boy tasks made by playing; free cartridges",
+    ),
     "export": ("scores:export", "RUN", "write the network to a file that needs no offbeat"),
     "presets": ("lists:presets", "", "list the presets"),
     "agents": ("lists:agents", "", "list the agents, those of installed packages too"),

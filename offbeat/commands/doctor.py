@@ -20,6 +20,7 @@ EXTRAS = {
     "minatar": ("minatar",),
     "hanabi": ("pyspiel",),
     "vizdoom": ("vizdoom", "cv2"),
+    "gameboy": ("pyboy", "stable_retro", "cv2"),
     "popgym": ("popgym",),
     "video": ("imageio_ffmpeg",),
     "box2d": ("Box2D",),

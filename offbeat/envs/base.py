@@ -46,7 +46,8 @@ class EnvConfig:
     frame_skip: int = 4
     """Frames per action (Atari, DMLab, ViZDoom, Game Boy; others: 1). Unit: frames. Source: Mnih et al. 2015."""
     frame_size: int = 84
-    """Height and width of the picture after scaling down (Atari, ViZDoom, Game Boy). Unit: pixels. Source: Mnih et al. 2015."""
+    """Height and width of the picture after scaling down (Atari, ViZDoom, Game Boy). Unit: pixels. Source: Mnih et al.
+    2015."""
     frame_stack: int = 4
     """Newest frames shown to the network (images of Atari). Source: Mnih et al. 2015."""
     stack_padding: Literal["zero", "repeat"] = "zero"

@@ -64,8 +64,8 @@ def _all_envs(named: bool) -> list[EnvListing]:
     records.append(EnvListing(f"{envpool.PREFIX}<task>", "envpool", "envpool", "", note))
     for name, scenario in vizdoom.SCENARIOS.items():
         records.append(EnvListing(f"vizdoom/{name}", "vizdoom", "vizdoom", str(1 + scenario.buttons), scenario.note))
-    for name, game in gameboy.GAMES.items():
-        records.append(EnvListing(f"gameboy/{name}", "gameboy", "gameboy", str(len(gameboy.ACTIONS)), game.note))
+    for name, task in gameboy.GAMES.items():
+        records.append(EnvListing(f"gameboy/{name}", "gameboy", "gameboy", str(len(gameboy.ACTIONS)), task.note))
     for name, level in dmlab.LEVELS.items():
         note = f"needs deepmind_lab, built from source; level {level}"
         records.append(EnvListing(f"dmlab/{name}", "dmlab", "", str(len(dmlab.ACTIONS)), note))

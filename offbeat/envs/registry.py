@@ -260,7 +260,8 @@ def _spec(config: EnvConfig, factory: Factory | None) -> EnvSpec:
 
 def frame_rate(config: EnvConfig, factory: Factory | None = None) -> float | None:
     """Steps per second at which the environment's world goes: of Atari and DMLab 60 frames, of ViZDoom 35, of the
-    Game Boy 59.7, of a Gymnasium environment what its ``metadata`` gives as ``render_fps``; None for those that name none.
+    Game Boy 59.7, of a Gymnasium environment what its ``metadata`` gives as ``render_fps``; None for those that name
+    none.
     """
     check_config(config)
     config = undelayed(config)

@@ -21,7 +21,7 @@ FILE_NAME = "environment.json"
 
 PACKAGES = (
     "offbeat", "torch", "numpy", "gymnasium", "ale-py", "envpool", "minatar", "open_spiel", "vizdoom", "popgym",
-    "safetensors", "opencv-python-headless", "tensorboard", "rich", "matplotlib",
+    "pyboy", "stable-retro", "safetensors", "opencv-python-headless", "tensorboard", "rich", "matplotlib",
 )  # fmt: skip
 """Packages whose versions can change a run's numbers or files; those not installed are left out."""
 

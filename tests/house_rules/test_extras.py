@@ -53,6 +53,7 @@ def test_test_files_are_found_by_what_they_want(extras: ModuleType, tmp_path: Pa
     assert "run/test_export_onnx.py" in found("onnxscript") and "house_rules/test_documents.py" in found("onnxruntime")
     assert found("envpool") >= {"envs/test_atari_envpool.py", "envs/test_procgen.py"}
     assert "envs/test_vizdoom.py" in found("vizdoom") and "envs/test_popgym.py" in found("popgym")
+    assert "envs/gameboy/test_world.py" in found("pyboy") & found("stable_retro")
     assert found("Box2D") & found("mujoco") >= {"envs/test_box2d_mujoco.py"}
     file = tmp_path / "test_x.py"
     file.write_text("import a.b\nfrom c.d import e\nfind_spec('f.g')\npytest.importorskip('h', reason='i')\nprint('j')")

@@ -18,6 +18,7 @@ PACKAGES = {
     "imageio_ffmpeg": "imageio-ffmpeg",
     "mlflow": "mlflow-skinny",
     "pyspiel": "open_spiel",
+    "stable_retro": "stable-retro",
 }
 """Import name -> package, where they differ."""
 
@@ -106,7 +107,7 @@ def test_the_library_imports_without_any_extra():
     program = """
 import importlib, sys
 blocked = {"ale_py", "envpool", "minatar", "cv2", "imageio", "imageio_ffmpeg", "ray", "mujoco", "Box2D", "pygame"}
-blocked |= {"pyspiel", "open_spiel", "wandb", "mlflow", "vizdoom", "deepmind_lab", "popgym"}
+blocked |= {"pyspiel", "open_spiel", "wandb", "mlflow", "vizdoom", "deepmind_lab", "popgym", "pyboy", "stable_retro"}
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in blocked:

@@ -4,7 +4,7 @@ The language, one statement a line, ``;`` before a comment:
 
 - ``label:``, and ``.label:`` within the last one; ``NAME = expression`` before it is used for sizes;
 - ``org``, ``db`` (numbers and "text"), ``dw``, ``ds`` (zeros), ``include "file"``, and ``rept n`` ... ``endr``;
-- instructions as the Game Boy community writes them: ``ld a, [hl+]``, ``ldh [0x0F], a``, ``bit 3, b``, ``jr nz, .loop``.
+- instructions: ``ld a, [hl+]``, ``ldh [0x0F], a``, ``bit 3, b``, ``jr nz, .loop``.
 
 Expressions are numbers (10, 0x1F, 0b11), names, ``here``, and + - * / % & | ^ ~ << >> between them, with ``high(x)``
 and ``low(x)``. Addresses are the cartridge's: 0 to 0x7FFF.
@@ -158,10 +158,9 @@ class Assembly:
             return OPERATORS[type(node.op)](self._of(node.left), self._of(node.right))
         if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
             return OPERATORS[type(node.op)](self._of(node.operand))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
-            if node.func.id in ("high", "low"):
-                value = self._of(node.args[0])
-                return value >> 8 & 0xFF if node.func.id == "high" else value & 0xFF
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("high", "low") and len(node.args) == 1:
+            value = self._of(node.args[0])
+            return value >> 8 & 0xFF if ast.unparse(node.func) == "high" else value & 0xFF
         raise ValueError(f"{ast.unparse(node)} is no number")
 
     def _named(self, name: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -57,17 +56,6 @@ def chosen(config: EnvConfig) -> str:
     if missing:
         raise EnvUnavailable(f"{config.id} needs {' and '.join(missing)}, which is not installed; {EXTRA}")
     return backend
-
-
-def open_emulator(backend: str, rom: Path) -> Emulator:
-    """``pyboy`` or ``retro`` with the cartridge in file ``rom``, switched on. ValueError for one that it cannot play."""
-    if backend == "retro":
-        from offbeat.envs.gameboy.retro_emulator import RetroEmulator
-
-        return RetroEmulator(rom)
-    from offbeat.envs.gameboy.pyboy_emulator import PyBoyEmulator
-
-    return PyBoyEmulator(rom)
 
 
 def _there(package: str) -> bool:

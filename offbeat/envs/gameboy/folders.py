@@ -78,7 +78,9 @@ def read_state(start: Start, backend: str, sha256: str) -> bytes:
         try:
             return gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            raise EnvUnavailable(f"{start.file} is no state of stable-retro, which is packed by gzip: {error}") from error
+            raise EnvUnavailable(
+                f"{start.file} is no state of stable-retro, which is packed by gzip: {error}"
+            ) from error
     if data[:2] == b"\x1f\x8b":
         raise EnvUnavailable(f"{start.file} is a state of stable-retro; PyBoy cannot read it: env.backend = 'retro'")
     if data.startswith(MARK):
@@ -111,10 +113,14 @@ def _rom(config: EnvConfig, game: Game, folders: list[Path]) -> tuple[Path, str]
     if config.rom:
         file = Path(config.rom).expanduser()
         if not file.is_file():
-            raise EnvUnavailable(f"{config.id}: env.rom={config.rom!r} is no file; give the cartridge with SHA-256 {expected}")
+            raise EnvUnavailable(
+                f"{config.id}: env.rom={config.rom!r} is no file; give the cartridge with SHA-256 {expected}"
+            )
         found = _sha256(file)
         if found not in game.sha256:
-            raise EnvUnavailable(f"{config.id}: {file} has the SHA-256 {found}, expected {expected}; give another env.rom")
+            raise EnvUnavailable(
+                f"{config.id}: {file} has the SHA-256 {found}, expected {expected}; give another env.rom"
+            )
         return file, found
     for folder in folders:
         _check_sha(config, game, folder / "rom.sha")
@@ -123,7 +129,8 @@ def _rom(config: EnvConfig, game: Game, folders: list[Path]) -> tuple[Path, str]
     for file, found in hashes.items():
         if found in game.sha256:
             return file, found
-    put = f"put your cartridge, a .gb or .gbc file with SHA-256 {expected}, into {config.folder} or give its file as env.rom"
+    put = f"put your cartridge, a .gb or .gbc file with SHA-256 {expected}, into {config.folder}"
+    put = f"{put} or give its file as env.rom"
     if not folders:
         raise EnvUnavailable(f"{config.id}: there is no folder {config.folder}; make it and {put}, or set env.folder")
     if files:
@@ -140,8 +147,8 @@ def _check_sha(config: EnvConfig, game: Game, file: Path) -> None:
     hashes = [word for word in listed if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", word)]
     if not any(SHA1.get(one, one) in game.sha256 for one in hashes):
         raise EnvUnavailable(
-            f"{config.id}: {file} lists {', '.join(hashes) or 'no checksum'}, expected {' or '.join(game.sha256)}; it is "
-            "the folder of another game: give this game's as env.folder"
+            f"{config.id}: {file} lists {', '.join(hashes) or 'no checksum'}, expected {' or '.join(game.sha256)}; it "
+            "is the folder of another game: give this game's as env.folder"
         )
 
 
@@ -177,14 +184,18 @@ def _own_starts(config: EnvConfig, game: Game) -> tuple[Start, ...]:
     }
     names = _chosen(config.states or ("*",), starts)
     if not names:
-        raise EnvUnavailable(f"{config.id}: no start is called {' or '.join(config.states)}; allowed are {', '.join(starts)}")
+        raise EnvUnavailable(
+            f"{config.id}: no start is called {' or '.join(config.states)}; allowed are {', '.join(starts)}"
+        )
     return tuple(starts[name] for name in names)
 
 
 def _chosen(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
     """Names that fit to any of the patterns, in the order of the numbers in them."""
     fitting = {name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)}
-    return sorted(fitting, key=lambda name: [(int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)])
+    return sorted(
+        fitting, key=lambda name: [(int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+    )
 
 
 def _values(game: Game, folders: list[Path]) -> dict[str, Value]:

@@ -20,7 +20,7 @@ Value = Callable[[str], int]
 
 
 def encode(name: str, operands: list[str], value: Value, here: int) -> bytes:
-    """The bytes of one instruction at address ``here``. ``value`` reads an expression. ValueError for an unknown one."""
+    """The bytes of one instruction at address ``here``. ``value`` reads an expression. ValueError for none."""
     made = _encode(name, [one.replace(" ", "") if one.startswith("[") else one for one in operands], value, here)
     if made is None:
         raise ValueError("there is no such instruction")

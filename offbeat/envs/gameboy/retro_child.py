@@ -6,10 +6,12 @@ output: a byte (0: done, 1: an error), the length as eight bytes (little-endian)
 
 | request | answer |
 |---|---|
-| ``{"do": "run", "mask": [9 numbers], "frames": n, "places": [[address, bytes], ...]}`` | for each frame the bytes at each place, then the screen |
+| ``{"do": "run", "mask": [9 numbers], "frames": n, "places": [[address, bytes], ...]}`` | bytes, see below |
 | ``{"do": "save"}`` | the state |
 | ``{"do": "load", "bytes": n}`` and a state | nothing |
 | ``{"do": "write", "address": a, "bytes": n}`` and the bytes | nothing |
+
+``run`` answers with the bytes at each place after each frame, then the screen [144, 160, 3].
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ a score is read with all of its six digits, where its lower four, which were pub
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 PARTY = 6
@@ -35,10 +35,13 @@ class Rule(Protocol):
 class Score:
     """Falling blocks: the reward is what the score rose by; over as soon as ``game_state`` says anything but play."""
 
-    won = False
-
     def __init__(self) -> None:
         self._score = 0
+
+    @property
+    def won(self) -> bool:
+        """Never: there is nothing to go on to."""
+        return False
 
     def start(self, now: Numbers) -> None:
         """An episode begins."""
@@ -117,7 +120,7 @@ class Catching:
         return reward, now["InBattle"] == NO_BATTLE
 
 
-RULES = {"score": Score, "battles": Battles, "catching": Catching}
+RULES: dict[str, Callable[[], Rule]] = {"score": Score, "battles": Battles, "catching": Catching}
 """Name of a rule -> what makes one."""
 
 

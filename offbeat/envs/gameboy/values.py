@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 KINDS = re.compile(r"[<>|][uid][1-8]")
-"""``>`` big-endian, ``<`` and ``|`` little-endian; ``u`` unsigned, ``i`` signed, ``d`` two decimal digits a byte; bytes.
-Source: memory.cpp of gym-retro, where ``|`` reads little-endian."""
+"""``>`` big-endian, ``<`` and ``|`` little-endian; ``u`` unsigned, ``i`` signed, ``d`` two decimal digits a byte; how
+many bytes. Source: memory.cpp of gym-retro, where ``|`` reads little-endian."""
 
 
 class Value(NamedTuple):

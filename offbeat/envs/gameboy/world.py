@@ -11,9 +11,10 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from offbeat.envs.base import EnvConfig, EnvUnavailable
-from offbeat.envs.gameboy.emulators import Emulator, chosen, open_emulator
+from offbeat.envs.gameboy.emulators import Emulator, chosen
 from offbeat.envs.gameboy.folders import Cartridge, find_cartridge, read_state
 from offbeat.envs.gameboy.games import ACTIONS, FRAMES_PER_S, READY, SEED
+from offbeat.envs.gameboy.opening import open_emulator
 from offbeat.envs.gameboy.rules import IN_PLAY, RULES
 from offbeat.envs.gameboy.values import Watched
 from offbeat.envs.gymnasium import MakeEnv

@@ -44,7 +44,9 @@ def test_a_folder_as_it_was_published(inside: str, tmp_path: Path) -> None:
     assert [start.name for start in found.starts] == ["Squirt_B1", "Squirt_B2", "Squirt_B10"]
     assert found.values == GAMES[NAME].values
     assert read_state(found.starts[1], "retro", OURS) == b"x"
-    assert [start.name for start in find_cartridge(config(tmp_path, states=("Oth*",)), NAME, "retro").starts] == ["Other"]
+    assert [start.name for start in find_cartridge(config(tmp_path, states=("Oth*",)), NAME, "retro").starts] == [
+        "Other"
+    ]
 
 
 def test_addresses_are_those_of_its_data(tmp_path: Path) -> None:
@@ -53,7 +55,11 @@ def test_addresses_are_those_of_its_data(tmp_path: Path) -> None:
     (folder / "data.json").write_text(json.dumps(data))
     values = find_cartridge(config(tmp_path), NAME, "retro").values
     assert values["my_hp1"] == (53000, "|u2") and values["my_hp2"] == GAMES[NAME].values["my_hp2"]
-    for wrong in ("{", '{"info": {"my_hp1": {"address": 99999, "type": "|u1"}}}', '{"info": {"my_hp1": {"address": 1}}}'):
+    for wrong in (
+        "{",
+        '{"info": {"my_hp1": {"address": 99999, "type": "|u1"}}}',
+        '{"info": {"my_hp1": {"address": 1}}}',
+    ):
         (folder / "data.json").write_text(wrong)
         assert f"{folder / 'data.json'} is no data.json of stable-retro" in said(config(tmp_path))
 
@@ -62,7 +68,9 @@ def test_a_score_keeps_its_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     stand_in(monkeypatch, "tetris", "blocks")
     folder = folder_of(tmp_path, "blocks", {"TypeA_Level0": b"x"})
     (folder / "data.json").write_text('{"info": {"score": {"address": 49312, "type": "|d2"}}}')
-    assert find_cartridge(replace(config(tmp_path), id="gameboy/tetris"), "tetris", "retro").values["score"].type == "<d3"
+    assert (
+        find_cartridge(replace(config(tmp_path), id="gameboy/tetris"), "tetris", "retro").values["score"].type == "<d3"
+    )
 
 
 def test_blue_takes_what_its_folder_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,14 +80,15 @@ def test_blue_takes_what_its_folder_lists(tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / "rom.sha").write_text(f"{listed}\n")
         assert f"there is no cartridge in {tmp_path}" in said(config(tmp_path))
     (tmp_path / "rom.sha").write_text(OURS)
-    assert said(config(tmp_path)).startswith(
-        f"gameboy/{NAME}: {tmp_path / 'rom.sha'} lists {OURS}, expected {BLUE} or {RED}; it is the folder of another game"
-    )
+    lists = f"gameboy/{NAME}: {tmp_path / 'rom.sha'} lists {OURS}, expected {BLUE} or {RED}"
+    assert said(config(tmp_path)).startswith(f"{lists}; it is the folder of another game")
 
 
 def test_what_is_missing_or_wrong_is_said_in_a_line(tmp_path: Path) -> None:
     where = f"a .gb or .gbc file with SHA-256 {OURS}, into {tmp_path / 'no'} or give its file as env.rom"
-    assert f"there is no folder {tmp_path / 'no'}; make it and put your cartridge, {where}" in said(config(tmp_path / "no"))
+    assert f"there is no folder {tmp_path / 'no'}; make it and put your cartridge, {where}" in said(
+        config(tmp_path / "no")
+    )
     assert f"there is no cartridge in {tmp_path}; put your cartridge" in said(config(tmp_path))
     (tmp_path / "foreign.gb").write_bytes(b"another")
     other = hashlib.sha256(b"another").hexdigest()
@@ -88,8 +97,8 @@ def test_what_is_missing_or_wrong_is_said_in_a_line(tmp_path: Path) -> None:
     assert f"{tmp_path / 'foreign.gb'} has the SHA-256 {other}, expected {OURS}; give another env.rom" in said(given)
     assert "is no file; give the cartridge with SHA-256" in said(config(tmp_path, rom="nowhere.gb"))
     given = config(tmp_path, rom=str(ROMS / "battle.gb"))
-    hint = f"there is no saved state Squirt_B* (.state) in {tmp_path}; make some with: offbeat gameboy state gameboy/{NAME} NAME"
-    assert hint in said(given)
+    hint = f"make some with: offbeat gameboy state gameboy/{NAME} NAME"
+    assert f"there is no saved state Squirt_B* (.state) in {tmp_path}; {hint}" in said(given)
     (tmp_path / "Squirt_B1.state").write_bytes(b"")
     assert find_cartridge(given, NAME, "retro").rom == ROMS / "battle.gb"
     assert "those of the other emulator are there: env.backend = 'retro'" in said(given, "pyboy")
@@ -103,7 +112,9 @@ def test_states_say_whose_they_are(tmp_path: Path) -> None:
     assert gzip.decompress((tmp_path / "a.state").read_bytes()) == b"\x1dstate\n"
     with pytest.raises(EnvUnavailable, match=f"was made with the cartridge of SHA-256 {OURS}, expected {RED}"):
         read_state(Start("a", tmp_path / "a.pyboy"), "pyboy", RED)
-    with pytest.raises(EnvUnavailable, match=r"is a state of stable-retro; PyBoy cannot read it: env\.backend = 'retro'"):
+    with pytest.raises(
+        EnvUnavailable, match=r"is a state of stable-retro; PyBoy cannot read it: env\.backend = 'retro'"
+    ):
         read_state(Start("a", tmp_path / "a.state"), "pyboy", OURS)
     (tmp_path / "b.state").write_bytes(MARK)
     with pytest.raises(EnvUnavailable, match="is no state of stable-retro, which is packed by gzip"):

@@ -29,7 +29,12 @@ def test_addresses() -> None:
     assert (red["my_hp1"].address, red["my_hp6"].address, red["opp_hp2"].address) == (0xD16C, 0xD248, 0xD8D1)
     assert all(yellow[name].address == value.address - 1 for name, value in red.items()) and len(red) == 12
     wild = GAMES["pokemon-blue-catching"].values
-    assert [wild[name].address for name in ("InBattle", "Owned1", "Owned19", "box_qnt")] == [0xD057, 0xD2F7, 0xD309, 0xDA80]
+    assert [wild[name].address for name in ("InBattle", "Owned1", "Owned19", "box_qnt")] == [
+        0xD057,
+        0xD2F7,
+        0xD309,
+        0xDA80,
+    ]
     tetris = GAMES["tetris"].values
     assert tetris["score"] == (0xC0A0, "<d3") and tetris["game_state"].address == 0xFFE1
 

@@ -10,7 +10,8 @@ KNOWN = """
 nop 00; halt 76; ret C9; reti D9; di F3; ei FB; daa 27; cpl 2F; scf 37; ccf 3F; rlca 07; rrca 0F; rla 17; rra 1F
 ld b, c 41; ld [hl], a 77; ld a, [hl] 7E; ld h, l 65; ld l, 0x12 2E12; ld [hl], 3 3603; ld a, -1 3EFF
 ld bc, 0x1234 013412; ld de, 1 110100; ld hl, 1 210100; ld sp, 0xD000 3100D0; ld sp, hl F9
-ld [bc], a 02; ld [de], a 12; ld [hl+], a 22; ld [hl-], a 32; ld a, [bc] 0A; ld a, [de] 1A; ld a, [hl+] 2A; ld a, [hl-] 3A
+ld [bc], a 02; ld [de], a 12; ld [hl+], a 22; ld [hl-], a 32; ld a, [bc] 0A; ld a, [de] 1A; ld a, [hl+] 2A
+ld a, [hl-] 3A
 ld [0xC000], a EA00C0; ld a, [0xC0A0] FAA0C0; ld a, [0xC0A0 + 1] FAA1C0
 ldh [0xFF40], a E040; ldh a, [0x44] F044; ldh [c], a E2; ldh a, [c] F2
 inc b 04; inc [hl] 34; inc a 3C; dec c 0D; dec [hl] 35; inc bc 03; inc sp 33; dec hl 2B

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from offbeat.envs.gameboy.rules import Battles, Catching, Score
@@ -10,7 +12,9 @@ Numbers = dict[str, int]
 
 
 def health(mine: list[int], theirs: list[int]) -> Numbers:
-    return {f"{side}_hp{i + 1}": value for side, all_ in (("my", mine), ("opp", theirs)) for i, value in enumerate(all_)}
+    return {
+        f"{side}_hp{i + 1}": value for side, all_ in (("my", mine), ("opp", theirs)) for i, value in enumerate(all_)
+    }
 
 
 def published_battle(before: Numbers, now: Numbers) -> float:
@@ -29,7 +33,7 @@ def test_battles_against_the_transcription() -> None:
         rule = Battles()
         rule.start(rows[0])
         last = 0.0
-        for before, now in zip(rows, rows[1:], strict=False):
+        for before, now in itertools.pairwise(rows):
             reward, over = rule.frame(now)
             assert reward == published_battle(before, now)
             assert over == any(all(now[f"{side}_hp{i}"] == 0 for i in range(1, 7)) for side in ("my", "opp"))
