@@ -31,7 +31,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_holds_every_module_and_preset_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.split("/")[0].endswith(".dist-info")}
-    here = {path for kind in ("py", "toml", "typed", "css", "js") for path in (ROOT / "offbeat").rglob(f"*.{kind}")}
+    kinds = ("py", "toml", "typed", "css", "js", "asm", "gb")
+    here = {path for kind in kinds for path in (ROOT / "offbeat").rglob(f"*.{kind}")}
     assert names == {path.relative_to(ROOT).as_posix() for path in here}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ class PyBoyEmulator:
 
     def __init__(self, rom: Path, window: str = "null") -> None:
         """``window``: ``null``, or ``SDL2`` for a person, at the game's own speed."""
-        from pyboy import PyBoy
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says which library draws windows, of which there are none
+            from pyboy import PyBoy
 
         palette = tuple(red << 16 | green << 8 | blue for red, green, blue in SHADES)
         quiet: dict[str, Any] = {"sound_emulated": False, "no_input": window == "null", "log_level": "ERROR"}
