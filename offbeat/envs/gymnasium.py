@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import gymnasium
 import numpy as np
 
 from offbeat.envs.base import EnvConfig, EnvUnavailable, Misbehaved, StateUnsupported
+from offbeat.envs.carrying import carried, carry
 from offbeat.envs.closing import close_envs, closed_on_failure, warn
 from offbeat.envs.manners import (
     Declared,
@@ -99,17 +100,6 @@ def channels_of(config: EnvConfig, used: tuple[str, ...]) -> str:
     return config.channels if "channels" in used else "first"
 
 
-@runtime_checkable
-class Carries(Protocol):
-    """An environment of which something outlives its episodes, such as how far it has come."""
-
-    def carried(self) -> np.ndarray:
-        """What the next episode begins with, always of one shape."""
-
-    def carry(self, carried: np.ndarray) -> None:
-        """Go on from what ``carried`` gave."""
-
-
 class _Slot:
     """One environment with its clock, and what is needed to play its episode again: the seed and the actions."""
 
@@ -134,11 +124,11 @@ class _Slot:
         self.keeps = True
         """Whether the actions are kept, to play the episode again."""
         self.observation: ArrayDict = {}
-        self.carried: np.ndarray | None = None
+        self.fresh = self.carried = carried(env)
 
     def start(self, seed: int) -> None:
         """A new episode; everything random in it follows from ``seed``, and from what the ones before have left."""
-        self.carried = self.env.unwrapped.carried() if isinstance(self.env.unwrapped, Carries) else None
+        self.carried = carried(self.env)
         given = reset_env(self.env, seed, self.env_id)
         check_spaces(self.env, self.made, self.env_id)
         self._look(*given)
@@ -218,7 +208,8 @@ class GymnasiumVector:
     def reset(self, seed: int) -> None:
         """Start all episodes; each environment gets a sequence of seeds of its own from ``seed``."""
         self._generators = env_generators(seed, self.num_envs)
-        for index in range(self.num_envs):
+        for index, slot in enumerate(self._slots):
+            carry(slot.env, slot.fresh)
             self._start(index)
         outcome = np.zeros((4, self.num_envs))
         outcome[3] = 1
@@ -252,9 +243,9 @@ class GymnasiumVector:
             if slot.actions:
                 actions[index, : counts[index]] = slot.actions
         seen = {f"observation.{key}": self._stack(key) for key in self.spec.observation}
-        carried = [slot.carried for slot in self._slots if slot.carried is not None]
-        if carried:
-            seen["carried"] = np.stack(carried)
+        left = [slot.carried for slot in self._slots if slot.carried is not None]
+        if left:
+            seen["carried"] = np.stack(left)
         return {
             "seed": np.array([slot.seed for slot in self._slots], np.int64),
             "actions": actions,
@@ -267,8 +258,8 @@ class GymnasiumVector:
         """Play the saved actions again. ``StateUnsupported`` if the saved observations do not come out."""
         self._generators = [unpack_generator(words) for words in state["generator"]]
         for index, slot in enumerate(self._slots):
-            if isinstance(slot.env.unwrapped, Carries):
-                slot.env.unwrapped.carry(state["carried"][index])
+            if "carried" in state:
+                carry(slot.env, state["carried"][index])
             slot.start(int(state["seed"][index]))
             for action in state["actions"][index, : state["count"][index]]:
                 slot.act(action)

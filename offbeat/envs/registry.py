@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 
@@ -21,6 +21,7 @@ from offbeat.envs.closing import close_env, closed_on_failure, warn
 from offbeat.envs.decisions import delayed_spec
 from offbeat.envs.delay import DelayedVector, undelayed
 from offbeat.envs.factories import Factory, batch_of, checked_batch, checked_single, makes_one_env
+from offbeat.envs.families import FAMILIES
 from offbeat.envs.game_lists import configs_of, joined_spec
 from offbeat.envs.gameboy import games as gameboy
 from offbeat.envs.gameboy import world
@@ -39,30 +40,6 @@ ENTRY_POINTS = "offbeat.envs"
 
 ALONE = Place()
 """There are no others."""
-
-
-class Family(NamedTuple):
-    """Environments that offbeat makes itself, whose ids begin alike."""
-
-    kind: str
-    find: Callable[[str], str | None]
-    """The game that an id names; None if there is none of that name."""
-    games: Iterable[str]
-    written: str
-    """How the id of a game is written."""
-
-
-FAMILIES = {
-    "minatar/": Family("minatar", minatar.find_game, minatar.MINIMAL_ACTIONS, "minatar/{}"),
-    "hanabi/": Family("hanabi", hanabi.find_game, hanabi.GAMES, "hanabi/{}"),
-    "dmlab/": Family("dmlab", dmlab.find_level, dmlab.LEVELS, "dmlab/{}"),
-    "gameboy/": Family("gameboy", gameboy.find_game, gameboy.GAMES, "gameboy/{}"),
-    "vizdoom/": Family("vizdoom", vizdoom.find_game, vizdoom.SCENARIOS, "vizdoom/{}"),
-    "popgym-": Family("gymnasium", popgym.find_game, popgym.TIERS, "popgym-{}-v0"),
-    "procgen:": Family("procgen", procgen.find_game, procgen.GAMES, "procgen:procgen-{}-v0"),
-    envpool.PREFIX: Family("envpool", envpool.find_task, envpool.SUCH_AS, "envpool:{}"),
-}
-"""What ids begin with, in any case -> whose they are."""
 
 
 def make_env(
