@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,10 @@ def folder_of(folder: Path, own: str, states: dict[str, bytes]) -> Path:
     rom = (ROMS / f"{own}.gb").read_bytes()
     (folder / "rom.gb").write_bytes(rom)
     (folder / "rom.sha").write_text(hashlib.sha256(rom).hexdigest() + "\n")
-    (folder / "data.json").write_text('{"info": {}}')
+    values = GAMES["tetris" if own == "blocks" else "pokemon-blue-battles"].values
+    info = {name: {"address": value.address, "type": value.type} for name, value in values.items()}
+    info["exp1"] = {"address": 53625, "type": ">u3"}
+    (folder / "data.json").write_text(json.dumps({"info": info}))
     (folder / "metadata.json").write_text("{}")
     (folder / "scenario.json").write_text('{"scripts": ["script.lua"], "reward": {"script": "lua:reward"}}')
     (folder / "script.lua").write_text("function reward ()\n  return 0\nend\n")
