@@ -203,19 +203,22 @@ def evaluate(
     policy: str | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
+    trace: str | Path | None = None,
     env_factory: Callable[..., Any] | None = None,
     torso: TorsoFactory | None = None,
     agent_factory: Callable[..., Any] | None = None,
 ) -> Evaluation:
     """Play whole episodes with a run's newest weights and score them by raw reward.
 
-    ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations. ``checkpoint``, ``env_factory``,
+    ``policy``: ``greedy`` or ``sampled``; None: as the run's own evaluations. ``trace``: file (``.trace``) or folder
+    for every action, reward and score, which ``offbeat verify score`` plays again. ``checkpoint``, ``env_factory``,
     ``torso`` and ``agent_factory``: as of ``load``.
     """
     from offbeat.scoring.evaluate import evaluate_run
 
     own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
-    return evaluate_run(find_run(run), episodes, policy, seed, checkpoint=checkpoint, **own)
+    where = None if trace is None else Path(trace)
+    return evaluate_run(find_run(run), episodes, policy, seed, checkpoint=checkpoint, trace=where, **own)
 
 
 def evaluate_sets(

@@ -48,7 +48,11 @@ COMMANDS = {
         "why does a run not learn; does a recurrent core, by exact gradients",
     ),
     "reproduce": ("reproduce:reproduce", "[NAME]", "play a published row again on fresh seeds: does it agree?"),
-    "verify": ("checks:verify", "resume PRESET", "kill, resume and compare bit for bit"),
+    "verify": (
+        "verify:verify",
+        "resume PRESET | score RUN|TRACE...",
+        "kill, resume and compare bit for bit; play the games of scores again",
+    ),
 }
 """Command -> (module:function in ``offbeat.commands``, arguments, summary)."""
 

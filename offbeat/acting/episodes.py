@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,16 @@ from offbeat.envs.base import VectorEnv
 from offbeat.envs.manners import check_like
 from offbeat.envs.several import PlaysList
 from offbeat.types import LEGAL, ActionSpec, CoreState, EnvSpec, EnvStep, move
+
+
+class Notes(Protocol):
+    """What takes down an evaluation while it is played."""
+
+    def rows(self, step: EnvStep, playing: np.ndarray) -> None:
+        """Rows as they come, before they are scored. ``playing`` [n] bool: which of them count."""
+
+    def sent(self, env_ids: np.ndarray, action: np.ndarray) -> None:
+        """The actions [n, ...] that these environments are given."""
 
 
 class Player:
@@ -70,6 +81,7 @@ def play_episodes(
     generator: torch.Generator | None = None,
     version: int = 0,
     longest: int = 0,
+    tracer: Notes | None = None,
 ) -> Evaluation:
     """Play whole episodes with the agent's weights as they are, and score them by raw reward.
 
@@ -84,6 +96,7 @@ def play_episodes(
         version: of the weights; only noted down.
         longest: an episode that goes on for so many agent steps is given up, and with it what its environment was still
             to play, since only an end would start it anew; 0: none is.
+        tracer: takes down what is played (``offbeat.acting.tracing``).
 
     ``Misbehaved`` where ``env`` shows or takes other things than the agent was made for.
     """
@@ -94,13 +107,15 @@ def play_episodes(
     if generator is None:
         generator = torch.Generator(network_device(agent)).manual_seed(seed)
     player = Player(agent, env.num_envs, greedy=greedy, generator=generator)
-    scores = _Scores(env.num_envs, episodes, env.spec, longest)
+    scores = Scores(env.num_envs, episodes, env.spec, longest)
     training = agent.network.training
     agent.network.eval()
     env.reset(seed)
     complete = False
     while not (stop is not None and stop()):
         step = env.recv()
+        if tracer is not None:
+            tracer.rows(step, scores.playing(step.env_ids))
         scores.add(step)
         if on_step is not None:
             on_step(step)
@@ -113,6 +128,8 @@ def play_episodes(
         action = idle_actions(env.spec.action, len(step.env_ids), step.observation.get(LEGAL))
         if playing.any():
             action[playing] = player.act(_rows(step, playing))
+        if tracer is not None:
+            tracer.sent(step.env_ids, action)
         env.send(action)
     agent.network.train(training)
     returns, lengths, frames = scores.result()
@@ -125,7 +142,7 @@ def play_episodes(
     )  # fmt: skip
 
 
-class _Scores:
+class Scores:
     """Return and length of the running episode of each environment, and of those that have ended."""
 
     def __init__(self, num_envs: int, episodes: int, spec: EnvSpec, longest: int = 0) -> None:

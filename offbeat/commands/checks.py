@@ -1,4 +1,4 @@
-"""``offbeat bench``, ``verify`` and ``envs check``: commands that measure or prove something on this machine."""
+"""``offbeat bench`` and ``envs check``: commands that measure or try out something on this machine."""
 
 from __future__ import annotations
 
@@ -37,12 +37,6 @@ rtrl:       what exact gradients cost: R2AC's core alone (N = 512) and updates o
 gpu:        frames/s of presets on a GPU and how busy it is, acting on it or on the processor; within --minutes (8).
             Without a GPU it says so; --device cpu rehearses it."""
 
-VERIFY = """usage: offbeat verify resume PRESET [--kills N] [--option value ...]
-
-Train in deterministic mode, kill the run at random moments, resume it each time, and compare its end bit for bit with
-that of a run never killed."""
-
-
 CHECK = """usage: offbeat envs check NAME [--steps N] [--seconds N] [--env.max-steps N] [--env.option value ...]
 
 Whether an environment can be trained on: plays it for some hundred random steps as a run would, and says what its
@@ -53,7 +47,7 @@ Exit code: 0 without errors, 1 where something is wrong that a run would fail by
 
 def bench(arguments: list[str]) -> int:
     """Measure throughput, the streams, replay, memory over time, other libraries, realtime, or a GPU."""
-    what, rest = _choose(
+    what, rest = choose(
         "bench",
         arguments,
         ("throughput", "streams", "replay", "samplers", "soak", "peers", "realtime", "rtrl", "gpu"),
@@ -214,20 +208,7 @@ def _config(scanned: Scanned, what: str) -> RunConfig:
     return scanned.config(one_preset(scanned, f"bench {what}") if scanned.positional else "impala-atari")
 
 
-def verify(arguments: list[str]) -> int:
-    """Prove that a resumed run equals one never killed."""
-    what, rest = _choose("verify", arguments, ("resume",), VERIFY)
-    if what is None:
-        return 0
-    scanned = scan(rest, own=("kills",))
-    config = scanned.config(one_preset(scanned, "verify resume"))
-    kills = _count(scanned.own.get("kills", "10"))
-    from offbeat.run.verify import verify_resume
-
-    return 0 if verify_resume(config, kills=kills) else 1
-
-
-def _choose(command: str, arguments: list[str], known: tuple[str, ...], text: str) -> tuple[str | None, list[str]]:
+def choose(command: str, arguments: list[str], known: tuple[str, ...], text: str) -> tuple[str | None, list[str]]:
     """The first argument, one of ``known``, and the rest; None where help was asked for."""
     if "--help" in arguments or "-h" in arguments:
         print(text)
@@ -238,7 +219,7 @@ def _choose(command: str, arguments: list[str], known: tuple[str, ...], text: st
     return arguments[0], arguments[1:]
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     """A whole number above zero."""
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"--kills={text!r} is not a whole number of at least 1")

@@ -14,6 +14,8 @@ from offbeat.commands.arguments import Parser, add_env, own_of, split_options
 from offbeat.errors import UserError
 from offbeat.run.folders import find_run, runs_among
 from offbeat.run.written import draft_of, written
+from offbeat.storage.traces import FOLDER as TRACES
+from offbeat.storage.traces import SUFFIX
 
 STOPPED = 130
 """Exit code of what Ctrl-C ended, as shells have it."""
@@ -27,6 +29,14 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="file to write the evaluation to as well, as JSON")
     parser.add_argument(
         "--sets", action="store_true", help="play each set of environments of the run's [final] instead"
+    )
+    parser.add_argument(
+        "--trace-actions",
+        action="store_true",
+        help="leave every action, reward and score in RUN/traces, for 'offbeat verify score'",
+    )
+    parser.add_argument(
+        "--trace-out", type=Path, metavar="FILE", help="leave them here instead: a file (.trace) or a folder"
     )
     parser.set_defaults(episodes=None)
     parser.epilog = (
@@ -43,10 +53,17 @@ def evaluate(arguments: list[str]) -> int:
     if options.episodes is not None:
         _at_least_one("--episodes", options.episodes)
     if options.render:
-        if laid_over or options.out or options.sets:
-            raise UserError("--render goes with neither --eval-env options nor --out nor --sets; leave it out")
+        if laid_over or options.out or options.sets or options.trace_actions or options.trace_out:
+            raise UserError(
+                "--render goes with neither --eval-env options nor --out, --sets or --trace-actions; leave it out"
+            )
         options.episodes = options.episodes or 10
         return _watch(options)
+    if options.sets and options.trace_out and options.trace_out.suffix == SUFFIX:
+        raise UserError(f"--trace-out {options.trace_out} is one file, and each set has a trace; name a folder")
+    options.trace = options.trace_out or (run / TRACES if options.trace_actions else None)
+    if options.trace:
+        _check_trace(options.trace)
     if options.out:
         draft_of(options.out).unlink()  # says before anything is played where it cannot be written
     if options.sets:
@@ -57,6 +74,14 @@ def evaluate(arguments: list[str]) -> int:
     return _evaluate(options, run, laid_over)
 
 
+def _check_trace(where: Path) -> None:
+    """Say before anything is played where no trace can be written."""
+    try:
+        draft_of(where if where.suffix == SUFFIX else where / f"some{SUFFIX}").unlink()
+    except UserError as error:
+        raise UserError(f"no action trace can be written to {where}; name another place with --trace-out") from error
+
+
 def _only_with_sets(laid_over: dict[str, Any]) -> None:
     given = [name for name in laid_over if name.startswith(("final.", "final_env."))]
     if given:
@@ -64,7 +89,7 @@ def _only_with_sets(laid_over: dict[str, Any]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, run: Path, laid_over: dict[str, Any]) -> int:
-    """Score it in its evaluation environments."""
+    """Score it in its evaluation environments. ``options.trace``: where the trace goes; None: there is none."""
     options.episodes = options.episodes or 10
     from offbeat.commands.watched import watched
     from offbeat.run.load import run_config
@@ -73,7 +98,8 @@ def _evaluate(options: argparse.Namespace, run: Path, laid_over: dict[str, Any])
     episodes = options.episodes * len(run_config(run).eval_env.games)
     with watched(episodes) as watch:
         played: dict[str, Any] = {"say": _note, "options": laid_over.items(), "stop": watch.stop}
-        played |= {"on_progress": watch.see, "checkpoint": options.checkpoint, **own_of(options)}
+        played |= {"on_progress": watch.see, "checkpoint": options.checkpoint, "trace": options.trace}
+        played |= own_of(options)
         result = evaluate_run(run, options.episodes, options.policy, options.seed, **played)
     if not result.complete:
         _note(f"stopped after {len(result.returns)} of {episodes} episodes; those that end first are short ones")

@@ -23,7 +23,13 @@ def evaluate_sets(options: argparse.Namespace, run: Path, laid_over: dict[str, A
     config, sets = planned(run, laid_over.items())
     with watched(len(sets) * config.final.episodes) as watch:
         given: dict[str, Any] = {"policy": options.policy, "seed": options.seed, "checkpoint": options.checkpoint}
-        given |= {"options": laid_over.items(), "stop": watch.stop, "on_progress": watch.see, "say": say}
+        given |= {
+            "trace": options.trace,
+            "options": laid_over.items(),
+            "stop": watch.stop,
+            "on_progress": watch.see,
+            "say": say,
+        }
         result = play(run, **given, **own_of(options))
     if not result.complete:
         say(f"stopped after {len(result.played)} of {len(sets)} sets")

@@ -34,6 +34,7 @@ class Brief:
     """
 
     name: str
+    run: str
     index: int
     incarnation: int
     free: bool
@@ -110,6 +111,7 @@ def brief_of(world: World, role: str, *, free: bool, incarnation: int) -> Brief:
     device = row.device(index)
     return Brief(
         name=role,
+        run=world.log_path.parent.name,
         index=index,
         incarnation=incarnation,
         free=free,

@@ -6,16 +6,19 @@ Validations, and the sets that a run ends with, are the same with other options:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 
 from offbeat.acting.episodes import play_episodes
 from offbeat.acting.scores import Evaluation
+from offbeat.acting.trace_facts import Played, trace_name, traced
+from offbeat.acting.tracing import Tracer
 from offbeat.envs.base import EnvConfig, Misbehaved, VectorEnv
-from offbeat.envs.closing import close_env, closed_after
+from offbeat.envs.closing import close_env, closed_after, warn
 from offbeat.envs.game_lists import scored
+from offbeat.errors import UserError
 from offbeat.runtime.host import Host
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.ports import MetricSink, StopSignal
@@ -43,6 +46,9 @@ class EvaluationConfig:
     all are waited for. Unit: agent steps."""
     at_end: bool = True
     """One evaluation of the final weights."""
+    trace_actions: bool = False
+    """Each evaluation, and each set of ``[final]``, leaves every action, reward and score in a file in ``RUN/traces``,
+    which ``offbeat verify score`` plays again. Validations leave none."""
     threads: int = 1
     """Torch threads of the evaluator."""
     hang_timeout_s: float = 120.0
@@ -77,11 +83,13 @@ def run_evaluator(
     kind: str = "evaluation",
     about: Mapping[str, Any] | None = None,
     games: int = 1,
+    tracer: Tracer | None = None,
 ) -> Evaluation:
     """One evaluation: take the newest weights, play whole episodes, of each game so many, report raw scores with the
     counters that belong to those weights, and ``about``, in a record of that ``kind``.
 
-    A stop in the middle ends it; what was played until then is returned but not reported.
+    A stop in the middle ends it; what was played until then is returned but not reported. ``tracer`` takes down what is
+    played.
     """
     version = policy.refresh()
     result = play_episodes(
@@ -93,6 +101,7 @@ def run_evaluator(
         stop=stop.is_set,
         version=version,
         longest=config.longest,
+        tracer=tracer,
     )
     if result.complete:
         metrics.write(kind, result.record() | policy.point._asdict() | dict(about or {}))
@@ -140,12 +149,30 @@ class Evaluator(Host):
             self._policy = LocalPolicy(services.agent(services.device), services.weights(), envs.num_envs, seed=0)
         stop = services.stop(early=True)
         seed = services.seeds(number)[0] if exam.seed is None else exam.seed
+        wanted = exam.config.trace_actions and exam.kind != "validation"
+        tracer = Tracer(envs.num_envs) if wanted else None
         result = run_evaluator(
             envs, self._policy, services.metrics, stop, exam.config, seed=seed, kind=exam.kind, about=exam.about,
-            games=len(exam.env.games),
+            games=len(exam.env.games), tracer=tracer,
         )  # fmt: skip
+        if tracer is not None and result.complete:
+            self._leave(exam, envs, tracer, replace(result, at=self._policy.point._asdict()), seed)
         scores = {"mean": result.mean, "std": result.std, "episodes": len(result.returns)}
         return scores | {"complete": result.complete}
+
+    def _leave(self, exam: Exam, envs: VectorEnv, tracer: Tracer, result: Evaluation, seed: int) -> None:
+        """Write the trace of what was played; of evaluations at the same point of the run the last one stays."""
+        assert self._policy is not None, "it has just played"
+        services, config = self._services, scored(exam.env)
+        about = {"kind": exam.kind, "run": services.run} | ({"set": exam.about["set"]} if "set" in exam.about else {})
+        episodes = exam.config.episodes * len(exam.env.games)
+        played = Played(config, seed, episodes, exam.config.longest, deterministic=not services.free, about=about)
+        weights = self._policy.agent.network.state_dict()
+        name = trace_name(exam.kind, int(result.at["frames"]), str(about.get("set", "")))
+        try:
+            services.keep_trace(name, traced(envs, tracer, result, played, weights, beat=services.stop().is_set))
+        except UserError as error:  # a full disk, or more games than a trace holds: no run ends for it
+            warn(f"no action trace was left: {error}")
 
     def save(self, write: Write) -> dict[str, Any]:
         """Write the weights that were played last, as the learner's part of a checkpoint that holds nothing else."""

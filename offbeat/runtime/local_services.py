@@ -32,6 +32,8 @@ from offbeat.runtime.turns import PacedBatches
 from offbeat.runtime.world import COUNTED, World, holds_writers
 from offbeat.runtime.writer import StoreWriter, writers_held
 from offbeat.storage.checkpoint import WEIGHTS, find, load, write_part
+from offbeat.storage.traces import FOLDER as TRACES
+from offbeat.storage.traces import write_trace
 
 
 def offer(world: World, role: str, *, free: bool, incarnation: int, checkpoint: Path | None) -> Offer:
@@ -254,6 +256,10 @@ class LocalServices(Brief):
     def write_part(self, folder: str, part: str, arrays: Arrays) -> None:
         """Straight into the folder."""
         write_part(Path(folder), part, arrays)
+
+    def keep_trace(self, name: str, content: bytes) -> None:
+        """Into the run's folder of traces."""
+        write_trace(self._world.log_path.parent / TRACES / name, content)
 
     def record(self, host: Any) -> AbstractContextManager[object]:
         """Wrap the ports of the host, if the run records a time line; it is written when the role ends."""

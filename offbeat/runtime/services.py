@@ -75,6 +75,8 @@ class Services(Protocol):
     """How often it was started before, in all."""
     free: bool
     """It runs at its own pace; else in the rounds of a fixed schedule, where nobody waits and runs are repeatable."""
+    run: str
+    """What the run's folder is called."""
     config: Any
     """Its section of the configuration, as the role table names it."""
     total_frames: int
@@ -182,6 +184,9 @@ class Services(Protocol):
 
     def write_part(self, folder: str, part: str, arrays: Arrays) -> None:
         """Write a part of the checkpoint that is being made in ``folder``. CheckpointError if that cannot be done."""
+
+    def keep_trace(self, name: str, content: bytes) -> None:
+        """Write an action trace, a file of that name, among the run's. UserError if that cannot be done."""
 
     def record(self, host: Any) -> AbstractContextManager[object]:
         """Record what the ``host``'s ports do from now on, for as long as this lasts, if the run wants a time line."""

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from offbeat.acting.episodes import play_episodes
 from offbeat.acting.scores import Evaluation
+from offbeat.acting.trace_facts import Played, trace_name, traced
+from offbeat.acting.tracing import Tracer
 from offbeat.agents.base import policy_name
 from offbeat.config.validation import check_delay, check_range
 from offbeat.errors import UserError
+from offbeat.storage.traces import SUFFIX, write_trace
 
 if TYPE_CHECKING:
     from offbeat.envs.base import EnvConfig
@@ -39,6 +42,7 @@ def evaluate_run(
     options: Iterable[tuple[str, Any]] = (),
     stop: Callable[[], bool] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    trace: Path | None = None,
     **own: Any,
 ) -> Evaluation:
     """Score a run's newest weights (or those of ``checkpoint``) by whole episodes in its evaluation environments.
@@ -51,11 +55,14 @@ def evaluate_run(
             greedily either way; the result's ``policy`` says what was played.
         seed: of environments and drawn actions; the same seed gives the same games.
         checkpoint: its folder; or as text what it is called in this run: ``best``, ``extra`` or its agent steps.
-        say: is told in a line where the agent plays by another policy than ``policy``, and what closing raises.
+        say: is told in a line where the agent plays by another policy than ``policy``, where a trace is, and what
+            closing raises.
         options: of the evaluation environments, laid over the run's: ("eval_env.life_loss", "end_episode") gives scores
             of one life each.
         stop: once it gives True, the episodes that have ended are scored (``complete`` is False).
         on_progress: is told after every step how many episodes have ended, and the frames of all.
+        trace: file for every action, reward and score, or a folder for it, where its name is chosen; not written where
+            it was stopped.
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
     from offbeat.envs.closing import closed_after
@@ -82,8 +89,29 @@ def evaluate_run(
             "stop": stop,
             "on_progress": on_progress,
         }
-        result = play_episodes(env, loaded.agent, version=loaded.version, **played)
-    return replace(result, at=point_of(loaded))
+        tracer = Tracer(env.num_envs) if trace is not None else None
+        result = play_episodes(env, loaded.agent, version=loaded.version, tracer=tracer, **played)
+        result = replace(result, at=point_of(loaded))
+        if trace is not None and tracer is not None and result.complete:
+            about = {"kind": "eval", "run": run.absolute().name}
+            setup = Played(scored(eval_env), seed, several * episodes, played["longest"], about=about)
+            content = traced(env, tracer, result, setup, loaded.agent.network.state_dict())
+            left = leave_trace(trace, content, result, setup)
+            if say is not None:
+                say(f"every action, reward and score is in {left}, {len(content):,} bytes")
+    return result
+
+
+def leave_trace(where: Path, content: bytes, result: Evaluation, played: Played) -> Path:
+    """Write a trace to the file ``where``, or into the folder of that name: its file is called by what was played.
+
+    Returns the file. UserError where it cannot be written.
+    """
+    if where.suffix == SUFFIX and not where.is_dir():
+        return write_trace(where, content)
+    kind, which = str(played.about["kind"]), str(played.about.get("set", ""))
+    mark = f"{which}-{content[-4:].hex()}" if which else content[-4:].hex()
+    return write_trace(where / trace_name(kind, int(result.at["frames"]), mark), content)
 
 
 def point_of(loaded: Restored) -> dict[str, float]:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from offbeat.acting.episodes import play_episodes
 from offbeat.acting.final_sets import FinalSet, SetScore, final_sets, summary, table
 from offbeat.acting.scores import Evaluation
+from offbeat.acting.trace_facts import Played, traced
+from offbeat.acting.tracing import Tracer
 from offbeat.config.validation import check_delay, check_ranges
 from offbeat.errors import UserError
-from offbeat.scoring.evaluate import check_playable, choose_policy, point_of
+from offbeat.scoring.evaluate import check_playable, choose_policy, leave_trace, point_of
 
 if TYPE_CHECKING:
     from offbeat.config.run_config import RunConfig
@@ -76,6 +78,7 @@ def evaluate_sets(
     say: Callable[[str], None] | None = None,
     stop: Callable[[], bool] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    trace: Path | None = None,
     **own: Any,
 ) -> SetScores:
     """Score a run's newest weights on each of its sets by whole episodes, ``final.episodes`` of them.
@@ -91,6 +94,7 @@ def evaluate_sets(
         say: is told in a line where the agent plays by another policy than ``policy``, and what closing raises.
         stop: once it gives True, nothing more is played.
         on_progress: is told after every step how many episodes of all sets have ended, and the frames of this set.
+        trace: folder for the action traces, one file for each set.
         own: the run's ``env_factory``, ``agent_factory`` or ``torso``, if it had one of the user's.
     """
     from offbeat.run.load import restore
@@ -109,7 +113,7 @@ def evaluate_sets(
             if on_progress is not None:
                 on_progress(before + ended, frames)
 
-        told: dict[str, Any] = {"stop": stop, "on_progress": progress}
+        told: dict[str, Any] = {"stop": stop, "on_progress": progress, "trace": trace, "run": run.absolute().name}
         got = _play(loaded, one, greedy, seed, say, own.get("env_factory"), told)
         if not got.complete:
             return SetScores(tuple(played), False)
@@ -121,7 +125,7 @@ def _play(
     loaded: Restored, one: FinalSet, greedy: bool, seed: int, say: Callable[[str], None] | None, factory: Any,
     told: dict[str, Any],
 ) -> Evaluation:  # fmt: skip
-    """One set."""
+    """One set; ``told``: what ``play_episodes`` takes besides, ``trace``, and the name of the run."""
     from offbeat.envs.closing import closed_after
     from offbeat.envs.game_lists import scored
     from offbeat.envs.registry import make_env
@@ -129,10 +133,17 @@ def _play(
     final, players = loaded.config.final, loaded.agent.spec.players
     games = min(final.episodes, final.envs // players)
     several = len(one.env.games)
-    env = make_env(scored(one.env), several * games * players, factory=factory)
+    trace, about = told.pop("trace"), {"kind": "final", "run": told.pop("run"), "set": one.name}
+    longest = loaded.config.evaluation.longest
+    played = Played(scored(one.env), one.seed + seed, several * final.episodes, longest, about=about)
+    env = make_env(played.env, several * games * players, factory=factory)
     with closed_after(env, one.env.id, say):
+        tracer = Tracer(env.num_envs) if trace is not None else None
         result = play_episodes(
-            env, loaded.agent, version=loaded.version, episodes=several * final.episodes, greedy=greedy,
-            seed=one.seed + seed, longest=loaded.config.evaluation.longest, **told,
+            env, loaded.agent, version=loaded.version, episodes=played.episodes, greedy=greedy, seed=played.seed,
+            longest=longest, tracer=tracer, **told,
         )  # fmt: skip
-    return replace(result, at=point_of(loaded))
+        result = replace(result, at=point_of(loaded))
+        if trace is not None and tracer is not None and result.complete:
+            leave_trace(trace, traced(env, tracer, result, played, loaded.agent.network.state_dict()), result, played)
+    return result
