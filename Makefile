@@ -30,7 +30,7 @@ RUN := $(BIN)/python -m
 PYTHON_RUN ?=
 GPU_PYTHON = $(or $(PYTHON_RUN),$(BIN)/python)
 
-.PHONY: help train test test-slow test-lowest test-extras test-browser check lint types tests format bench gpu-check docs structure constraints \
+.PHONY: help train test test-slow test-lowest test-extras test-browser verify-results check lint types tests format bench gpu-check docs structure constraints \
 	clean
 
 help: ## list the commands
@@ -72,6 +72,9 @@ test-browser: $(VENV)/.dev ## look at the page of 'offbeat report' in a headless
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CHROMIUM); fi; \
 	found >/dev/null || { echo "these tests need: apt-get install $(CHROMIUM)" >&2; exit 1; }
 	$(RUN) pytest tests/report/test_page_browser.py $(PYTEST_ARGS)
+
+verify-results: $(VENV)/.dev ## play every game again that docs/results.md cites with a trace, and compare bit for bit
+	$(BIN)/offbeat verify score docs/results/traces
 
 format: $(VENV)/.dev ## sort imports, mend what ruff can mend, format
 	$(RUN) ruff check --fix .

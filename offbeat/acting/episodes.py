@@ -104,14 +104,12 @@ def play_episodes(
         raise ValueError(f"episodes={episodes} must be at least 1")
     check_like(env.spec, agent.spec, "what is to be played", "the agent's own environment")
     started = time.perf_counter()
-    if generator is None:
-        generator = torch.Generator(network_device(agent)).manual_seed(seed)
+    generator = generator or torch.Generator(network_device(agent)).manual_seed(seed)
     player = Player(agent, env.num_envs, greedy=greedy, generator=generator)
+    training, complete = agent.network.training, False
     scores = Scores(env.num_envs, episodes, env.spec, longest)
-    training = agent.network.training
     agent.network.eval()
     env.reset(seed)
-    complete = False
     while not (stop is not None and stop()):
         step = env.recv()
         if tracer is not None:
@@ -121,8 +119,7 @@ def play_episodes(
             on_step(step)
         if on_progress is not None:
             on_progress(scores.ended, scores.frames)
-        complete = scores.complete()
-        if complete:
+        if complete := scores.complete():
             break
         playing = scores.playing(step.env_ids)
         action = idle_actions(env.spec.action, len(step.env_ids), step.observation.get(LEGAL))
@@ -134,11 +131,9 @@ def play_episodes(
     agent.network.train(training)
     returns, lengths, frames = scores.result()
     games = tuple(env.game_of(index) for index in scores.played()) if isinstance(env, PlaysList) else ()
-    seconds = time.perf_counter() - started
-    policy = policy_name(agent, greedy)
     return Evaluation(
-        returns, lengths, scores.frames, seconds, version, policy, complete, scores.given_up, frames_each=frames,
-        games=games,
+        returns, lengths, scores.frames, time.perf_counter() - started, version, policy_name(agent, greedy), complete,
+        scores.given_up, frames_each=frames, games=games,
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ KINDS = {
     "Gymnasium, continuous": EnvConfig(id="Pendulum-v1", max_steps=30),
     "MinAtar": EnvConfig(id="minatar/breakout", sticky=0.1),
     "delayed": EnvConfig(id="CartPole-v1", delay=DelayConfig(inference_frames=3, history=1)),
-    "a list": EnvConfig(id="", ids=("minatar/breakout", "toy/catch"), max_steps=40),
+    "a list": EnvConfig(id="", ids=("minatar/breakout", "minatar/freeway"), max_steps=40),
     "two players": EnvConfig(id="hanabi/very-small"),
 }
 
@@ -144,8 +144,8 @@ def test_a_changed_action_under_the_old_hash_is_named_and_what_comes_of_it(path:
     ("facts", "said"),
     [
         ({"env.length": 7}, "a step where the trace has an end"),
-        ({"env.id": "toy/copy"}, "its actions are uint8"),
-        ({"env.id": "toy/cach"}, "no environment is called 'toy/cach'; did you mean 'toy/catch'?"),
+        ({"env.id": "toy/copy"}, "actions reach from 0 to 2; allowed are 0 to 1"),
+        ({"env.id": "toy/cach"}, "no environment is called 'toy/cach'; did you mean toy/catch"),
         ({"env.id": "mine"}, "--env module:function names one of your own"),
         ({"env.max_steps": 3}, "step 3: a time limit where the trace has a step"),
         ({"env.sticky": 0.5}, "sticky=0.5 means nothing to toy/catch"),
