@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from offbeat.replay.dealt import dealt_columns, read_dealt
+from offbeat.replay.mixture import Mixture
 from offbeat.replay.readers import prepare
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.assembly import Assembly, Drawn
@@ -23,18 +24,27 @@ class LeadingBatches(StreamBatches):
     """The first learner's: it draws whole batches, deals them out, and keeps the samplers' books of them.
 
     Args:
+        mixture: draws; ``splittable``.
         dealing: its end of what is dealt.
         copies: how it waits for others' copies.
         others: bells of the other learners.
         options: as ``StreamBatches`` has them.
     """
 
-    def __init__(self, *arguments: Any, dealing: Dealing, copies: Wait | None, others: list[Bell], **options: Any):
+    def __init__(
+        self,
+        mixture: Mixture,
+        *arguments: Any,
+        dealing: Dealing,
+        copies: Wait | None,
+        others: list[Bell],
+        **options: Any,
+    ) -> None:
         self._dealing, self._copies, self._others = dealing, copies, others
+        self._pacing = [index for index, sampler in enumerate(mixture.samplers) if sampler.paces]
         self._deals: deque[Deal] = deque()
         self._newest: Deal | None = None
-        super().__init__(*arguments, **options)
-        self._pacing = [index for index, sampler in enumerate(self.mixture.samplers) if sampler.paces]
+        super().__init__(mixture, *arguments, **options)  # last: its threads begin to draw at once
 
     def draw(self, timeout_s: float) -> Drawn | None:
         """Choose the items of the next batch, once there is room, and deal them out."""

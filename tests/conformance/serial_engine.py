@@ -254,6 +254,9 @@ class SerialServices(Brief):
     def master(self) -> None:
         """A learner is alone."""
 
+    def reduction(self) -> None:
+        """A learner is alone."""
+
     def weights(self) -> Any:
         """The others' end."""
         self._open("weights")
