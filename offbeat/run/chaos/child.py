@@ -15,8 +15,8 @@ from pathlib import Path
 from offbeat.run.chaos.verdicts import Broken
 from offbeat.run.passing_on import ends_with_parent
 
-PATIENCE_S = 240.0
-"""Longest wait for anything: machines are busy, and networks large. Unit: seconds."""
+PATIENCE_S = 120.0
+"""Longest wait for anything but training that goes on; machines are busy. Unit: seconds."""
 LOOK_S = 0.05
 """How often something is looked at that is waited for. Unit: seconds."""
 MARK = "OFFBEAT_CHAOS_RUN"

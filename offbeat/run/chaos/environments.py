@@ -122,7 +122,7 @@ FAULTS = (
     Fault(
         "not-finite",
         "losses are not finite",
-        "they are skipped; after learner.nonfinite_limit of them it saves the last good weights; diagnosis, exit code 1",
+        "skipped; after learner.nonfinite_limit of them it saves the last good weights; diagnosis, exit code 1",
         ("a loss or gradient is not finite", "`learner.nonfinite_limit` of them in a row"),
         no_numbers,
     ),

@@ -13,7 +13,7 @@ import tomli_w
 
 from offbeat.config.presets import read_toml
 from offbeat.run.chaos.child import Child
-from offbeat.run.chaos.ground import Fault, Ground, ended, goes_on, saved
+from offbeat.run.chaos.ground import Fault, Ground, copied, ended, goes_on, saved
 from offbeat.run.chaos.verdicts import expect
 
 FILES = ("metrics.jsonl", "progress.csv", "environment.json", "run.log")
@@ -142,8 +142,7 @@ def _refused(child: Child, *said: str) -> None:
 
 def folder_removed(ground: Ground) -> str:
     """A copy of the shared run loses its folder while it trains."""
-    source, run = ground.stopped(), ground.folder / "removed" / "run"
-    shutil.copytree(source, run)
+    run = copied(ground.stopped(), ground.folder / "removed" / "run")
     child = ground.resume(run)
     goes_on(child, run)
     for _ in range(2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +24,8 @@ SLACK_S = 20.0
 """What a busy machine may add to a promised time. Unit: seconds."""
 KEPT = 6
 """Checkpoints that runs keep: several of them are broken at a time."""
+TRAINING_S = 600.0
+"""Longest wait for training to begin or go on: replay has to fill, networks are large. Unit: seconds."""
 TAIL_BYTES = 1 << 18
 """So much of the end of metrics.jsonl is looked at."""
 FOREVER = 10**9
@@ -119,10 +122,10 @@ class Ground:
         last = ("--total-frames", str(FOREVER), "--out", str(work / "run"))
         return self._begin(["train", *self.arguments[:1], *ours, *self.arguments[1:], *last, *options], work, **child)
 
-    def resume(self, run: Path, *options: str, **child: Any) -> Child:
-        """Go on with a run, for ever."""
+    def resume(self, run: Path, *options: str, work: Path | None = None, **child: Any) -> Child:
+        """Go on with a run, for ever; what is printed lies in ``work``, or beside the run."""
         own = ("--env", self.own_env) if self.own_env else ()
-        return self._begin(["resume", str(run), *own, *options], run.parent, **child)
+        return self._begin(["resume", str(run), *own, *options], work or run.parent, **child)
 
     def command(self, *arguments: str) -> Child:
         """Another command, whose output nobody else writes to."""
@@ -164,6 +167,12 @@ class Ground:
         else:
             values["checkpoint.every_s"] = 1.0
         return [text for name, value in values.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def copied(run: Path, to: Path) -> Path:
+    """A copy of a run that was stopped, without what was put aside."""
+    shutil.copytree(run, to, ignore=shutil.ignore_patterns("*.broken*"))
+    return to
 
 
 def saved(run: Path) -> list[str]:
@@ -212,7 +221,7 @@ def goes_on(child: Child, run: Path, times: int = 3) -> None:
         seen = now
         return grown >= times
 
-    child.until(grows, "training that goes on")
+    child.until(grows, "training that goes on", TRAINING_S)
     child.note_shared()
 
 

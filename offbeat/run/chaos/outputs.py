@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from offbeat.run.chaos.child import Child
-from offbeat.run.chaos.ground import Fault, Ground, ended, goes_on, intact, role, saved, within
+from offbeat.run.chaos.ground import Fault, Ground, copied, ended, goes_on, intact, role, saved, within
 from offbeat.run.chaos.verdicts import Unfit, expect
 
 PROMPT_S = 10.0
@@ -24,6 +23,8 @@ FAILED = "checkpoint failed, the run goes on and earlier ones are kept"
 """What is said of a checkpoint that could not be written."""
 SMALL = 200
 """A file of this size is smaller than any checkpoint. Unit: bytes."""
+ROOM = 256 << 20
+"""So much more than some runs is on a small disk. Unit: bytes."""
 NO_LINES = "standard output takes no more lines"
 """What run.log says of a terminal that is gone."""
 
@@ -121,10 +122,9 @@ def disk_full(ground: Ground) -> str:
     """A copy of the shared run on a small disk, which somebody else fills up."""
     source = ground.stopped()
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
-    with small_disk(ground.folder / "disk", 3 * size + (64 << 20)) as disk:
-        run, filler = disk / "run", disk / "filler"
-        shutil.copytree(source, run)
-        child = ground.resume(run)
+    with small_disk(ground.folder / "disk", 4 * size + ROOM) as disk:
+        run, filler = copied(source, disk / "run"), disk / "filler"
+        child = ground.resume(run, work=ground.folder)
         goes_on(child, run)
         _fill(filler)
         child.until(lambda: child.output.count(FAILED) >= 2, "two checkpoints that failed, each in a line")
@@ -153,7 +153,7 @@ def _fill(file: Path) -> None:
 def saving_fails(ground: Ground) -> str:
     """The learner's files can grow no more for a while, by ``RLIMIT_FSIZE``."""
     child = ground.live(2)
-    learner = child.process.pid if ground.config.engine == "inline" else role(child, "learner")
+    learner = role(child, "learner")
     hard = resource.prlimit(learner, resource.RLIMIT_FSIZE)[1]
     resource.prlimit(learner, resource.RLIMIT_FSIZE, (SMALL, hard))
     child.until(lambda: child.output.count(FAILED) >= 2, "two checkpoints that failed, each in a line")
@@ -195,6 +195,7 @@ FAULTS = (
         "the draft is removed, older checkpoints stay, one line says why; the run goes on and saves again",
         ("the disk is full while saving",),
         saving_fails,
+        ("processes",),
     ),
     Fault(
         "disk-full",

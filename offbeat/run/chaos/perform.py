@@ -36,6 +36,7 @@ def chaos(
     """
     work = Path(tempfile.mkdtemp(prefix="offbeat-chaos-")) if folder is None else folder.resolve()
     ground = Ground(config, arguments, work, env_is_own)
+    kept = False
     counts, began = dict.fromkeys((OK, BROKEN, NOT_HERE), 0), time.monotonic()
     print(f"runs of {arguments[0]}: {work}", flush=True)
     with told_to_end():
@@ -44,17 +45,17 @@ def chaos(
                 verdict, text = judged(fault, ground)
                 counts[verdict] += 1
                 print(f"{verdict:<6} {fault.title}: {text}", flush=True)
+            kept = not counts[BROKEN]
         finally:
             ground.end()
-    kept = not counts[BROKEN]
-    print(
-        f"{counts[OK]} promises kept, {counts[BROKEN]} broken, {counts[NOT_HERE]} not made to happen here; "
-        f"{time.monotonic() - began:.0f} s"
-    )
-    if folder is None and kept:
-        shutil.rmtree(work)
-    else:
-        print(f"the runs are kept in {work}")
+            print(
+                f"{counts[OK]} promises kept, {counts[BROKEN]} broken, {counts[NOT_HERE]} not made to happen here; "
+                f"{time.monotonic() - began:.0f} s"
+            )
+            if folder is None and kept:
+                shutil.rmtree(work)
+            else:
+                print(f"the runs are kept in {work}")
     return kept
 
 
