@@ -35,7 +35,7 @@ def raises(ground: Ground) -> str:
     child = broken_run(ground, "env-raises", "raise")
     run = ground.folder / "env-raises" / "run"
     told = f"RuntimeError: toy/raise: raised on purpose at step {STEP}"
-    ended(child, run, 1, told, "faulty.py", traceback=True)
+    ended(child, run, 1, told, "faulty.py")
     expect(told in (run / "run.log").read_text(), "its traceback in run.log", "none")
     return f"exit code 1, its traceback on the terminal and in run.log, saved at {int(intact(run).name):,} steps"
 
@@ -77,7 +77,7 @@ def no_numbers(ground: Ground) -> str:
     child = broken_run(ground, "not-finite", "nan", "--learner.nonfinite-limit", "3")
     run, began = ground.folder / "not-finite" / "run", time.monotonic()
     told = ("3 updates in a row were skipped because they were not finite", "weights finite: True")
-    ended(child, run, 1, *told, traceback=True)
+    ended(child, run, 1, *told)
     weights, _ = load_weights(intact(run))
     wrong = [name for name, value in weights.items() if not torch.isfinite(value).all()]
     expect(not wrong, "finite weights in the checkpoint", ", ".join(wrong))

@@ -26,6 +26,8 @@ KEPT = 6
 """Checkpoints that runs keep: several of them are broken at a time."""
 TRAINING_S = 600.0
 """Longest wait for training to begin or go on: replay has to fill, networks are large. Unit: seconds."""
+START_S = 60.0
+"""A role that has not started after so long is none of this run. Unit: seconds."""
 TAIL_BYTES = 1 << 18
 """So much of the end of metrics.jsonl is looked at."""
 FOREVER = 10**9
@@ -225,16 +227,16 @@ def goes_on(child: Child, run: Path, times: int = 3) -> None:
     child.note_shared()
 
 
-def ended(child: Child, run: Path, code: int, *said: str, traceback: bool = False, whole: bool = True) -> None:
+def ended(child: Child, run: Path, code: int, *said: str, whole: bool = True) -> None:
     """Wait for the end of a command: its exit code, what it has ``said``, and that it left nothing behind.
 
-    ``traceback``: it may have shown one; ``whole``: its newest checkpoint is complete.
+    Only exit code 1 comes with a traceback. ``whole``: its newest checkpoint is complete.
     """
     got = child.wait()
     expect(got == code, f"exit code {code}", f"{got}: {child.last_line}")
     for text in said:
         expect(text in child.output, f"the line {text!r}", child.last_line)
-    expect(traceback or "Traceback" not in child.output, "no traceback", "one")
+    expect(code == 1 or "Traceback" not in child.output, "no traceback", "one")
     left = child.left_behind()
     expect(not left, "nothing left behind", left)
     stacks = sorted(path.name for path in run.glob(".stack*"))
@@ -257,11 +259,14 @@ def ledger(run: Path) -> str:
 
 
 def role(child: Child, name: str) -> int:
-    """The process of a role. ``Unfit`` where the run has none of that name."""
-    found = child.roles()
-    if name not in found:
-        raise Unfit(f"there is no role {name} here, only {', '.join(sorted(found))}")
-    return found[name]
+    """The process of a role, which may still be starting. ``Unfit`` where the run has none of that name."""
+    deadline = time.monotonic() + START_S
+    while child.running() and time.monotonic() < deadline:
+        found = child.roles()
+        if name in found:
+            return found[name]
+        time.sleep(0.1)
+    raise Unfit(f"there is no role {name} here, only {', '.join(sorted(child.roles()))}")
 
 
 def within(seconds: float, began: float, what: str) -> str:
