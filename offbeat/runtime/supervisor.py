@@ -261,8 +261,11 @@ class Supervisor:
                 raise CheckpointError(result["error"])
         return results
 
-    def end(self) -> None:
-        """Ask every process to end, wait, kill what does not. Those that were given up before are not waited for."""
+    def end(self, patience_s: float = END_S) -> None:
+        """Ask every process to end, wait, kill what has not ended after ``patience_s``.
+
+        Those that were given up before are not waited for.
+        """
         self.world.stop()
         for process in self.roles.values():
             silent = process.lost_at is not None and process.lost_at == process.heart.last()
@@ -270,7 +273,7 @@ class Supervisor:
                 process.kill()  # it hangs; or it has not played yet, so there is nothing to close
             elif process.alive():
                 process.command("stop")
-        deadline = self._clock.now() + END_S
+        deadline = self._clock.now() + patience_s
         for process in self.roles.values():
             while process.alive() and self._clock.now() < deadline and not process.is_stopped():
                 self._read()  # a child that is still reporting must not wait for us
@@ -279,7 +282,7 @@ class Supervisor:
         self._read()
         for process in self.roles.values():
             if process.alive():
-                how = "is stopped" if process.is_stopped() else f"did not end within {END_S:.0f} s"
+                how = "is stopped" if process.is_stopped() else f"did not end within {patience_s:.0f} s"
                 self.conductor.say(f"{process.role} {how} and was killed")
             if process.error is not None and process.role != self.failed:
                 self.conductor.say(f"{process.role} failed while the run ended:\n{process.error}")

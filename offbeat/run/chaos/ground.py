@@ -20,7 +20,7 @@ from offbeat.storage.checkpoint import CheckpointError, load, newest
 
 HANG_S = 8.0
 """``hang_timeout_s`` of the roles: short, so that hanging is noticed soon. Unit: seconds."""
-SLACK_S = 20.0
+SLACK_S = 10.0
 """What a busy machine may add to a promised time. Unit: seconds."""
 KEPT = 6
 """Checkpoints that runs keep: several of them are broken at a time."""
@@ -269,10 +269,10 @@ def role(child: Child, name: str) -> int:
     raise Unfit(f"there is no role {name} here, only {', '.join(sorted(child.roles()))}")
 
 
-def within(seconds: float, began: float, what: str) -> str:
+def within(seconds: float, began: float, what: str, slack_s: float = SLACK_S) -> str:
     """Check that ``what`` took at most so long, and what a busy machine adds, since ``began``; how long it took."""
     took = time.monotonic() - began
-    expect(took <= seconds + SLACK_S, f"{what} within {seconds:.0f} s", f"{took:.1f} s")
+    expect(took <= seconds + slack_s, f"{what} within {seconds:.0f} s", f"{took:.1f} s")
     return f"{took:.1f} s"
 
 
