@@ -30,6 +30,8 @@ STOPPED_S = 1.0
 """The same for a process that somebody has stopped (SIGSTOP). Unit: seconds."""
 END_S = 10.0
 """Processes that have not ended so long after they were asked to are killed. Unit: seconds."""
+AT_ONCE_S = 1.0
+"""The same once the run was told a second time to end. Unit: seconds."""
 
 GiveUp = Callable[[RoleProcess], bool]
 """Whether a role's answer is waited for no longer."""
@@ -261,11 +263,12 @@ class Supervisor:
                 raise CheckpointError(result["error"])
         return results
 
-    def end(self, patience_s: float = END_S) -> None:
-        """Ask every process to end, wait, kill what has not ended after ``patience_s``.
+    def end(self, at_once: bool = False) -> None:
+        """Ask every process to end, wait, ``at_once`` for a moment only, and kill what has not ended.
 
         Those that were given up before are not waited for.
         """
+        patience_s = AT_ONCE_S if at_once else END_S
         self.world.stop()
         for process in self.roles.values():
             silent = process.lost_at is not None and process.lost_at == process.heart.last()

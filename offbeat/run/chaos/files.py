@@ -15,6 +15,7 @@ from offbeat.config.presets import read_toml
 from offbeat.run.chaos.child import Child
 from offbeat.run.chaos.ground import Fault, Ground, copied, ended, goes_on, saved
 from offbeat.run.chaos.verdicts import expect
+from offbeat.storage.checkpoint import newest
 
 FILES = ("metrics.jsonl", "progress.csv", "environment.json", "run.log")
 """Files of a run that are written on and on, or anew when it goes on."""
@@ -54,7 +55,12 @@ def torn_checkpoints(ground: Ground) -> str:
         told = [line for line in child.output.splitlines() if "skipped a broken checkpoint" in line and name in line]
         expect(len(told) == 1, f"one line that checkpoint {name} is skipped", told or child.last_line)
     at = int(names[len(DAMAGES)])
-    ground.stopped()
+    ground.stopped(whole=False)  # those that are broken stay the newest until it has come so far again
+    found = newest(run, report=lambda text: None)
+    expect(found is not None and int(found.path.name) > at, f"a complete checkpoint after {at:,} steps", found)
+    for name in names[: len(DAMAGES)]:
+        if found is not None and name != found.path.name:
+            shutil.rmtree(run / "checkpoints" / name, ignore_errors=True)
     return f"{', '.join(DAMAGES)}: three are skipped, each in one line; resumed from the next older one, {at:,} steps"
 
 

@@ -107,13 +107,13 @@ class Ground:
         live.until(lambda: len(saved(self.run)) >= checkpoints, f"{checkpoints} checkpoints")
         return live
 
-    def stopped(self, checkpoints: int = 1) -> Path:
-        """The folder of the shared run, which was stopped and has so many checkpoints."""
+    def stopped(self, checkpoints: int = 1, whole: bool = True) -> Path:
+        """The folder of the shared run, which was stopped and has so many checkpoints, the newest ``whole``."""
         if self._running() or len(saved(self.run)) < checkpoints:
             live = self.live(checkpoints)
             live.process.send_signal(signal.SIGTERM)
             self._live = None
-            ended(live, self.run, 0, "stopped (SIGTERM) and saved")
+            ended(live, self.run, 0, "stopped (SIGTERM) and saved", whole=whole)
         return self.run
 
     def train(self, work: Path | str, *options: str, **child: Any) -> Child:

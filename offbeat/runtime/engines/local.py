@@ -18,15 +18,13 @@ from offbeat.runtime.engines.rounds import RoundCut, run_rounds
 from offbeat.runtime.local_services import offer
 from offbeat.runtime.process import MakeOffer, RoleProcess
 from offbeat.runtime.stuck import NoProgress, ProgressWatch
-from offbeat.runtime.supervisor import END_S, RoleFailed, Supervisor, Unanswered
+from offbeat.runtime.supervisor import RoleFailed, Supervisor, Unanswered
 from offbeat.runtime.world import World
 
 ROUND_S = 5.0
 """A round that was under way when the run was asked to stop is waited for so long. Unit: seconds."""
 SCORE_S = 1.0
 """The same for an evaluation, which looks for a stop at each step. Unit: seconds."""
-AT_ONCE_S = 1.0
-"""Roles may take so long to end once the run is told a second time to. Unit: seconds."""
 
 
 def run(world: World, conductor: Conductor, checkpoint: Path | None, offer: MakeOffer = offer) -> bool:
@@ -36,7 +34,7 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None, offer: Make
     """
     lockstep = world.config.deterministic
     supervisor = Supervisor(world, conductor, lockstep=lockstep, checkpoint=checkpoint, offer=offer)
-    patience_s = END_S
+    at_once = False
     try:
         supervisor.start()
         if lockstep:
@@ -45,7 +43,7 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None, offer: Make
     except NoProgress:  # saved already
         raise
     except EndNow:
-        patience_s = AT_ONCE_S
+        at_once = True
         raise
     except Unanswered as error:  # by a role that was still starting when the run was asked to stop
         conductor.unsaved = str(error)
@@ -54,7 +52,7 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None, offer: Make
         _save_after_failure(supervisor, conductor, supervisor.failed or f"the main process ({error})")
         raise
     finally:
-        supervisor.end(patience_s)
+        supervisor.end(at_once)
 
 
 def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:

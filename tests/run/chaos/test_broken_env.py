@@ -20,7 +20,7 @@ def test_it_is_the_environment_that_is_named_until_it_breaks(monkeypatch: pytest
     monkeypatch.setenv(FAULT, "raise@3")
     env = broken_env(EnvConfig(id="broken_env", length=10), 2)
     env.reset(0)
-    assert env.recv().observation["observation"].shape == (2, 50)
+    assert env.recv().observation["observation"].shape == (2, 10, 5)
     for _ in range(2):
         env.send(np.zeros(2, np.int64))
         env.recv()
