@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.config.run_config import load_preset
 from offbeat.run.chaos.files import DAMAGES
-from offbeat.run.chaos.ground import Ground, copied, frames, goes_on, intact, ledger, within
+from offbeat.run.chaos.ground import copied, frames, goes_on, intact, ledger, within
 from offbeat.run.chaos.roles import kill
 from offbeat.run.chaos.verdicts import Broken
 from offbeat.storage import checkpoint
@@ -108,18 +107,6 @@ def test_what_takes_too_long_is_broken() -> None:
     assert within(5.0, time.monotonic() - 6, "an end", slack_s=3).startswith("6.0")
     with pytest.raises(Broken, match=r"expected an end within 5 s, got 9\.0 s"):
         within(5.0, time.monotonic() - 9, "an end", slack_s=3)
-
-
-def test_a_command_is_found_in_the_past_by_what_it_says(tmp_path: Path) -> None:
-    """A short command as ``Child`` starts it: its output, its end, nothing left; and what it never says is missed."""
-    ground = Ground(load_preset("debug"), ["debug"], tmp_path)
-    child = ground.command("--version")
-    assert child.wait() == 0
-    assert child.last_line.startswith("offbeat ")
-    assert child.left_behind() == ""
-    assert child.roles() == {}
-    with pytest.raises(Broken, match=r"exit code 0: offbeat"):
-        child.until_said("something else")
 
 
 def test_a_role_that_is_killed_must_be_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
