@@ -48,6 +48,7 @@ COMMANDS = {
         "why does a run not learn; does a recurrent core, by exact gradients",
     ),
     "reproduce": ("reproduce:reproduce", "[NAME]", "play a published row again on fresh seeds: does it agree?"),
+    "chaos": ("chaos:chaos", "PRESET", "break a real run in every way: is what docs/faults.md promises kept?"),
     "verify": (
         "verify:verify",
         "resume PRESET | score RUN|TRACE...",

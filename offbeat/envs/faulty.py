@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from offbeat.envs.base import EnvConfig
+from offbeat.envs.base import EnvConfig, VectorEnv
 from offbeat.envs.toy import ToyVector
 from offbeat.types import ArrayDict, EnvStep
 
@@ -52,16 +52,21 @@ def healthy(config: EnvConfig) -> EnvConfig:
 
 def make_faulty(config: EnvConfig, num_envs: int) -> FaultyVector:
     """The environment of an id such as ``toy/hang@500``."""
-    match = _PATTERN.fullmatch(config.id.removeprefix("toy/"))
+    return broken(ToyVector(healthy(config), num_envs), config.id.removeprefix("toy/"))
+
+
+def broken(inner: VectorEnv, fault: str) -> FaultyVector:
+    """``inner`` with a fault such as ``hang@500``. ValueError for one that there is not."""
+    match = _PATTERN.fullmatch(fault)
     if match is None:
-        raise ValueError(f"{config.id} is not toy/<fault>@<steps>; faults: {', '.join(FAULTS)}")
-    return FaultyVector(ToyVector(healthy(config), num_envs), match[1], int(match[2]))
+        raise ValueError(f"toy/{fault} is not toy/<fault>@<steps>; faults: {', '.join(FAULTS)}")
+    return FaultyVector(inner, match[1], int(match[2]))
 
 
 class FaultyVector:
     """``inner`` until the ``after``-th ``send``; then ``fault`` happens."""
 
-    def __init__(self, inner: ToyVector, fault: str, after: int) -> None:
+    def __init__(self, inner: VectorEnv, fault: str, after: int) -> None:
         self.spec, self.num_envs, self.batch_size = inner.spec, inner.num_envs, inner.batch_size
         self._inner, self._fault, self._after = inner, fault, after
         self._sent = 0

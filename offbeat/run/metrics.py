@@ -288,7 +288,8 @@ class MetricLogger:
 
 def _columns_of(path: Path, begun: int, status: Status) -> list[str]:
     """The columns of progress.csv: all there are, or those that a file with ``begun`` bytes has had from its start."""
-    if begun:
+    if begun and path.is_file():  # opening a named pipe would wait for its other end
+        header = ""
         with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
             header = file.readline()
         names = header.rstrip("\n").split(",")

@@ -44,7 +44,7 @@ class Crew:
         before = len(self.asked)
         with ExitStack() as files:
             streams = {} if log is None else _streams(log, files)
-            ties = {"process_group": 0, "preexec_fn": _ends_with_parent()}
+            ties = {"process_group": 0, "preexec_fn": ends_with_parent()}
             process = subprocess.Popen(command, **streams, **ties)  # type: ignore[call-overload]
         self.running.append(process)
         if len(self.asked) > before:  # while it was started; to be told twice at a time is to be told once
@@ -124,7 +124,7 @@ def _streams(log: Path, files: ExitStack) -> dict[str, object]:
     return {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, "env": calm | os.environ}
 
 
-def _ends_with_parent() -> Callable[[], object] | None:
+def ends_with_parent() -> Callable[[], object] | None:
     """What the child does before anything else: ask to be told to end when this process is killed. None: impossible."""
     if not sys.platform.startswith("linux"):
         return None

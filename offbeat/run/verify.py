@@ -52,7 +52,7 @@ def verify_resume(config: RunConfig, *, kills: int = 10, seed: int = 0, folder: 
         config = replace(config, checkpoint=replace(config.checkpoint, every_updates=10))
     work = Path(folder or tempfile.mkdtemp(prefix="offbeat-verify-"))
     whole, broken = work / "whole", work / "broken"
-    with _told_to_end():
+    with told_to_end():
         print(f"the run never killed: {whole}", flush=True)
         with _start_new(config, whole, work) as process:
             _finish(process)
@@ -70,7 +70,7 @@ def verify_resume(config: RunConfig, *, kills: int = 10, seed: int = 0, folder: 
 
 
 @contextmanager
-def _told_to_end() -> Iterator[None]:
+def told_to_end() -> Iterator[None]:
     """SIGTERM ends what is inside as Ctrl-C does, so that no run is left behind."""
 
     def end(number: int, frame: object) -> None:

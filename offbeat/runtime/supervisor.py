@@ -30,6 +30,8 @@ STOPPED_S = 1.0
 """The same for a process that somebody has stopped (SIGSTOP). Unit: seconds."""
 END_S = 10.0
 """Processes that have not ended so long after they were asked to are killed. Unit: seconds."""
+AT_ONCE_S = 1.0
+"""The same once the run was told a second time to end. Unit: seconds."""
 
 GiveUp = Callable[[RoleProcess], bool]
 """Whether a role's answer is waited for no longer."""
@@ -261,8 +263,12 @@ class Supervisor:
                 raise CheckpointError(result["error"])
         return results
 
-    def end(self) -> None:
-        """Ask every process to end, wait, kill what does not. Those that were given up before are not waited for."""
+    def end(self, at_once: bool = False) -> None:
+        """Ask every process to end, wait, ``at_once`` for a moment only, and kill what has not ended.
+
+        Those that were given up before are not waited for.
+        """
+        patience_s = AT_ONCE_S if at_once else END_S
         self.world.stop()
         for process in self.roles.values():
             silent = process.lost_at is not None and process.lost_at == process.heart.last()
@@ -270,7 +276,7 @@ class Supervisor:
                 process.kill()  # it hangs; or it has not played yet, so there is nothing to close
             elif process.alive():
                 process.command("stop")
-        deadline = self._clock.now() + END_S
+        deadline = self._clock.now() + patience_s
         for process in self.roles.values():
             while process.alive() and self._clock.now() < deadline and not process.is_stopped():
                 self._read()  # a child that is still reporting must not wait for us
@@ -279,7 +285,7 @@ class Supervisor:
         self._read()
         for process in self.roles.values():
             if process.alive():
-                how = "is stopped" if process.is_stopped() else f"did not end within {END_S:.0f} s"
+                how = "is stopped" if process.is_stopped() else f"did not end within {patience_s:.0f} s"
                 self.conductor.say(f"{process.role} {how} and was killed")
             if process.error is not None and process.role != self.failed:
                 self.conductor.say(f"{process.role} failed while the run ended:\n{process.error}")

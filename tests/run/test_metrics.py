@@ -640,3 +640,23 @@ def test_many_missed_frames_are_said_once(tmp_path: Path) -> None:
     logger.close()
     assert len(said) == 1
     assert said[0].startswith("30 of 130 frames were missed so far: the environment")
+
+
+@pytest.mark.parametrize("there", ["nothing", "a folder", "a pipe", "a torn header"])
+def test_a_run_goes_on_whatever_is_in_the_place_of_its_table(there: str, tmp_path: Path) -> None:
+    logger = make(tmp_path, Clock())
+    logger.record("learner", "learner", learner(1, loss=2.0))
+    saved = logger.offsets()
+    logger.close()
+    path = tmp_path / "progress.csv"
+    saved["progress_bytes"] = 200
+    path.unlink()
+    if there == "a folder":
+        path.mkdir()
+    elif there == "a pipe":
+        os.mkfifo(path)
+    elif there == "a torn header":
+        path.write_text("seconds,fra")
+    again = make(tmp_path, Clock(), resume_offset=saved)
+    again.close()
+    assert path.read_text().splitlines()[0] == ",".join(Status().row())

@@ -396,14 +396,19 @@ def test_answers_are_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         supervisor.answers(supervisor.that("owns_streams"))
 
 
-def test_the_end_waits_and_then_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "END_S", 0.05)
+@pytest.mark.parametrize(("at_once", "limit"), [(False, "END_S"), (True, "AT_ONCE_S")])
+def test_the_end_waits_and_then_kills(
+    at_once: bool, limit: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "END_S", 0.1)
+    monkeypatch.setattr(module, "AT_ONCE_S", 0.1)
+    monkeypatch.setattr(module, limit, 0.6)  # the other one is not waited for
     supervisor, notes = make(monkeypatch, tmp_path)
     stubborn, stopped = supervisor.roles["actor-1"], supervisor.roles["actor-0"]
     stubborn.ends = stopped.ends = False
     stopped.stopped = True
-    supervisor.end()
+    supervisor.end(at_once)
     assert all(process.freed for process in supervisor.roles.values())
     assert all(process.commands[-1] == "stop" for process in supervisor.roles.values())
-    assert notes.said == ["actor-0 is stopped and was killed", "actor-1 did not end within 0 s and was killed"]
+    assert notes.said == ["actor-0 is stopped and was killed", "actor-1 did not end within 1 s and was killed"]
     assert not any(process.alive() for process in supervisor.roles.values())

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from offbeat.runtime.conductor import Conductor
+from offbeat.runtime.conductor import Conductor, EndNow
 from offbeat.runtime.engines.endings import score_final_weights
 from offbeat.runtime.engines.rounds import RoundCut, run_rounds
 from offbeat.runtime.local_services import offer
@@ -34,12 +34,16 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None, offer: Make
     """
     lockstep = world.config.deterministic
     supervisor = Supervisor(world, conductor, lockstep=lockstep, checkpoint=checkpoint, offer=offer)
+    at_once = False
     try:
         supervisor.start()
         if lockstep:
             return run_rounds(LockstepRoles(supervisor), conductor)
         return run_free(supervisor, conductor)
     except NoProgress:  # saved already
+        raise
+    except EndNow:
+        at_once = True
         raise
     except Unanswered as error:  # by a role that was still starting when the run was asked to stop
         conductor.unsaved = str(error)
@@ -48,7 +52,7 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None, offer: Make
         _save_after_failure(supervisor, conductor, supervisor.failed or f"the main process ({error})")
         raise
     finally:
-        supervisor.end()
+        supervisor.end(at_once)
 
 
 def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
