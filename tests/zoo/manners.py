@@ -335,7 +335,7 @@ ENTRIES = [
     Entry(
         "vector-of",
         vector_of,
-        "deterministic runs need a factory of single ones",
+        "deterministic runs need that, or a factory of single ones",
         "look",
         single=False,
         local_trains=True,

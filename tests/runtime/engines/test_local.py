@@ -101,8 +101,8 @@ class Roles:
     def set_aside(self, role: str) -> None:
         self.events.append(f"{role} set aside")
 
-    def end(self) -> None:
-        self.events.append("end")
+    def end(self, at_once: bool) -> None:
+        self.events.append("end at once" if at_once else "end")
 
     def progress(self, updates: int, agent_steps: int, frames: int) -> None:
         self.updates = updates
