@@ -258,6 +258,7 @@ def test_a_run_says_how_it_steps_and_resumes_bit_for_bit(tmp_path: Path) -> None
     assert "one after the other, though it has a vector entry point: the run is" in (auto / "run.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_at_its_own_pace_takes_it_and_resumes(tmp_path: Path) -> None:
     run = offbeat.train("impala-cartpole", out=str(tmp_path / "run"), **SHORT).run
     assert "the 16 environments of an actor are stepped at once" in (run / "run.log").read_text()

@@ -112,6 +112,7 @@ def test_as_an_id_of_a_module(docking: Any, tmp_path: Path, monkeypatch: pytest.
             gymnasium.registry.pop(name, None)
 
 
+@pytest.mark.slow
 def test_its_speed_is_told(docking: Any, capsys: pytest.CaptureFixture[str]) -> None:
     docking.speed(0.0)
     assert capsys.readouterr().out.count("times one object each") == 8

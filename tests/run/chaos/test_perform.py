@@ -46,6 +46,7 @@ def test_an_inline_run_keeps_its_promises(tmp_path: Path, capsys: pytest.Capture
     assert "1 promises kept, 0 broken, 1 not made to happen here" in said
 
 
+@pytest.mark.slow
 def test_a_run_of_processes_keeps_its_promises(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chaos", "impala-catch", "--only", "actor-killed", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
@@ -95,6 +96,7 @@ def runs_on(ground: Ground) -> str:
     return "it has ended"
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_end_as_it_should_is_found(tmp_path: Path) -> None:
     """The same end beside other expectations: exit code, lines, what is left behind, the checkpoint."""
     ground = Ground(load_preset("debug"), ["debug"], tmp_path)
