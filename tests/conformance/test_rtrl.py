@@ -48,8 +48,8 @@ class Killer(threading.Thread):
                 self._wait(lambda before=before: len(learnt(self._out)) > before + 1)
                 (pid,) = [p.pid for p in multiprocessing.active_children() if p.name == "offbeat-actor-1"]
                 os.kill(pid, signal.SIGKILL)
-                killed = len(learnt(self._out))
-                self._wait(lambda killed=killed: self._seen() or len(learnt(self._out)) > killed + 10)
+                patience = time.monotonic() + 20  # the next one starts within it, also on a busy machine
+                self._wait(lambda patience=patience: self._seen() or time.monotonic() > patience)
                 if self._seen():
                     break
         except BaseException as error:

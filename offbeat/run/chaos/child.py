@@ -107,13 +107,16 @@ class Child:
         os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
-        """End it and all that is left of it."""
+        """End it and all that is left of it, and wait until all of that is gone."""
         if self.running():  # it is not reaped yet, so the group's number is still its own
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        for pid in self.marked():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE_S
+        while (pids := self.marked()) and time.monotonic() < deadline:  # a killed process lives on for a moment
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(LOOK_S)
 
     def roles(self) -> dict[str, int]:
         """Role -> process, of those that have started."""
