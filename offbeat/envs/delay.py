@@ -20,6 +20,9 @@ from offbeat.envs.seeding import env_seeds
 from offbeat.envs.several import PlaysList
 from offbeat.types import ArrayDict, EnvStep, under
 
+MOST_IDLE = 100
+"""So many episodes of an environment may end, one after the other, before any decision has acted."""
+
 
 def undelayed(config: EnvConfig) -> EnvConfig:
     """The same environment, which waits for its agent."""
@@ -54,6 +57,7 @@ class DelayedVector:
         playing = [env for env in self._envs if isinstance(env, PlaysList)]
         if playing:  # as of a list, see PlaysList
             self.game_of = lambda env: playing[env].game_of(0)
+        self._idle = np.zeros(num_envs, int)  # episodes in a row that ended before any decision acted
         self._final = np.zeros(num_envs, bool)  # the row in hand carries a final observation
         self._rows: EnvStep | None = None
 
@@ -99,12 +103,25 @@ class DelayedVector:
         while not rows.over:
             source = schedule.source(rows.frame)
             if source is not None:
-                self._final[place] = False
+                self._final[place], self._idle[place] = False, 0
                 return rows.decide(source)
             rows.step(None)
+        if not rows.asked:
+            self._check_idle(place, rows.frame)
         source = schedule.pending(rows.frame)
         self._final[place] = rows.asked
         return rows.end(source) if rows.asked else rows.decide(source)
+
+    def _check_idle(self, place: int, frames: int) -> None:
+        """Count an episode of so many frames in which no decision acted; raise Misbehaved if there is nothing else, for
+        then there is nothing to learn from, however long one waits.
+        """
+        self._idle[place] += 1
+        if self._idle[place] >= MOST_IDLE:
+            raise Misbehaved(
+                f"{self._name}: {MOST_IDLE} episodes in a row ended before any decision acted, the last one after "
+                f"{frames} frames; the delay ([delay]) is longer than they are: make it shorter"
+            )
 
     def _joined(self, found: list[EnvStep]) -> EnvStep:
         if len(found) == 1:

@@ -91,14 +91,18 @@ class Mixture:
         """Unrolls that were skipped because they were too old, or came before ``min_rows`` were stored."""
         self._pacing = [(sampler, n) for sampler, n in zip(self.samplers, self.counts) if sampler.paces]
         self._others = [(sampler, n) for sampler, n in zip(self.samplers, self.counts) if not sampler.paces]
+        strangers = [not type(sampler).__module__.startswith("offbeat.") for sampler in self.samplers]
         pairs = zip(self.samplers, self.counts)
-        self._strangers = [pair for pair in pairs if not type(pair[0]).__module__.startswith("offbeat.")]
+        self._strangers = [pair for pair, strange in zip(pairs, strangers) if strange]
         replayed = [torch.full((n,), not sampler.paces) for sampler, n in zip(self.samplers, self.counts)]
         self._replayed = torch.cat(replayed)
         self.paced = bool(self._pacing)
         """Whether a sampler hands out each row once and holds writers back."""
-        self._copies = any(type(sampler).read is not Sampler.read for sampler in self.samplers)
-        self.splittable = not (self._copies or self._strangers)
+        copies = [type(sampler).read is not Sampler.read for sampler in self.samplers]
+        self._copies = any(copies)
+        self.unsplittable = [place for place, (one, other) in enumerate(zip(copies, strangers)) if one or other]
+        """Which samplers keep copies, or have habits of their own."""
+        self.splittable = not self.unsplittable
         """Whether another batch may be drawn before one is copied: samplers with copies or habits of their own expect
         that what they chose is read and released at once, as ``sample`` does."""
         self._noun = "unrolls" if self.items.kind == "unroll" else "items"

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from offbeat.agents.base import learner_states
-from offbeat.errors import called
 from offbeat.replay.mixture import Mixture
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import BatchSource, Reduction
@@ -60,17 +59,16 @@ def check_joint(agent: Any, mixture: Mixture, learners: int) -> None:
     """Raise ValueError where ``learners`` cannot share the batches of ``mixture`` between them."""
     shown = f"learner.count={learners}"
     if not mixture.splittable:
-        kinds = ", ".join(called(type(sampler)) for sampler in mixture.samplers)
+        kept = ", ".join(f"{place} ({type(mixture.samplers[place]).__name__})" for place in mixture.unsplittable)
         raise ValueError(
-            f"{shown}: the first learner deals out where items lie in the streams, but a sampler among {kinds} keeps "
-            "copies of its own or comes from elsewhere; use fifo, uniform, prioritised, attentive or elite, or "
-            "learner.count=1"
+            f"{shown}: the first learner deals out where items lie in the streams, but of replay.samplers these "
+            f"keep copies of their own or come from elsewhere: {kept}; leave them out, or take learner.count=1"
         )
     if whole := [name for name, state in learner_states(agent).items() if not getattr(state, "shards", False)]:
         raise ValueError(
             f"{shown}: what the agent keeps in the learner as {', '.join(whole)} needs whole batches, of which each "
-            "of several learners sees a share (agent.normalise, agent.normalise_reward, agent.kl_cost); use "
-            "learner.count=1"
+            "of several learners sees a share; switch that off (agent.normalise=false, agent.normalise_reward=false, "
+            "agent.kl_cost=0), or take learner.mode=async or learner.count=1"
         )
 
 

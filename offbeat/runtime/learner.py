@@ -240,7 +240,7 @@ class LearnerWork(Counted):
         self.bad_rewards += not bool(torch.isfinite(batch.reward).all())
         if self.bad_in_a_row < self.config.nonfinite_limit:
             return
-        raise diagnosed(self.bad_in_a_row, loss, norm, batch.reward, self.optimiser.finite())
+        raise diagnosed(self.bad_in_a_row, loss, norm, batch, self.optimiser.finite())
 
     def count(self, what: Trained, batches: BatchSource, *, trained: bool) -> None:
         """Count a batch with all its shares; ``trained``: it led to an update."""

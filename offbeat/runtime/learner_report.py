@@ -9,6 +9,7 @@ from torch import Tensor
 
 from offbeat.runtime.clock import WALL, Clock
 from offbeat.runtime.ports import MetricSink, Point
+from offbeat.types import Batch
 
 COUNTERS = ("updates", "agent_steps", "frames", "samples", "sample_frames", "skipped", "bad_in_a_row")
 """Counters of the learner's work that a checkpoint holds, and that asynchronous learners share."""
@@ -27,13 +28,14 @@ class NonFinite(RuntimeError):
     """Too many updates in a row were not finite; the text says what was seen."""
 
 
-def diagnosed(skipped: int, loss: Tensor, norm: Tensor, reward: Tensor, finite: bool) -> NonFinite:
-    """The error for so many ``skipped`` updates in a row; ``finite``: whether the weights are."""
+def diagnosed(skipped: int, loss: Tensor, norm: Tensor, batch: Batch, finite: bool) -> NonFinite:
+    """The error for so many ``skipped`` updates in a row, the last on ``batch``; ``finite``: of the weights."""
     led_to = ", but the weights that they led to were not" if bool(torch.isfinite(norm + loss)) else ""
+    reward, wrong = batch.reward, _not_finite(batch)
     helps = (
-        "Try a lower learner.learning_rate, env.reward_clip, or learner.precision fp32"
-        if bool(torch.isfinite(reward).all())
-        else "The environment gives rewards that are not finite: mend it; 'offbeat envs check' plays it and says where"
+        f"The environment gives {wrong} that are not finite: mend it; 'offbeat envs check' plays it and says where"
+        if wrong
+        else "Try a lower learner.learning_rate, env.reward_clip, or learner.precision fp32"
     )
     return NonFinite(
         f"{skipped} updates in a row were skipped because they were not finite "
@@ -42,6 +44,13 @@ def diagnosed(skipped: int, loss: Tensor, norm: Tensor, reward: Tensor, finite: 
         f"weights finite: {finite}. "
         f"{helps}; learner.nonfinite_limit sets how many are tolerated."
     )
+
+
+def _not_finite(batch: Batch) -> str:
+    """What of a batch is not finite though it comes from the environment; empty: nothing."""
+    seen = {"rewards": batch.reward}
+    seen |= {f"observations {key!r}": value for key, value in batch.inputs.observation.items()}
+    return " and ".join(name for name, value in seen.items() if not bool(torch.isfinite(value).all()))
 
 
 class Counted:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.envs.base import EnvConfig
+from offbeat.envs.base import EnvConfig, Misbehaved
 from offbeat.envs.closing import close_env
 from offbeat.envs.decisions import HISTORY
 from offbeat.envs.default_behaviour import DefaultBehaviour
@@ -271,3 +271,19 @@ def test_a_delayed_environment_of_gymnasium_comes_back_from_its_actions():
         envs.send(action)
         other.send(action)
         same(envs.recv(), other.recv(), (*COLUMNS, "elapsed"))
+
+
+def test_a_delay_longer_than_all_episodes_is_an_error_and_one_longer_than_most_is_none() -> None:
+    envs = delayed(DelayConfig(inference_frames=20), 2, EnvConfig(id="toy/catch", length=10))
+    envs.reset(0)
+
+    def play_on() -> None:
+        for _ in range(201):
+            envs.recv()
+            envs.send(np.zeros(2, np.int64))
+
+    with pytest.raises(Misbehaved, match=r"toy/catch: 100 episodes in a row ended .*, the last one after 9 frames"):
+        play_on()
+    some = delayed(DelayConfig(distribution="uniform", low=0, high=40, draw="episode"), 2)
+    some.reset(0)
+    play(some, 2000)

@@ -6,6 +6,7 @@ import torch
 
 from offbeat.runtime.clock import VirtualClock
 from offbeat.runtime.learner_report import REPORT_S, LearnerReport, diagnosed
+from offbeat.types import Batch, Inputs, Transition
 from tests.runtime.parts import Metrics
 
 
@@ -32,9 +33,22 @@ def test_a_record_holds_the_means_since_the_last_one_and_comes_when_it_is_due() 
     assert (told.wait_s, told.train_s, told.sums) == (0.0, 0.0, {})
 
 
-def test_rewards_that_are_not_finite_are_the_environments() -> None:
+def batch_of(reward: float, seen: float) -> Batch:
+    """One transition."""
+    zero, number = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+    inputs = Inputs({"angle": torch.tensor([[seen]]), "picture": torch.zeros(1, 1, 4, dtype=torch.uint8)}, zero > 0)
+    return Transition(
+        inputs, number, torch.tensor([reward]), zero, inputs, number, {}, number, number, number, number
+    )  # fmt: skip
+
+
+def test_what_is_not_finite_of_the_environment_is_named() -> None:
     one, nan = torch.tensor(1.0), torch.tensor(float("nan"))
-    fine = str(diagnosed(20, nan, nan, torch.tensor([0.0, 2.0]), True))
+    fine = str(diagnosed(20, nan, nan, batch_of(2.0, 1.0), True))
     assert "20 updates in a row" in fine and "Try a lower learner.learning_rate" in fine
-    wrong = str(diagnosed(20, nan, one, torch.tensor([0.0, float("inf")]), True))
+    wrong = str(diagnosed(20, nan, one, batch_of(float("inf"), 1.0), True))
     assert "The environment gives rewards that are not finite: mend it" in wrong and "Try a lower" not in wrong
+    seen = str(diagnosed(20, nan, nan, batch_of(1.0, float("nan")), True))
+    assert "The environment gives observations 'angle' that are not finite" in seen
+    both = str(diagnosed(20, nan, nan, batch_of(float("nan"), float("nan")), True))
+    assert "gives rewards and observations 'angle' that" in both
