@@ -24,7 +24,7 @@ def nearest(name: str, known: Iterable[str], before: str = "") -> str:
 
     ``before``: what all of them begin with, for the message.
     """
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {before + found[0]!r}?" if found else ""
 
 

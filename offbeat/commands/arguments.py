@@ -158,7 +158,8 @@ def check_name(name: str, own: tuple[str, ...] = ()) -> None:
     if section == "agent" and rest:
         return
     if not find_options(name) and name not in (*SHORT, *FOLLOWERS):
-        raise UserError(f"unknown option '--{name}'{nearest(name, own) or suggest(name)}")
+        meant = nearest(name, own, "--") or suggest(name)
+        raise UserError(f"unknown option '--{name}'{meant}")
 
 
 def add_env(parser: argparse.ArgumentParser) -> None:

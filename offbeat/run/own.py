@@ -95,7 +95,7 @@ def check_given(meta: Mapping[str, Any], own: Mapping[str, Any], run: Path) -> N
         if name in meta and own.get(name) is None:
             if MODULE_ID.fullmatch(str(meta[name])):
                 raise UserError(
-                    f"{run} was trained with the environment {meta[name]}: give {given_by(meta[name])} again"
+                    f"{run} was trained with the environment {meta[name]}: give it again: {given_by(meta[name])}"
                 )
             how = ", from Python" + (", or --env module:function on the command line" if name == "env_factory" else "")
             raise UserError(
