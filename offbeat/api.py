@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from offbeat.run.load import LoadedAgent
     from offbeat.run.train import RunResult
     from offbeat.scoring.sets import SetScores
+    from offbeat.serving.server import Server
 
 
 def check_env(
@@ -304,6 +305,30 @@ def export(
     own = _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
     given: dict[str, Any] = {"format": format, "check": check, "checkpoint": checkpoint, **own}
     return export_run(find_run(run), None if out is None else Path(out), **given)
+
+
+def serve(
+    run: str | Path,
+    *,
+    path: str | Path | None = None,
+    tcp: str | None = None,
+    token: str = "",
+    clients: int = 16,
+    policy: str | None = None,
+    checkpoint: str | Path | None = None,
+    **more: Any,
+) -> Server:
+    """A server of a run's newest weights that listens already; its ``run()`` serves until another thread calls its
+    ``stop()``. Clients use ``offbeat.serving.client.Client``; docs/serve.md.
+
+    ``path``: of the Unix socket; None: RUN/serve.sock. ``tcp``: HOST:PORT instead, which needs a ``token``. ``policy``:
+    as of ``evaluate``. ``more``: ``seed``, ``device``, ``remote``, ``say``, ``env_factory``, ``torso``,
+    ``agent_factory``.
+    """
+    from offbeat.serving.start import open_server
+
+    where: dict[str, Any] = {"path": None if path is None else Path(path), "tcp": tcp, "token": token}
+    return open_server(find_run(run), clients=clients, policy=policy, checkpoint=checkpoint, **where, **more)[0]
 
 
 def _new_run(
