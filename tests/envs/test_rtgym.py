@@ -29,11 +29,9 @@ from tests.envs import rtgym_stand_in
 from tests.serving.parts import wait_until
 
 MINE = EnvConfig(id="drone")
-REPLAYED = '[{kind = "fifo", share = 0.125}, {kind = "uniform", share = 0.875}]'
 HERE = importlib.util.find_spec("rtgym") is not None
 QUICK = [
-    "--engine", "inline", "--evaluation.every-frames", "0", "--log.dashboard", "false", "--log.tensorboard", "false",
-    "--replay.samplers", REPLAYED,
+    "--engine", "inline", "--log.dashboard", "false", "--log.tensorboard", "false", "--replay.capacity", "2000",
 ]  # fmt: skip
 
 
@@ -155,20 +153,20 @@ def test_there_is_one_of_it_and_one_clock(stand_in: ModuleType, tmp_path: Path) 
 
 
 def test_it_trains_evaluates_and_is_served_unchanged(
-    drone: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stand_in: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the command line, with the class's own configuration; then asked as the robot would."""
     run = tmp_path / "run"
-    command = ["train", "own", "--env", "tests.envs.drone:CONFIG", "--out", str(run), "--total-frames", "120"]
+    command = ["train", "own-clock", "--env", "tests.envs.drone:CONFIG", "--out", str(run), "--total-frames", "120"]
     assert main([*command, *QUICK, "--evaluation.episodes", "1", "--learner.unroll-length", "10"]) == 0
     out = capsys.readouterr().out
-    assert "Drone keeps its own clock, and there is one of it" in out and "episodes=1" in out
+    assert "episodes=1" in out
     assert main(["eval", str(run), "--env", "tests.envs.drone:CONFIG", "--episodes", "1"]) == 0
-    twin = offbeat.load(run, env_factory=drone.CONFIG)
-    server = offbeat.serve(run, env_factory=drone.CONFIG, policy="greedy", path=tmp_path / "s")
+    twin = offbeat.load(run, env_factory=stand_in.CONFIG)
+    server = offbeat.serve(run, env_factory=stand_in.CONFIG, policy="greedy", path=tmp_path / "s")
     thread = threading.Thread(target=server.run)
     thread.start()
-    env = with_clock(drone.CONFIG)()
+    env = with_clock(stand_in.CONFIG)()
     observation, _ = env.reset(seed=1)
     with Client(tmp_path / "s") as client:
         for step in range(5):
@@ -187,7 +185,7 @@ def test_it_trains_in_processes_of_its_own(tmp_path: Path) -> None:
     """With the package itself: no process is handed more than the interface's class."""
     pytest.importorskip("rtgym")
     run = tmp_path / "run"
-    command = ["train", "own", "--env", "tests.envs.drone:Drone", "--out", str(run), "--total-frames", "100"]
+    command = ["train", "own-clock", "--env", "tests.envs.drone:Drone", "--out", str(run), "--total-frames", "100"]
     assert main([*command, *QUICK, "--engine", "local", "--evaluation.at-end", "false"]) == 0
     assert main(["resume", str(run), "--env", "tests.envs.drone:Drone", "--total-frames", "140"]) == 0
     assert (run / "run.log").read_text().count("finished: ") == 2
