@@ -96,6 +96,12 @@ def test_what_is_no_message_is_found(body: bytearray) -> None:
     assert type(caught.value) is ValueError
 
 
+def test_a_header_is_not_believed_to_be_longer_than_the_message() -> None:
+    for length in (3, 2**32, 2**63):
+        with pytest.raises(ValueError, match=f"its header ends at byte {8 + length}, and it has 10"):
+            decode(message({}, length=length))
+
+
 def test_any_broken_message_is_a_value_error_or_reads_as_arrays_within_it() -> None:
     """Flip, cut and add bytes anywhere."""
     draw, generator = random.Random(1), np.random.default_rng(2)
