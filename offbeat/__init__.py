@@ -20,12 +20,13 @@ from offbeat.api import (
     plot,
     record,
     resume,
+    serve,
     train,
     write_report,
 )
 from offbeat.run.hooks import STOP
 
 __all__ = [
-    "STOP", "capture", "check_env", "evaluate", "evaluate_sets", "export", "load", "plot", "record", "resume", "train",
-    "write_report",
+    "STOP", "capture", "check_env", "evaluate", "evaluate_sets", "export", "load", "plot", "record", "resume", "serve",
+    "train", "write_report",
 ]  # fmt: skip

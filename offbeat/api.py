@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from offbeat.run.load import LoadedAgent
     from offbeat.run.train import RunResult
     from offbeat.scoring.sets import SetScores
+    from offbeat.serving.server import Server
 
 
 def check_env(
@@ -51,13 +52,15 @@ def check_env(
     from offbeat.config import schema
     from offbeat.envs.base import EnvConfig
     from offbeat.envs.module_ids import module_id
+    from offbeat.envs.rtgym import with_clock
     from offbeat.run.own import check_factory
 
     if isinstance(env, str):
         by_id: Any = module_id(env)
         given, name = by_id, env
     else:
-        given, name = env, getattr(env, "__name__", type(env).__name__)
+        given = with_clock(env)
+        name = getattr(given, "__name__", type(env).__name__)
     if not isinstance(given, gymnasium.Env):
         check_factory(given, "env must be an id, an environment, or")
     config = schema.build(EnvConfig, {"id": name, **switches}, "env")
@@ -306,6 +309,33 @@ def export(
     return export_run(find_run(run), None if out is None else Path(out), **given)
 
 
+def serve(
+    run: str | Path,
+    *,
+    path: str | Path | None = None,
+    tcp: str | None = None,
+    token: str = "",
+    clients: int = 16,
+    policy: str | None = None,
+    checkpoint: str | Path | None = None,
+    env_factory: Callable[..., Any] | None = None,
+    torso: TorsoFactory | None = None,
+    agent_factory: Callable[..., Any] | None = None,
+    **more: Any,
+) -> Server:
+    """A server of a run's newest weights that listens already; its ``run()`` serves until another thread calls its
+    ``stop()``. Clients use ``offbeat.serving.client.Client``; docs/serve.md.
+
+    ``path``: of the Unix socket; None: RUN/serve.sock. ``tcp``: HOST:PORT instead, which needs a ``token``. ``policy``:
+    as of ``evaluate``. ``more``: ``seed``, ``device``, ``remote``, ``say``.
+    """
+    from offbeat.serving.start import open_server
+
+    more |= _own(env_factory=env_factory, agent_factory=agent_factory, torso=torso)
+    more |= {"path": None if path is None else Path(path), "tcp": tcp, "token": token}
+    return open_server(find_run(run), clients=clients, policy=policy, checkpoint=checkpoint, **more)[0]
+
+
 def _new_run(
     preset: str | Path | RunConfig, overrides: dict[str, Any], env_factory: Callable[..., Any] | None
 ) -> tuple[RunConfig, dict[str, Any]]:
@@ -337,8 +367,10 @@ def _check_words(overrides: dict[str, Any]) -> None:
 
 def _own(**given: Any) -> dict[str, Any]:
     """What a user hands over. UserError for an ``env_factory`` that is none."""
+    from offbeat.envs.rtgym import with_clock
     from offbeat.run.own import check_factory
 
+    given["env_factory"] = with_clock(given["env_factory"])
     check_factory(given["env_factory"])
     return given
 

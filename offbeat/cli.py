@@ -31,6 +31,7 @@ COMMANDS = {
         "starts of Game Boy tasks made by playing; free cartridges",
     ),
     "export": ("scores:export", "RUN", "write the network to a file that needs no offbeat"),
+    "serve": ("serve:serve", "RUN", "the policy for other processes: observations in, actions out"),
     "presets": ("lists:presets", "", "list the presets"),
     "agents": ("lists:agents", "", "list the agents, those of installed packages too"),
     "envs": ("lists:envs", "[TEXT] | check NAME", "list the environments, or try one out"),

@@ -191,6 +191,7 @@ def env_factory(text: str | None, said: str = "--env") -> Callable[..., Any] | N
     """
     from offbeat.envs.base import SEPARATOR
     from offbeat.envs.module_ids import module_id
+    from offbeat.envs.rtgym import with_clock
 
     if text is None:
         return None
@@ -210,7 +211,7 @@ def env_factory(text: str | None, said: str = "--env") -> Callable[..., Any] | N
         return by_id
     module, _, name = text.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = with_clock(getattr(importlib.import_module(module), name))
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise UserError(f"{said} {text}: importing {module} failed: {error}") from error

@@ -22,6 +22,7 @@ EXTRAS = {
     "vizdoom": ("vizdoom", "cv2"),
     "gameboy": ("pyboy", "stable_retro", "cv2"),
     "popgym": ("popgym",),
+    "rtgym": ("rtgym",),
     "video": ("imageio_ffmpeg",),
     "box2d": ("Box2D",),
     "mujoco": ("mujoco",),

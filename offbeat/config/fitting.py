@@ -10,18 +10,21 @@ from offbeat.acting.final_sets import FinalConfig
 from offbeat.config.env_lists import NAMES
 from offbeat.config.run_config import ENVS, RunConfig, full_name
 from offbeat.envs.base import EnvConfig, UnusedSwitch
+from offbeat.envs.rtgym import OwnClock
 from offbeat.runtime.evaluator import EvaluationConfig
 from offbeat.runtime.validations import ValidationConfig
 from offbeat.types import EnvSpec
 
 Played = TypeVar("Played", EvaluationConfig, ValidationConfig, FinalConfig)
+ONE_WORLD = ("actor.workers", "actor.envs_per_worker", "evaluation.envs", "validation.envs", "final.envs")
+"""Options that are 1 around a world with a clock of its own: there is one robot."""
 PLAYED = {"evaluation": "eval_env", "validation": "valid_env", "final": "final_env"}
 """Section that says how many episodes are played -> section of the environments that they are played in."""
 
 
 def fitted(config: RunConfig, given: Iterable[str], factory: Callable[..., Any] | None = None) -> RunConfig:
-    """``config`` without the switches of its preset that mean nothing to its environments, and with no more
-    environments for evaluations and the like than share the episodes that were asked for.
+    """``config`` without the switches of its preset that mean nothing to its environments, with no more environments
+    for evaluations and the like than share the episodes that were asked for, and with one of what keeps its own clock.
 
     Args:
         config: a preset with options laid over it.
@@ -32,6 +35,10 @@ def fitted(config: RunConfig, given: Iterable[str], factory: Callable[..., Any] 
     if any(f"{section}.{name}" in names for section in ENVS for name in NAMES):
         fit = {section: _fitted(getattr(config, section), names, section, factory) for section in ENVS}
         config = replace(config, **fit)  # type: ignore[arg-type]
+    for name in ONE_WORLD if isinstance(factory, OwnClock) else ():
+        section, _, key = name.partition(".")
+        if name not in names:
+            config = replace(config, **{section: replace(getattr(config, section), **{key: 1})})
     for section, env in PLAYED.items():
         if f"{section}.episodes" in names and f"{section}.envs" not in names:
             config = replace(config, **{section: _shared(getattr(config, section), getattr(config, env), factory)})
@@ -39,7 +46,21 @@ def fitted(config: RunConfig, given: Iterable[str], factory: Callable[..., Any] 
 
 
 def left_out(config: RunConfig, fit: RunConfig) -> str:
-    """One line that names the switches of ``config`` that ``fit``, made of it, has left out; empty: none were."""
+    """One line that names the switches of ``config`` that ``fit``, made of it, has left out, and what it has made 1;
+    empty: neither.
+    """
+    told = [name for name in ONE_WORLD[:2] if _of(fit, name) == 1 != _of(config, name)]
+    one = f"{fit.env.id} keeps its own clock, and there is one of it: {' = '.join([*told, '1'])}" if told else ""
+    return "; ".join(filter(None, [_unused_switches(config, fit), one]))
+
+
+def _of(config: RunConfig, name: str) -> Any:
+    """The option of that full name."""
+    section, _, key = name.partition(".")
+    return getattr(getattr(config, section), key)
+
+
+def _unused_switches(config: RunConfig, fit: RunConfig) -> str:
     names: list[str] = []
     for section in ENVS:
         before, after = asdict(getattr(config, section)), asdict(getattr(fit, section))

@@ -5,17 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offbeat.envs.rtgym import OwnClock
 from offbeat.errors import UserError
 
 if TYPE_CHECKING:
     from offbeat.config.run_config import RunConfig
 
 
-def check_realtime(config: RunConfig) -> None:
-    """UserError for options that mean nothing, or cannot work, around an environment that never waits."""
+def check_realtime(config: RunConfig, factory: object = None) -> None:
+    """UserError for options that mean nothing, or cannot work, around an environment that never waits.
+
+    ``factory``: makes it, if it is the user's own.
+    """
     realtime = config.realtime
     if not realtime.fps:
         return
+    if isinstance(factory, OwnClock):
+        raise UserError(
+            f"realtime.fps={realtime.fps:g}: {config.env.id} keeps its own clock, rtgym's, and there cannot be two; "
+            "leave realtime.fps out, and set time_step_duration in a configuration of rtgym that names the interface"
+        )
     if realtime.mode != "async" and realtime.inference > 1:
         raise UserError(
             f"realtime.inference={realtime.inference} means nothing with realtime.mode={realtime.mode}, which has one "

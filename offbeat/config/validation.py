@@ -48,7 +48,7 @@ def validate(
     check_delay(config)
     config = decide(config)  # what is auto must fit too
     check_learners(config)
-    check_realtime(config)
+    check_realtime(config, env_factory)
     check_shares(config)
     check_policy_lag(config)
     check_roles(config)

@@ -12,6 +12,7 @@ import gymnasium
 
 from offbeat.envs.base import EnvConfig, Misbehaved, VectorEnv
 from offbeat.envs.module_ids import ModuleId
+from offbeat.envs.rtgym import is_interface
 from offbeat.envs.vector import GymnasiumVectorEnv
 from offbeat.errors import called
 
@@ -90,9 +91,11 @@ def checked_single(factory: Factory) -> Callable[[], gymnasium.Env[Any, Any]]:
     def make() -> gymnasium.Env[Any, Any]:
         env = factory()
         if not isinstance(env, gymnasium.Env):
-            hint = (
-                "; a factory of vector environments takes num_envs, as many as it is to make" if _is_vector(env) else ""
-            )
+            hint = ""
+            if _is_vector(env):
+                hint = "; a factory of vector environments takes num_envs, as many as it is to make"
+            elif is_interface(type(env)):
+                hint = "; hand over the interface's class itself, or a configuration of rtgym that names it"
             raise Misbehaved(
                 f"the env factory {called(factory)} gave {type(env).__name__}; expected a gymnasium.Env{hint}"
             )

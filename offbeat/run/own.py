@@ -15,6 +15,7 @@ import gymnasium
 from offbeat.envs.base import VectorEnv
 from offbeat.envs.module_ids import MODULE_ID, ModuleId, given_by, module_id
 from offbeat.envs.registry import exists
+from offbeat.envs.rtgym import with_clock
 from offbeat.errors import UserError, called
 from offbeat.networks.encoder import EncoderConfig
 from offbeat.networks.own_torso import name_of
@@ -58,6 +59,7 @@ def factory_beside(env_id: Any, factory: Callable[..., Any] | None) -> Callable[
 
     ``UserError`` where ``env`` is what makes it, or where both name an environment.
     """
+    factory = with_clock(factory)
     check_factory(factory)
     if env_id is None:
         return factory

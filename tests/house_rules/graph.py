@@ -15,6 +15,7 @@ LAYERS = (
     {"config"},
     {"run"},
     {"scoring"},
+    {"serving"},
     {"report"},
     {"bench"},
     {"api"},

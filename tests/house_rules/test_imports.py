@@ -108,6 +108,7 @@ def test_the_library_imports_without_any_extra():
 import importlib, sys
 blocked = {"ale_py", "envpool", "minatar", "cv2", "imageio", "imageio_ffmpeg", "ray", "mujoco", "Box2D", "pygame"}
 blocked |= {"pyspiel", "open_spiel", "wandb", "mlflow", "vizdoom", "deepmind_lab", "popgym", "pyboy", "stable_retro"}
+blocked |= {"rtgym"}
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in blocked:

@@ -9,7 +9,7 @@ from tests.house_rules.source import ROOT, library, listed
 
 INNER = (
     "algorithms", "networks", "agents", "replay", "envs", "storage", "acting", "runtime", "config", "run", "scoring",
-    "report",
+    "serving", "report",
 )  # fmt: skip
 
 
