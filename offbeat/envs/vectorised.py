@@ -42,6 +42,13 @@ def switches_of(config: EnvConfig, factory: object) -> tuple[str, ...]:
     return SWITCHES
 
 
+def singly(config: EnvConfig) -> EnvConfig:
+    """``config`` for one environment that is made by itself, to be drawn, listened to or recorded: no vector entry
+    point is asked for.
+    """
+    return replace(config, vectorised="no")
+
+
 def _stem(env_id: str) -> str:
     return env_id.rsplit("-v", 1)[0]
 
