@@ -35,6 +35,8 @@ TALKATIVE = 10
 """Environments may print so many lines."""
 RESTARTS = 3
 """So often it is reset with other seeds."""
+COPIES = 3
+"""At least so many are made where a factory makes several: what is a copy's own shows beside others."""
 SHARES = 0.6, 0.2, 0.2
 """Of the time: a long trial, the same seed again, and the same in a new environment."""
 
@@ -107,7 +109,9 @@ class _Check:
             self.found.facts[f"observation {key!r}"] = describe_array(array, key in made[0].stacked)
         self.found.facts["actions"] = describe_actions(None, made[0])
         self.say_takers(made[0])
-        self.play(made[0], made[0].players, None)
+        players = made[0].players
+        games = -(-COPIES // players) if self.maker.by_factory else 1
+        self.play(made[0], games * players, None)
 
     def describe(self, env: gymnasium.Env[Any, Any]) -> EnvSpec | None:
         """Its spaces, and what they become; None where they cannot be used."""
@@ -167,8 +171,12 @@ class _Check:
             return trial
         seconds = share * self.seconds
         with self.box.trying("playing it", seconds + GRACE_S):
-            play(envs, trial, self.seed, max(1, self.steps // envs.num_envs), seconds)
+            play(envs, trial, self.seed, self.rounds(envs.spec), seconds)
         return trial
+
+    def rounds(self, spec: EnvSpec) -> int:
+        """So many steps each copy of a game takes."""
+        return max(1, self.steps // spec.players)
 
     def restart(self, envs: VectorEnv, trial: Trial) -> None:
         """Resets with other seeds, for environments whose episodes do not end by themselves."""
@@ -227,7 +235,7 @@ class _Check:
         steps = log.steps if log is not None else trial.steps * trial.num_envs
         if took:
             found.facts["speed"] = f"{steps / took:,.0f} steps per second on one core, of {steps} steps"
-        wanted = max(1, self.steps // trial.num_envs)
+        wanted = self.rounds(trial.spec)
         if trial.steps < wanted and not found.errors:
             found.warning(
                 f"it is slow: {trial.steps} of {wanted} steps were played in {trial.seconds:.1f} s; a run of a million "

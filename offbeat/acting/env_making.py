@@ -41,6 +41,8 @@ class Maker:
         self.lent = given if isinstance(given, gymnasium.Env) else None
         self._by_id = given is None
         self._factory = single_factory(config.id) if given is None else given
+        self.by_factory = self.lent is None and self._factory is not None
+        """Whether a class or function of somebody's makes them, and not offbeat itself."""
         self.log = Log([])
         """Of all that is made."""
         self._made: list[Recorder] = []
