@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
 
 from tests.zoo.entry import Entry
 
 
 class Lamps(gymnasium.vector.VectorEnv[Any, Any, Any]):
     """Each copy shows what it drew; its reward is what it did. Episodes are of 6 steps."""
+
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
 
     def __init__(self, num_envs: int, fault: str = "") -> None:
         self.num_envs, self.fault = num_envs, fault
