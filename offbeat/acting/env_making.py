@@ -16,7 +16,7 @@ from offbeat.acting.env_recorder import Log, Recorder
 from offbeat.acting.env_report import Findings, Sandbox
 from offbeat.envs.base import EnvConfig, VectorEnv
 from offbeat.envs.factories import makes_one_env
-from offbeat.envs.gymnasium import GymnasiumVector, unavailable
+from offbeat.envs.gymnasium import GymnasiumVector, unavailable, vector_alone
 from offbeat.envs.registry import make_env, single_factory
 from offbeat.errors import called
 
@@ -67,8 +67,9 @@ class Maker:
         with self._box.trying("making it", LIMIT_S):
             try:
                 made.append(self._make())
-            except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
-                if self._by_id:
+            except Exception as error:
+                unknown = isinstance(error, gymnasium.error.UnregisteredEnv | ModuleNotFoundError)
+                if self._by_id and (unknown or vector_alone(self._config.id)):
                     raise unavailable(self._config.id, error) from error
                 raise
         return made
