@@ -115,6 +115,7 @@ class Maker:
 
     def describe(self) -> None:
         """Say how long making one takes, and whether other processes can."""
+        self._travels()
         if not self._took:
             return
         longest = max(self._took)
@@ -124,15 +125,24 @@ class Maker:
                 f"making one took {longest:.1f} s: each actor makes actor.envs_per_worker of them, one after the "
                 "other, before it starts; load what is large once for the whole process"
             )
-        if self._by_id:
+
+    def _travels(self) -> None:
+        """Say, before all else that is a warning, that what makes them cannot be handed to the processes of a run."""
+        if self.lent is not None:
             return
+        makes = self._factory
+        if self._by_id:
+            found = gymnasium.registry.get(self._config.id)
+            makes = None if found is None else (found.entry_point, found.vector_entry_point)
         try:
-            ForkingPickler.dumps(self._factory)
+            ForkingPickler.dumps(makes)
         except Exception as error:  # whatever its members raise
-            self._found.warning(
-                f"{self._factory!r} cannot be handed to other processes ({type(error).__name__}: {error}): only "
-                "engine = 'inline' can use it; define it at the top of a module"
+            line = (
+                f"'offbeat train' refuses it: {makes!r} cannot be handed to the processes of a run "
+                f"({type(error).__name__}: {error}); define it at the top of a module; only engine = 'inline', which "
+                "starts none, can use it"
             )
+            self._found.warnings.insert(0, " ".join(line.split()))
 
     def close(self) -> None:
         """Close everything that was made here, once."""
