@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -18,6 +20,7 @@ from offbeat.envs.base import EnvConfig, VectorEnv
 from offbeat.envs.factories import makes_one_env
 from offbeat.envs.gymnasium import GymnasiumVector, unavailable, vector_alone
 from offbeat.envs.registry import make_env, single_factory
+from offbeat.envs.vectorised import singly
 from offbeat.errors import called
 
 LIMIT_S = 60.0
@@ -47,6 +50,8 @@ class Maker:
         """Of all that is made."""
         self._made: list[Recorder] = []
         self._vectors: list[Any] = []
+        self._many: list[VectorEnv] = []
+        """By vector entry points, beside single ones."""
         self._took: list[float] = []
         self._threads, self._processes = threading.active_count(), children()
 
@@ -82,12 +87,23 @@ class Maker:
         self._vectors += made
         return made[0] if made else None
 
+    def by_vector(self, count: int, note: Callable[[str], None]) -> VectorEnv | None:
+        """``count`` copies by the vector entry point of an id; None, after a ``note`` of why, where that cannot be."""
+        made: list[VectorEnv] = []
+        with self._box.trying("its vector entry point", LIMIT_S, note):
+            config = replace(self._config, vectorised="yes")
+            made.append(make_env(config, count, factory=None if self._by_id else self._factory))
+        self._many += made
+        return made[0] if made else None
+
     def _vector(self, count: int) -> VectorEnv:
         if self.lent is not None:  # no factory, which would have to give another one each time
             recorded = Recorder(self.lent, self.log, self._box, lent=True)
             return GymnasiumVector(self._config, 1, lambda: recorded)
-        factory = self._factory if self._factory is None or not self.alone() else self._named()
-        made = make_env(self._config, count, factory=factory)
+        if self._factory is not None and self.alone():
+            made = make_env(singly(self._config), count, factory=self._named())
+        else:
+            made = make_env(self._config, count, factory=self._factory)
         if isinstance(made, GymnasiumVector):
             made.keep_actions()
         return made
@@ -153,7 +169,7 @@ class Maker:
         for env in self._made:
             with self._box.trying("closing it", LIMIT_S, self._found.warning):
                 env.close()
-        for vector in [] if self._made else self._vectors:
+        for vector in [*self._many, *([] if self._made else self._vectors)]:
             with self._box.trying("closing it", LIMIT_S, self._found.warning):
                 vector.close()
         threads = threading.active_count() - self._threads
@@ -164,4 +180,4 @@ class Maker:
                 "programs will not end"
             )
         if len(self._found.warnings) == before and (self._made or self._vectors):
-            self._found.facts["closing"] = f"{len(self._made) or len(self._vectors)} closed"
+            self._found.facts["closing"] = f"{len(self._many) + (len(self._made) or len(self._vectors))} closed"
