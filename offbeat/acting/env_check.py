@@ -26,6 +26,7 @@ from offbeat.envs.gymnasium import USED, channels_of, gymnasium_spec
 from offbeat.envs.registry import env_spec
 from offbeat.envs.shown import ALLOWED, picture_of
 from offbeat.envs.spaces import MASK, action_spec, flatten_space
+from offbeat.envs.vectorised import LEAST, check_asked_for, has_entry_point, id_of, singly
 from offbeat.errors import called
 from offbeat.types import LEGAL, EnvSpec
 
@@ -35,6 +36,8 @@ TALKATIVE = 10
 """Environments may print so many lines."""
 RESTARTS = 3
 """So often it is reset with other seeds."""
+COPIES = 3
+"""At least so many are made where a factory makes several: what is a copy's own shows beside others."""
 SHARES = 0.6, 0.2, 0.2
 """Of the time: a long trial, the same seed again, and the same in a new environment."""
 
@@ -93,6 +96,7 @@ class _Check:
                 self.many()  # takes it, or says what it is
             elif (spec := self.describe(env)) is not None:
                 self.play(spec, 1, self.maker.log)
+                self.at_once(spec)
                 with self.box.trying("looking at its render modes", GRACE_S, self.found.warning):
                     self.look(env)
 
@@ -107,7 +111,9 @@ class _Check:
             self.found.facts[f"observation {key!r}"] = describe_array(array, key in made[0].stacked)
         self.found.facts["actions"] = describe_actions(None, made[0])
         self.say_takers(made[0])
-        self.play(made[0], made[0].players, None)
+        players = made[0].players
+        games = -(-COPIES // players) if self.maker.by_factory else 1
+        self.play(made[0], games * players, None)
 
     def describe(self, env: gymnasium.Env[Any, Any]) -> EnvSpec | None:
         """Its spaces, and what they become; None where they cannot be used."""
@@ -123,7 +129,8 @@ class _Check:
         if self.found.errors:
             return None
         with self.box.trying("its spec", GRACE_S):
-            made.append(gymnasium_spec(self.config, env))
+            check_asked_for(self.config, self.env_id())
+            made.append(gymnasium_spec(singly(self.config), env))
         if not made:
             return None
         if LEGAL in made[0].observation:  # a mask is no feature, whatever the environment calls it
@@ -159,6 +166,60 @@ class _Check:
             self.compare(one, two, three, saved)
         self.judge(spec, one, log)
 
+    def at_once(self, spec: EnvSpec) -> None:
+        """As many copies as are stepped at once, of an id that has a vector entry point; and which ways were checked.
+
+        What a run would not take all the same is a warning, unless the vector entry point is insisted on.
+        """
+        found, vectorised = self.found, self.config.vectorised
+        if not has_entry_point(self.env_id()):
+            return
+        if vectorised == "no":
+            found.facts["stepped"] = (
+                "one after the other, as env.vectorised = 'no'; its vector entry point was not tried"
+            )
+            return
+        found.facts["stepped"] = "one after the other; its vector entry point cannot be taken"
+        envs = self.maker.by_vector(LEAST, found.error if vectorised == "yes" else found.warning)
+        if envs is None:
+            return
+        before, seen = len(found.errors), Findings()
+        one = self.trial(spec, envs, SHARES[1])
+        if len(found.errors) > before:
+            return
+        two = self.trial(spec, envs, SHARES[2])
+        if again := difference(one, two):
+            seen.warning(f"reset(seed=...) does not repeat itself: with one seed and the same actions {again}")
+        if vectorised == "yes" and (saved := self.saves(envs)):
+            seen.warning(f"there are no deterministic runs of it: {saved}")
+        judge_observations(seen, spec, one, None)
+        judge_rewards(seen, one, None)
+        judge_endings(seen, spec, one, None)
+        for lines, others, note in (
+            (seen.errors, found.errors, found.error), (seen.warnings, found.warnings, found.warning),
+        ):  # fmt: skip
+            for line in lines:
+                if line not in others:
+                    note(f"stepped at once, by its vector entry point: {line}")
+        rate = one.steps * one.num_envs / max(one.seconds, 1e-9)
+        when = (
+            "always, as env.vectorised = 'yes'"
+            if vectorised == "yes"
+            else f"from {LEAST} copies on, unless it is deterministic"
+        )
+        found.facts["stepped"] = (
+            f"checked both ways, one alone, and {LEAST} at once by its vector entry point ({rate:,.0f} steps per "
+            f"second); a run takes that {when}"
+        )
+
+    def env_id(self) -> str:
+        """The id that Gymnasium makes it by; empty: it is made otherwise."""
+        return (
+            ""
+            if self.maker.lent is not None
+            else id_of("gymnasium" if self.given is None else "", self.config.id, self.given)
+        )
+
     def trial(self, spec: EnvSpec, envs: VectorEnv, share: float) -> Trial:
         """Random steps from the seed."""
         trial = Trial(envs.spec, envs.num_envs)
@@ -167,8 +228,12 @@ class _Check:
             return trial
         seconds = share * self.seconds
         with self.box.trying("playing it", seconds + GRACE_S):
-            play(envs, trial, self.seed, max(1, self.steps // envs.num_envs), seconds)
+            play(envs, trial, self.seed, self.rounds(envs.spec), seconds)
         return trial
+
+    def rounds(self, spec: EnvSpec) -> int:
+        """So many steps each copy of a game takes."""
+        return max(1, self.steps // spec.players)
 
     def restart(self, envs: VectorEnv, trial: Trial) -> None:
         """Resets with other seeds, for environments whose episodes do not end by themselves."""
@@ -227,7 +292,7 @@ class _Check:
         steps = log.steps if log is not None else trial.steps * trial.num_envs
         if took:
             found.facts["speed"] = f"{steps / took:,.0f} steps per second on one core, of {steps} steps"
-        wanted = max(1, self.steps // trial.num_envs)
+        wanted = self.rounds(trial.spec)
         if trial.steps < wanted and not found.errors:
             found.warning(
                 f"it is slow: {trial.steps} of {wanted} steps were played in {trial.seconds:.1f} s; a run of a million "

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -16,8 +18,9 @@ from offbeat.acting.env_recorder import Log, Recorder
 from offbeat.acting.env_report import Findings, Sandbox
 from offbeat.envs.base import EnvConfig, VectorEnv
 from offbeat.envs.factories import makes_one_env
-from offbeat.envs.gymnasium import GymnasiumVector, unavailable
+from offbeat.envs.gymnasium import GymnasiumVector, unavailable, vector_alone
 from offbeat.envs.registry import make_env, single_factory
+from offbeat.envs.vectorised import singly
 from offbeat.errors import called
 
 LIMIT_S = 60.0
@@ -41,10 +44,14 @@ class Maker:
         self.lent = given if isinstance(given, gymnasium.Env) else None
         self._by_id = given is None
         self._factory = single_factory(config.id) if given is None else given
+        self.by_factory = self.lent is None and self._factory is not None
+        """Whether a class or function of somebody's makes them, and not offbeat itself."""
         self.log = Log([])
         """Of all that is made."""
         self._made: list[Recorder] = []
         self._vectors: list[Any] = []
+        self._many: list[VectorEnv] = []
+        """By vector entry points, beside single ones."""
         self._took: list[float] = []
         self._threads, self._processes = threading.active_count(), children()
 
@@ -65,8 +72,9 @@ class Maker:
         with self._box.trying("making it", LIMIT_S):
             try:
                 made.append(self._make())
-            except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
-                if self._by_id:
+            except Exception as error:
+                unknown = isinstance(error, gymnasium.error.UnregisteredEnv | ModuleNotFoundError)
+                if self._by_id and (unknown or vector_alone(self._config.id)):
                     raise unavailable(self._config.id, error) from error
                 raise
         return made
@@ -79,12 +87,23 @@ class Maker:
         self._vectors += made
         return made[0] if made else None
 
+    def by_vector(self, count: int, note: Callable[[str], None]) -> VectorEnv | None:
+        """``count`` copies by the vector entry point of an id; None, after a ``note`` of why, where that cannot be."""
+        made: list[VectorEnv] = []
+        with self._box.trying("its vector entry point", LIMIT_S, note):
+            config = replace(self._config, vectorised="yes")
+            made.append(make_env(config, count, factory=None if self._by_id else self._factory))
+        self._many += made
+        return made[0] if made else None
+
     def _vector(self, count: int) -> VectorEnv:
         if self.lent is not None:  # no factory, which would have to give another one each time
             recorded = Recorder(self.lent, self.log, self._box, lent=True)
             return GymnasiumVector(self._config, 1, lambda: recorded)
-        factory = self._factory if self._factory is None or not self.alone() else self._named()
-        made = make_env(self._config, count, factory=factory)
+        if self._factory is not None and self.alone():
+            made = make_env(singly(self._config), count, factory=self._named())
+        else:
+            made = make_env(self._config, count, factory=self._factory)
         if isinstance(made, GymnasiumVector):
             made.keep_actions()
         return made
@@ -112,6 +131,7 @@ class Maker:
 
     def describe(self) -> None:
         """Say how long making one takes, and whether other processes can."""
+        self._travels()
         if not self._took:
             return
         longest = max(self._took)
@@ -121,15 +141,24 @@ class Maker:
                 f"making one took {longest:.1f} s: each actor makes actor.envs_per_worker of them, one after the "
                 "other, before it starts; load what is large once for the whole process"
             )
-        if self._by_id:
+
+    def _travels(self) -> None:
+        """Say, before all else that is a warning, that what makes them cannot be handed to the processes of a run."""
+        if self.lent is not None:
             return
+        makes = self._factory
+        if self._by_id:
+            found = gymnasium.registry.get(self._config.id)
+            makes = None if found is None else (found.entry_point, found.vector_entry_point)
         try:
-            ForkingPickler.dumps(self._factory)
+            ForkingPickler.dumps(makes)
         except Exception as error:  # whatever its members raise
-            self._found.warning(
-                f"{self._factory!r} cannot be handed to other processes ({type(error).__name__}: {error}): only "
-                "engine = 'inline' can use it; define it at the top of a module"
+            line = (
+                f"'offbeat train' refuses it: {makes!r} cannot be handed to the processes of a run "
+                f"({type(error).__name__}: {error}); define it at the top of a module; only engine = 'inline', which "
+                "starts none, can use it"
             )
+            self._found.warnings.insert(0, " ".join(line.split()))
 
     def close(self) -> None:
         """Close everything that was made here, once."""
@@ -140,7 +169,7 @@ class Maker:
         for env in self._made:
             with self._box.trying("closing it", LIMIT_S, self._found.warning):
                 env.close()
-        for vector in [] if self._made else self._vectors:
+        for vector in [*self._many, *([] if self._made else self._vectors)]:
             with self._box.trying("closing it", LIMIT_S, self._found.warning):
                 vector.close()
         threads = threading.active_count() - self._threads
@@ -151,4 +180,4 @@ class Maker:
                 "programs will not end"
             )
         if len(self._found.warnings) == before and (self._made or self._vectors):
-            self._found.facts["closing"] = f"{len(self._made) or len(self._vectors)} closed"
+            self._found.facts["closing"] = f"{len(self._many) + (len(self._made) or len(self._vectors))} closed"

@@ -36,6 +36,7 @@ from offbeat.envs.spaces import (
     refuse_late_mask,
     with_mask,
 )
+from offbeat.errors import called
 from offbeat.types import LEGAL, ActionSpec, ArrayDict, ArraySpec, EnvSpec, EnvStep
 
 USED = ("max_steps", "channels")
@@ -364,8 +365,26 @@ def looked_at(env_id: str) -> Iterator[Callable[[Any], Any]]:
 
 def unavailable(env_id: str, error: Exception) -> EnvUnavailable:
     """What Gymnasium said when it could not make ``env_id``, on one line."""
-    reason = " ".join(str(error).split())
-    return EnvUnavailable(f"Gymnasium cannot make {env_id}: {type(error).__name__}: {reason}")
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return EnvUnavailable(f"Gymnasium cannot make {env_id}: {vector_alone(env_id) or reason}")
+
+
+def vector_alone(env_id: str) -> str:
+    """Why no single environment of an id is made that has a vector entry point alone, and what to do; empty for others.
+
+    ``env_id`` may name a module, and leave out the version.
+    """
+    name = env_id.rpartition(":")[2]
+    known = [spec for spec in gymnasium.registry.values() if name in (spec.id, spec.id.rsplit("-v", 1)[0])]
+    found = [spec for spec in known if spec.entry_point is None and spec.vector_entry_point is not None]
+    if not found or len(found) < len(known):
+        return ""
+    entry: Any = found[-1].vector_entry_point
+    what = entry if isinstance(entry, str) else ":".join(called(entry).rsplit(".", 1))
+    return (
+        "it is registered with a vector_entry_point and no entry_point: register a single entry_point beside it, or "
+        f"name its class, --env {what} on the command line, env_factory={what.rpartition(':')[2]} in Python"
+    )
 
 
 def _not_replayable(env_id: str, what: str) -> StateUnsupported:

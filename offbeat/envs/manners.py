@@ -120,6 +120,70 @@ def step_env(env: gymnasium.Env[Any, Any], action: Any, env_id: str) -> tuple[An
     return observation, reward, *ended, info if isinstance(info, dict) else {}
 
 
+class Batches:
+    """Calls of a vector environment, of ``count`` copies, that refuse what does not have a value for each of them.
+
+    Shapes are compared at each step, types at the first one.
+    """
+
+    def __init__(self, env: gymnasium.vector.VectorEnv[Any, Any, Any], count: int, env_id: str) -> None:
+        self._env, self._shape, self._id, self._looked = env, (count,), env_id, False
+
+    def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
+        """(observations, info). ``Misbehaved`` where it returns something else."""
+        outcome: Any = self._env.reset(**given)
+        if not (isinstance(outcome, tuple) and len(outcome) == 2 and isinstance(outcome[1], dict)):
+            raise Misbehaved(
+                f"{self._id}: reset() must return (observations, info), info a dict; it returned {_said(outcome)}"
+            )
+        return outcome
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Observations, rewards [n], terminated bool [n], truncated bool [n], info. ``Misbehaved`` where it returns
+        something else; observations are left to those who read them.
+        """
+        given: Any = self._env.step(actions)
+        if not (isinstance(given, tuple) and len(given) == 5):
+            raise Misbehaved(
+                f"{self._id}: step() must return (observations, reward, terminated, truncated, info); it returned "
+                f"{_said(given)}"
+            )
+        observations, reward, terminated, truncated, info = given
+        for value, name in ((reward, "reward"), (terminated, "terminated"), (truncated, "truncated")):
+            if (value.shape if type(value) is np.ndarray else _shape(value)) != self._shape:
+                raise self._not_each(name, value)
+        if not self._looked:
+            self._look(reward, terminated, truncated)
+        flags = np.asarray(terminated, bool), np.asarray(truncated, bool)
+        return observations, np.asarray(reward), *flags, info if isinstance(info, dict) else {}
+
+    def _look(self, reward: Any, terminated: Any, truncated: Any) -> None:
+        """Whether they are numbers, and flags."""
+        for value, name, kinds in (
+            (reward, "reward", "biuf"),
+            (terminated, "terminated", "biu"),
+            (truncated, "truncated", "biu"),
+        ):
+            if np.asarray(value).dtype.kind not in kinds:
+                raise self._not_each(name, value)
+        self._looked = True
+
+    def _not_each(self, name: str, value: Any) -> Misbehaved:
+        each, (count,) = "a number" if name == "reward" else "True or False", self._shape
+        return Misbehaved(
+            f"{self._id}: step() of a vector environment must return {name} as an array [{count}], {each} for each of "
+            f"its num_envs={count}; it returned {_said(value)}"
+        )
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """Its shape; none that is allowed for lists of unequal lengths."""
+    try:
+        return tuple(np.shape(value))
+    except ValueError:
+        return ()
+
+
 def _number(reward: Any, env_id: str) -> float:
     """A reward that is no float as one."""
     if np.ndim(reward) != 0 or isinstance(reward, str | bytes | complex) or reward is None:

@@ -150,10 +150,15 @@ def check_exact(config: EnvConfig, factory: Factory | None = None) -> None:
 
 
 def stepping(config: EnvConfig, num_envs: int, deterministic: bool, factory: Factory | None = None) -> str:
-    """A line on how so many copies of an id that has a vector entry point are stepped; empty for others."""
+    """A line on how so many copies of an id that has a vector entry point are stepped; empty for others, and with a
+    delay. ``Misbehaved`` where ``config`` insists on a vector entry point that cannot be taken.
+    """
+    if config.delay.active:  # each of them is made by itself
+        stepping(undelayed(config), 1, deterministic, factory)
+        return ""
     kind, name, factory = _found(config.id, factory)
     env_id = at_once.id_of(kind, name, factory)
-    if config.delay.active or not at_once.has_entry_point(env_id):
+    if not at_once.has_entry_point(env_id):
         return ""
     make = _gymnasium_maker(name) if factory is None else checked_single(factory)
     return at_once.said(config, env_id, num_envs, deterministic, make)

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from offbeat.envs.base import EnvConfig, Misbehaved
-from offbeat.envs.manners import check_spaces, spaces_of
+from offbeat.envs.manners import Batches, check_spaces, spaces_of
 from offbeat.envs.rows import check_actions, handed_out, make_rows, reject_unused
 from offbeat.envs.spaces import (
     Translator,
@@ -54,11 +54,13 @@ class GymnasiumVectorEnv:
         self.num_envs = self.batch_size = env.num_envs
         action = action_spec(env.single_action_space, config.id)
         self._leaves = with_mask(flatten_space(env.single_observation_space, config.id, config.channels), action)
-        self._decode, self._views = action_decoder(env.single_action_space), Views(env)
+        self._decode, self._views = action_decoder(env.single_action_space), Views(env, env.num_envs)
+        self._batches = Batches(env, env.num_envs, config.id)
         self._over, self._steps = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, np.int64)
         self._rows: EnvStep | None = None
-        _, info = env.reset(seed=0)
+        seen, info = self._batches.reset(seed=0)
         check_spaces(env, self._made, config.id)
+        Views(count=self.num_envs).read(self._leaves, seen)
         self._told = LEGAL not in self._leaves and has_mask(info, action, self.num_envs)
         observation = {key: leaf.spec for key, leaf in self._leaves.items()}
         registered = getattr(env.spec, "max_episode_steps", None)
@@ -80,7 +82,7 @@ class GymnasiumVectorEnv:
 
     def reset(self, seed: int) -> None:
         """Start all episodes."""
-        observation, info = self._env.reset(seed=seed % 2**31)
+        observation, info = self._batches.reset(seed=seed % 2**31)
         check_spaces(self._env, self._made, self._config.id)
         self._over[:], self._steps[:] = False, 0
         zeros = np.zeros(self.num_envs)
@@ -98,8 +100,8 @@ class GymnasiumVectorEnv:
         again = self._mode is not AutoresetMode.NEXT_STEP and bool(first.any())
         if again:
             chosen = self._beside(chosen, first)
-        observation, reward, terminated, truncated, info = self._env.step(self._decode(chosen))
-        terminated, truncated = np.asarray(terminated, bool) & ~first, np.asarray(truncated, bool) & ~first
+        observation, reward, terminated, truncated, info = self._batches.step(self._decode(chosen))
+        terminated, truncated = terminated & ~first, truncated & ~first
         over = terminated | truncated
         seen = self._seen(observation, info)
         if again:
@@ -150,7 +152,7 @@ class GymnasiumVectorEnv:
                 for index in np.flatnonzero(over):
                     seen[key][index] = leaf.read(final[index])
             else:
-                seen[key][over] = leaf.encode(leaf.checked(leaf.pick(final), 1), 1)[over]
+                seen[key][over] = leaf.encode(self._views.checked(leaf, leaf.pick(final)), 1)[over]
         if self._told:  # nobody acts on them
             seen[LEGAL][over] = True
 
@@ -166,18 +168,19 @@ class GymnasiumVectorEnv:
     def _reset(self, which: np.ndarray) -> tuple[Any, dict[str, Any]]:
         """What resetting some of them gives. ``Misbehaved`` where that cannot be done."""
         try:
-            given: tuple[Any, dict[str, Any]] = self._env.reset(options={"reset_mask": which.copy()})
+            return self._batches.reset(options={"reset_mask": which.copy()})
+        except Misbehaved as error:
+            raise self._unmasked(str(error)) from error
         except Exception as error:  # of the environment, of any class
             raise self._unmasked(f"it raised {told(error)}") from error
-        return given
 
     def _try_masked_reset(self) -> None:
         """``Misbehaved`` where single environments cannot be reset."""
         action = _any(self.spec.action, self._legal, self.spec.action.array.zeros(self.num_envs))
-        seen = self._seen(*self._env.reset(seed=0))
+        seen = self._seen(*self._batches.reset(seed=0))
         if LEGAL in seen:
             action = _any(self.spec.action, seen[LEGAL], action)
-        observation, _, _, _, info = self._env.step(self._decode(action))
+        observation, _, _, _, info = self._batches.step(self._decode(action))
         self._start(self._seen(observation, info), np.arange(self.num_envs) == 0)
 
     def _unmasked(self, why: str) -> Misbehaved:

@@ -42,6 +42,13 @@ def switches_of(config: EnvConfig, factory: object) -> tuple[str, ...]:
     return SWITCHES
 
 
+def singly(config: EnvConfig) -> EnvConfig:
+    """``config`` for one environment that is made by itself, to be drawn, listened to or recorded: no vector entry
+    point is asked for.
+    """
+    return replace(config, vectorised="no")
+
+
 def _stem(env_id: str) -> str:
     return env_id.rsplit("-v", 1)[0]
 
@@ -72,20 +79,26 @@ def make_vectorised(
 ) -> VectorEnv | None:
     """``num_envs`` copies stepped at once; None where single ones are to be stepped.
 
-    ``make`` makes a single one, whose rows theirs must be like. ValueError where ``config`` insists on what cannot be.
+    ``make`` makes a single one, whose rows theirs must be like. ``Misbehaved`` where ``config`` insists on what cannot
+    be.
     """
     if not has_entry_point(env_id) or why_single(config, env_id, num_envs, deterministic):
         return None
     made = tried(config, env_id, num_envs, make)
     if not isinstance(made, str):
         return made
-    if config.vectorised == "yes":
-        raise ValueError(f"{config.id}: env.vectorised = 'yes' cannot be: {made}; 'auto' and 'no' step single ones")
+    _refuse(config, made)
     return None
 
 
+def _refuse(config: EnvConfig, why: str) -> None:
+    """``Misbehaved`` where ``config`` insists on a vector entry point that cannot be taken."""
+    if config.vectorised == "yes":
+        raise Misbehaved(f"{config.id}: env.vectorised = 'yes' cannot be: {why}; 'auto' and 'no' step single ones")
+
+
 def said(config: EnvConfig, env_id: str, num_envs: int, deterministic: bool, make: MakeEnv) -> str:
-    """A line on how so many copies of an id that has a vector entry point are stepped."""
+    """A line on how so many copies of an id that has a vector entry point are stepped. ``Misbehaved`` as above."""
     why = why_single(config, env_id, num_envs, deterministic)
     if not why:
         made = tried(config, env_id, num_envs, make)
@@ -94,6 +107,7 @@ def said(config: EnvConfig, env_id: str, num_envs: int, deterministic: bool, mak
             return (
                 f"{config.id}: the {num_envs} environments of an actor are stepped at once, by its vector entry point"
             )
+        _refuse(config, made)
         why = made
     return f"{config.id}: environments are stepped one after the other, though it has a vector entry point: {why}"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from offbeat.envs.base import Misbehaved
 from offbeat.envs.spaces import Leaf
 from offbeat.types import ArrayDict
 
@@ -21,10 +22,11 @@ class Views:
 
     Args:
         env: whose they are; None: nothing is known of its own arrays.
+        count: so many there are in each batch; 0: in each as many as it has.
     """
 
-    def __init__(self, env: Any = None) -> None:
-        self._env, self._looks = env, 0
+    def __init__(self, env: Any = None, count: int = 0) -> None:
+        self._env, self._count, self._looks = env, count, 0
         self._last: ArrayDict = {}
         self._reused: set[str] = set()
 
@@ -35,12 +37,24 @@ class Views:
         self._looks += looking
         seen = {}
         for key, leaf in leaves.items():
-            value = leaf.checked(leaf.pick(observation), 1)
+            value = self.checked(leaf, leaf.pick(observation))
             view = None if key in self._reused else leaf.encode.view(value, 1)
             if view is not None and self._is_reused(key, value, own):
                 view = None
             seen[key] = leaf.encode(value, 1) if looking or view is None else view
         return seen
+
+    def checked(self, leaf: Leaf, given: Any) -> np.ndarray:
+        """What the environment gave for ``leaf``, as an array [n, ...]."""
+        if not self._count:
+            return leaf.checked(given, 1)
+        value, each = np.asarray(given), tuple(leaf.space.shape or ())
+        if value.shape[:1] != (self._count,) or value.ndim != 1 + len(each):
+            raise Misbehaved(
+                f"{leaf.env_id}: observation {leaf.key!r} of a vector environment must have the shape "
+                f"{[self._count, *each]}, a row for each of its num_envs={self._count}; it has {list(value.shape)}"
+            )
+        return leaf.checked(value, 1)
 
     def _is_reused(self, key: str, value: np.ndarray, own: list[np.ndarray]) -> bool:
         """Whether others write over ``value``. The last one is held, so that nobody else gets its memory meanwhile."""

@@ -135,6 +135,7 @@ def _single_camera(config: EnvConfig, factory: Any, say: Say) -> Camera:
     """A camera before one environment of Gymnasium, which is made anew where it was not made to draw itself."""
     from offbeat.envs.factories import PICTURES, names_pictures
     from offbeat.envs.registry import make_env
+    from offbeat.envs.vectorised import singly
 
     made: list[gymnasium.Env[Any, Any]] = []
 
@@ -143,7 +144,7 @@ def _single_camera(config: EnvConfig, factory: Any, say: Say) -> Camera:
             made.append(maker())
             return made[-1]
 
-        return make_env(config, 1, factory=noting)
+        return make_env(singly(config), 1, factory=noting)
 
     env = make(factory)
     if made[-1].render_mode != PICTURES and names_pictures(made[-1]):

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from offbeat.config.run_config import RunConfig
+from offbeat.envs.base import EnvConfig
 from offbeat.envs.game_lists import configs_of, described
 from offbeat.envs.registry import game_specs, stepping
 from offbeat.networks.own_torso import find_torso
@@ -53,10 +54,15 @@ def introduce(
 
 def tell_of_stepping(config: RunConfig, factory: Callable[..., Any] | None, say: Callable[[str], None]) -> None:
     """Say of ids that could step all copies in one array operation whether they do."""
+    for line in steppings(config, config.env, factory):
+        say(line)
+
+
+def steppings(config: RunConfig, env: EnvConfig, factory: Callable[..., Any] | None) -> list[str]:
+    """How the games of ``env`` are stepped, where that is to be said. ``Misbehaved`` where they cannot be as asked."""
     count = 1 if config.realtime.fps else config.actor.envs_per_worker
-    for env in configs_of(config.env) or [config.env]:
-        if line := stepping(env, count, is_deterministic(config), factory):
-            say(line)
+    given = [stepping(game, count, is_deterministic(config), factory) for game in configs_of(env) or [env]]
+    return [line for line in given if line]
 
 
 def tell_of_small_replay(config: RunConfig, layout: StreamLayout, say: Callable[[str], None]) -> None:

@@ -23,11 +23,12 @@ from offbeat.agents.base import Agent
 from offbeat.algorithms.legal import FORBIDDEN
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.delay import undelayed
-from offbeat.envs.factories import Factory
+from offbeat.envs.factories import Factory, makes_one_env
 from offbeat.envs.game_lists import scored
 from offbeat.envs.gymnasium import looked_at
 from offbeat.envs.registry import make_env, single_factory
 from offbeat.envs.spaces import MASK, Translator
+from offbeat.envs.vectorised import singly
 from offbeat.errors import UserError
 from offbeat.networks.noisy import set_noise
 from offbeat.run.exported import ExportedNetwork, mapped, tensors
@@ -91,7 +92,9 @@ def record(
     if translator is not None:
         factory = factory or single_factory(config.id)
         assert factory is not None, "only environments of Gymnasium have a translator"
-        factory, config = _listening(factory, kept), undelayed(config)  # what is heard is what is seen
+        config = undelayed(config)  # what is heard is what is seen
+        config = singly(config) if makes_one_env(factory) else config
+        factory = _listening(factory, kept)
     players = agent.spec.players
     rows: list[Row] = []
     with looked_at(config.id) as keep:

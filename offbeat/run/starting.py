@@ -65,12 +65,13 @@ def _check_registered(env_id: str) -> None:
     import gymnasium
 
     spec = gymnasium.registry.get(env_id)
-    entry = None if spec is None else spec.entry_point
-    if entry is None or (isinstance(entry, str) and not entry.startswith("__main__")):
-        return
-    if isinstance(entry, str):
-        entry = getattr(sys.modules["__main__"], entry.partition(":")[2], None)
-    _check_travels(f"the environment {env_id!r} that you registered, entry_point", entry)
+    for name in ("entry_point", "vector_entry_point") if spec is not None else ():
+        entry: Any = getattr(spec, name)
+        if entry is None or (isinstance(entry, str) and not entry.startswith("__main__")):
+            continue
+        if isinstance(entry, str):
+            entry = getattr(sys.modules["__main__"], entry.partition(":")[2], None)
+        _check_travels(f"the environment {env_id!r} that you registered, {name}", entry)
 
 
 def unguarded_line() -> int:

@@ -225,7 +225,10 @@ def _made(config: RunConfig, spec: EnvSpec, own: dict[str, Any], note: str, new:
 
 
 def _check_exact(config: RunConfig, factory: Callable[..., Any] | None) -> None:
-    """Refuse environments that a deterministic run could not save."""
+    """Refuse environments that cannot be stepped as is asked for, and those that a deterministic run could not save."""
+    for env in environments(config):
+        if env.vectorised == "yes":
+            announcements.steppings(config, env, factory)
     if is_deterministic(config):
         for env in {env.id: env for env in reversed(environments(config))}.values():
             check_exact(env, factory)

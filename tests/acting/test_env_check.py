@@ -76,7 +76,7 @@ def test_ctrl_c_is_nobodys_error() -> None:
 def test_what_only_this_process_can_make_is_said() -> None:
     report = offbeat.check_env(lambda: Small(), steps=20)
     assert report.ok and len(report.warnings) == 1
-    assert "cannot be handed to other processes" in report.warnings[0]
+    assert "cannot be handed to the processes of a run" in report.warnings[0]
 
 
 def test_an_environment_itself_is_played_and_stays_open() -> None:

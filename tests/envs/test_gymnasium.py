@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+import offbeat
+from offbeat.cli import main
 from offbeat.envs.base import EnvConfig, EnvUnavailable, StateUnsupported, VectorEnv
 from offbeat.envs.gymnasium import GymnasiumVector
 from offbeat.envs.registry import check_exact, env_spec, make_env
@@ -222,3 +225,19 @@ def test_a_missing_dependency_is_one_line() -> None:
 def test_a_factory_that_gives_something_else_is_named() -> None:
     with pytest.raises(ValueError, match=r"the env factory .* gave int; expected a gymnasium\.Env"):
         make_env(EnvConfig(id="mine"), 1, factory=lambda: 3)
+
+
+def test_an_id_with_a_vector_entry_point_alone_says_what_is_needed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says = "no entry_point: register a single entry_point beside it, or name its class, --env tests.zoo.vectors:Lamps"
+    gymnasium.register("Lamp-v0", vector_entry_point="tests.zoo.vectors:Lamps")
+    try:
+        with pytest.raises(EnvUnavailable, match=says):
+            offbeat.check_env("Lamp-v0")
+        for name in ("Lamp-v0", "Lamp", "gymnasium:Lamp-v0"):
+            assert main(["train", "debug", "--env", name, "--out", str(tmp_path / "run")]) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert says in line, line
+    finally:
+        del gymnasium.registry["Lamp-v0"]

@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from offbeat.envs.base import EnvConfig, Misbehaved
 from offbeat.envs.gymnasium import check_replayable
+from offbeat.envs.manners import Batches
 from offbeat.envs.registry import make_env
 
 
@@ -43,6 +44,19 @@ class OldReset(Plain):
 class NoSeed(Plain):
     def reset(self) -> Any:  # type: ignore[override]
         return np.zeros(2, np.float32), {}
+
+
+class Two:
+    """A vector environment of two copies, as far as that is asked for."""
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+
+    def reset(self, **given: Any) -> Any:
+        return self.outcomes.pop(0)
+
+    def step(self, actions: Any) -> Any:
+        return self.outcomes.pop(0)
 
 
 class OwnTypeError(Plain):
@@ -153,3 +167,36 @@ def test_a_class_that_needs_arguments_is_told_how() -> None:
 
 def test_rewards_that_are_no_number_are_replayed_all_the_same() -> None:
     check_replayable(EnvConfig(id="mine"), gives(ZEROS, float("nan"), False, False, {}))
+
+
+TWO, FALSE = np.zeros(2), np.zeros(2, bool)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        ((0, TWO, FALSE, [[0], [1, 2]], {}), r"truncated as an array \[2\], True or False for .*=2; it returned list "),
+        ((0, 1.0, FALSE, FALSE, {}), r"reward as an array \[2\], a number for .*=2; it returned float 1.0"),
+        ((0, TWO, np.zeros(3, bool), FALSE, {}), r"terminated as an array \[2\], .* returned an array \[3\] of bool"),
+        ([0, TWO, FALSE, FALSE, {}], r"must return \(observations, reward, .*; it returned list"),
+    ],
+)
+def test_steps_of_copies_have_a_value_for_each_at_any_time(outcome: Any, why: str) -> None:
+    good = (0, TWO, FALSE, FALSE, {})
+    with pytest.raises(Misbehaved, match=why):
+        Batches(Two(outcome), 2, "mine").step(0)
+    several = Batches(Two(good, good, outcome), 2, "mine")
+    for _ in range(2):
+        assert several.step(0)[1:] == (*good[1:4], {})
+    with pytest.raises(Misbehaved, match=why):
+        several.step(0)
+
+
+def test_types_are_looked_at_in_the_first_step_and_resets_each_time() -> None:
+    texts = (0, np.array(["a", "b"]), FALSE, FALSE, {})
+    with pytest.raises(Misbehaved, match=r"mine: .*reward as an array \[2\], .* returned an array \[2\] of <U1"):
+        Batches(Two(texts), 2, "mine").step(0)
+    several = Batches(Two((0, {}), (0, [])), 2, "mine")
+    assert several.reset(seed=1) == (0, {})
+    with pytest.raises(Misbehaved, match=r"reset\(\) must return \(observations, info\), .* a tuple of 2"):
+        several.reset(seed=1)

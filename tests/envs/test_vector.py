@@ -17,6 +17,7 @@ from offbeat.envs.base import EnvConfig, Misbehaved, StateUnsupported
 from offbeat.envs.registry import make_env
 from offbeat.types import LEGAL
 from tests.envs.test_components_and_masks import Combination, Masked, Told
+from tests.zoo.vectors import FAULTS, Lamps
 
 
 def cart_poles(config: EnvConfig, num_envs: int, **_: Any) -> Any:
@@ -236,6 +237,59 @@ def test_those_that_cannot_have_such_rows_are_refused(kind: Any, why: str) -> No
 
     with pytest.raises(Misbehaved, match=why):
         play()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_value_for_each_copy_is_asked_for(fault: str, count: int) -> None:
+    """Right after the reset or step that did not have it; with one copy, too."""
+
+    def play() -> None:
+        envs = make_env(EnvConfig(id="mine"), count, factory=partial(Lamps, fault=fault))
+        assert not fault.startswith("reset"), "seen where it is made"
+        envs.reset(0)
+        envs.recv()
+        envs.send(np.ones(count, np.int64))
+
+    with pytest.raises(Misbehaved, match=f"^mine: {FAULTS[fault]}"):
+        play()
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in ("reward-text", "ends-half")])
+def test_so_it_is_at_later_steps_and_resets(fault: str) -> None:
+    made: list[Lamps] = []
+
+    def many(num_envs: int) -> Lamps:
+        made.append(Lamps(num_envs))
+        return made[-1]
+
+    envs = make_env(EnvConfig(id="mine"), 3, factory=many)
+    envs.reset(0)
+    for step in range(20):
+        rows = envs.recv()
+        assert step % 7 == 0 or (rows.raw_reward == step % 3).all(), "of the copy's own action"
+        envs.send(np.full(3, (step + 1) % 3))
+    made[0].fault = fault
+    with pytest.raises(Misbehaved, match=FAULTS[fault]):
+        envs.reset(0) if fault.startswith("reset") else envs.send(np.ones(3, np.int64))
+
+
+def test_lists_of_as_many_values_are_taken() -> None:
+    class Lists(Lamps):
+        def step(self, actions: Any) -> Any:
+            *each, info = super().step(actions)
+            return *(value.tolist() for value in each), info
+
+    rows = []
+    for kind in (Lists, Lamps):
+        envs = make_env(EnvConfig(id="mine"), 3, factory=kind)
+        envs.reset(0)
+        envs.send(np.array([0, 1, 2]))
+        rows.append(envs.recv())
+    np.testing.assert_array_equal(rows[0].raw_reward, [0, 1, 2])
+    for name in ("raw_reward", "terminated", "truncated"):
+        np.testing.assert_array_equal(getattr(rows[0], name), getattr(rows[1], name))
+    np.testing.assert_allclose(rows[0].observation["observation"], rows[1].observation["observation"])
 
 
 def test_a_mode_that_is_none_is_named() -> None:

@@ -15,6 +15,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.vector import AutoresetMode
 
 import offbeat
+from offbeat.cli import main
 from offbeat.envs.base import EnvConfig, Misbehaved, StateUnsupported, UnusedSwitch, VectorEnv
 from offbeat.envs.gymnasium import GymnasiumVector
 from offbeat.envs.registry import check_exact, env_spec, make_env, stepping
@@ -263,3 +264,25 @@ def test_a_run_at_its_own_pace_takes_it_and_resumes(tmp_path: Path) -> None:
     run = offbeat.train("impala-cartpole", out=str(tmp_path / "run"), **SHORT).run
     assert "the 16 environments of an actor are stepped at once" in (run / "run.log").read_text()
     assert offbeat.resume(run, 5000).finished
+
+
+@pytest.mark.parametrize("section", ["env", "eval_env"])
+@pytest.mark.parametrize("delayed", [False, True])
+def test_what_cannot_be_stepped_as_asked_is_refused_before_there_is_a_folder(
+    section: str, delayed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a line of its own, and nothing else is said of how environments are stepped."""
+    gymnasium.register(
+        "Larger-v0", "gymnasium.envs.classic_control.cartpole:CartPoleEnv", vector_entry_point=Larger,
+        max_episode_steps=20,
+    )  # fmt: skip
+    run = tmp_path / "run"
+    words = ["train", "impala-cartpole", "--out", str(run), "--env", "Larger-v0", f"--{section}.vectorised", "yes"]
+    words += ["--total-frames", "500", "--eval-env.vectorised", "no"] if section == "env" else ["--env.vectorised=no"]
+    try:
+        assert main(words + (["--delay.inference-frames", "1"] if delayed else [])) == 2
+    finally:
+        del gymnasium.registry["Larger-v0"]
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "Larger-v0" in text]
+    assert "env.vectorised = 'yes' cannot be: " in line and "its vector entry point has" in line
+    assert not run.exists()

@@ -128,3 +128,12 @@ def test_what_needs_no_conversion_is_no_copy(space: Any, given: np.ndarray, shar
 def test_what_does_not_belong_to_the_space_is_refused_as_ever() -> None:
     with pytest.raises(Misbehaved, match=r"mine: observation 'observation' must belong to"):
         Views().read(flatten_space(SPACE, "mine", "first"), frame(1)[:, :1])
+
+
+@pytest.mark.parametrize("rows", [2, 6])
+def test_so_many_rows_are_asked_for_as_there_are_environments(rows: int) -> None:
+    leaves, given = flatten_space(SPACE, "mine", "first"), np.resize(frame(1), (rows, *SPACE.shape))
+    assert len(Views().read(leaves, given)["observation"]) == rows, "a batch as it comes"
+    Views(count=rows).read(leaves, given)
+    with pytest.raises(Misbehaved, match=rf"must have the shape \[3, .* num_envs=3; it has \[{rows}, "):
+        Views(count=3).read(leaves, given)

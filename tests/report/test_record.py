@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from offbeat.envs.base import EnvConfig
+from offbeat.envs.gymnasium import GymnasiumVector
+from offbeat.envs.module_ids import ModuleId
 from offbeat.errors import UserError
 from offbeat.report.pictures import draw_bars, draw_image, draw_observation, enlarge, open_camera
 from offbeat.report.record import VideoFile, record_frames, record_run, video_format
@@ -143,6 +145,19 @@ def test_gymnasium_environments_draw_themselves() -> None:
     assert shown.shape == (400, 600, 3)
     assert camera.fps == 50
     camera.env.close()
+
+
+@pytest.mark.parametrize("factory", [None, ModuleId("gymnasium:CartPole-v1")])
+def test_of_those_that_are_stepped_at_once_a_single_one_draws_itself(factory: ModuleId | None) -> None:
+    camera = open_camera(EnvConfig(id="CartPole-v1", vectorised="yes"), factory)
+    assert isinstance(camera.env, GymnasiumVector) and camera.env.render is not None
+    assert camera.env.num_envs == 1 and camera.fps == 50
+    camera.env.close()
+
+
+def test_a_run_that_steps_them_at_once_is_filmed(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "impala-cartpole", ("env.vectorised", "yes"), ("eval_env.vectorised", "yes"))
+    assert gif_seconds(record_run(run, tmp_path / "film.gif", max_seconds=0.2)) > 0
 
 
 def test_without_its_drawing_library_the_observation_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,13 @@ def written(agent: Any, factory: Any, path: Path, config: EnvConfig = CONFIG) ->
     return export.loaded(path, format)
 
 
+def test_of_those_that_are_stepped_at_once_a_single_one_is_heard() -> None:
+    config = EnvConfig(id="CartPole-v1", vectorised="yes")
+    agent, own = drawn("impala", {}, None, config), translator(config)
+    rows = record(agent, config, 40, own, None)
+    assert len(rows) >= 40 and rows[0].inputs["observation"].shape == (1, 1, 4)
+
+
 def test_what_was_recorded_is_what_the_environment_gave() -> None:
     factory = partial(Own, "nested", action="several")
     agent, own = drawn("impala", LSTM, factory), translator(CONFIG, factory)

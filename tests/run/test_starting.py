@@ -186,3 +186,18 @@ def test_windows_is_told_of_wsl() -> None:
     program = "import sys; sys.platform = 'win32'; import offbeat"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.stderr.strip().splitlines()[-1].startswith("ImportError: offbeat runs on Linux and macOS; on Windows")
+
+
+@pytest.mark.parametrize("name", ["entry_point", "vector_entry_point"])
+def test_an_id_that_is_registered_with_what_cannot_travel_is_refused(name: str) -> None:
+    import gymnasium
+
+    from offbeat.run.starting import check_start
+
+    entries = {"entry_point": "tests.zoo.small:Small", name: lambda **_: None}
+    gymnasium.register("Closed-v0", **entries)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(UserError, match=f"'Closed-v0' that you registered, {name}=.* cannot be handed to"):
+            check_start({}, "Closed-v0")
+    finally:
+        del gymnasium.registry["Closed-v0"]
