@@ -1,7 +1,8 @@
 """Versions for pip: those that the tests pass with, and the lowest that pyproject.toml allows.
 
 ``python versions.py installed`` prints a constraint for each package that offbeat with its extra ``dev`` has brought
-into the environment of that python, and those of constraints.txt for what only other extras name, as they are; ``python versions.py lowest`` one for each dependency that pyproject.toml names.
+into the environment of that python, and those of constraints.txt for what only other extras name, as they are;
+``python versions.py lowest`` one for each dependency that pyproject.toml names.
 Neither names torch or what only torch brings: which build of it is the right one differs from machine to machine.
 ``make constraints`` and ``make test-lowest`` call it; the package ``packaging`` comes with pytest.
 """

@@ -14,8 +14,8 @@ from offbeat.types import EnvSpec
 
 
 def planned_spec(config: EnvConfig) -> tuple[EnvSpec, str]:
-    """The spec as ``env_spec`` gives it and no text; of a Game Boy task whose cartridge, states or emulator are not here
-    what is known without them, and the line that says what is missing. Raises as ``env_spec`` for anything else.
+    """The spec as ``env_spec`` gives it and no text; of a Game Boy task whose cartridge, states or emulator are not
+    here what is known without them, and the line that says what is missing. Raises as ``env_spec`` for anything else.
     """
     try:
         return env_spec(config), ""

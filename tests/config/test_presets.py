@@ -113,7 +113,15 @@ def fresh_of(config: RunConfig, batch: int) -> int:
 TRAINED = [
     pytest.param(name, marks=pytest.mark.slow)
     if name.startswith(
-        ("realtime-size-", "realtime-pokemon-", "laser-atari", "r2ac-atari-m", "r2ac-atari-g", "r2ac-atari-b", "r2ac-atari-seaquest")
+        (
+            "realtime-size-",
+            "realtime-pokemon-",
+            "laser-atari",
+            "r2ac-atari-m",
+            "r2ac-atari-g",
+            "r2ac-atari-b",
+            "r2ac-atari-seaquest",
+        )
     )
     else name
     for name in PRESETS
@@ -242,10 +250,10 @@ PLATFORM_REPLAY = [
 ]  # fmt: skip
 """Keys of one table of its --replay_parameters."""
 REALTIME_FLAGS = [
-    "model", "arch", "k", "lr", "gamma", "seed", "opt", "cuda", "explore", "target_freq", "reservoir", "n", "fps", "level",
-    "pretrain_steps", "delay", "noops", "num_actions", "default_action", "obs_history", "memory", "batch_size", "updates",
-    "game", "mode", "num_inf", "num_learn", "eps_init", "eps_end", "total_timesteps", "setting", "t_theta_max",
-    "random_not_noop", "aps", "init_step", "max_update_freq", "passes", "cluster",
+    "model", "arch", "k", "lr", "gamma", "seed", "opt", "cuda", "explore", "target_freq", "reservoir", "n", "fps",
+    "level", "pretrain_steps", "delay", "noops", "num_actions", "default_action", "obs_history", "memory", "batch_size",
+    "updates", "game", "mode", "num_inf", "num_learn", "eps_init", "eps_end", "total_timesteps", "setting",
+    "t_theta_max", "random_not_noop", "aps", "init_step", "max_update_freq", "passes", "cluster",
 ]  # fmt: skip
 """Flags of the three scripts of realtime learning (CERC-AAI/realtime_rl: simulate_delay_tetris.py,
 simulate_delay_atari.py, run_realtime_pokemon.py)."""
