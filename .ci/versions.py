@@ -1,7 +1,8 @@
 """Versions for pip: those that the tests pass with, and the lowest that pyproject.toml allows.
 
 ``python versions.py installed`` prints a constraint for each package that offbeat with its extra ``dev`` has brought
-into the environment of that python; ``python versions.py lowest`` one for each dependency that pyproject.toml names.
+into the environment of that python, and those of constraints.txt for what only other extras name, as they are;
+``python versions.py lowest`` one for each dependency that pyproject.toml names.
 Neither names torch or what only torch brings: which build of it is the right one differs from machine to machine.
 ``make constraints`` and ``make test-lowest`` call it; the package ``packaging`` comes with pytest.
 """
@@ -20,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+CONSTRAINTS = PROJECT.with_name("constraints.txt")
 EXTRA = "dev"
 LEFT_OUT = {"torch", "offbeat"}
 """Packages that get no constraint."""
@@ -70,6 +72,17 @@ def installed() -> list[str]:
     return [tested, "# written by `make constraints`. Which torch is installed is left to pyproject.toml.", *pins]
 
 
+def others() -> list[str]:
+    """The constraints that constraints.txt has for what extras beside ``dev`` ask for: written by hand, with the
+    versions that ``make test-extras`` passed with.
+    """
+    extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
+    named = {canonicalize_name(one.name) for extra in extras for one in direct(extra)}
+    only = named - {canonicalize_name(one.name) for one in direct()}
+    lines = [line for line in CONSTRAINTS.read_text().splitlines() if not line.startswith("#")]
+    return [line for line in lines if canonicalize_name(line.partition("==")[0]) in only]
+
+
 def needed(requirements: Iterable[str], extras: Iterable[str]) -> list[Requirement]:
     """Those of a package's requirements that hold here, with these of its extras."""
     parsed = [Requirement(text) for text in requirements]
@@ -77,4 +90,4 @@ def needed(requirements: Iterable[str], extras: Iterable[str]) -> list[Requireme
 
 
 if __name__ == "__main__":
-    print("\n".join({"installed": installed, "lowest": lowest}[sys.argv[1]]()))
+    print("\n".join({"installed": lambda: [*installed(), *others()], "lowest": lowest}[sys.argv[1]]()))

@@ -356,12 +356,13 @@ def _new_run(
 
 def _check_words(overrides: dict[str, Any]) -> None:
     """Refuse what is no option, but nearly an argument of ``train``. UserError names it."""
+    from offbeat.config.options import all_options
     from offbeat.config.run_config import SECTIONS, TOP
 
     words = [name for name in train.__annotations__ if name not in ("preset", "overrides", "return")]
     for name in overrides.keys() - {*SECTIONS, *TOP}:
         meant = get_close_matches(name, words, n=1, cutoff=0.75)
-        if meant:
+        if meant and name.replace("__", ".") not in {option.name for option in all_options()}:
             raise UserError(f"unknown argument {name!r}; did you mean {meant[0]!r}?")
 
 

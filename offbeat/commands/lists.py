@@ -69,11 +69,14 @@ def graph(arguments: list[str]) -> int:
     from offbeat.agents.base import trains_on
     from offbeat.agents.make import make_agent
     from offbeat.config.auto import decide
-    from offbeat.envs.registry import env_spec
+    from offbeat.envs.planned import planned_spec
     from offbeat.runtime.topology import describe
 
-    agent = make_agent(config.agent_name, config.agent, env_spec(config.env))
+    spec, missing = planned_spec(config.env)
+    agent = make_agent(config.agent_name, config.agent, spec)
     print(describe(decide(config), trains_on(agent)))
+    if missing:
+        print(f"offbeat: warning: it cannot be trained here yet: {missing}", file=sys.stderr)
     return 0
 
 

@@ -113,7 +113,15 @@ def fresh_of(config: RunConfig, batch: int) -> int:
 TRAINED = [
     pytest.param(name, marks=pytest.mark.slow)
     if name.startswith(
-        ("realtime-size-", "laser-atari", "r2ac-atari-m", "r2ac-atari-g", "r2ac-atari-b", "r2ac-atari-seaquest")
+        (
+            "realtime-size-",
+            "realtime-pokemon-",
+            "laser-atari",
+            "r2ac-atari-m",
+            "r2ac-atari-g",
+            "r2ac-atari-b",
+            "r2ac-atari-seaquest",
+        )
     )
     else name
     for name in PRESETS
@@ -241,6 +249,14 @@ PLATFORM_REPLAY = [
     "lambda_batch_multiplier", "alfa_annealing_factor", "elite_sampling_strategy", "elite_batch_size",
 ]  # fmt: skip
 """Keys of one table of its --replay_parameters."""
+REALTIME_FLAGS = [
+    "model", "arch", "k", "lr", "gamma", "seed", "opt", "cuda", "explore", "target_freq", "reservoir", "n", "fps",
+    "level", "pretrain_steps", "delay", "noops", "num_actions", "default_action", "obs_history", "memory", "batch_size",
+    "updates", "game", "mode", "num_inf", "num_learn", "eps_init", "eps_end", "total_timesteps", "setting",
+    "t_theta_max", "random_not_noop", "aps", "init_step", "max_update_freq", "passes", "cluster",
+]  # fmt: skip
+"""Flags of the three scripts of realtime learning (CERC-AAI/realtime_rl: simulate_delay_tetris.py,
+simulate_delay_atari.py, run_realtime_pokemon.py)."""
 VALUES = {
     "apex",
     "r2d2",
@@ -274,6 +290,7 @@ VALUES = {
         ("The seed implementation of Ape-X and R2D2", SEED_FLAGS),
         ("The seed implementation of R2AC", R2AC_FLAGS),
         ("The seed implementation of the V-trace platform", PLATFORM_FLAGS),
+        ("The seed implementation of realtime learning", REALTIME_FLAGS),
     ],
 )
 def test_every_flag_of_a_seed_implementation_has_its_option_or_a_reason(heading: str, flags: list[str]) -> None:

@@ -39,6 +39,14 @@ def test_every_dependency_has_a_version_that_was_tested(versions: ModuleType) ->
     assert [name for name in pins if name.startswith(("torch", "nvidia", "triton", "offbeat"))] == []
 
 
+def test_the_emulators_have_one_too_and_keep_it(versions: ModuleType) -> None:
+    pins = pinned((ROOT / "constraints.txt").read_text().splitlines())
+    assert missing(versions.direct("gameboy"), pins) == []
+    kept = pinned(versions.others())
+    assert kept.keys() >= {"pyboy", "stable-retro"} and kept.items() <= pins.items()
+    assert not kept.keys() & {canonicalize_name(r.name) for r in versions.direct()}, "those are asked anew"
+
+
 def test_the_lowest_versions_are_those_that_pyproject_names(versions: ModuleType) -> None:
     pins = pinned(versions.lowest())
     assert missing(versions.direct(), pins) == []

@@ -112,6 +112,10 @@ def test_arguments_that_are_nearly_right_are_named():
         offbeat.train("own", evn_factory=Camera)
     with pytest.raises(UserError, match="unknown argument 'on_evalution'; did you mean 'on_evaluation'"):
         offbeat.train("own", on_evalution=print)
+    with pytest.raises(UserError, match="unknown argument 'agent__facto'; did you mean 'agent_factory'"):
+        offbeat.train("own", agent__facto=print)
+    with pytest.raises(UserError, match=r"agent.action=2 is no action of CartPole-v1; allowed: 0 to 1"):
+        offbeat.train("random", agent="noop", agent__action=2, env="CartPole-v1")  # an option, though it looks like one
 
 
 @pytest.mark.parametrize(("frames", "told"), [(19_999, True), (20_000, False)])

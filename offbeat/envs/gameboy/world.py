@@ -38,6 +38,15 @@ def maker(config: EnvConfig, name: str) -> MakeEnv:
     return lambda: GameBoyWorld(config, cartridge, backend)
 
 
+class Unplayed(gymnasium.Env[np.ndarray, np.int64]):
+    """A game that says what it gives and takes, and cannot be played: without a cartridge, states and an emulator."""
+
+    def __init__(self, config: EnvConfig) -> None:
+        self.observation_space = spaces.Box(0, 255, (1, config.frame_size, config.frame_size), np.uint8)
+        self.action_space = spaces.Discrete(len(ACTIONS))
+        self.spec = EnvSpec(config.id)
+
+
 class GameBoyWorld(gymnasium.Env[np.ndarray, np.int64]):
     """One game in an emulator, which runs from the first ``reset`` to ``close``.
 
@@ -63,9 +72,9 @@ class GameBoyWorld(gymnasium.Env[np.ndarray, np.int64]):
         self._emulator: Emulator | None = None
         self._states: dict[Path | None, bytes] = {}
         self._next = 0
-        self.observation_space = spaces.Box(0, 255, (1, config.frame_size, config.frame_size), np.uint8)
-        self.action_space = spaces.Discrete(len(ACTIONS))
-        self.spec = EnvSpec(config.id)
+        unplayed = Unplayed(config)
+        self.observation_space, self.action_space = unplayed.observation_space, unplayed.action_space
+        self.spec = unplayed.spec
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
