@@ -32,8 +32,7 @@ def reproduce(arguments: list[str]) -> int:
 
     if options.name is None:
         for row in all_rows().values():
-            minutes = f"{row.minutes:g} minute{'s' if row.minutes != 1 else ''}"
-            print(f"{row.name:<26} {row.task}; {row.preset}, {len(row.seeds)} runs of about {minutes}")
+            print(f"{row.name:<26} {row.task}; {row.preset}, {len(row.seeds)} runs of about {row.minutes:g} min")
         return 0
     if options.runs is not None and options.seeds is not None:
         parser.error("--runs says how many seeds and --seeds which; leave one out")
