@@ -20,29 +20,23 @@ from statistics import median
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 
-from offbeat.agents.base import Explores, trains_on
-from offbeat.agents.contract import check_agent
+from offbeat.agents.base import Agent
 from offbeat.agents.make import make_agent
 from offbeat.config.auto import decide
 from offbeat.config.run_config import RunConfig
-from offbeat.envs.registry import env_spec, make_env
-from offbeat.replay.layout import layout_for
-from offbeat.replay.streams import StreamStore
-from offbeat.run.inference_times import NoWeights, threads
-from offbeat.runtime.actor import ActorWork, acting_precision, run_actor
-from offbeat.runtime.policy import LocalPolicy
-from offbeat.runtime.writer import StoreWriter
+from offbeat.envs.registry import env_spec
+from offbeat.run.actor_times import actor_loop, block_times, rounds_of
+from offbeat.run.inference_times import threads
 
 COUNTS = (16, 64, 256)
 """Numbers of environments that are measured."""
 PARTS = ("stage", "observe", "act", "step", "append", "account", "loop")
 """Unfinished blocks; what the network sees; the network and drawing; environments; streams; scores and counters;
 all that is between these."""
-WARM_UPS, COUNTED = 3, 2
-"""Blocks that are played before anything is measured, and blocks whose calls are counted."""
+COUNTED = 2
+"""Blocks whose calls are counted."""
 LEAST_TIMED = 5
 """So many blocks are timed, at least."""
 
@@ -60,28 +54,6 @@ class Round:
     """Of each part, and of all as ``all``."""
     part_us: dict[str, float] = field(default_factory=dict)
     """Processor time of each part, with what it takes to look at the time. Unit: microseconds."""
-
-
-class _Replay:
-    """No samplers: streams that are as short as can be, and never full."""
-
-    capacity = 0
-    samplers: tuple[Any, ...] = ()
-
-
-class _NoMetrics:
-    """Takes records and forgets them."""
-
-    def write(self, kind: str, values: dict[str, float]) -> None:
-        """Nothing is kept."""
-
-
-class _Never:
-    """A signal to stop that never comes."""
-
-    def is_set(self) -> bool:
-        """Go on."""
-        return False
 
 
 class _Meter:
@@ -105,6 +77,16 @@ class _Meter:
                 self._enter(before)
 
         return metered
+
+    def watch(self, parts: dict[str, Any]) -> None:
+        """Meter every public method of an actor's parts."""
+        work = parts["work"]
+        owners = {"act": parts["policy"], "step": parts["envs"], "append": parts["writer"]}
+        for part, owner in (owners | {"stage": work.staging, "observe": work.observer}).items():
+            for name in dir(type(owner)):
+                if not name.startswith("_") and callable(getattr(type(owner), name)):
+                    vars(owner)[name] = self.wrapped(getattr(owner, name), part)
+        vars(work)["account"] = self.wrapped(work.account, "account")
 
     def _enter(self, part: str) -> str:
         now = time.thread_time()
@@ -154,89 +136,25 @@ def bench_actor(
 
 def measure_round(config: RunConfig, count: int, seconds: float) -> Round:
     """The cost of a round of an actor with ``count`` environments."""
-    plain, close = actor_loop(config, count)
-    length = config.actor.append_rows or config.learner.unroll_length
-    found = Round(count, length)
-    try:
-        found.us = 1e6 * median(_times(plain, seconds / 2)) / length
-    finally:
-        close()
-    meter = _Meter()
-    metered, close = actor_loop(config, count, meter)
-    try:
-        _times(metered, 0.0)
+    spec, length = env_spec(config.env), rounds_of(config)
+    found, meter = Round(count, length), _Meter()
+
+    def make() -> Agent:
+        torch.manual_seed(config.seed)
+        return make_agent(config.agent_name, config.agent, spec, "cpu")
+
+    with actor_loop(config, spec, make(), count) as loop:
+        found.us = 1e6 * median(block_times(loop, seconds / 2, LEAST_TIMED)) / length
+    with actor_loop(config, spec, make(), count, watch=meter.watch) as loop:
         with meter.counting():
             for _ in range(COUNTED):
-                next(metered)
+                next(loop)
         with meter.timing():
-            blocks = len(_times(metered, seconds / 2))
-    finally:
-        close()
+            blocks = len(block_times(loop, seconds / 2, LEAST_TIMED))
     found.calls = {name: number / (COUNTED * length) for name, number in meter.calls.items()}
     found.calls["all"] = sum(found.calls.values())
     found.part_us = {name: 1e6 * took / (blocks * length) for name, took in meter.seconds.items()}
     return found
-
-
-def actor_loop(config: RunConfig, count: int, meter: _Meter | None = None) -> tuple[Iterator[None], Callable[[], None]]:
-    """The loop of an actor with ``count`` environments, which has played ``WARM_UPS`` blocks; and what closes them."""
-    spec = env_spec(config.env)
-    torch.manual_seed(config.seed)
-    agent = make_agent(config.agent_name, config.agent, spec, "cpu")
-    layout = layout_for(
-        spec,
-        agent.row_extras(),
-        check_agent(agent, spec),
-        num_streams=count,
-        replay=_Replay(),
-        unroll_length=config.learner.unroll_length,
-        block=config.actor.append_rows,
-        items=trains_on(agent),
-    )
-    streams = np.arange(count)
-    explore = (lambda made: agent.exploration(streams, count, made)) if isinstance(agent, Explores) else None
-    precision = acting_precision(config.actor, config.learner)
-    policy = LocalPolicy(agent, NoWeights(), count, seed=0, precision=precision)
-    envs = make_env(config.env, count, batch_size=config.actor.batch or None, threads=config.actor.env_threads or 1)
-    work = ActorWork(
-        layout,
-        streams,
-        block=layout.block,
-        discount=agent.discount,
-        wants_last=agent.wants_last,
-        seed=0,
-        frame_skip=spec.frame_skip,
-        players=spec.players,
-        explore=explore,
-    )
-    writer = StoreWriter(StreamStore.allocate(layout), None, None, (), streams)
-    if meter is not None:
-        parts = {"stage": work.staging, "observe": work.observer, "act": policy, "step": envs, "append": writer}
-        for part, owner in parts.items():
-            _meter_all(meter, owner, part)
-        vars(work)["account"] = meter.wrapped(work.account, "account")
-    loop = run_actor(envs, policy, writer, _NoMetrics(), _Never(), work)
-    for _ in range(WARM_UPS):
-        next(loop)
-    return loop, envs.close
-
-
-def _meter_all(meter: _Meter, owner: Any, part: str) -> None:
-    """Meter every public method of ``owner``."""
-    for name in dir(type(owner)):
-        if not name.startswith("_") and callable(getattr(type(owner), name)):
-            vars(owner)[name] = meter.wrapped(getattr(owner, name), part)
-
-
-def _times(loop: Iterator[None], seconds: float) -> list[float]:
-    """Processor seconds of each block, for about ``seconds`` of time."""
-    times: list[float] = []
-    deadline = time.perf_counter() + seconds
-    while len(times) < LEAST_TIMED or time.perf_counter() < deadline:
-        started = time.thread_time()
-        next(loop)
-        times.append(time.thread_time() - started)
-    return times
 
 
 def as_text(config: RunConfig, found: list[Round]) -> str:

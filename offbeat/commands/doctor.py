@@ -132,6 +132,7 @@ def extras() -> dict[str, str]:
 def choices() -> dict[str, str]:
     """What options that say ``auto`` (threads and workers: 0) become on this machine, and why."""
     from offbeat.config.run_config import load_preset
+    from offbeat.run.actor_times import NEAR, TRIED
 
     asked = load_preset("impala-atari")
     everything = replace(asked.actor, workers=0, env_threads=0, inference="auto")
@@ -146,6 +147,8 @@ def choices() -> dict[str, str]:
         "learner.threads": f"{chosen.learner.threads}: "
         + ("the GPU does the work" if gpu else f"{LEARNER_SHARE:.0%} of {usable_cores()} cores"),
         "actor.workers": f"{chosen.actor.workers}: one for every two cores that the learner leaves",
+        "actor.envs_per_worker": f"0: the fewest of {', '.join(map(str, TRIED))} whose step costs at most {NEAR:g} "
+        "times the least, measured as a run begins",
         "actor.env_threads": f"{chosen.actor.env_threads} for each actor: the cores that are left",
         "actor.inference": f"{chosen.actor.inference}: " + ("one batch on the GPU serves all" if gpu else "no GPU"),
         "env.backend": f"{atari}; ale-single in deterministic runs" if atari == "ale" else atari,
