@@ -179,9 +179,9 @@ def _derive(
     ``by_action``, ``by_entropy``: [T, B, A], gradients of the policy's loss and of the entropy's by ``log_probs``;
     ``to_value``: [T + 1, B], of the value's loss, the last row left as it is. ``found``: ``NUMBERS``.
     """
-    steps, width, choices = log_probs.shape
+    steps, width, _choices = log_probs.shape
     rho_bar, c_bar, pg_rho_bar, decay, baseline_cost, entropy_cost = constants
-    zero, half, two, least = np.float32(0), np.float32(0.5), np.float32(2), np.float32(LEAST)
+    zero, half, two = np.float32(0), np.float32(0.5), np.float32(2)
     correction, next_target = np.zeros(width, np.float32), value[steps].copy()
     sums = np.zeros(11, np.float64)
     for t in range(steps - 1, -1, -1):
@@ -198,26 +198,59 @@ def _derive(
             off = target - v
             counts = np.float32(1) if keep else zero
             to_value[t, b] = -((counts * baseline_cost * half) * (two * off))
-            bonus, entropy = counts * entropy_cost, 0.0
-            for k in range(choices):
-                p, log_p = probs[t, b, k], max(log_probs[t, b, k], least)
-                entropy -= p * log_p
-                by_action[t, b, k] = zero
-                by_entropy[t, b, k] = bonus * p + (bonus * log_p) * p if log_probs[t, b, k] >= least else zero
             a = action[t, b]
+            entropy = _entropy_back(log_probs[t, b], probs[t, b], counts * entropy_cost, by_entropy[t, b])
+            by_action[t, b, :] = zero
             by_action[t, b, a] = zero + -(counts * advantage)
             if keep:
-                sums[0] += 1.0
-                sums[1] -= log_probs[t, b, a] * advantage
-                sums[2] += 0.5 * off * off
-                sums[3] += entropy
-                sums[4] += r
-                sums[5] += 1.0 if r > rho_bar else 0.0
-                sums[6] += v
-                sums[7] += target
-                sums[8] += advantage
-                sums[9] += np.float64(target) * target
-                sums[10] += np.float64(off) * off
+                _add(sums, log_probs[t, b, a], advantage, off, entropy, r, r > rho_bar, v, target)
+    _tell(sums, steps * width, found)
+    return float(sums[1] + baseline_cost * sums[2] - entropy_cost * sums[3])
+
+
+@compiled
+def _entropy_back(log_probs: np.ndarray, probs: np.ndarray, bonus: float, found: np.ndarray) -> float:
+    """Into ``found`` [A]: ``bonus`` times the gradient of minus the entropy of one row by ``log_probs`` [A].
+
+    Gives the entropy.
+    """
+    entropy, least = 0.0, np.float32(LEAST)
+    for k in range(len(probs)):
+        p, log_p = probs[k], max(log_probs[k], least)
+        entropy -= p * log_p
+        found[k] = bonus * p + (bonus * log_p) * p if log_probs[k] >= least else np.float32(0)
+    return entropy
+
+
+@compiled
+def _add(
+    sums: np.ndarray,
+    log_prob: float,
+    advantage: float,
+    off: float,
+    entropy: float,
+    ratio: float,
+    clipped: bool,
+    value: float,
+    target: float,
+) -> None:
+    """Add a row that counts to what is told of all of them. ``off``: its target less its value."""
+    sums[0] += 1.0
+    sums[1] -= log_prob * advantage
+    sums[2] += 0.5 * off * off
+    sums[3] += entropy
+    sums[4] += ratio
+    sums[5] += 1.0 if clipped else 0.0
+    sums[6] += value
+    sums[7] += target
+    sums[8] += advantage
+    sums[9] += np.float64(target) * target
+    sums[10] += np.float64(off) * off
+
+
+@compiled
+def _tell(sums: np.ndarray, rows: int, found: np.ndarray) -> None:
+    """``NUMBERS`` of so many ``rows``, of which some count, from the sums over those."""
     count = max(sums[0], 1.0)
     mean = sums[7] / count
     variance = max(sums[9] / count - mean * mean, 1e-8)
@@ -225,8 +258,7 @@ def _derive(
     for i in range(3, 9):
         found[i] = sums[i] / count
     found[9] = 1.0 - sums[10] / count / variance
-    found[10] = sums[0] / (steps * width)
-    return float(sums[1] + baseline_cost * sums[2] - entropy_cost * sums[3])
+    found[10] = sums[0] / rows
 
 
 def plain_loss(policy: Tensor, value: Tensor, rows: Rows, constants: Constants) -> Tensor:

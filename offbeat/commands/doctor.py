@@ -109,11 +109,13 @@ def short_cuts() -> dict[str, str]:
     """What torch and numba do here though they do not promise it; without it the same results come more slowly."""
     import torch
 
+    from offbeat.agents import joined_loss
     from offbeat.networks import joined, rounded
     from offbeat.replay import kernels
 
     tried = {
         "layers in one step": joined.missing(),
+        "loss in few steps": joined_loss.missing(),
         "copies in one call": rounded.missing(torch.device("cpu")),
         "stacks in vectors": kernels.missing(),
     }
