@@ -203,7 +203,7 @@ def _derive(
             by_action[t, b, :] = zero
             by_action[t, b, a] = zero + -(counts * advantage)
             if keep:
-                _add(sums, log_probs[t, b, a], advantage, off, entropy, r, r > rho_bar, v, target)
+                _add(sums, log_probs[t, b, a], float(advantage), off, entropy, r, r > rho_bar, v, target)
     _tell(sums, steps * width, found)
     return float(sums[1] + baseline_cost * sums[2] - entropy_cost * sums[3])
 
