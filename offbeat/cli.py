@@ -40,7 +40,7 @@ COMMANDS = {
     "bench": (
         "checks:bench",
         "WHAT",
-        "measure this machine: throughput, streams, replay, soak, peers, realtime, rtrl, gpu",
+        "measure this machine: throughput, actor, streams, replay, soak, peers, realtime, rtrl, gpu",
     ),
     "campaign": ("training:campaign", "FILE", "work off a table or grid of runs; resumable"),
     "diagnose": (

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from offbeat.envs.rows import in_order
 from offbeat.replay.layout import StreamLayout
 from offbeat.replay.stacking import FrameStacker
 from offbeat.types import ArrayDict, ArraySpec, EnvSpec, EnvStep, Inputs
@@ -36,7 +37,7 @@ class Observer:
     ) -> None:
         self._explore, self.wants_last = explore, wants_last
         self.stacker = FrameStacker(spec, count)
-        self.last_action = action.zeros(count)
+        self.last_action, self._everyone = action.zeros(count), in_order(count)
         self.steps = 0
         """Actions taken; those at rows that only carry a final observation are none."""
 
@@ -63,8 +64,8 @@ class Observer:
 
     def remember(self, rows: EnvStep, action: np.ndarray) -> None:
         """Keep the actions [n, ...] taken at ``rows``, for the next inputs."""
-        self.last_action[rows.env_ids] = action
-        self.steps += int(rows.valid.sum())
+        self.last_action[slice(None) if rows.env_ids is self._everyone else rows.env_ids] = action
+        self.steps += int(np.count_nonzero(rows.valid))
 
     def state(self) -> ArrayDict:
         """All of it."""

@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from offbeat.agents.joined_loss import Constants, joined_loss, joins
+from offbeat.agents.joined_loss import Rows as PlainRows
 from offbeat.agents.policy_agent import Network, NetworkOutput, PolicyAgent
 from offbeat.agents.replay_terms import (
     ReplayTermsConfig,
@@ -68,6 +70,8 @@ class Agent(PolicyAgent):
     ) -> None:
         """See ``PolicyAgent``."""
         super().__init__(config, spec, device, torso, keeps_value=config.keeps_value, keeps_policy=config.keeps_policy)
+        terms = config.keeps_policy or config.keeps_value or config.entropy_on == "online"
+        self._published = self.discrete and not self._nvec and not terms
         self._points = torch.zeros(0)  # where the trust region looks at a box of actions
         if config.trust_region and config.trust_region_form == "laser" and not self.discrete:
             size = torch.Size(spec.action.shape).numel()
@@ -81,6 +85,8 @@ class Agent(PolicyAgent):
         """
         config = self.config
         output = self.unrolled(batch)
+        if (joined := self._joined(output, batch)) is not None:
+            return joined
         policy, value = output.policy[:-1], output.value[:-1]
         log_prob, entropy = self._evaluate(policy, batch.action)
         log_ratio = log_prob.detach() - self._behaviour_log_prob(batch)
@@ -105,6 +111,22 @@ class Agent(PolicyAgent):
             **replay_statistics(config, rows, distance),
         }
         return LossOutput(total, metrics, count=count)
+
+    def _joined(self, output: NetworkOutput, batch: Unroll) -> LossOutput | None:
+        """The loss in few steps where it has no terms but the three of the paper, and ``joins`` says so."""
+        config = self.config
+        if not self._published or output.policy.dim() != 3:
+            return None
+        rows = PlainRows(batch.extras["behaviour_logits"], batch.action, batch.reward, batch.discount, batch.valid[:-1])
+        if not joins(output.policy, output.value, rows):
+            return None
+        constants = Constants(*(getattr(config, name) for name in Constants._fields))
+        total, metrics = joined_loss(output.policy, output.value, rows, constants)
+        if config.reduction == "sum":
+            return LossOutput(total, metrics)
+        count = rows.valid.sum().clamp(min=1)
+        losses = {name: metrics[name] / count for name in ("policy_loss", "baseline_loss", "entropy_loss")}
+        return LossOutput(total, metrics | losses, count=count)
 
     def _targets(self, log_ratio: Tensor, value: Tensor, bootstrap_value: Tensor, batch: Unroll, rows: Rows) -> VTrace:
         """V-trace's, with the traces that the trust region lets pass."""

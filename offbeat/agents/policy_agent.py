@@ -21,6 +21,7 @@ from offbeat.networks.encoder import Encoder, EncoderConfig
 from offbeat.networks.heads import CategoricalHead, GaussianHead, ValueHead, legal_actions
 from offbeat.networks.lstm import LSTMCore, check_memory
 from offbeat.networks.own_torso import TorsoFactory
+from offbeat.networks.plain import plain_path
 from offbeat.types import UNROLL, ActOutput, ArraySpec, CoreState, EnvSpec, Inputs, TensorDict, Unroll
 
 
@@ -168,6 +169,9 @@ class PolicyAgent:
         self.items = UNROLL
         self.discrete, self._nvec = bool(spec.action.choices), spec.action.nvec
         self._keeps_value, self._keeps_policy = keeps_value, keeps_policy
+        known = not config.store_features and self.network_class.forward is Network.forward
+        network = self.network
+        self._plain = plain_path(network, network.policy, network.value, network.choices) if known else None
 
     def initial_state(self, batch: int) -> CoreState:
         """Zeros for ``batch`` episodes' starts; {} without a core."""
@@ -185,7 +189,6 @@ class PolicyAgent:
             extras |= {"behaviour_mean": ArraySpec(size), "behaviour_log_std": ArraySpec(size)}
         return {"behaviour_log_prob": ArraySpec(())} | extras
 
-    @torch.no_grad()
     def act(
         self, inputs: Inputs, state: CoreState, generator: torch.Generator | None, greedy: bool = False
     ) -> ActOutput:
@@ -193,20 +196,28 @@ class PolicyAgent:
 
         The same generator state and inputs give the same actions.
         """
-        output, extras = self._acted(inputs, state)
-        policy = output.policy[0]
+        if not torch.is_grad_enabled():
+            return self._drawn(inputs, state, generator, greedy)
+        with torch.no_grad():
+            return self._drawn(inputs, state, generator, greedy)
+
+    def _drawn(self, inputs: Inputs, state: CoreState, generator: torch.Generator | None, greedy: bool) -> ActOutput:
+        """``act``, where no gradient is wanted."""
+        policy, value, after, extras = self._acted(inputs, state)
         if self._keeps_value:
-            extras |= {"behaviour_value": output.value[0]}
+            assert value is not None, "it was asked for"
+            extras["behaviour_value"] = value
         if self.discrete:
             scores = policy if greedy else policy - _noise(policy, generator).exponential_(generator=generator).log()
-            return ActOutput(self._best(scores), {"behaviour_logits": policy} | extras, output.state)
+            extras["behaviour_logits"] = policy
+            return ActOutput(self._best(scores), extras, after)
         mean, log_std = policy.chunk(2, -1)
         action = mean if greedy else mean + log_std.exp() * _noise(mean, generator).normal_(generator=generator)
         log_prob = actor_critic.gaussian_log_prob(mean, log_std, action)
         if self._keeps_policy:
             extras |= {"behaviour_mean": mean, "behaviour_log_std": log_std}
         action = action.reshape(-1, *self.spec.action.shape)
-        return ActOutput(action, {"behaviour_log_prob": log_prob} | extras, output.state)
+        return ActOutput(action, {"behaviour_log_prob": log_prob} | extras, after)
 
     def features(self, kind: str, inputs: Inputs, state: CoreState) -> Tensor:
         """See ``offbeat.agents.base.Encodes``; ``torso`` is what core or torso give to the heads."""
@@ -214,12 +225,20 @@ class PolicyAgent:
             return self._forward(inputs, state).policy
         return self._encoded(inputs, state)[0].float()
 
-    def _acted(self, inputs: Inputs, state: CoreState) -> tuple[NetworkOutput, TensorDict]:
-        """What the network makes of one row, and its features where they are stored."""
+    def _acted(self, inputs: Inputs, state: CoreState) -> tuple[Tensor, Tensor | None, CoreState, TensorDict]:
+        """What the network makes of one row: policy [B, ...], value [B], the state after, features if they are stored.
+
+        The value may be None where rows do not keep it.
+        """
+        if self._plain is not None and self._plain.serves(self.network):
+            policy, value = self._plain(inputs.observation, self._keeps_value)
+            return policy[0], None if value is None else value[0], state, {}
         if not self.config.store_features:
-            return self._forward(inputs, state), {}
+            policy, value, after = self._forward(inputs, state)
+            return policy[0], value[0], after, {}
         features, after = self._encoded(inputs, state)
-        return self.network.heads(features, after, inputs.observation), {"features": features[0].float()}
+        policy, value, after = self.network.heads(features, after, inputs.observation)
+        return policy[0], value[0], after, {"features": features[0].float()}
 
     def _encoded(self, inputs: Inputs, state: CoreState) -> tuple[Tensor, CoreState]:
         return self.network.encode(inputs.observation, inputs.first, state, inputs.last_action, inputs.last_reward)

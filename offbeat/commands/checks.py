@@ -12,6 +12,7 @@ from offbeat.errors import UserError, nearest
 
 BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [--cores N] [--json FILE]
                                 [--option value ...]
+       offbeat bench actor [PRESET] [--envs 16,64,256] [--seconds N] [--json FILE] [--option value ...]
        offbeat bench streams
        offbeat bench samplers [--seconds N] [--json FILE]
        offbeat bench replay [--cpprb VENV] [--torchrl VENV] [--transitions N] [--threads N]
@@ -25,6 +26,7 @@ BENCH = """usage: offbeat bench throughput [PRESET] [--seconds N] [--rounds N] [
        offbeat bench gpu [PRESET ...] [--minutes N] [--out FILE] [--json FILE] [--device NAME] [--option value ...]
 
 throughput: frames/s of a preset (impala-atari) end to end, beside its parts alone and the limit that they set.
+actor:      calls and processor time of a round of an actor (impala-cartpole), by part and number of environments.
 streams:    rows/s and bytes/s of appending and of assembling batches, beside a plain copy of memory.
 replay:     a full prioritised replay memory of Atari frames: appending, drawing, assembling, memory; beside others.
 samplers:   a batch of each sampler of unrolls, with and without cached scores, beside uniform replay of the same rows.
@@ -50,7 +52,7 @@ def bench(arguments: list[str]) -> int:
     what, rest = choose(
         "bench",
         arguments,
-        ("throughput", "streams", "replay", "samplers", "soak", "peers", "realtime", "rtrl", "gpu"),
+        ("throughput", "actor", "streams", "replay", "samplers", "soak", "peers", "realtime", "rtrl", "gpu"),
         BENCH,
     )
     if what == "throughput":
@@ -62,6 +64,8 @@ def bench(arguments: list[str]) -> int:
         bench_throughput(
             _config(scanned, what), seconds=seconds, rounds=max(1, rounds), cores=cores, file=result_file(scanned)
         )
+    if what == "actor":
+        _bench_actor(rest)
     if what == "soak":
         from offbeat.bench.soak import bench_soak
 
@@ -103,15 +107,33 @@ def _bench_gpu(arguments: list[str]) -> int:
     return int(any(row.run is None for row in rows))
 
 
+def _bench_actor(arguments: list[str]) -> None:
+    """Check the options of ``bench actor`` and run it."""
+    from offbeat.bench.actor import bench_actor
+
+    scanned = scan(arguments, own=("envs", "seconds", "json"))
+    counts = _numbers(scanned, "envs", "16,64,256")
+    named = one_preset(scanned, "bench actor") if scanned.positional else "impala-cartpole"
+    bench_actor(
+        scanned.config(named), counts=tuple(counts), seconds=number(scanned, "seconds", 4), file=result_file(scanned)
+    )
+
+
+def _numbers(scanned: Scanned, name: str, otherwise: str) -> list[int]:
+    """The whole numbers above 0 of an option that lists them with commas."""
+    text = scanned.own.get(name, otherwise)
+    counts = [int(part) for part in text.split(",") if part.strip().isdecimal()]
+    if not counts or min(counts) < 1 or len(counts) != len(text.split(",")):
+        raise UserError(f"--{name}={text!r} is not a list of numbers of at least 1, such as {otherwise}")
+    return counts
+
+
 def _bench_realtime(arguments: list[str]) -> None:
     """Check the options of ``bench realtime`` and run it."""
     from offbeat.bench.realtime import bench_realtime
 
     scanned = scan(arguments, own=("processes", "minutes", "json"))
-    text = scanned.own.get("processes", "1,2,4,8")
-    counts = [int(part) for part in text.split(",") if part.strip().isdecimal()]
-    if not counts or min(counts) < 1 or len(counts) != len(text.split(",")):
-        raise UserError(f"--processes={text!r} is not a list of numbers of at least 1, such as 1,2,4,8")
+    counts = _numbers(scanned, "processes", "1,2,4,8")
     named = one_preset(scanned, "bench realtime") if scanned.positional else "realtime-dqn"
     bench_realtime(scanned.config(named), counts, number(scanned, "minutes", 10), result_file(scanned))
 

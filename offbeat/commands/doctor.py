@@ -109,11 +109,13 @@ def short_cuts() -> dict[str, str]:
     """What torch and numba do here though they do not promise it; without it the same results come more slowly."""
     import torch
 
+    from offbeat.agents import joined_loss
     from offbeat.networks import joined, rounded
     from offbeat.replay import kernels
 
     tried = {
         "layers in one step": joined.missing(),
+        "loss in few steps": joined_loss.missing(),
         "copies in one call": rounded.missing(torch.device("cpu")),
         "stacks in vectors": kernels.missing(),
     }
@@ -132,6 +134,7 @@ def extras() -> dict[str, str]:
 def choices() -> dict[str, str]:
     """What options that say ``auto`` (threads and workers: 0) become on this machine, and why."""
     from offbeat.config.run_config import load_preset
+    from offbeat.run.actor_times import NEAR, TRIED
 
     asked = load_preset("impala-atari")
     everything = replace(asked.actor, workers=0, env_threads=0, inference="auto")
@@ -146,6 +149,8 @@ def choices() -> dict[str, str]:
         "learner.threads": f"{chosen.learner.threads}: "
         + ("the GPU does the work" if gpu else f"{LEARNER_SHARE:.0%} of {usable_cores()} cores"),
         "actor.workers": f"{chosen.actor.workers}: one for every two cores that the learner leaves",
+        "actor.envs_per_worker": f"0: the fewest of {', '.join(map(str, TRIED))} whose step costs at most {NEAR:g} "
+        "times the least, measured as a run begins",
         "actor.env_threads": f"{chosen.actor.env_threads} for each actor: the cores that are left",
         "actor.inference": f"{chosen.actor.inference}: " + ("one batch on the GPU serves all" if gpu else "no GPU"),
         "env.backend": f"{atari}; ale-single in deterministic runs" if atari == "ale" else atari,

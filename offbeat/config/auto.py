@@ -21,8 +21,16 @@ MOST_LEARNER_THREADS = 8
 """More threads than this hardly make a learner faster. Not measured: machines here had 2 cores."""
 
 
-def decide(config: RunConfig) -> RunConfig:
-    """``config`` with every ``auto`` that depends on the machine replaced by what it stands for here."""
+UNMEASURED_ENVS = 32
+"""Environments of an actor that a run chooses where it does not measure what a step costs."""
+
+
+def decide(config: RunConfig, *, measures: bool = False) -> RunConfig:
+    """``config`` with every ``auto`` that depends on the machine replaced by what it stands for here.
+
+    ``measures``: a run is about to choose its environments from what a step costs here (``run.actor_times``): they stay
+    0 then, unless it has a fixed schedule, where results must not hang on time.
+    """
     device = choose_device(config.device)
     learner = replace(config.learner, device=choose_device(config.learner.device, device))
     if learner.precision == "auto":
@@ -39,6 +47,8 @@ def decide(config: RunConfig) -> RunConfig:
     if config.realtime.fps:  # one environment, whose actions come from processes of their own
         actor = replace(actor, workers=1, envs_per_worker=1, inference="actor")
         config = replace(config, delay=replace(config.delay, joined=True))
+    if not (actor.envs_per_worker or (measures and config.engine == "local" and not config.deterministic)):
+        actor = replace(actor, envs_per_worker=UNMEASURED_ENVS)
     workers = actor.workers or actor_workers(usable_cores(), learner.threads * learner.count)
     threads = actor.env_threads or env_threads(usable_cores(), learner.threads * learner.count, workers)
     actor = replace(actor, workers=workers, env_threads=threads)

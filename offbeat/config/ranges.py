@@ -15,7 +15,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "env.turn_frames": (0, 2**62),
     "env.turns": (0, 1_000_000),
     "actor.workers": (0, math.inf),
-    "actor.envs_per_worker": (1, math.inf),
+    "actor.envs_per_worker": (0, math.inf),
     "actor.threads": (1, math.inf),
     "actor.env_threads": (0, math.inf),
     "inference.threads": (1, math.inf),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import fields
 
 import numpy as np
@@ -32,6 +33,22 @@ def transform_reward(raw: np.ndarray, config: EnvConfig) -> np.ndarray:
     return np.asarray(reward, np.float32)
 
 
+@functools.cache
+def in_order(count: int) -> np.ndarray:
+    """Environments 0 to ``count`` - 1, [count] int64: always the same array, which cannot be written to."""
+    ids = np.arange(count)
+    ids.flags.writeable = False
+    return ids
+
+
+def ordered(rows: EnvStep, count: int) -> EnvStep:
+    """``rows``, whose ``env_ids`` are ``in_order(count)`` itself if they are of all environments, in their order."""
+    known = in_order(count)
+    if rows.env_ids is not known and np.array_equal(rows.env_ids, known):
+        rows.env_ids = known
+    return rows
+
+
 def make_rows(
     config: EnvConfig,
     observation: ArrayDict,
@@ -43,7 +60,7 @@ def make_rows(
     """Rows of environments 0 to n - 1, in this order, from their raw rewards [n] and flags bool [n]."""
     raw = np.asarray(reward, np.float32)
     return EnvStep(
-        env_ids=np.arange(len(raw)),
+        env_ids=in_order(len(raw)),
         observation=observation,
         reward=transform_reward(raw, config),
         raw_reward=raw,
@@ -77,7 +94,9 @@ def check_actions(action: np.ndarray, spec: ActionSpec, count: int) -> np.ndarra
             f"actions have dtype {array.dtype}; expected integers below {', '.join(map(str, spec.choices))}"
         )
     most = spec.num_actions if spec.kind == "discrete" else np.array(spec.nvec)
-    if count and ((array < 0) | (array >= most)).any():
+    # As unsigned numbers those below 0 are large.
+    wrong = array.view(np.uint64) >= most if array.dtype == np.int64 else (array < 0) | (array >= most)
+    if count and wrong.any():
         allowed = ", ".join(f"0 to {choices - 1}" for choices in spec.choices)
         raise ValueError(f"actions reach from {array.min()} to {array.max()}; allowed are {allowed}")
     return array.astype(np.int64, copy=False)

@@ -167,8 +167,8 @@ def action_decoder(space: spaces.Space[Any]) -> Callable[[np.ndarray], Any]:
         first, shape, kind = getattr(space, "start", 0), space.shape, space.dtype
         return lambda action: (np.reshape(action, (*np.shape(action)[:-1], *shape)) + first).astype(kind)
     if isinstance(space, spaces.Discrete):
-        start, number = space.start, np.dtype(space.dtype or np.int64).type
-        return lambda action: number(action + start)
+        start, kind = space.start, np.dtype(space.dtype or np.int64)
+        return lambda action: np.add(action, start, dtype=kind, casting="unsafe")
     low, high, dtype = space.low, space.high, space.dtype  # type: ignore[attr-defined]
     return lambda action: np.clip(np.asarray(action).astype(dtype), low, high)
 

@@ -101,7 +101,8 @@ class GymnasiumVectorEnv:
         if again:
             chosen = self._beside(chosen, first)
         observation, reward, terminated, truncated, info = self._batches.step(self._decode(chosen))
-        terminated, truncated = terminated & ~first, truncated & ~first
+        going = ~first
+        terminated, truncated = terminated & going, truncated & going
         over = terminated | truncated
         seen = self._seen(observation, info)
         if again:

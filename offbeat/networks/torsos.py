@@ -169,11 +169,15 @@ class Torso(nn.Module):
             return in_two(self, observation, trained)
         parts = [self._images(observation, trained)] if self.image_keys else []
         if self.vector_keys:
-            vectors = [_encode_vector(observation[key], self.specs[key]) for key in self.vector_keys]
-            vector = vectors[0] if len(vectors) == 1 else torch.cat(vectors, -1)
-            parts.append(self.mlp(vector.double() if self._double else vector))
+            parts.append(self.mlp(self.vector(observation)))
         features = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         return features if self.joint is None else functional.relu(self.joint(features))
+
+    def vector(self, observation: TensorDict) -> Tensor:
+        """All that is flattened of observations, key -> [T, B, ...], joined: [T, B, D] in the weights' dtype."""
+        vectors = [_encode_vector(observation[key], self.specs[key]) for key in self.vector_keys]
+        vector = vectors[0] if len(vectors) == 1 else torch.cat(vectors, -1)
+        return vector.double() if self._double else vector
 
     def _one_step(self, observation: TensorDict) -> bool:
         """Whether all layers are one step of autograd."""
@@ -289,6 +293,8 @@ def _vector_size(spec: ArraySpec) -> int:
 
 def _encode_vector(x: Tensor, spec: ArraySpec) -> Tensor:
     """Floats [T, B, D] of an observation [T, B, *shape]."""
+    if spec.dtype == "float32" and x.dtype == torch.float32 and x.ndim == 3:
+        return x
     categories = _num_categories(spec)
     if categories:
         x = functional.one_hot(x.long().clamp(0, categories - 1), categories)

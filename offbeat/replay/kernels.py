@@ -16,13 +16,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from offbeat.algorithms.compiling import compiled
 from offbeat.errors import failure
 
 DEPTH = 4
@@ -34,23 +35,6 @@ LINE = 64
 LARGE = 4 * 2**20
 """Bytes of stacks from which on they are written past the caches: what a core has of its own is smaller."""
 LITTLE_ENDIAN = sys.byteorder == "little"
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def compiled(function: _Function) -> _Function:
-    """``function`` as machine code: kept on disk between processes, and run without Python's lock.
-
-    Divisions follow numpy (no exception for 0): Python's check keeps a loop from being vectorised, five times slower.
-    """
-    made: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    return cast(_Function, made)
-
-
-def compiled_sum(function: _Function) -> _Function:
-    """The same for loops that add up: in another order than written, though always the same, to use whole registers."""
-    made: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})(function)
-    return cast(_Function, made)
 
 
 def _inline(function: Callable[..., Any]) -> Callable[..., None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from offbeat.replay.kernels import compiled
+from offbeat.algorithms.compiling import compiled
 from offbeat.replay.rings import Rings
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from offbeat.replay.kernels import compiled
+from offbeat.algorithms.compiling import compiled
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ItemSpec
 

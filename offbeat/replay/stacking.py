@@ -32,7 +32,7 @@ class FrameStacker:
         self._words = {key: np.zeros((n, shape[1] * shape[2]), np.uint32) for key, shape in self._shapes.items()}
         plain = [key for key in keys if key not in self._words]
         self._frames = {key: _deep(spec.observation[key], spec.frame_stack).zeros(n) for key in plain}
-        self._fresh = np.ones(n, bool)
+        self._fresh, self._any_fresh = np.ones(n, bool), True
         self._everyone = np.arange(n)
 
     def push(self, ids: np.ndarray, observation: Mapping[str, np.ndarray], first: np.ndarray) -> ArrayDict:
@@ -41,9 +41,12 @@ class FrameStacker:
         ``observation`` holds single frames [k, ...], ``first`` [k] bool says which start an episode. An environment's
         very first frame counts as a start.
         """
-        start = np.asarray(first, bool) | self._fresh[ids]
-        self._fresh[ids] = False
         seen = dict(observation)
+        if not self._words and not self._frames:
+            self._met(ids)
+            return seen
+        start = np.asarray(first, bool) | self._fresh[ids]
+        self._met(ids)
         for key in self._words:
             seen[key] = self._push_words(key, ids, observation[key], start)
         for key, frames in self._frames.items():
@@ -60,6 +63,12 @@ class FrameStacker:
             frames[ids] = stack
             seen[key] = stack
         return seen
+
+    def _met(self, ids: np.ndarray) -> None:
+        """These environments have shown a frame."""
+        if self._any_fresh:
+            self._fresh[ids] = False
+            self._any_fresh = bool(self._fresh.any())
 
     def _push_words(self, key: str, ids: np.ndarray, frame: np.ndarray, start: np.ndarray) -> np.ndarray:
         words, shape = self._words[key], self._shapes[key]
@@ -78,7 +87,7 @@ class FrameStacker:
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Go back to a saved ``state``."""
-        self._fresh[:] = state["fresh"]
+        self._fresh[:], self._any_fresh = state["fresh"], True
         for key, frames in self._frames.items():
             frames[:] = state[f"frames/{key}"]
         for key, words in self._words.items():

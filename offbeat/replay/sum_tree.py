@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from offbeat.replay.kernels import compiled
+from offbeat.algorithms.compiling import compiled
 
 FANOUT = 8
 """Children of an inner node."""

@@ -28,6 +28,7 @@ from offbeat.networks.flat import flat_size
 from offbeat.networks.own_torso import TorsoFactory
 from offbeat.replay.make import copies_nbytes
 from offbeat.run import announcements
+from offbeat.run.actor_times import choose_envs
 from offbeat.run.changes import changed, check_length
 from offbeat.run.folders import claim, default_folder
 from offbeat.run.hook_calls import HookCalls, shown
@@ -107,7 +108,7 @@ def train(
     run = Path(config.out) if config.out else default_folder(config.env.id)
     check_run_folder(run)
     start = init_from, init_optimiser
-    config = with_stem(decide(replace(config, out=str(run))), start)
+    config = with_stem(decide(replace(config, out=str(run)), measures=True), start)
     started: dict[str, Any] = {"draw": draw, "hooks": calls, "note": note, "fresh": True}
     return _run(config, run, checkpoint=None, start=start, own=own, **started)
 
@@ -218,10 +219,11 @@ def _made(config: RunConfig, spec: EnvSpec, own: dict[str, Any], note: str, new:
     def make(device: str) -> Agent:
         return make_agent(config.agent_name, config.agent, spec, device, own.get("torso"), own.get("agent_factory"))
 
-    chosen, line = choose_inference(config, spec, make)
+    chosen, *lines = choose_inference(config, spec, make)
+    chosen, line = choose_envs(chosen, spec, make, own.get("env_factory"))
     agent = make("cpu")
     stem = begin_with_stem(config, agent.network) if new else []
-    return chosen, agent, "\n".join(filter(None, (note, line, *stem)))
+    return chosen, agent, "\n".join(filter(None, (note, *lines, line, *stem)))
 
 
 def _check_exact(config: RunConfig, factory: Callable[..., Any] | None) -> None:

@@ -14,6 +14,7 @@ from offbeat.acting.observer import Observer
 from offbeat.agents.base import Agent, Explores
 from offbeat.envs.base import Misbehaved, StateUnsupported, VectorEnv
 from offbeat.envs.closing import close_env
+from offbeat.envs.rows import in_order, ordered
 from offbeat.envs.several import Place, PlaysList
 from offbeat.replay.layout import StreamBlock, StreamLayout
 from offbeat.runtime.clock import WALL, Clock
@@ -36,7 +37,8 @@ class ActorConfig:
     workers: int = 1
     """Actor processes; 0: chosen from the cores. Each owns ``envs_per_worker`` environments and one stream for each."""
     envs_per_worker: int = 32
-    """Environments per actor, stepped together; one batched forward serves them all."""
+    """Environments per actor, stepped together; one batched forward serves them all. 0: chosen from what a step costs
+    with 8 to 256 of them, measured as the run begins; 32 in runs with a fixed schedule."""
     batch: int = 0
     """Environments per forward where the library can step part of them while others act; 0: all of them."""
     append_rows: int = 0
@@ -85,7 +87,7 @@ def run_actor(
         if left_over is not None:
             work.adopt(left_over)  # a dead actor's episodes are cut at the rows that it left
         envs.reset(work.seed)
-        work.rows = envs.recv()
+        work.rows = work.received(envs.recv())
     policy.refresh()
     while not stop.is_set():
         rows = work.rows
@@ -109,8 +111,8 @@ def run_actor(
         envs.send(action)
         staging.act(rows.env_ids, action, extras, policy.version)
         observer.remember(rows, action)
-        streams.produced(staging.streams[rows.env_ids])  # now: rows that die with this process count as lost
-        work.rows = envs.recv()
+        streams.produced(work.streams_of(rows))  # now: rows that die with this process count as lost
+        work.rows = work.received(envs.recv())
         work.account(metrics, acted - started, now() - acted)
 
 
@@ -254,6 +256,7 @@ class ActorWork:
     ) -> None:
         self._game_of = game_of
         count, self.clock = len(streams), clock
+        self._everyone = in_order(count)
         self._players, self.seed, self.frame_skip = players, seed, frame_skip
         self.staging = Staging(layout, streams, block, discount)
         self.observer = Observer(layout, layout.action, count, wants_last=wants_last, explore=explore)
@@ -265,6 +268,15 @@ class ActorWork:
         self.over = np.zeros(count, bool)  # ended, while the game's other players have not
         self._act_s = self._env_s = self._wait_s = 0.0
         self._reported = self.clock.now()
+
+    def received(self, rows: EnvStep) -> EnvStep:
+        """``rows`` as they are; of all environments in order their ``env_ids`` are ``in_order`` itself then."""
+        return ordered(rows, len(self._everyone))
+
+    def streams_of(self, rows: EnvStep) -> np.ndarray:
+        """The streams that ``rows`` belong to, [n] int64."""
+        streams = self.staging.streams
+        return streams if rows.env_ids is self._everyone else streams[rows.env_ids]
 
     def adopt(self, open_rows: ArrayDict) -> None:
         """Go on with streams that a dead actor left."""
@@ -280,15 +292,16 @@ class ActorWork:
         """Add up scores of the rows in hand, report ended episodes, and the counters once in a while."""
         rows = self.rows
         assert rows is not None
-        ids = rows.env_ids
+        everyone, going = rows.env_ids is self._everyone, ~rows.first
+        at = slice(None) if everyone else rows.env_ids
         self._act_s += act_s
         self._env_s += env_s
-        self.returns[ids] += rows.raw_reward
-        self.lengths[ids] += ~rows.first
-        taken = ~rows.first if rows.elapsed is None else rows.elapsed
-        self.taken[ids] += taken
+        self.returns[at] += rows.raw_reward
+        self.lengths[at] += going
+        taken = going if rows.elapsed is None else rows.elapsed
+        self.taken[at] += taken
         self.frames += int(taken.sum()) * self.frame_skip
-        ended = ids[~rows.valid & ~rows.first]  # both: a row without an episode, see EnvStep
+        ended = rows.env_ids[going & ~rows.valid]  # both: a row without an episode, see EnvStep
         if len(ended):
             self._end(metrics, ended)
         now = self.clock.now()
@@ -300,6 +313,11 @@ class ActorWork:
 
     def _end(self, metrics: MetricSink, ended: np.ndarray) -> None:
         """Episodes of these environments [n] have ended: report each game of which all players have."""
+        if self._players == 1:
+            frames = self.taken[ended] * self.frame_skip
+            self._tell(metrics, ended, self.returns[ended], self.lengths[ended], frames)
+            self.returns[ended], self.lengths[ended], self.taken[ended] = 0.0, 0, 0
+            return
         self.over[ended] = True
         games = np.array(list(dict.fromkeys((ended // self._players).tolist())), np.int64)
         returns, lengths, taken, over = (
@@ -307,11 +325,16 @@ class ActorWork:
         )
         games = games[over[games].all(1)]
         frames = taken[games].sum(1) * self.frame_skip
-        numbers = (returns[games].mean(1).tolist(), lengths[games].max(1).tolist(), frames.tolist())
-        for game, value, length, played in zip(games.tolist(), *numbers, strict=True):
-            named: dict[str, Any] = {} if self._game_of is None else {"game": self._game_of(game * self._players)}
-            metrics.write("episode", {"return": value, "length": length, "episode_frames": played} | named)
+        self._tell(metrics, games, returns[games].mean(1), lengths[games].max(1), frames)
         returns[games], lengths[games], taken[games], over[games] = 0.0, 0, 0, False
+
+    def _tell(self, metrics: MetricSink, games: np.ndarray, *numbers: np.ndarray) -> None:
+        """A record of each of these games [n]: their returns, lengths and frames."""
+        for game, value, length, frames in zip(games.tolist(), *(one.tolist() for one in numbers), strict=True):
+            record: dict[str, Any] = {"return": value, "length": length, "episode_frames": frames}
+            if self._game_of is not None:
+                record["game"] = self._game_of(game * self._players)
+            metrics.write("episode", record)
 
     def state(self) -> ArrayDict:
         """Everything needed to go on exactly, at a yield of ``run_actor``."""
@@ -341,7 +364,7 @@ class ActorWork:
         self.count_from(state)
         rows = under(state, "rows/")
         observation = {name[len("observation/") :]: rows.pop(name) for name in list(rows) if name.startswith("obs")}
-        self.rows = EnvStep(observation=observation, **rows)
+        self.rows = self.received(EnvStep(observation=observation, **rows))
         self.returns, self.lengths = state["returns"], state["lengths"]
         self.over = state.get("over", np.zeros_like(self.returns, bool))  # checkpoints of before have none
         self.taken = state.get("taken", self.lengths.copy())

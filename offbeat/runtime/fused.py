@@ -18,7 +18,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from offbeat.replay.kernels import compiled, compiled_sum
+from offbeat.algorithms.compiling import compiled, compiled_sum
 
 NOTHING_ROUNDED = np.zeros(0, np.uint16)
 """For weights that no layer keeps in bfloat16."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from offbeat.agents.base import Agent
+from offbeat.envs.rows import in_order
 from offbeat.networks.flat import WeightViews, flatten_parameters
 from offbeat.networks.rounded import RoundedWeights
 from offbeat.runtime.ports import ParamReader, Point
@@ -42,8 +43,8 @@ class LocalPolicy:
         self.device = self.flat.device
         self.point = Point(-1)
         """Where the weights that act are from."""
-        self._state = agent.initial_state(count)
-        self._everyone = np.arange(count)
+        self._state, self._mode = agent.initial_state(count), torch.inference_mode()
+        self._everyone = in_order(count)
         self._generator = torch.Generator(self.device)
         self._generator.manual_seed(seed)
         agent.network.eval()
@@ -75,21 +76,27 @@ class LocalPolicy:
         """Version of the weights that act; -1 before the first."""
         return self.point.updates
 
-    @torch.inference_mode()
     def act(self, env_ids: np.ndarray, inputs: Inputs) -> ActOutput:
         """Actions for these environments; their recurrent states move on."""
-        everyone = np.array_equal(env_ids, self._everyone)
-        index = torch.from_numpy(env_ids)
-        state = self._state if everyone else {name: value[index] for name, value in self._state.items()}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._rounded is not None):
-            inputs = inputs if self.device.type == "cpu" else move(inputs, self.device)
-            output = self.agent.act(inputs, state, self._generator, self.greedy)
-        if everyone:
+        if env_ids is self._everyone or np.array_equal(env_ids, self._everyone):
+            with self._mode:
+                output = self._acted(inputs, self._state)
             self._state = output.state
-        else:
+            return output
+        index = torch.from_numpy(env_ids)
+        with self._mode:
+            output = self._acted(inputs, {name: value[index] for name, value in self._state.items()})
             for name, value in output.state.items():
                 self._state[name][index] = value
         return output
+
+    def _acted(self, inputs: Inputs, state: CoreState) -> ActOutput:
+        """What the agent does, in the precision that was asked for."""
+        if self._rounded is None and self.device.type == "cpu":
+            return self.agent.act(inputs, state, self._generator, self.greedy)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._rounded is not None):
+            inputs = inputs if self.device.type == "cpu" else move(inputs, self.device)
+            return self.agent.act(inputs, state, self._generator, self.greedy)
 
     def core_state(self, env_ids: np.ndarray) -> CoreState:
         """The state before the next ``act`` of these environments: name -> [n, ...]."""

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from offbeat.envs.rows import in_order
 from offbeat.replay.layout import StreamBlock, StreamLayout
 from offbeat.types import ArrayDict, ArraySpec, CoreState, EnvStep
+
+NOBODY = np.zeros(0, np.int64)
+"""No environments."""
 
 
 class Staging:
     """Unfinished blocks of ``length`` rows for K environments, each at a position of its own.
+
+    Where all environments are at one position and come in their order (``env_ids`` are ``in_order`` itself), columns
+    are written at one index; else at one for each environment.
 
     The order of calls for some environments: ``complete`` (what the last action led to), ``take`` (full blocks),
     ``open`` (the new row), ``keep`` where a state is due, ``act`` (action and extras of that row).
@@ -34,6 +41,10 @@ class Staging:
         self.position = np.zeros(count, np.int64)
         self.row = np.zeros(count, np.int64)  # absolute index of position 0
         self.since_first = np.zeros(count, np.int64)
+        self._everyone = in_order(count)
+        self._even: int | None = 0  # the position of all; None: they differ
+        self._observed = {key: self.columns[f"observation/{key}"] for key in layout.observation}
+        self._extras = {name: self.columns[f"extras/{name}"] for name in layout.extras}
         self._kept: dict[str, list[np.ndarray]] = {}
         self._forget_states()
 
@@ -43,31 +54,40 @@ class Staging:
 
     def complete(self, step: EnvStep) -> np.ndarray:
         """Fill in what the previous row's action led to; [m] the environments whose block is now full."""
-        begun = self.position[step.env_ids] > 0
+        ids, at = step.env_ids, self._even
+        if ids is self._everyone and at is not None:
+            if at:
+                self._complete((slice(None), at - 1), step, slice(None))
+            return ids if at == self.length else NOBODY
+        begun = self.position[ids] > 0
         among = slice(None) if begun.all() else begun  # nothing led to an environment's very first row
-        ids = step.env_ids[among]
-        at = self.position[ids] - 1
-        columns, terminated = self.columns, step.terminated[among]
-        acted = columns["valid"][ids, at]
-        columns["reward"][ids, at] = np.where(acted, step.reward[among], 0.0)
-        columns["terminated"][ids, at] = terminated & acted
-        columns["truncated"][ids, at] = step.truncated[among] & acted
-        elapsed = np.ones(len(ids), np.int32) if step.elapsed is None else step.elapsed[among]
-        columns["elapsed"][ids, at] = elapsed
-        alive = acted & ~terminated
-        columns["discount"][ids, at] = np.where(alive, np.power(self.discount, elapsed), 0.0)
+        ids = ids[among]
+        self._complete((ids, self.position[ids] - 1), step, among)
         full: np.ndarray = ids[self.position[ids] == self.length]
         return full
+
+    def _complete(
+        self, place: tuple[np.ndarray | slice, np.ndarray | int], step: EnvStep, among: np.ndarray | slice
+    ) -> None:
+        """Fill in the rows at ``place`` what ``among`` the rows of ``step`` says."""
+        columns, terminated = self.columns, step.terminated[among]
+        acted = columns["valid"][place]
+        alive = acted & ~terminated
+        columns["reward"][place] = np.where(acted, step.reward[among], 0.0)
+        columns["terminated"][place] = terminated & acted
+        columns["truncated"][place] = step.truncated[among] & acted
+        columns["elapsed"][place] = elapsed = 1 if step.elapsed is None else step.elapsed[among]
+        columns["discount"][place] = np.where(alive, np.power(self.discount, elapsed), 0.0)
 
     def take(self, ids: np.ndarray, step: EnvStep) -> StreamBlock:
         """The full blocks of environments ``ids`` with the rows of ``step`` as open rows. Append it before ``open``:
         it may hold views.
         """
+        whole = ids is self._everyone
         among = slice(None) if len(ids) == len(step.env_ids) else np.isin(step.env_ids, ids)
         open_row = {f"observation/{key}": value[among] for key, value in step.observation.items()}
         open_row |= {"first": step.first[among], "valid": step.valid[among]}
-        ordered = len(ids) == len(self.streams) and np.array_equal(ids, np.arange(len(ids)))
-        chosen = slice(None) if ordered else ids  # all of them in order: views, no copies
+        chosen = slice(None) if whole or np.array_equal(ids, self._everyone) else ids  # all in order: views, no copies
         core_stream, core_row, core_state = self._take_states(ids)
         block = StreamBlock(
             streams=self.streams[ids],
@@ -79,7 +99,13 @@ class Staging:
         )
         self.position[ids] = 0
         self.row[ids] += self.length
+        self._look()
         return block
+
+    def _look(self) -> None:
+        """Note whether all environments are at one position now."""
+        first = int(self.position[0])
+        self._even = first if bool((self.position == first).all()) else None
 
     def _take_states(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, ArrayDict]:
         """The states kept for these environments, as the last three fields of a block; the others stay."""
@@ -98,14 +124,20 @@ class Staging:
         state = {name: kept[f"core/{name}"][ours] for name in self.layout.core_state}
         return index[kept["env"][ours]], kept["offset"][ours], state
 
+    def _place(self, ids: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray | int]:
+        """Where the open rows of environments ``ids`` are in the columns."""
+        if ids is self._everyone and self._even is not None:
+            return slice(None), self._even
+        return ids, self.position[ids]
+
     def open(self, step: EnvStep) -> None:
         """Begin the row of ``step``: observation, ``first``, ``valid``."""
-        ids, at = step.env_ids, self.position[step.env_ids]
+        place = self._place(step.env_ids)
         for key, value in step.observation.items():
-            self.columns[f"observation/{key}"][ids, at] = value
-        self.columns["first"][ids, at] = step.first
-        self.columns["valid"][ids, at] = step.valid
-        self.since_first[ids] = np.where(step.first, 0, self.since_first[ids])
+            self._observed[key][place] = value
+        self.columns["first"][place] = step.first
+        self.columns["valid"][place] = step.valid
+        self.since_first[step.env_ids[step.first]] = 0
 
     def due(self, ids: np.ndarray) -> np.ndarray:
         """[m] the environments among ``ids`` whose state before the open row must be kept."""
@@ -124,13 +156,19 @@ class Staging:
 
     def act(self, ids: np.ndarray, action: np.ndarray, extras: ArrayDict, version: int) -> None:
         """Write what was done at the open row and move on."""
-        at = self.position[ids]
-        self.columns["action"][ids, at] = action
-        self.columns["param_version"][ids, at] = version
+        place = self._place(ids)
+        self.columns["action"][place] = action
+        self.columns["param_version"][place] = version
         for name, value in extras.items():
-            self.columns[f"extras/{name}"][ids, at] = value
-        self.position[ids] += 1
-        self.since_first[ids] += 1
+            self._extras[name][place] = value
+        if ids is self._everyone:
+            self.position += 1
+            self.since_first += 1
+            self._even = None if self._even is None else self._even + 1
+        else:
+            self.position[ids] += 1
+            self.since_first[ids] += 1
+            self._look()
 
     def adopt(self, rows: ArrayDict) -> None:
         """Go on after another writer's death: its open rows become final observations, so its episodes are cut
@@ -143,7 +181,7 @@ class Staging:
             if name not in rows:
                 column[:, 0] = 0
         self.keep_zero_states()
-        self.position[:] = 1
+        self.position[:] = self._even = 1
         self.since_first += 1
 
     def keep_zero_states(self) -> None:
@@ -171,4 +209,5 @@ class Staging:
         self.position[:] = state.get("position", 0)
         for name, column in self.columns.items():
             column[...] = state.get(f"columns/{name}", column)
+        self._look()
         self._forget_states()

@@ -107,3 +107,15 @@ def test_runs_side_by_side_share_the_cores_out(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(auto, "choose_device", lambda name, otherwise="": "cuda")
     assert auto.wanted_cores(few) == 32, "a GPU is not shared unless somebody says so"
     assert auto.shared_out(free, 8)["learner.threads"] == 1
+
+
+def test_environments_are_left_to_a_run_that_measures_and_fixed_where_time_must_not_count() -> None:
+    config = everything_auto()
+    config = replace(config, actor=replace(config.actor, envs_per_worker=0))
+    assert auto.decide(config, measures=True).actor.envs_per_worker == 0
+    fixed = [replace(config, engine="inline"), replace(config, deterministic=True)]
+    assert auto.decide(config).actor.envs_per_worker == auto.UNMEASURED_ENVS == 32
+    for one in fixed:
+        assert auto.decide(one, measures=True).actor.envs_per_worker == auto.UNMEASURED_ENVS
+    named = replace(config, actor=replace(config.actor, envs_per_worker=5))
+    assert auto.decide(named, measures=True).actor.envs_per_worker == 5

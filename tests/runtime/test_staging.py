@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from offbeat.envs.rows import in_order
 from offbeat.replay.layout import StreamBlock, StreamLayout
 from offbeat.replay.streams import StreamStore
 from offbeat.runtime.staging import Staging
@@ -225,3 +226,44 @@ def test_the_state_can_be_saved_at_a_block_boundary_only() -> None:
     for one in (staging, other):
         one.open(rows)
     assert other.due(rows.env_ids).tolist() == staging.due(rows.env_ids).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_turns_of_all_at_once_and_of_some_give_the_same_streams(seed: int) -> None:
+    """All of them in order, as their own array or as another one; then some by themselves, which parts their ways."""
+    store = StreamStore.allocate(make_layout())
+    staging, world = Staging(store.layout, STREAMS, LENGTH, GAMMA), World(seed)
+    chosen, some = np.random.default_rng(seed), world.ready
+    alone = [True, *(bool(one) for one in chosen.random(200) < 0.05)]
+    turns = iter(alone)
+
+    def ready() -> np.ndarray:
+        if next(turns):
+            return some()
+        return in_order(len(STREAMS)) if chosen.random() < 0.7 else np.arange(len(STREAMS))
+
+    world.ready = ready  # type: ignore[method-assign]
+    play(staging, world, store, len(alone))
+    for env, stream in enumerate(STREAMS):
+        check_stream(store, int(stream), world.rows[env])
+
+
+def test_all_in_order_are_written_at_one_index() -> None:
+    """The quick way is taken: from the first row on, over blocks, after ways have met again, and by who adopts."""
+    store = StreamStore.allocate(make_layout(state_period=0))
+    staging, world = Staging(store.layout, STREAMS, LENGTH, GAMMA), World(6)
+    everyone = in_order(len(STREAMS))
+    world.ready = lambda: everyone  # type: ignore[method-assign]
+    play(staging, world, store, 2 * LENGTH + 1)
+    assert staging._place(everyone) == (slice(None), 1)
+    turns = iter([np.array([1]), np.array([2, 0]), everyone])
+    world.ready = lambda: next(turns)  # type: ignore[method-assign]
+    play(staging, world, store, 1)
+    assert staging._place(everyone)[0] is everyone
+    play(staging, world, store, 2)
+    assert staging._place(everyone) == (slice(None), 3)
+    other = Staging(store.layout, STREAMS, LENGTH, GAMMA)
+    left = store.attach(STREAMS)
+    assert left is not None
+    other.adopt(left)
+    assert other._place(everyone) == (slice(None), 1)
