@@ -136,10 +136,11 @@ def check_together(config: RunConfig, shown: str) -> None:
 
 def check_shares(config: RunConfig) -> None:
     """Refuse shares that do not split a batch. The rest is checked on the made agent, as it says what is drawn."""
+    from offbeat.replay.demonstrated import items_shown
     from offbeat.replay.make import split_batch
 
     try:
-        aside = config.demonstrations.count(config.learner.batch_size)
+        aside = items_shown(config.demonstrations, config.learner.batch_size)
         split_batch(config.replay, config.learner.batch_size - aside)
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -39,15 +39,17 @@ class DemonstrationsConfig:
     """Share of each batch that comes from the demonstration afterwards, in [0, 1); ``share * batch_size`` must be
     whole. The samplers of ``replay`` share the rest; 0: none."""
 
-    def count(self, batch_size: int) -> int:
-        """Items of the demonstration in each batch after pretraining. ValueError where the share is not whole."""
-        count = round(self.share * batch_size)
-        if abs(count - self.share * batch_size) > 1e-6 or (self.share and not 0 < count < batch_size):
-            raise ValueError(
-                f"demonstrations.share={self.share:g} of learner.batch_size={batch_size} is "
-                f"{self.share * batch_size:g} items; it must be a whole number, at least 1 and below {batch_size}"
-            )
-        return count
+
+def items_shown(demonstrations: DemonstrationsConfig, batch_size: int) -> int:
+    """Items of the demonstration in each batch after pretraining. ValueError where the share is not whole."""
+    share = demonstrations.share
+    count = round(share * batch_size)
+    if abs(count - share * batch_size) > 1e-6 or (share and not 0 < count < batch_size):
+        raise ValueError(
+            f"demonstrations.share={share:g} of learner.batch_size={batch_size} is {share * batch_size:g} items; it "
+            f"must be a whole number, at least 1 and below {batch_size}"
+        )
+    return count
 
 
 NONE = DemonstrationsConfig()

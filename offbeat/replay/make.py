@@ -8,11 +8,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from offbeat.replay.demonstrated import NONE, Demonstrated, DemonstratedRows, DemonstrationsConfig
+from offbeat.replay.demonstrated import NONE, Demonstrated, DemonstratedRows, DemonstrationsConfig, items_shown
 from offbeat.replay.layout import StreamLayout
 from offbeat.replay.mixture import Mixture, ReplayConfig
 from offbeat.replay.rate_limiter import RateLimiter, ratio_of
-from offbeat.replay.sampler import Encode, Place, Sampler
+from offbeat.replay.sampler import Encode, Place, Sampler, SamplerConfig
 from offbeat.replay.samplers import check_suits, make_sampler
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ItemSpec
@@ -50,7 +50,7 @@ def make_mixture(
         rows: of those; None: nothing will be drawn from them.
         tried: updates that the run has tried before.
     """
-    aside = demonstrations.count(batch_size)
+    aside = items_shown(demonstrations, batch_size)
     counts = split_batch(config, batch_size - aside)
     _check_pacing(config, counts)
     seeds = np.random.SeedSequence(seed).spawn(len(config.samplers))
@@ -167,7 +167,7 @@ def _make_limiter(
 
 def split_batch(config: ReplayConfig, batch_size: int) -> list[int]:
     """Items of each sampler in a batch. Raises ValueError where the shares do not split it."""
-    shares = [sampler.share for sampler in config.samplers]
+    shares = [_share_of(sampler) for sampler in config.samplers]
     text = "/".join(f"{share:g}" for share in shares)
     if not shares:
         raise ValueError('replay.samplers is empty; name at least one, e.g. kind = "fifo"')
@@ -180,3 +180,7 @@ def split_batch(config: ReplayConfig, batch_size: int) -> list[int]:
         whole = math.lcm(*(Fraction(share).limit_denominator(1000).denominator for share in shares))
         raise ValueError(f"batch_size={batch_size} cannot be split {text} between samplers; use a multiple of {whole}")
     return counts
+
+
+def _share_of(sampler: SamplerConfig) -> float:
+    return sampler.share

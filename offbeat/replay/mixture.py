@@ -121,7 +121,9 @@ class Mixture:
 
     def missing(self) -> str:
         """What the next batch waits for, in one line. It only looks, and may be asked beside a thread that draws."""
-        parts = [self.limiter.missing()] if self.limiter is not None and not self.pretrain else []
+        if self.pretrain:
+            return "nothing: a batch of the demonstration is ready"
+        parts = [self.limiter.missing()] if self.limiter is not None else []
         parts += [sampler.missing(n) for sampler, n in self._others]
         if self._too_old is not None:
             asked, newest = self._too_old

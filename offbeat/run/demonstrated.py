@@ -12,7 +12,7 @@ import numpy as np
 from offbeat.agents.base import Agent
 from offbeat.config.run_config import RunConfig
 from offbeat.errors import UserError
-from offbeat.replay.demonstrated import Demonstrated, check_items
+from offbeat.replay.demonstrated import Demonstrated, check_items, items_shown
 from offbeat.replay.layout import StreamLayout
 from offbeat.runtime.demonstrated import demonstrated
 from offbeat.storage.checkpoint import find, load
@@ -53,7 +53,7 @@ def shown_to(
         raise UserError(str(error)) from error
     if checkpoint is not None:
         _check_same(checkpoint, sampler, config)
-    count = options.count(config.learner.batch_size)
+    count = items_shown(options, config.learner.batch_size)
     first = f"{options.pretrain_steps:,} updates on it come before the first frame" if options.pretrain_steps else ""
     then = f"{count} of {config.learner.batch_size} items of each batch are of it" if count else ""
     line = (

@@ -20,6 +20,7 @@ one line.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -102,7 +103,8 @@ def write_demonstration(path: Path, made: Demonstration) -> Path:
         save_file(arrays, draft, metadata={ENTRY: entry})
         os.replace(draft, path)
     except BROKEN as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise UserError(one_line(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}")) from error
     return path
 
