@@ -141,14 +141,16 @@ def _config(
 ) -> EnvConfig:
     """The environment's options: those of the run that plays or of the preset, and what is laid over them."""
     from offbeat.config import schema
-    from offbeat.config.run_config import load_preset
+    from offbeat.config.fitting import fitted
+    from offbeat.config.run_config import apply_overrides, load_preset
     from offbeat.envs.base import EnvConfig
     from offbeat.envs.delay import undelayed
 
     label = options.env if factory is None else str(getattr(factory, "__name__", "own"))
     base = EnvConfig(id=label)
     if options.preset:
-        base = load_preset(options.preset).env
+        named = [("env.id", label)]  # switches of the preset's own environment that mean nothing to this one are left
+        base = fitted(apply_overrides(load_preset(options.preset), named), ["env.id"], factory).env
     elif restored is not None:
         base = restored.config.env
         if base.id.lower() != label.lower():

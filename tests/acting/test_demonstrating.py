@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def naive(made: Demonstration, delay: DelayConfig, discount: float) -> list[tupl
     starts = [*np.flatnonzero(arrays["first"]), made.rows]
     late = delay.inference_frames
     period = max(1, late) if delay.mode == "sequential" else 1
-    for begin, end in zip(starts, starts[1:]):
+    for begin, end in itertools.pairwise(starts):
         last = end - begin - 1  # the frame of the final observation
         acting = list(range(late, last, period))
         for frame, after in zip(acting, [*acting[1:], last]):

@@ -76,7 +76,7 @@ def test_every_item_is_drawn_equally_often_and_says_what_happened(n: int):
     for length in lengths:
         starts |= {at + step: (length, step) for step in range(length)}
         at += length + 1
-    counts = {row: 0 for row in starts}
+    counts = dict.fromkeys(starts, 0)
     for index, row in enumerate(batch.row.tolist()):
         counts[row] += 1
         reward, discount, taken = naive(*starts[row], n)
@@ -100,7 +100,7 @@ def test_other_rows_and_other_items_are_refused():
     wrong = DemonstratedRows(rows.columns | {"action": rows.columns["action"].astype(np.int32)}, rows.usable)
     with pytest.raises(ValueError, match=r"action: got int32\[\], allowed is int64\[\]"):
         Demonstrated(wrong, layout, False, rng, 0)
-    with pytest.raises(ValueError, match="trains on sequences.*allowed are agents that train on transitions"):
+    with pytest.raises(ValueError, match=r"trains on sequences.*allowed are agents that train on transitions"):
         Demonstrated(rows, replace(layout, items=ItemSpec("sequence")), False, rng, 0)
     with pytest.raises(ValueError, match="no whole item of 1 steps"):
         Demonstrated(DemonstratedRows(rows.columns, rows.usable & False), layout, False, rng, 0)

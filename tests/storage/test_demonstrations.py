@@ -116,6 +116,7 @@ def test_headers_that_say_something_else_are_refused(entry: str | None, says: st
 
 def test_files_that_are_none_are_refused_and_nothing_is_unpickled(tmp_path: Path):
     whole = write_demonstration(tmp_path / "whole", Demonstration(FACTS, rows())).read_bytes()
+
     class Trap:
         def __reduce__(self) -> object:
             return (os.mkdir, (str(tmp_path / "sprung"),))
