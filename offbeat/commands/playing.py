@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +100,7 @@ def _play(options: argparse.Namespace, over: list[tuple[str, str]]) -> int:
         )
     with ExitStack() as stack:
         stack.enter_context(closed_after(camera.env, config.id, _note))
-        chooser, who = _chooser(options, camera, restored, stack)
+        chooser, who = _chooser(options, camera, restored, stack, lambda: bool(stopped))
         for number, handler in handle_here([signal.SIGINT], lambda number, frame: stopped.append(number)).items():
             stack.callback(signal.signal, number, handler)
         episodes = options.episodes or int(bool(options.policy) and not options.steps)
@@ -162,7 +163,11 @@ def _config(
 
 
 def _chooser(
-    options: argparse.Namespace, camera: Camera, restored: Restored | None, stack: ExitStack
+    options: argparse.Namespace,
+    camera: Camera,
+    restored: Restored | None,
+    stack: ExitStack,
+    stop: Callable[[], bool],
 ) -> tuple[Chooser, str]:
     """Who plays, and what they are called in a demonstration."""
     from offbeat.envs.meanings import action_meanings
@@ -188,7 +193,7 @@ def _chooser(
     fps = options.fps or camera.fps
     sys.stdout.write("\x1b[2J")
     stack.callback(sys.stdout.write, "\x1b[0m\n")
-    return Hand(camera, keyboard, bindings, sys.stdout, fps, f"{camera.env.spec.id}  "), "a person"
+    return Hand(camera, keyboard, bindings, sys.stdout, fps, f"{camera.env.spec.id}  ", stop=stop), "a person"
 
 
 def _note(line: str) -> None:

@@ -92,6 +92,7 @@ class Hand:
         fps: actions per second; games without an action that does nothing wait for a key instead.
         title: the line below the picture begins so.
         clock: of the actions.
+        stop: whether the game is to end, asked while it waits for a key.
     """
 
     def __init__(
@@ -103,10 +104,11 @@ class Hand:
         fps: float,
         title: str = "",
         clock: Clock = WALL,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._camera, self._keyboard, self._bindings, self._out = camera, keyboard, bindings, out
         self._period, self._title, self._clock = 1 / fps, title, clock
-        self._due, self._total = clock.now(), 0.0
+        self._due, self._total, self._stop = clock.now(), 0.0, stop
 
     def choose(self, step: EnvStep) -> np.ndarray | None:
         """Show the row, and give the action of the keys that are held once it is time, or once there is one."""
@@ -123,7 +125,7 @@ class Hand:
     def _wait(self) -> int | None:
         keyboard, idle = self._keyboard, self._bindings.idle
         if idle is None:
-            while not keyboard.quit:
+            while not (keyboard.quit or self._stop()):
                 if keyboard.wait(LOOK_UP_S) and (pressed := self._bindings.action(keyboard.held())) is not None:
                     return pressed
             return None

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from offbeat.acting.demonstrating import Recorder
-from offbeat.agents.make import make_agent
 from offbeat.agents.dqn import Config
+from offbeat.agents.make import make_agent
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.meanings import action_meanings
 from offbeat.envs.registry import make_env

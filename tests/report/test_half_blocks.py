@@ -35,7 +35,9 @@ def test_every_pixel_is_there():
     assert plain.count("\x1b[38") == 1, "a colour is named where it changes"
 
 
-@pytest.mark.parametrize(("size", "columns", "lines"), [((84, 84), 80, 20), ((210, 160), 200, 60), ((240, 2400), 80, 24)])
+@pytest.mark.parametrize(
+    ("size", "columns", "lines"), [((84, 84), 80, 20), ((210, 160), 200, 60), ((240, 2400), 80, 24)]
+)
 def test_it_fits_with_its_sides_in_proportion(size: tuple[int, int], columns: int, lines: int):
     found = fitted(np.full((*size, 3), 77, np.uint8), columns, lines)
     height, width = found.shape[:2]
