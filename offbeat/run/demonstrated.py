@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,7 @@ class Shown:
     nbytes: int = 0
     """Memory of its rows."""
     line: str = ""
-
-    def tell(self, say: Callable[[str], None]) -> None:
-        """Say what there is, if there is something."""
-        if self.line:
-            say(self.line)
+    """What is said of it; empty: there is none."""
 
 
 def shown_to(

@@ -177,8 +177,7 @@ def _run(
     config, agent, note = _made(config, spec, own, note, new=checkpoint is None)
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
     shown = shown_to(config, spec, agent, layout, own.get("env_factory"), checkpoint)
-    weights = flat_size(agent.network)
-    roles = topology(config, layout.items)
+    weights, roles = flat_size(agent.network), topology(config, layout.items)
     needed = layout.nbytes() + copies_nbytes(config.replay, layout) + shown.nbytes + learners_nbytes(config, weights)
     check_resources(config, needed, run, roles_bytes=roles.nbytes(inline=config.engine == "inline"))
     check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=start[0], init_optimiser=start[1])
@@ -193,9 +192,8 @@ def _run(
         signals(log.write) as interrupts,
     ):
         remove_stacks(home)
-        log.write(f"{'resuming' if checkpoint else 'run'} {run}" + (f"\n{note}" if note else ""))
+        log.write("\n".join(filter(None, (f"{'resuming' if checkpoint else 'run'} {run}", note, shown.line))))
         announcements.introduce(config, spec, agent.network, layout, log.write, own.get("env_factory"))
-        shown.tell(log.write)
         _write_config(home, config, log.write)
         write_environment(home, seed=config.seed, say=log.write)
         world = make_world(config, spec, layout, roles, weights, home / "run.log", **own)
