@@ -14,7 +14,7 @@ COMMANDS = {
     "train": ("training:train", "PRESET [--option value ...]", "train an agent"),
     "resume": ("training:resume", "RUN [--total-frames N]", "go on with a run, or extend a finished one"),
     "eval": ("scores:evaluate", "RUN", "play whole episodes with a run's newest weights and score them"),
-    "play": ("scores:play", "RUN", "watch the agent in a window"),
+    "play": ("playing:play", "RUN | ENV", "watch the agent in a window; play by hand, and record demonstrations"),
     "record": ("scores:record", "RUN", "film the agent: mp4 or gif"),
     "plot": ("scores:plot", "RUN...", "draw curves of runs as PNG"),
     "compare": ("scores:compare", "RUN...", "a table of runs and their scores"),

@@ -1,5 +1,5 @@
-"""Commands that look at finished or running runs: ``eval``, ``play``, ``record``, ``plot``, ``compare``, ``trace``,
-``export``.
+"""Commands that look at finished or running runs: ``eval``, ``play RUN``, ``record``, ``plot``, ``compare``,
+``trace``, ``export``.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def _evaluate(options: argparse.Namespace, run: Path, laid_over: dict[str, Any])
     return 0 if result.complete else STOPPED
 
 
-def play(arguments: list[str]) -> int:
-    """Watch the agent."""
+def watch(arguments: list[str]) -> int:
+    """Watch the agent: ``offbeat play RUN``."""
     options = _played("play", "Watch a run's newest weights play, in a window.", 1).parse_args(arguments)
     _at_least_one("--episodes", options.episodes)
     return _watch(options)

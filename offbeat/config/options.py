@@ -30,6 +30,7 @@ SOURCES = (
     ("inference", "runtime/inference.py", "InferenceConfig"),
     ("learner", "runtime/learner_config.py", "LearnerConfig"),
     ("replay", "replay/mixture.py", "ReplayConfig"),
+    ("demonstrations", "replay/demonstrated.py", "DemonstrationsConfig"),
     ("evaluation", "runtime/evaluator.py", "EvaluationConfig"),
     ("validation", "runtime/validations.py", "ValidationConfig"),
     ("final", "acting/final_sets.py", "FinalConfig"),

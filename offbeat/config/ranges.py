@@ -40,6 +40,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "replay.samplers.p": (1, math.inf),
     "replay.samplers.multiplier": (1, math.inf),
     "replay.samplers.elite_batch_size": (1, math.inf),
+    "demonstrations.share": (0, 1),
     "evaluation.episodes": (1, math.inf),
     "evaluation.envs": (1, math.inf),
     "evaluation.threads": (1, math.inf),

@@ -23,6 +23,7 @@ from offbeat.config.presets import find_preset, read_toml
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.delay_config import DelayConfig
 from offbeat.errors import UserError, unknown
+from offbeat.replay.demonstrated import DemonstrationsConfig
 from offbeat.replay.mixture import ReplayConfig
 from offbeat.replay.sampler import SamplerConfig
 from offbeat.replay.samplers import config_class
@@ -84,6 +85,8 @@ class RunConfig:
     """Batches and optimiser."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     """What is kept and how batches are drawn."""
+    demonstrations: DemonstrationsConfig = field(default_factory=DemonstrationsConfig)
+    """Rows that a person or a program has played, to learn from."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """When and how the agent is scored."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -109,7 +112,8 @@ class RunConfig:
 
 SECTIONS: dict[str, type] = {
     **dict.fromkeys(ENVS, EnvConfig), "delay": DelayConfig, "actor": ActorConfig, "inference": InferenceConfig,
-    "learner": LearnerConfig, "replay": ReplayConfig, "evaluation": EvaluationConfig, "validation": ValidationConfig,
+    "learner": LearnerConfig, "replay": ReplayConfig, "demonstrations": DemonstrationsConfig,
+    "evaluation": EvaluationConfig, "validation": ValidationConfig,
     "final": FinalConfig, "checkpoint": CheckpointConfig, "log": LogConfig, "realtime": RealtimeConfig,
     "trace": TraceConfig,
 }  # fmt: skip

@@ -49,6 +49,7 @@ def validate(
     config = decide(config)  # what is auto must fit too
     check_learners(config)
     check_realtime(config, env_factory)
+    check_demonstrations(config)
     check_shares(config)
     check_policy_lag(config)
     check_roles(config)
@@ -135,12 +136,41 @@ def check_together(config: RunConfig, shown: str) -> None:
 
 def check_shares(config: RunConfig) -> None:
     """Refuse shares that do not split a batch. The rest is checked on the made agent, as it says what is drawn."""
+    from offbeat.replay.demonstrated import items_shown
     from offbeat.replay.make import split_batch
 
     try:
-        split_batch(config.replay, config.learner.batch_size)
+        aside = items_shown(config.demonstrations, config.learner.batch_size)
+        split_batch(config.replay, config.learner.batch_size - aside)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def check_demonstrations(config: RunConfig) -> None:
+    """Refuse a demonstration that there is no use for, or that the run could not learn from."""
+    shown, learner = config.demonstrations, config.learner
+    if not shown.path:
+        for name in ("pretrain_steps", "share"):
+            if getattr(shown, name):
+                raise UserError(
+                    f"demonstrations.{name}={getattr(shown, name):g} needs a demonstration; set demonstrations.path to "
+                    "one ('offbeat play ENV --record-demo FILE' makes it)"
+                )
+        return
+    if not (shown.pretrain_steps or shown.share):
+        raise UserError(
+            f"demonstrations.path={shown.path!r} has no effect without demonstrations.pretrain_steps or "
+            "demonstrations.share above 0"
+        )
+    refused = {
+        f"learner.count={learner.count}: one learner alone draws from it; use learner.count=1": learner.count > 1,
+        f'learner.mode="{learner.mode}": use learner.mode="sync"': learner.mode != "sync",
+        "realtime.fps: such a world does not wait for pretraining; train with [delay] instead": config.realtime.fps > 0,
+        f"env.ids={list(config.env.ids)}: it is of one environment; use env.id": bool(config.env.ids),
+    }
+    for why, found in refused.items():
+        if found:
+            raise UserError(f"demonstrations.path={shown.path!r} does not go with {why}")
 
 
 def check_delay(config: RunConfig) -> None:

@@ -61,6 +61,10 @@ class _Emulator:
         outcome = self._play(action)
         return self._frame(), *outcome
 
+    def action_names(self) -> list[str]:
+        """What ALE calls the actions."""
+        return [self._ale_py.Action(number).name for number in self._actions]
+
     def snapshot(self) -> bytes:
         """The console with its random numbers; not the screens."""
         return bytes(self.ale.cloneState(include_rng=True).serialize())
@@ -168,6 +172,11 @@ class AtariSingle:
         self._generators = [unpack_generator(words) for words in state["generator"]]
         self._tracker.lives, self._tracker.ended = state["lives"].copy(), state["ended"].copy()
         self._rows = None
+
+    def action_meanings(self) -> tuple[str, ...]:
+        """What ALE calls the actions."""
+        emulator = self._emulators[0]
+        return tuple(emulator.action_names())
 
     def render(self) -> np.ndarray:
         """The screen of the first emulator in colour, uint8 [height, width, 3]."""

@@ -197,6 +197,11 @@ class GymnasiumVector:
         self.render: Callable[[], Any] | None = drawn
         """The first one's picture, where it was made to draw."""
 
+    def action_meanings(self) -> tuple[str, ...]:
+        """What the first one calls its actions; () where it does not."""
+        named = getattr(self._slots[0].env.unwrapped, "get_action_meanings", tuple)
+        return tuple(map(str, named()))
+
     def keep_actions(self) -> None:
         """Keep the actions of episodes from now on, so that ``state`` may be asked for."""
         self._keep(True)

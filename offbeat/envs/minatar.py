@@ -19,6 +19,7 @@ from offbeat.envs.gymnasium import MakeEnv
 MINIMAL_ACTIONS = {"asterix": 5, "breakout": 3, "freeway": 3, "seaquest": 6, "space_invaders": 4}
 """Game -> number of actions that have an effect in it."""
 ALL_ACTIONS = 6
+ACTION_NAMES = ("NOOP", "LEFT", "UP", "RIGHT", "DOWN", "FIRE")
 EXTRA = 'pip install "offbeat[minatar]"'
 
 
@@ -67,6 +68,10 @@ class MinAtarGame(gymnasium.Env[np.ndarray, np.int64]):
             self._last_action = self._actions[int(action)]
         reward, terminal = self._game.act(self._last_action)
         return self._observe(), float(reward), bool(terminal), False, {}
+
+    def get_action_meanings(self) -> list[str]:
+        """What each action is, as Gymnasium's environments say it."""
+        return [ACTION_NAMES[action] for action in self._actions]
 
     def _observe(self) -> np.ndarray:
         return np.ascontiguousarray(np.moveaxis(self._game.state(), 2, 0), np.uint8)

@@ -8,10 +8,11 @@ from fractions import Fraction
 
 import numpy as np
 
+from offbeat.replay.demonstrated import NONE, Demonstrated, DemonstratedRows, DemonstrationsConfig, items_shown
 from offbeat.replay.layout import StreamLayout
 from offbeat.replay.mixture import Mixture, ReplayConfig
 from offbeat.replay.rate_limiter import RateLimiter, ratio_of
-from offbeat.replay.sampler import Encode, Place, Sampler
+from offbeat.replay.sampler import Encode, Place, Sampler, SamplerConfig
 from offbeat.replay.samplers import check_suits, make_sampler
 from offbeat.replay.streams import StreamStore
 from offbeat.types import ItemSpec
@@ -28,6 +29,9 @@ def make_mixture(
     hold_writers: bool = True,
     drawn: tuple[np.ndarray, int] | None = None,
     encode: Encode | None = None,
+    demonstrations: DemonstrationsConfig = NONE,
+    rows: DemonstratedRows | None = None,
+    tried: int = 0,
 ) -> Mixture:
     """The mixture that ``config`` describes. Raises ValueError where its shares or sizes cannot work.
 
@@ -42,8 +46,12 @@ def make_mixture(
         drawn: of several mixtures over the store, each a learner's: rows that each has drawn [n] int64, and which this
             one is. Rate control counts all together.
         encode: gives features to samplers that need them; None: nothing will be drawn by those.
+        demonstrations: their share of each batch, and how many batches are drawn from them alone first.
+        rows: of those; None: nothing will be drawn from them.
+        tried: updates that the run has tried before.
     """
-    counts = split_batch(config, batch_size)
+    aside = items_shown(demonstrations, batch_size)
+    counts = split_batch(config, batch_size - aside)
     _check_pacing(config, counts)
     seeds = np.random.SeedSequence(seed).spawn(len(config.samplers))
     samplers: list[Sampler] = []
@@ -57,16 +65,27 @@ def make_mixture(
         except ValueError as error:
             raise ValueError(f"replay.samplers.{index}: {error}") from error
     limiter = None if config.paced else _make_limiter(store, config, batch_size, hold_writers, drawn)
-    return Mixture(store, samplers, counts, last, limiter)
+    if rows is None:
+        return Mixture(store, samplers, counts, last, limiter)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, len(samplers)]))
+    samplers.append(Demonstrated(rows, store.layout, last, rng, len(samplers)))
+    pretrain = max(0, demonstrations.pretrain_steps - tried)
+    return Mixture(store, samplers, [*counts, aside], last, limiter, pretrain)
 
 
 def check_mixture(
-    layout: StreamLayout, config: ReplayConfig, batch_size: int, last: bool, hold_writers: bool = True
+    layout: StreamLayout,
+    config: ReplayConfig,
+    batch_size: int,
+    last: bool,
+    hold_writers: bool = True,
+    demonstrations: DemonstrationsConfig = NONE,
 ) -> Mixture:
     """Raise ValueError where samplers and sizes do not fit, so that there could never be a batch. Takes no memory: what
     it gives can draw nothing.
     """
-    return make_mixture(StreamStore.imagine(layout), config, batch_size, last, 0, hold_writers=hold_writers)
+    store = StreamStore.imagine(layout)
+    return make_mixture(store, config, batch_size, last, 0, hold_writers=hold_writers, demonstrations=demonstrations)
 
 
 def copies_nbytes(config: ReplayConfig, layout: StreamLayout) -> int:
@@ -148,7 +167,7 @@ def _make_limiter(
 
 def split_batch(config: ReplayConfig, batch_size: int) -> list[int]:
     """Items of each sampler in a batch. Raises ValueError where the shares do not split it."""
-    shares = [sampler.share for sampler in config.samplers]
+    shares = [_share_of(sampler) for sampler in config.samplers]
     text = "/".join(f"{share:g}" for share in shares)
     if not shares:
         raise ValueError('replay.samplers is empty; name at least one, e.g. kind = "fifo"')
@@ -161,3 +180,7 @@ def split_batch(config: ReplayConfig, batch_size: int) -> list[int]:
         whole = math.lcm(*(Fraction(share).limit_denominator(1000).denominator for share in shares))
         raise ValueError(f"batch_size={batch_size} cannot be split {text} between samplers; use a multiple of {whole}")
     return counts
+
+
+def _share_of(sampler: SamplerConfig) -> float:
+    return sampler.share

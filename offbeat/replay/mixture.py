@@ -69,6 +69,7 @@ class Mixture:
         counts: items of each in a batch; samplers with none are only asked whether they are ready.
         last: read with last actions and rewards.
         limiter: when a batch may be drawn, where no sampler paces.
+        pretrain: so many batches are drawn from the last sampler alone, first of all, and count nowhere else.
     """
 
     def __init__(
@@ -78,7 +79,10 @@ class Mixture:
         counts: Sequence[int],
         last: bool,
         limiter: RateLimiter | None = None,
+        pretrain: int = 0,
     ) -> None:
+        self.pretrain = pretrain
+        """Batches that are still drawn from the last sampler alone."""
         self.store, self.items = store, store.layout.items
         self.samplers, self.counts = tuple(samplers), tuple(counts)
         self.last, self.limiter = last, limiter
@@ -110,11 +114,15 @@ class Mixture:
 
     def ready(self) -> bool:
         """Whether ``sample`` would give a batch."""
+        if self.pretrain:
+            return True
         limited = self.limiter is not None and not self.limiter.may_sample()
         return not limited and _ready(self._others) and _ready(self._pacing)
 
     def missing(self) -> str:
         """What the next batch waits for, in one line. It only looks, and may be asked beside a thread that draws."""
+        if self.pretrain:
+            return "nothing: a batch of the demonstration is ready"
         parts = [self.limiter.missing()] if self.limiter is not None else []
         parts += [sampler.missing(n) for sampler, n in self._others]
         if self._too_old is not None:
@@ -141,6 +149,10 @@ class Mixture:
         Pacing samplers leave out unrolls whose newest row was acted with weights older than ``min_version``, and all
         while another sampler waits for its ``min_rows``, which writers that are held back would never reach.
         """
+        if self.pretrain:
+            self.pretrain -= 1
+            part = self.samplers[-1].select(self._size)
+            return None if part is None else [(self.samplers[-1], part)]
         if self.limiter is not None and not self.limiter.may_sample():
             return None
         if self.paced:

@@ -29,6 +29,7 @@ REASONS = {
     "eval_env": "scores before and after would not compare; 'offbeat eval' takes --eval-env options",
     "valid_env": "validations before and after would not compare",
     "agent": "the saved weights are those of this agent",
+    "demonstrations": "they decide what the saved batches and samplers hold",
     "replay": "it decides what the saved streams and samplers hold",
     "actor": "the saved games are those of these actors",
     "learner": "it decides what the saved batches, statistics and weights are",

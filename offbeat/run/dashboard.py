@@ -113,6 +113,7 @@ def progress_line(status: Status, total_frames: int) -> str:
     """One line of ``name=value`` pairs; ``-`` where a value is not known yet."""
     pairs = {
         "frames": status.frames,
+        **({"updates": status.updates} if status.updates and not status.frames else {}),  # of pretraining
         "percent": f"{100 * status.frames / max(1, total_frames):.1f}",
         "actor_frames_per_s": number(status.actor_frames_per_s, 0),
         "learner_frames_per_s": number(status.learner_frames_per_s, 0),

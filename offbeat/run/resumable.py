@@ -2,8 +2,8 @@
 
 A configuration may be edited between a stop and a resume. What only says how to go on may change (learning rate,
 length, evaluation, threads, ...); what decides which arrays there are may not. Options that are given to ``resume`` are
-judged before, by ``changes.py``. ``describe`` gives what a checkpoint
-notes of its run, so that the option can be named; checkpoints without that note are judged by their arrays alone.
+judged before, by ``changes.py``. ``describe`` gives what a checkpoint notes of its run, so that the option can be
+named; checkpoints without that note are judged by their arrays alone.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from offbeat.networks.flat import flat_size
 from offbeat.replay.layout import COUNTERS, CURSOR_COUNTERS, StreamLayout
 from offbeat.replay.make import make_mixture
 from offbeat.replay.streams import StreamStore
+from offbeat.run.demonstrated import without_shown
 from offbeat.runtime.learner_part import OPTIMISER
 from offbeat.runtime.optimiser import slot_names
 from offbeat.runtime.topology import CLOCK_PART, Topology
@@ -52,15 +53,9 @@ HEADERS = {name: header for header, name in DTYPES.items()}
 NETWORK = ("agent", "env", "delay")
 """Sections that decide the weights."""
 STREAMS = (
-    "actor.workers",
-    "actor.envs_per_worker",
-    "actor.append_rows",
-    "learner.unroll_length",
-    "replay",
-    "env",
-    "delay",
-    "agent",
-)
+    "actor.workers", "actor.envs_per_worker", "actor.append_rows", "learner.unroll_length", "replay", "demonstrations",
+    "env", "delay", "agent",
+)  # fmt: skip
 """Sections and options that decide what the streams and samplers hold."""
 _WRONG = (ValueError, TypeError, IndexError, OverflowError, RuntimeError)
 
@@ -282,8 +277,8 @@ def _check_books(checkpoint: Checkpoint, layout: StreamLayout, config: RunConfig
 def _check_samplers(checkpoint: Checkpoint, agent: Agent, layout: StreamLayout, config: RunConfig) -> None:
     """Load what the samplers saved into ones that are thrown away; their memory is never touched, so it costs none."""
     store, size, last = StreamStore.allocate(layout), config.learner.batch_size, agent.wants_last
-    made = make_mixture(store, config.replay, size, last, 0)
-    state, fresh = _arrays(checkpoint, "mixture/"), made.state()
+    made = make_mixture(store, config.replay, size, last, 0, demonstrations=config.demonstrations)
+    state, fresh = without_shown(_arrays(checkpoint, "mixture/"), config), made.state()
     sized = [name for name, value in fresh.items() if value.size and not name.endswith("rng") and name in state]
     unequal = [name for name in sized if state[name].shape != fresh[name].shape]
     wrong = f"{unequal[0]!r} has another length" if unequal else ""

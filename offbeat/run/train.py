@@ -30,6 +30,7 @@ from offbeat.replay.make import copies_nbytes
 from offbeat.run import announcements
 from offbeat.run.actor_times import choose_envs
 from offbeat.run.changes import changed, check_length
+from offbeat.run.demonstrated import shown_to
 from offbeat.run.folders import claim, default_folder
 from offbeat.run.hook_calls import HookCalls, shown
 from offbeat.run.hooks import HookFailed, find_hooks
@@ -176,9 +177,9 @@ def _run(
     spec = env_spec(config.env, own.get("env_factory"))
     config, agent, note = _made(config, spec, own, note, new=checkpoint is None)
     layout = plan_layout(config, spec, agent, type(agent).__qualname__ if own.get("agent_factory") else "")
-    weights = flat_size(agent.network)
-    roles = topology(config, layout.items)
-    needed = layout.nbytes() + copies_nbytes(config.replay, layout) + learners_nbytes(config, weights)
+    shown = shown_to(config, spec, agent, layout, own.get("env_factory"), checkpoint)
+    weights, roles = flat_size(agent.network), topology(config, layout.items)
+    needed = layout.nbytes() + copies_nbytes(config.replay, layout) + shown.nbytes + learners_nbytes(config, weights)
     check_resources(config, needed, run, roles_bytes=roles.nbytes(inline=config.engine == "inline"))
     check_fits(config, agent, layout, roles, checkpoint=checkpoint, init_from=start[0], init_optimiser=start[1])
     _check_exact(config, own.get("env_factory"))
@@ -192,7 +193,7 @@ def _run(
         signals(log.write) as interrupts,
     ):
         remove_stacks(home)
-        log.write(f"{'resuming' if checkpoint else 'run'} {run}" + (f"\n{note}" if note else ""))
+        log.write("\n".join(filter(None, (f"{'resuming' if checkpoint else 'run'} {run}", note, shown.line))))
         announcements.introduce(config, spec, agent.network, layout, log.write, own.get("env_factory"))
         _write_config(home, config, log.write)
         write_environment(home, seed=config.seed, say=log.write)

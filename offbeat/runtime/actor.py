@@ -172,7 +172,7 @@ class Actor(Host):
         """Environments, policy and work; only between rounds."""
         assert isinstance(self.policy, LocalPolicy), "runs whose actors are saved have no servers"
         try:
-            envs = self.envs.state()
+            envs = self.envs.state() if self.work.rows is not None else {}  # nothing was played yet
         except StateUnsupported as error:
             raise StateUnsupported(
                 f"{error}; a deterministic run needs environments that can be saved exactly"
@@ -195,7 +195,8 @@ class Actor(Host):
         assert isinstance(self.policy, LocalPolicy), "runs whose actors are saved have no servers"
         self.work.load_state(groups["work"])
         self.policy.load_state(groups["policy"])
-        self.envs.load_state(groups["envs"])
+        if groups["envs"]:
+            self.envs.load_state(groups["envs"])
 
     def close(self) -> None:
         """Close the environments."""
@@ -339,13 +340,14 @@ class ActorWork:
     def state(self) -> ArrayDict:
         """Everything needed to go on exactly, at a yield of ``run_actor``."""
         rows = self.rows
-        assert rows is not None
         saved = {f"staging/{name}": value for name, value in self.staging.state().items()}
-        saved |= {f"rows/observation/{key}": value for key, value in rows.observation.items()}
-        for name in ("env_ids", "reward", "raw_reward", "terminated", "truncated", "first", "valid"):
-            saved[f"rows/{name}"] = getattr(rows, name)
-        if rows.elapsed is not None:
-            saved["rows/elapsed"] = rows.elapsed
+        if rows is None:  # it has not begun, and will begin as this one would have
+            saved["seed"] = np.array([self.seed])
+        else:
+            saved |= {f"rows/observation/{key}": value for key, value in rows.observation.items()}
+            names = ("env_ids", "reward", "raw_reward", "terminated", "truncated", "first", "valid", "elapsed")
+            held = {name: getattr(rows, name) for name in names}
+            saved |= {f"rows/{name}": value for name, value in held.items() if value is not None}
         saved |= self.observer.state()
         saved |= {"returns": self.returns, "lengths": self.lengths, "over": self.over, "taken": self.taken}
         saved["frames"] = np.array([self.frames])
@@ -364,7 +366,8 @@ class ActorWork:
         self.count_from(state)
         rows = under(state, "rows/")
         observation = {name[len("observation/") :]: rows.pop(name) for name in list(rows) if name.startswith("obs")}
-        self.rows = self.received(EnvStep(observation=observation, **rows))
+        self.rows = self.received(EnvStep(observation=observation, **rows)) if rows else None
+        self.seed = int(state["seed"][0]) if "seed" in state else self.seed
         self.returns, self.lengths = state["returns"], state["lengths"]
         self.over = state.get("over", np.zeros_like(self.returns, bool))  # checkpoints of before have none
         self.taken = state.get("taken", self.lengths.copy())

@@ -74,6 +74,7 @@ class StreamBatches:
         self._counted = offset or (before[0] - appended[0], before[1] - appended[1])
         self._lock = threading.Lock()
         self._updates, self._clock = updates, clock
+        self._pretrained = updates() + mixture.pretrain  # updates at which no batch of pretraining is ahead any more
         control = make_prefetching(prefetch, assemblers, max_age)
         self.ahead: Assembly | None = None
         if control is not None:
@@ -135,8 +136,9 @@ class StreamBatches:
         return moved(batch, self._device)
 
     def drop(self) -> bool:
-        """A batch is too old; whether it may be forgotten: not where the fifo hands out each row once."""
-        if self.mixture.paced:
+        """A batch is too old; whether it may be forgotten: not where the fifo hands out each row once, nor in
+        pretraining, where batches are counted."""
+        if self.mixture.paced or self._updates() < self._pretrained:
             return False
         with self._lock:
             self.mixture.give_back()

@@ -40,6 +40,7 @@ class Brief:
     free: bool
     config: Any
     total_frames: int
+    pretrain_steps: int
     precision: str
     spec: EnvSpec
     layout: StreamLayout
@@ -117,6 +118,7 @@ def brief_of(world: World, role: str, *, free: bool, incarnation: int) -> Brief:
         free=free,
         config=row.config,
         total_frames=config.total_frames,
+        pretrain_steps=config.demonstrations.pretrain_steps,
         precision=acting_precision(config.actor, config.learner),
         spec=world.spec,
         layout=world.layout,

@@ -128,6 +128,10 @@ class Conductor:
         """Whether the run has all its frames."""
         return self.frames >= self.world.config.total_frames
 
+    def pretrains(self) -> bool:
+        """Whether the learner may have updates to make before the first frame."""
+        return not self.frames and self.world.config.demonstrations.pretrain_steps > 0
+
     def evaluation_due(self) -> bool:
         """Whether the next evaluation of the schedule should start; counts it."""
         every = self.world.config.evaluation.every_frames

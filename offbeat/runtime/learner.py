@@ -21,9 +21,9 @@ from offbeat.runtime.learner_config import LearnerConfig
 from offbeat.runtime.learner_part import Published, begin_with, counted_in, load_part, part_of, published_in
 from offbeat.runtime.learner_report import COUNTERS, OWN_METRICS, Counted, LearnerReport, diagnosed
 from offbeat.runtime.optimiser import FlatOptimiser
-from offbeat.runtime.ports import BatchSource, FeedbackSink, Master, MetricSink, ParamPublisher, Point, StopSignal
+from offbeat.runtime.ports import BatchSource, FeedbackSink, MetricSink, ParamPublisher, Point, StopSignal
 from offbeat.runtime.services import Loaded, Services, Write
-from offbeat.runtime.share import Share
+from offbeat.runtime.share import Share, join
 from offbeat.storage.checkpoint import CheckpointError
 from offbeat.types import Batch, LossOutput
 
@@ -47,7 +47,7 @@ def run_learner(
     gradients (``"waiting"``). Of asynchronous ones each takes its gradient at the weights that it has, and then its
     turn to step from the newest ones, which are its own afterwards.
     """
-    if work.publishes and params.version() < 0:
+    if work.publishes and params.version() < 0 and not work.pretraining:
         params.publish(work.optimiser.flat, *work.point())
     while not stop.is_set() and (work.whole_rounds or not work.finished()):
         waited = work.clock.now()
@@ -72,7 +72,7 @@ def run_learner(
                     state.trained(batch, work.updates)
             work.count(whole.trained, batches, trained=trained)
             work.commit()
-            if trained and work.publishes and work.updates % work.config.publish_every == 0:
+            if work.publishes and work.due(work.config.publish_every, trained):
                 work.unpublished += not params.publish(work.optimiser.flat, *work.point())
         if trained and feedback is not None and whole.feedback:
             feedback.feedback(batch, whole.feedback)
@@ -93,6 +93,7 @@ class LearnerWork(Counted):
         total_frames: environment frames of the whole run.
         frame_skip: frames per environment step.
         clock: for the times that are reported.
+        pretrain_steps: updates on a demonstration alone, before there is anything else and anybody acts.
         whole_rounds: at the end, train on every batch that is ready. With a fixed schedule a run that is made longer
             then goes on as one that was never that short.
 
@@ -116,9 +117,10 @@ class LearnerWork(Counted):
         total_frames: int,
         whole_rounds: bool = False,
         frame_skip: int = 1,
+        pretrain_steps: int = 0,
         clock: Clock = WALL,
     ) -> None:
-        super().__init__()
+        super().__init__(pretrain_steps)
         self._frame_skip = frame_skip
         self.config, self.total_frames, self.whole_rounds, self.clock = config, total_frames, whole_rounds, clock
         agent.network.train()
@@ -252,11 +254,12 @@ class LearnerWork(Counted):
 
     def lag(self, batch: Batch) -> float:
         """Updates since the rows of ``batch`` were acted, in the mean."""
-        return self.updates - float(batch.param_version.double().mean()) if batch.param_version.numel() else 0.0
+        version = batch.param_version[batch.param_version >= 0]  # a demonstration's rows have none
+        return self.updates - float(version.double().mean()) if version.numel() else 0.0
 
     def publish_last(self, params: ParamPublisher) -> bool:
         """Publish the newest weights if they are not yet; False if readers hold every slot."""
-        if not self.leads:
+        if not self.leads or self.pretraining:
             return True
         with self.turn():
             if params.version() >= self.updates:
@@ -295,6 +298,7 @@ class Learner(Host):
             total_frames=services.total_frames,
             whole_rounds=not services.free,
             frame_skip=services.spec.frame_skip,
+            pretrain_steps=services.pretrain_steps,
             clock=services.clock,
         )
         self._published: Published | None = None
@@ -309,14 +313,16 @@ class Learner(Host):
             begin_with(initial, self.work.optimiser)
         master = services.master()
         if master is not None:
-            self._join(master, leads=services.index == 0, loaded=loaded)
+            self.work.leads, self.work.posted = services.index == 0, self._post_counters
+            self.work.share = join(master, self.work.optimiser, self.work, self.work.leads, loaded and loaded.part)
         before = self.work.agent_steps, self.work.frames
         if self.work.leads:
             self._post_counters()
         self.batches = services.batches(last=self.agent.wants_last, device=self.work.device, before=before)
         self.params = services.publisher()
         if self.work.leads:
-            self._publish_first()
+            if not (self.work.pretraining and services.free):  # who acts freely waits for the first weights
+                self._publish_first()
             if self.work.share is not None:
                 self.work.share.begin(self.work.counters())
         ports = self.batches, self.params, self.batches, self.metrics, services.stop()
@@ -341,9 +347,10 @@ class Learner(Host):
         torch.set_num_threads(self._threads)
         for event in self.steps():
             self.post(event)
-            if event == "idle":
+            if event == "idle" or self.work.rests():
                 break
-        return {"finished": self.work.finished(), "skipped": self.work.skipped} | self.work.point()._asdict()
+        told = {"finished": self.work.finished(), "pretraining": self.work.pretraining, "skipped": self.work.skipped}
+        return told | self.work.point()._asdict()
 
     def post(self, event: Any = "") -> None:
         """Put the counters on the notice board, and how often in a row there was no batch.
@@ -367,7 +374,8 @@ class Learner(Host):
         """Weights, optimiser, generators; and (if wanted) the streams with their samplers."""
         work = self.work
         with work.turn():
-            published = work.scheduled or self.params.newest()
+            begun = self.params.version() >= 0
+            published = work.scheduled or (self.params.newest() if begun else (work.optimiser.flat, work.point()))
         if not work.optimiser.finite():
             raise CheckpointError("the weights or the optimiser's statistics are not finite; such a state is not saved")
         stale = work.share.master.staleness() if work.share is not None else ()
@@ -379,15 +387,6 @@ class Learner(Host):
             parts.append("streams")
         work.report(self.metrics, force=True)
         return {"counters": work.counters(), "parts": parts, "note": note}
-
-    def _join(self, master: Master, leads: bool, loaded: Loaded | None) -> None:
-        """Share in ``master``: the first learner fills it, once it is ready; others have what is in there."""
-        work = self.work
-        work.share, work.leads, work.posted = Share(master, work.optimiser), leads, self._post_counters
-        if not leads:
-            work.load_counters(work.share.take() or {})
-        elif loaded is not None:
-            master.set_staleness([int(count) for count in loaded.part.get("master/staleness", ())])
 
     def _load(self, loaded: Loaded, frame_skip: int) -> None:
         work = self.work

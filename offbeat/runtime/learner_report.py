@@ -13,6 +13,8 @@ from offbeat.types import Batch
 
 COUNTERS = ("updates", "agent_steps", "frames", "samples", "sample_frames", "skipped", "bad_in_a_row")
 """Counters of the learner's work that a checkpoint holds, and that asynchronous learners share."""
+PRETRAIN_ROUND = 50
+"""Updates of a round of pretraining, where rounds have a fixed schedule: between two of them a run may be saved."""
 REPORT_S = 0.5
 """The learner reports about so often. Unit: seconds."""
 
@@ -64,8 +66,27 @@ class Counted:
     skipped: int
     bad_in_a_row: int
 
-    def __init__(self) -> None:
+    def __init__(self, pretrain_steps: int = 0) -> None:
+        """``pretrain_steps``: updates on a demonstration alone that come first, skipped ones included."""
+        self.pretrain_steps = pretrain_steps
         self.load_counters(dict.fromkeys(COUNTERS, 0))
+
+    @property
+    def pretraining(self) -> bool:
+        """Whether more of those are to come."""
+        return self.updates + self.skipped < self.pretrain_steps
+
+    def due(self, every: int, trained: bool) -> bool:
+        """Whether the weights are to be published after this batch, which led to an update if ``trained``: after
+        ``every`` so many updates, and once when pretraining has ended, but not while it lasts.
+        """
+        ended = bool(self.pretrain_steps) and self.updates + self.skipped == self.pretrain_steps
+        return not self.pretraining and ((trained and self.updates % every == 0) or ended)
+
+    def rests(self) -> bool:
+        """Whether a round of a fixed schedule ends here: in pretraining, after so many updates."""
+        tried = self.updates + self.skipped
+        return 0 < tried <= self.pretrain_steps and (tried % PRETRAIN_ROUND == 0 or tried == self.pretrain_steps)
 
     def point(self) -> Point:
         """Where the run is."""

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from offbeat.envs.registry import register_again
 from offbeat.replay.make import make_mixture
 from offbeat.replay.mixture import Mixture
 from offbeat.runtime.batches import StreamBatches
 from offbeat.runtime.brief import Brief, brief_of
 from offbeat.runtime.dealing import SharedDealing
+from offbeat.runtime.demonstrated import demonstrated
 from offbeat.runtime.encoding import Encoding
 from offbeat.runtime.inbox import RemotePolicy, SharedRequests
 from offbeat.runtime.master import MasterStore
@@ -132,6 +134,8 @@ class LocalServices(Brief):
         """The run's samplers, new ones."""
         world, config, posted = self._world, self._world.config, self.notices.posted
         total, master = max(1, config.total_frames), world.master
+        register_again(world.registered)
+        rows = demonstrated(config, world.spec, lambda: self.agent("cpu").discount, world.env_factory)
         return make_mixture(
             world.store,
             config.replay,
@@ -142,6 +146,9 @@ class LocalServices(Brief):
             hold_writers=holds_writers(config),
             drawn=None if master is None else (master.drawn, self.index),
             encode=Encoding(self.agent(device), world.params.store) if config.replay.encodes else None,
+            demonstrations=config.demonstrations,
+            rows=rows,
+            tried=posted("updates") + posted("skipped"),
         )
 
     def _leading(self, dealing: SharedDealing) -> dict[str, Any]:

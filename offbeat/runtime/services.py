@@ -81,6 +81,8 @@ class Services(Protocol):
     """Its section of the configuration, as the role table names it."""
     total_frames: int
     """Environment frames of the whole run."""
+    pretrain_steps: int
+    """Updates on a demonstration alone, before anybody acts."""
     precision: str
     """Of networks that act in training: ``fp32`` or ``bf16``."""
     spec: EnvSpec

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from offbeat.acting.final_sets import FinalConfig
 from offbeat.envs.base import EnvConfig
+from offbeat.replay.demonstrated import DemonstrationsConfig
 from offbeat.replay.mixture import ReplayConfig
 from offbeat.runtime.actor import ActorConfig
 from offbeat.runtime.evaluator import EvaluationConfig
@@ -79,6 +80,10 @@ class Settings(Protocol):
     @property
     def replay(self) -> ReplayConfig:
         """What is kept and how batches are drawn."""
+
+    @property
+    def demonstrations(self) -> DemonstrationsConfig:
+        """What is learnt from rows that somebody else has played."""
 
     @property
     def evaluation(self) -> EvaluationConfig:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from offbeat.runtime.learner_report import Counted
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import Master
 
@@ -78,3 +80,18 @@ class Share:
         numbers = dict(counters) | {"steps": self._optimiser.steps}
         self._whole = self._weights = self.master.commit(self._optimiser.vectors(), numbers, stale)
         self._buffers = self._own_buffers().clone()
+
+
+def join(
+    master: Master, optimiser: FlatOptimiser, work: Counted, leads: bool, loaded: Mapping[str, Any] | None
+) -> Share:
+    """A learner's share in ``master``, with what the others have. The first one (``leads``) fills it, once it is ready.
+
+    ``work``: its counters. ``loaded``: its part of the checkpoint that it goes on from.
+    """
+    share = Share(master, optimiser)
+    if not leads:
+        work.load_counters(share.take() or {})
+    elif loaded is not None:
+        master.set_staleness([int(count) for count in loaded.get("master/staleness", ())])
+    return share

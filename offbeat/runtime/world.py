@@ -15,6 +15,7 @@ from offbeat.agents.contract import check_agent
 from offbeat.envs.base import EnvConfig
 from offbeat.envs.registry import registrations
 from offbeat.errors import UserError
+from offbeat.replay.demonstrated import check_items
 from offbeat.replay.layout import StreamLayout, layout_for
 from offbeat.replay.make import check_mixture, check_replay, copies_nbytes, make_mixture
 from offbeat.replay.streams import StreamStore
@@ -166,7 +167,11 @@ def plan_layout(config: Settings, spec: EnvSpec, agent: Agent, name: str = "") -
             items=items,
         )
         check_encodes(agent, config.replay, name or config.agent_name)
-        mixture = check_mixture(layout, config.replay, learner.batch_size, agent.wants_last, holds_writers(config))
+        mixture = check_mixture(
+            layout, config.replay, learner.batch_size, agent.wants_last, holds_writers(config), config.demonstrations
+        )
+        if config.demonstrations.path:
+            check_items(items)
         if learner.mode == "sync" and learner.count > 1:
             check_joint(agent, mixture, learner.count)
     except ValueError as error:
@@ -201,7 +206,10 @@ def make_world(
         **own,
     )
     # Fifos and rate control write down how far writers may go; writers may ask before the learner has made its own.
-    make_mixture(world.store, config.replay, config.learner.batch_size, False, 0, hold_writers=holds_writers(config))
+    held, shown = holds_writers(config), config.demonstrations
+    make_mixture(
+        world.store, config.replay, config.learner.batch_size, False, 0, hold_writers=held, demonstrations=shown
+    )
     return world
 
 

@@ -14,19 +14,17 @@ import logging
 import math
 import os
 import re
-import stat
-import tokenize
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from offbeat.storage.named import identity, is_named
+from offbeat.storage.regular import BROKEN, one_line, open_regular, stat_regular
 
 Array = Tensor | np.ndarray
 T = TypeVar("T")
@@ -47,11 +45,6 @@ FOLDER = re.compile(r"(\.old-)?([0-9]{12,})")
 _FILE = re.compile(r"meta\.json|[A-Za-z0-9_-]+(\.safetensors|\.[0-9]+\.npy)")
 _NUMPY_DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64"}
 _DTYPES = _NUMPY_DTYPES | {"BF16", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ"}
-_BROKEN = (
-    OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, SyntaxError,
-    SafetensorError, tokenize.TokenError,
-)  # fmt: skip
-"""What reading a file that is none of ours may raise; the last comes from NumPy's reading of a header."""
 _log = logging.getLogger(__name__)
 
 
@@ -146,7 +139,7 @@ def verified(path: Path, only: Collection[str] | None = None) -> Checkpoint:
         manifest = _manifest(path)
         files = manifest["files"]
         for name, expected in files.items():
-            size = _stat(path / name).st_size
+            size = stat_regular(path / name).st_size
             if size != expected["size"]:
                 raise CheckpointError(f"{path}: {name} has {size} bytes, the manifest says {expected['size']}")
             wanted = only is None or name == "meta.json" or name.split(".")[0] in only
@@ -161,7 +154,7 @@ def verified(path: Path, only: Collection[str] | None = None) -> Checkpoint:
 
 def sha256(file: Path) -> str:
     """Of a file's contents, in hexadecimal."""
-    with _open(file) as opened:
+    with open_regular(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
@@ -232,7 +225,7 @@ def _entries(folder: Path) -> dict[str, tuple[int, int]]:
     except NotADirectoryError:
         return {}
     except OSError as error:
-        raise CheckpointError(_line(f"{folder}: cannot be read ({error})")) from error
+        raise CheckpointError(one_line(f"{folder}: cannot be read ({error})")) from error
     return {name: (seen.st_ino, seen.st_ctime_ns) for name, seen in stats.items()}
 
 
@@ -248,18 +241,18 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read (manifest.json is no table of names and values)")
     if manifest.get("format") != FORMAT:
         raise CheckpointError(
-            _line(f"{path}: format {manifest.get('format')!r} is not {FORMAT}; read it with its own version")
+            one_line(f"{path}: format {manifest.get('format')!r} is not {FORMAT}; read it with its own version")
         )
     steps, match = manifest.get("agent_steps"), FOLDER.fullmatch(path.name)
     if not _is_count(steps) or (match and steps != int(match[2])):
-        raise CheckpointError(_line(f"{path}: manifest.json is of agent step {steps!r}"))
+        raise CheckpointError(one_line(f"{path}: manifest.json is of agent step {steps!r}"))
     files = manifest.get("files")
     if not isinstance(files, dict):
         raise CheckpointError(f"{path}: cannot be read (manifest.json lists no files)")
     for name, expected in files.items():
         if not _FILE.fullmatch(name):
             where = "outside the folder" if "/" in name or name in (".", "..") else "that is of no part"
-            raise CheckpointError(_line(f"{path}: manifest.json names a file {where}: {name!r}"))
+            raise CheckpointError(one_line(f"{path}: manifest.json names a file {where}: {name!r}"))
         if not (
             isinstance(expected, dict) and _is_count(expected.get("size")) and isinstance(expected.get("sha256"), str)
         ):
@@ -279,7 +272,7 @@ def _meta(path: Path) -> dict[str, Any]:
     named += [(name, meta[name]) for name in COUNTERS if name in meta]
     for name, value in named:
         if not _is_count(value):
-            raise CheckpointError(_line(f"{path}: meta.json has {value!r} as {name!r}; a whole number is needed"))
+            raise CheckpointError(one_line(f"{path}: meta.json has {value!r} as {name!r}; a whole number is needed"))
     return meta
 
 
@@ -306,7 +299,7 @@ def _headers(path: Path, part: str, files: Mapping[str, Any]) -> dict[str, Array
 
 def _described(path: Path, part: str, files: Mapping[str, Any]) -> dict[str, Any]:
     """What ``write_part`` noted in the header: which entries are NumPy's, and which lie in files of their own."""
-    _stat(path / f"{part}.safetensors")
+    stat_regular(path / f"{part}.safetensors")
     with safe_open(path / f"{part}.safetensors", framework="pt") as opened:
         described = json.loads((opened.metadata() or {})["part"])
     if not (isinstance(described, dict) and isinstance(described["numpy"], list)):
@@ -314,7 +307,7 @@ def _described(path: Path, part: str, files: Mapping[str, Any]) -> dict[str, Any
     for name in described["npy"].values():
         if name not in files:
             raise ValueError(f"{part}.safetensors: {name!r} is missing")
-        _stat(path / name)
+        stat_regular(path / name)
     return described
 
 
@@ -338,7 +331,7 @@ def _weights(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]
 
 def _map_npy(file: Path) -> np.ndarray:
     """The array in an .npy file, mapped; never pickled, never larger than the file."""
-    with _open(file) as opened:
+    with open_regular(file) as opened:
         version = np.lib.format.read_magic(opened)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, fortran, dtype = read(opened)
@@ -351,25 +344,11 @@ def _map_npy(file: Path) -> np.ndarray:
 
 
 def _json(file: Path) -> Any:
-    with _open(file) as opened:
+    with open_regular(file) as opened:
         text = opened.read(MOST_JSON_BYTES + 1)
     if len(text) > MOST_JSON_BYTES:
         raise ValueError(f"{file.name} is longer than {MOST_JSON_BYTES >> 20} MiB")
     return json.loads(text)
-
-
-def _stat(file: Path) -> os.stat_result:
-    """Of a regular file, or of one that a link leads to; ValueError for anything else, which is never opened."""
-    seen = os.stat(file)
-    if not stat.S_ISREG(seen.st_mode):
-        raise ValueError(f"{file.name} is no regular file")
-    return seen
-
-
-def _open(file: Path) -> BufferedReader:
-    """Open a regular file; a FIFO that takes its place meanwhile is not waited for."""
-    _stat(file)
-    return open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
 @contextlib.contextmanager
@@ -380,13 +359,7 @@ def _explained(path: Path) -> Iterator[None]:
     except CheckpointError:
         raise
     except FileNotFoundError as error:
-        raise CheckpointError(_line(f"{path}: {Path(str(error.filename)).name} is missing")) from error
-    except _BROKEN as error:
+        raise CheckpointError(one_line(f"{path}: {Path(str(error.filename)).name} is missing")) from error
+    except BROKEN as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, (KeyError, RecursionError)) else str(error)
-        raise CheckpointError(_line(f"{path}: cannot be read ({reason or type(error).__name__})")) from error
-
-
-def _line(text: str) -> str:
-    """One line that any terminal can show, however strange the names in it."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(shown.encode("utf-8", "replace").decode().split())[:500]
+        raise CheckpointError(one_line(f"{path}: cannot be read ({reason or type(error).__name__})")) from error

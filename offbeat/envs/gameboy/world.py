@@ -123,6 +123,10 @@ class GameBoyWorld(gymnasium.Env[np.ndarray, np.int64]):
         """Go on from what ``carried`` gave."""
         self._next = int(carried[0]) % len(self._cartridge.starts)
 
+    def get_action_meanings(self) -> list[str]:
+        """What each action holds down, as Gymnasium's environments say it."""
+        return ["+".join(buttons) or "NOOP" for buttons in ACTIONS]
+
     def render(self) -> np.ndarray:
         """The screen, uint8 [144, 160, 3]."""
         return self._switched_on().picture()

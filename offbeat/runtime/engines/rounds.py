@@ -23,7 +23,7 @@ class Roles(Protocol):
         """Every actor appends one block to each of its streams, acting with the weights published before."""
 
     def learn(self) -> dict[str, Any]:
-        """The learner trains on every batch that is ready; {"finished", "skipped", and the counters}."""
+        """The learner trains on every batch that is ready; {"finished", "pretraining", "skipped", and the counters}."""
 
     def evaluate(self, number: int, part: int = 0) -> dict[str, Any]:
         """Have the evaluator score the current weights by its exam ``part``; its answer, {} if it was broken off."""
@@ -54,12 +54,15 @@ def run_rounds(roles: Roles, conductor: Conductor) -> bool:
     A run that was finished before is only scored: one more round would change the state that was saved.
     """
     finished = conductor.finished()
+    held = conductor.pretrains()  # nobody acts before the learner has learnt from a demonstration
     if not finished:
         _validate(roles, conductor)  # one that was broken off, with the weights that it was to be of
     while not finished:
         try:
-            roles.act()
+            if not held:
+                roles.act()
             status = roles.learn()
+            held = bool(status.get("pretraining"))
         except RoundCut as cut:
             conductor.say(f"{cut}; saving what there is")
             conductor.save(roles.save)
