@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,3 +79,19 @@ class Share:
         numbers = dict(counters) | {"steps": self._optimiser.steps}
         self._whole = self._weights = self.master.commit(self._optimiser.vectors(), numbers, stale)
         self._buffers = self._own_buffers().clone()
+
+
+def joined(
+    master: Master, optimiser: FlatOptimiser, leads: bool, part: Mapping[str, Any] | None
+) -> tuple[Share, dict[str, int]]:
+    """A share in ``master`` for a learner that begins, and the counters that it takes over; {}: it goes by its own.
+
+    The first learner finds it empty, and fills it once it is ready. All others have what is in there, and so has one
+    that takes the place of the first. ``part``: of the checkpoint that the run goes on from; None: of none.
+    """
+    share = Share(master, optimiser)
+    if not leads or master.version():
+        return share, share.take() or {}
+    if part is not None:
+        master.set_staleness([int(count) for count in part.get("master/staleness", ())])
+    return share, {}
