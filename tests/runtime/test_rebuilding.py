@@ -22,10 +22,10 @@ R2AC = {"name": "r2ac", "hidden_size": [8], "core": "elstm-rtrl", "core_size": 4
 
 def r2ac() -> RunConfig:
     """R2AC, which carries sensitivities from each unroll of a stream to the next."""
-    learner = {"batch_size": 2, "unroll_length": 5, "mirror_every": 3}
+    learner, scores = {"batch_size": 2, "unroll_length": 5, "mirror_every": 3}, {"every_frames": 0, "at_end": False}
     return from_dict({
         "device": "cpu", "total_frames": 100_000, "env": {"id": "toy/catch", "length": 6}, "agent": R2AC,
-        "actor": {"workers": 1, "envs_per_worker": 4}, "learner": learner, "evaluation": {"every_frames": 0},
+        "actor": {"workers": 1, "envs_per_worker": 4}, "learner": learner, "evaluation": scores,
         "log": {"tensorboard": False, "dashboard": False},
     })  # fmt: skip
 
