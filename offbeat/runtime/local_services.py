@@ -91,11 +91,7 @@ class LocalServices(Brief):
         if world.dealing is not None and self.index:
             return self._shares(last, device)
         learner, master = config.learner, world.master
-        if self._rebuilt():
-            world.store.settle_cursors()
         mixture = self._mixture(last, device)
-        if self._tallies is not None:
-            mixture.load_tallies(self._tallies)
         streams = self._saved_streams()
         if streams is not None:
             with self.heart.beating():
@@ -152,7 +148,7 @@ class LocalServices(Brief):
         return None if found is None else (int(found[0]), int(found[1]))
 
     def _mixture(self, last: bool, device: torch.device) -> Mixture:
-        """The run's samplers, new ones."""
+        """The run's samplers, new ones; in the place of others, if those died with the learner before this one."""
         world, config, posted = self._world, self._world.config, self.notices.posted
         total, drawn = max(1, config.total_frames), None
         if world.master is not None:
@@ -160,7 +156,9 @@ class LocalServices(Brief):
         elif world.mirror is not None:
             drawn = world.mirror.drawn, 0
         anew = self.index or self._rebuilt()  # else as the run's seed says
-        return make_mixture(
+        if self._rebuilt():
+            world.store.settle_cursors()
+        mixture = make_mixture(
             world.store,
             config.replay,
             config.learner.batch_size,
@@ -171,6 +169,9 @@ class LocalServices(Brief):
             drawn=drawn,
             encode=Encoding(self.agent(device), world.params.store) if config.replay.encodes else None,
         )
+        if self._tallies is not None:
+            mixture.load_tallies(self._tallies)
+        return mixture
 
     def _leading(self, dealing: SharedDealing) -> dict[str, Any]:
         """What the first of several learners deals batches with."""
