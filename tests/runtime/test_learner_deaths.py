@@ -69,8 +69,8 @@ def factory(config: RunConfig, folder: Path, **options: Any) -> Any:
 
 def config_of(kind: str, folder: Path, **options: Any) -> RunConfig:
     """A short run of processes."""
-    options |= {"engine": "local", "evaluation__at_end": False, "out": str(folder / "run"), "total_frames": 1500}
-    options = {"learner__mirror_every": EVERY, "log__every_s": 0.2} | options
+    given = {"engine": "local", "evaluation__at_end": False, "out": str(folder / "run"), "total_frames": 1500}
+    options = given | {"learner__mirror_every": EVERY, "log__every_s": 0.2} | options
     if kind == "impala":
         return small_config(**options)
     if kind == "r2ac":
@@ -138,7 +138,7 @@ def test_a_learner_that_is_killed_again_and_again_ends_the_run_in_the_end(tmp_pa
 
 @pytest.mark.slow
 def test_the_first_of_several_asynchronous_learners_is_rebuilt_and_loses_nothing(tmp_path: Path) -> None:
-    config = config_of("dqn", tmp_path, learner__mode="async", learner__count=2, total_frames=4000)
+    config = config_of("dqn", tmp_path, learner__mode="async", learner__count=2)
     result = train(config, agent_factory=factory(config, tmp_path))
     assert result.finished
     assert "learner was killed by SIGKILL; rebuilt, 0 updates are lost" in (result.run / "run.log").read_text()
@@ -146,5 +146,5 @@ def test_the_first_of_several_asynchronous_learners_is_rebuilt_and_loses_nothing
     assert sum(stale["counts"]) == stale["updates"] == result.updates
     found = newest(result.run)
     assert found is not None
-    assert float(load(found)[0]["learner"]["optimiser/step"]) == result.updates
-    assert max(x["samples"] for x in records(result.run) if x["kind"] == "learner") == 8 * result.updates
+    part, counters = load(found)[0]["learner"], load(found)[1]["counters"]
+    assert float(part["optimiser/step"]) == result.updates and counters["samples"] == 8 * result.updates
