@@ -34,12 +34,17 @@ def kill(child: Child, name: str, told: str) -> str:
     return within(SOON_S, began, told)
 
 
+def another(child: Child, name: str, before: int) -> None:
+    """Wait until a role is another process than ``before``."""
+    child.until(lambda: child.roles().get(name, before) != before, f"another process of {name}")
+
+
 def actor_killed(ground: Ground) -> str:
     """SIGKILL for actor-0."""
     child = ground.live()
     before, began_as = descriptors(child.process.pid), role(child, "actor-0")
     took = kill(child, "actor-0", "actor-0 was killed by SIGKILL; replaced")
-    child.until(lambda: child.roles().get("actor-0", began_as) != began_as, "another process of actor-0")
+    another(child, "actor-0", began_as)
     goes_on(child, ground.run)
     after = descriptors(child.process.pid)
     expect(after <= before, f"{before} descriptors at most, as before", after)
@@ -54,7 +59,7 @@ def actor_stopped(ground: Ground) -> str:
     began = time.monotonic()
     child.until_said("actor-0 showed no life for")
     took = within(HANG_S, began, "noticed")
-    child.until(lambda: child.roles().get("actor-0", process) != process, "another process of actor-0")
+    another(child, "actor-0", process)
     goes_on(child, ground.run)
     return f"noticed in {took} (actor.hang_timeout_s = {HANG_S:g}), replaced, trains on; {ledger(ground.stopped())}"
 
@@ -89,7 +94,7 @@ def learner_killed(ground: Ground) -> str:
     for name in ("learner-1", "learner") if "learner-1" in child.roles() else ("learner",):
         before = role(child, name)
         took = kill(child, name, f"{name} was killed by SIGKILL; re")
-        child.until(lambda name=name, before=before: child.roles().get(name, before) != before, f"another {name}")
+        another(child, name, before)
         goes_on(child, ground.run)
         evidence = f"noticed in {took}, rebuilt, trains on"
     lost = [one["lost_updates"] for one in last_records(ground.run) if one.get("lost_updates") is not None]
@@ -106,7 +111,7 @@ def learner_keeps_dying(ground: Ground) -> str:
     child.until(lambda: saved(run), "a checkpoint")
     before = role(child, "learner")
     kill(child, "learner", "learner was killed by SIGKILL; rebuilt")
-    child.until(lambda: child.roles().get("learner", before) != before, "another learner")
+    another(child, "learner", before)
     goes_on(child, run)
     kill(child, "learner", "learner.max_restarts=1 is used up")
     ended(child, run, 1)
@@ -187,7 +192,7 @@ def one_of_several_killed(ground: Ground) -> str:
     before = {name: role(child, name) for name in ("learner", "learner-1")}
     took = kill(child, "learner-1", "learner-1 was killed by SIGKILL; rebuilt with those that step with it")
     for name, process in before.items():
-        child.until(lambda n=name, p=process: child.roles().get(n, p) != p, f"another process of {name}")
+        another(child, name, process)
     goes_on(child, run)
     child.process.terminate()
     ended(child, run, 0, "stopped (SIGTERM) and saved")
@@ -199,11 +204,11 @@ def one_of_asynchronous_killed(ground: Ground) -> str:
     child = _several(ground, "async-learners", "--learner.mode", "async")
     run, second = ground.folder / "async-learners" / "run", role(child, "learner-1")
     took = kill(child, "learner-1", "learner-1 was killed by SIGKILL; replaced")
-    child.until(lambda: child.roles().get("learner-1", second) != second, "another process of learner-1")
+    another(child, "learner-1", second)
     goes_on(child, run)
     before = role(child, "learner")
     kill(child, "learner", "learner was killed by SIGKILL; rebuilt")
-    child.until(lambda: child.roles().get("learner", before) != before, "another process of learner")
+    another(child, "learner", before)
     goes_on(child, run)
     child.process.terminate()
     ended(child, run, 0, "stopped (SIGTERM) and saved")
