@@ -70,7 +70,7 @@ def graph(arguments: list[str]) -> int:
     from offbeat.agents.make import make_agent
     from offbeat.config.auto import decide
     from offbeat.envs.planned import planned_spec
-    from offbeat.runtime.topology import describe
+    from offbeat.runtime.topology_text import describe
 
     spec, missing = planned_spec(config.env)
     agent = make_agent(config.agent_name, config.agent, spec)

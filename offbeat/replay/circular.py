@@ -142,6 +142,14 @@ class Circular(Sampler):
             f"circular_unused{tail}": float(self.unused),
         }
 
+    def tallies(self) -> ArrayDict:
+        """Batches taken in, draws, and batches that went without one."""
+        return {"counts": np.array([self.taken, self.drawn, self.unused])}
+
+    def load_tallies(self, tallies: Mapping[str, np.ndarray]) -> None:
+        """Begin empty: what was at hand is lost, and what of it was new has been counted as skipped."""
+        self.taken, self.drawn, self.unused = (int(count) for count in tallies["counts"])
+
     def state(self) -> ArrayDict:
         """Copies, their books, and the generator's state."""
         rng = np.frombuffer(json.dumps(self._rng.bit_generator.state).encode(), np.uint8).copy()

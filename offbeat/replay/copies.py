@@ -156,6 +156,13 @@ class Newcomers:
                 kept = torch.from_numpy(ok)
                 yield {name: value[kept] for name, value in columns_of(batch).items()}
 
+    def begin_again(self, missed: int) -> None:
+        """Take the place of one that had ``missed`` so many: begin with the oldest unrolls that are still there."""
+        store, length = self._place.store, self._place.items.length
+        head = store.heads(np.arange(len(self.next)))
+        self.next[:] = -(-np.maximum(head - store.layout.capacity, 0) // length) * length
+        self.missed = missed
+
     def state(self) -> ArrayDict:
         """Where it is."""
         return {"next": self.next.copy(), "missed": np.array([self.missed])}

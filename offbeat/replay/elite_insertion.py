@@ -124,6 +124,15 @@ class EliteInsertion(Sampler):
             f"elite_scored{tail}": self.scored / max(1, self.seen),
         }
 
+    def tallies(self) -> ArrayDict:
+        """What came, was scored, and missed."""
+        return {"counts": np.array([self.seen, self.scored, self._newcomers.missed])}
+
+    def load_tallies(self, tallies: Mapping[str, np.ndarray]) -> None:
+        """Fill anew, from the unrolls that the streams still have."""
+        self.seen, self.scored, missed = (int(count) for count in tallies["counts"])
+        self._newcomers.begin_again(missed)
+
     def state(self) -> ArrayDict:
         """Copies, scores, what was seen, and the generator's state."""
         rng = np.frombuffer(json.dumps(self._rng.bit_generator.state).encode(), np.uint8).copy()

@@ -369,6 +369,20 @@ class Mixture:
             head = f"{name}/"
             part.load_state({key.removeprefix(head): v for key, v in state.items() if key.startswith(head)})
 
+    def tallies(self) -> ArrayDict:
+        """The few numbers that go on where another mixture takes this one's place over the same streams."""
+        found = {"counts": np.array([self.dropped, self.sampled, self.skipped])}
+        for index, sampler in enumerate(self.samplers):
+            found |= {f"{index}/{key}": values for key, values in sampler.tallies().items()}
+        return found
+
+    def load_tallies(self, tallies: Mapping[str, np.ndarray]) -> None:
+        """Take the place of a mixture that was lost, of the same samplers."""
+        self.dropped, self.sampled, self.skipped = (int(count) for count in tallies["counts"])
+        for index, sampler in enumerate(self.samplers):
+            head = f"{index}/"
+            sampler.load_tallies({key.removeprefix(head): v for key, v in tallies.items() if key.startswith(head)})
+
     def _stateful(self) -> Iterator[tuple[str, Sampler | RateLimiter]]:
         yield from ((str(index), sampler) for index, sampler in enumerate(self.samplers))
         if self.limiter is not None:

@@ -126,8 +126,11 @@ class Prioritised(Sampler):
         """Priorities that came for items that had expired."""
         self.rejected = 0
         """Initial priorities that were not finite."""
+        self.rebuilt = 0
+        """Items whose priority was found anew, as of new ones, because what the loss had found was lost with another
+        sampler that this one took the place of."""
         self._store, self._rng, self._from_actor, self._beta = store, rng, from_actor, beta
-        self._highest = 1.0
+        self._highest, self._rebuilds = 1.0, False
         self._head = np.zeros(layout.num_streams, np.int64)  # rows known
         self._seen = np.zeros(layout.num_streams, np.int64)  # rows below it have their leaf
         self._low = np.zeros(layout.num_streams, np.int64)  # rows below it have lost it
@@ -153,6 +156,8 @@ class Prioritised(Sampler):
         else:
             weight = np.where(fresh, self._weight(np.array(self._highest)), 0.0)
         self.tree.set(leaf, weight)
+        if self._rebuilds:
+            self.rebuilt, self._rebuilds = self.rebuilt + self.tree.count, False
 
     def ready(self, count: int) -> bool:
         """Whether there is an item."""
@@ -213,11 +218,22 @@ class Prioritised(Sampler):
     def stats(self) -> dict[str, float]:
         """Items, and priorities that came to nothing."""
         tail = f"_{self.source}" if self.source else ""
-        return {
+        again = {f"rebuilt_priorities{tail}": float(self.rebuilt)} if self.rebuilt else {}
+        return again | {
             f"dropped_priorities{tail}": float(self.dropped_updates),
             f"rejected_priorities{tail}": float(self.rejected),
             f"items{tail}": float(self.tree.count),
         }
+
+    def tallies(self) -> ArrayDict:
+        """The highest priority so far, and the counters."""
+        counts = np.array([self.dropped_updates, self.rejected, self.rebuilt])
+        return {"highest": np.array([self._highest]), "counts": counts}
+
+    def load_tallies(self, tallies: Mapping[str, np.ndarray]) -> None:
+        """The tree is built anew from the rows, with the priorities of new items, at the next ``sync``."""
+        self._highest, self._rebuilds = float(tallies["highest"][0]), True
+        self.dropped_updates, self.rejected, self.rebuilt = (int(count) for count in tallies["counts"])
 
     def state(self) -> ArrayDict:
         """Weights, what was seen, counters and the generator's state."""

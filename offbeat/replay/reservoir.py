@@ -96,6 +96,15 @@ class Reservoir(Sampler):
             f"reservoir_missed_{source}": float(self._newcomers.missed),
         }
 
+    def tallies(self) -> ArrayDict:
+        """What was seen, and missed."""
+        return {"counts": np.array([self.offered, self._newcomers.missed])}
+
+    def load_tallies(self, tallies: Mapping[str, np.ndarray]) -> None:
+        """Fill anew, from the unrolls that the streams still have."""
+        self.offered, missed = (int(count) for count in tallies["counts"])
+        self._newcomers.begin_again(missed)
+
     def state(self) -> ArrayDict:
         """Copies, keys, what was seen, and the generator's state."""
         rng = np.frombuffer(json.dumps(self._rng.bit_generator.state).encode(), np.uint8).copy()

@@ -168,6 +168,15 @@ class Sampler(ABC):
         """Numbers for the log."""
         return {}
 
+    def tallies(self) -> ArrayDict:
+        """A few numbers that should go on where another sampler takes its place over the same streams, because it died
+        with its process and all else of it is lost.
+        """
+        return {}
+
+    def load_tallies(self, tallies: Mapping[str, np.ndarray]) -> None:
+        """Take the place of one that had these ``tallies``."""
+
     def state(self) -> ArrayDict:
         """What it needs to go on exactly; cursors are part of the streams' state."""
         return {}

@@ -211,6 +211,14 @@ class Scored(Sampler):
         numbers = {f"candidates{tail}": self.lambda_, f"score_hits{tail}": self.hits, f"score_age{tail}": self.age}
         return numbers if np.isnan(self.correlation) else numbers | {f"score_correlation{tail}": self.correlation}
 
+    def tallies(self) -> ArrayDict:
+        """Draws so far: what anneals goes by them."""
+        return {"calls": np.array([self.calls])}
+
+    def load_tallies(self, tallies: Mapping[str, np.ndarray]) -> None:
+        """Go on counting draws; uses are counted from 0 again, and scores are found anew."""
+        self.calls = int(tallies["calls"][0])
+
     def state(self) -> ArrayDict:
         """The generator's state, draws so far, uses and cached scores."""
         rng = np.frombuffer(json.dumps(self._rng.bit_generator.state).encode(), np.uint8).copy()

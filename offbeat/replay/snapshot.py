@@ -113,6 +113,15 @@ def load(store: Rings, state: Mapping[str, np.ndarray]) -> None:
         store.arrays["cursor/row"][...] = store.arrays["cursor/taken"]
 
 
+def settle_cursors(store: Rings) -> None:
+    """What was handed out and not trained on is skipped, whatever the learner was about to write when it died."""
+    if store.layout.num_cursors:
+        row, taken, in_flight, trained, skipped = (store.arrays[name] for name in CURSOR_COUNTERS)
+        skipped[...] = taken - trained
+        in_flight[...] = 0
+        row[...] = taken
+
+
 def _cursors(store: Rings) -> tuple[str, ...]:
     """Names of the saved cursor arrays; how far writers may be ahead follows from the configuration instead."""
     return CURSOR_COUNTERS if store.layout.num_cursors else ()

@@ -106,6 +106,10 @@ class StreamStore(Rings):
         self.reserved[streams] = self.head[streams]
         self.lost[streams] = self.produced[streams] - self.head[streams]
 
+    def settle_cursors(self) -> None:
+        """Count rows in hand of a learner that is gone as skipped: they were handed out and will not be trained on."""
+        snapshot.settle_cursors(self)
+
     def room(self, streams: np.ndarray) -> np.ndarray:
         """Rows that may be appended to ``streams`` [n] now: no fifo's limit passed, nor rate control's. [n] int64."""
         limit = np.full(len(streams), int(self.arrays["pace"][0]) or NO_LIMIT, np.int64)

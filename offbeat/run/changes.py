@@ -17,7 +17,7 @@ MAY_CHANGE = (
     "learner.schedule_updates", "learner.threads", "learner.device", "learner.precision", "learner.compile",
     "learner.prefetch", "learner.assemblers", "learner.max_batch_age", "learner.hang_timeout_s",
     "learner.nonfinite_limit",
-    "learner.mode", "learner.count", "learner.max_restarts",
+    "learner.mode", "learner.count", "learner.max_restarts", "learner.mirror_every",
     "actor.threads", "actor.env_threads", "actor.hang_timeout_s", "actor.max_restarts", "actor.weights",
 )  # fmt: skip
 """Options that may be given to ``resume``."""

@@ -358,7 +358,10 @@ def _alone_in(run: Path) -> AbstractContextManager[None]:
 def _write_ledger(world: World, logger: MetricLogger) -> None:
     """Count every row of the run once more and write it down."""
     world.store.settle()
-    logger.record("supervisor", "ledger", {name: float(value) for name, value in world.store.ledger().items()})
+    ledger = {name: float(value) for name, value in world.store.ledger().items()}
+    if (mirror := world.mirror) is not None and mirror.restarts:
+        ledger |= {"learner_restarts": float(mirror.restarts), "lost_updates": float(mirror.lost_updates)}
+    logger.record("supervisor", "ledger", ledger)
     if world.master is not None:
         counts = world.master.store().staleness()
         logger.record("supervisor", "staleness", {"counts": counts, "updates": sum(counts)})

@@ -171,6 +171,11 @@ class StreamBatches:
         """What the next batch waits for, in one line."""
         return self.mixture.missing()
 
+    def tallies(self) -> ArrayDict:
+        """The few numbers of the samplers that others would go on with."""
+        with self._lock:
+            return self.mixture.tallies()
+
     def state(self) -> tuple[ArrayDict | None, str]:
         """The streams and the books of the samplers over them, and a line to say; None where they are not saved."""
         if not self._saved:

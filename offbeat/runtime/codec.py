@@ -33,20 +33,25 @@ KINDS = "biufc"
 
 
 def encode(value: Any) -> bytes:
-    """``value`` as one message.
+    """``value`` as one message; what is allowed, ``pieces`` says."""
+    return b"".join(pieces(value))
+
+
+def pieces(value: Any) -> list[bytes | memoryview]:
+    """``value`` as a message in pieces, one after the other; arrays of a processor are not copied.
 
     Allowed are None, bool, int, float, str, lists, tuples, dicts with names as keys, NumPy arrays of numbers, dense
     torch tensors (from any device), and what ``TRAVELS`` names. ValueError saying what and where for anything else.
     """
     arrays: list[np.ndarray] = []
     header = json.dumps(_write(value, "message", arrays)).encode()
-    parts: list[Any] = [MAGIC, len(header).to_bytes(8, "little"), header]
+    parts: list[bytes | memoryview] = [MAGIC, len(header).to_bytes(8, "little"), header]
     at = len(MAGIC) + 8 + len(header)
     for array in arrays:
         gap = -at % ALIGN
         parts += [bytes(gap), array.reshape(-1).view(np.uint8).data]
         at += gap + array.nbytes
-    return b"".join(parts)
+    return parts
 
 
 def decode(message: bytes | bytearray | memoryview) -> Any:

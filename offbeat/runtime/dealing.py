@@ -124,6 +124,11 @@ class SharedDealing:
         """The end of one learner."""
         return Dealing(self.memory, learner, self._guard)
 
+    def clear(self) -> None:
+        """All learners are gone; others begin with the first batch."""
+        for name in ("dealt", "copied"):
+            self.memory[name][:] = 0
+
     def close(self) -> None:
         """Give memory and bell back."""
         self.memory.close()

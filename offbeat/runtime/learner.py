@@ -18,12 +18,12 @@ from offbeat.runtime.halving import Halving
 from offbeat.runtime.host import Host
 from offbeat.runtime.joint import Joint, Trained, Whole, alone
 from offbeat.runtime.learner_config import LearnerConfig
-from offbeat.runtime.learner_part import Published, begin_with, counted_in, load_part, part_of, published_in
-from offbeat.runtime.learner_report import COUNTERS, OWN_METRICS, Counted, LearnerReport, diagnosed
+from offbeat.runtime.learner_part import begun, kept_of, part_of
+from offbeat.runtime.learner_report import COUNTERS, OWN_METRICS, Counted, LearnerReport, diagnosed, lag
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import BatchSource, FeedbackSink, MetricSink, ParamPublisher, Point, StopSignal
 from offbeat.runtime.services import Loaded, Services, Write
-from offbeat.runtime.share import Share, join
+from offbeat.runtime.share import Share, joined
 from offbeat.storage.checkpoint import CheckpointError
 from offbeat.types import Batch, LossOutput
 
@@ -76,7 +76,7 @@ def run_learner(
                 work.unpublished += not params.publish(work.optimiser.flat, *work.point())
         if trained and feedback is not None and whole.feedback:
             feedback.feedback(batch, whole.feedback)
-        work.told.seen(work.lag(batch), batches.stats())
+        work.told.seen(lag(batch, work.updates), batches.stats())
         work.told.train_s += work.clock.now() - started
         work.report(metrics)
         yield "trained"
@@ -252,11 +252,6 @@ class LearnerWork(Counted):
         counted = (batches.steps(), batches.frames()) if self.joint is None else self.joint.counted(batches)
         self.agent_steps, self.frames = counted
 
-    def lag(self, batch: Batch) -> float:
-        """Updates since the rows of ``batch`` were acted, in the mean."""
-        version = batch.param_version[batch.param_version >= 0]  # a demonstration's rows have none
-        return self.updates - float(version.double().mean()) if version.numel() else 0.0
-
     def publish_last(self, params: ParamPublisher) -> bool:
         """Publish the newest weights if they are not yet; False if readers hold every slot."""
         if not self.leads or self.pretraining:
@@ -301,30 +296,24 @@ class Learner(Host):
             pretrain_steps=services.pretrain_steps,
             clock=services.clock,
         )
-        self._published: Published | None = None
         if (reduction := services.reduction()) is not None:
             work = self.work
             work.leads = work.publishes = services.index == 0
             work.joint = Joint(reduction, work.optimiser, work.leads)
-        if (loaded := services.loaded()) is not None:
-            with services.heart.beating():
-                self._load(loaded, services.spec.frame_skip)
-        elif (initial := services.initial_part()) is not None:
-            begin_with(initial, self.work.optimiser)
-        master = services.master()
-        if master is not None:
-            self.work.leads, self.work.posted = services.index == 0, self._post_counters
-            self.work.share = join(master, self.work.optimiser, self.work, self.work.leads, loaded and loaded.part)
+        loaded, self._published = begun(services, self.work.optimiser, self.work.states, self.work)
+        rejoins = self._join(services, loaded)
         before = self.work.agent_steps, self.work.frames
-        if self.work.leads:
+        if self.work.leads and not rejoins:
             self._post_counters()
         self.batches = services.batches(last=self.agent.wants_last, device=self.work.device, before=before)
         self.params = services.publisher()
-        if self.work.leads:
+        if self.work.leads and not rejoins:
             if not (self.work.pretraining and services.free):  # who acts freely waits for the first weights
                 self._publish_first()
             if self.work.share is not None:
                 self.work.share.begin(self.work.counters())
+        self._mirror = services.mirror()
+        self._keep(force=True)
         ports = self.batches, self.params, self.batches, self.metrics, services.stop()
         super().__init__(services, run_learner(self.agent, *ports, self.work))
 
@@ -336,10 +325,9 @@ class Learner(Host):
     def _publish_first(self) -> None:
         """Publish what actors had when the run was saved; the final weights if nothing is left to do but score them."""
         work = self.work
-        flat, point = self._published or (work.optimiser.flat, work.point())
         if work.finished():
-            work.scheduled = self._published
-            flat, point = work.optimiser.flat, work.point()
+            work.scheduled, self._published = self._published, None
+        flat, point = self._published or (work.optimiser.flat, work.point())
         self.params.publish(flat, *point)
 
     def advance(self) -> dict[str, Any]:
@@ -361,6 +349,14 @@ class Learner(Host):
             self._notices.post("idle", self._notices.posted("idle") + 1 if event == "idle" else 0)
         if self.work.share is None and self.work.leads:
             self._post_counters()
+            if event == "trained":
+                self._keep()
+
+    def _keep(self, force: bool = False) -> None:
+        """Keep what one that takes this learner's place would go on from, if it is due."""
+        work, mirror = self.work, self._mirror
+        if mirror is not None and (mirror.tell(work.counters()) or force):
+            mirror.keep(kept_of(work.optimiser, work.states, work.device), self.batches.tallies())
 
     def _post_counters(self) -> None:
         for name in ("skipped", "updates", "agent_steps", "frames"):
@@ -388,11 +384,15 @@ class Learner(Host):
         work.report(self.metrics, force=True)
         return {"counters": work.counters(), "parts": parts, "note": note}
 
-    def _load(self, loaded: Loaded, frame_skip: int) -> None:
-        work = self.work
-        load_part(loaded.part, work.optimiser, work.states, work.device)
-        work.load_counters(counted_in(loaded.counters, frame_skip))
-        self._published = published_in(loaded.part, work.optimiser.flat, work.updates)
+    def _join(self, services: Services, loaded: Loaded | None) -> bool:
+        """Share with others, where learners do; whether it comes to what they have learnt already."""
+        work, master = self.work, services.master()
+        if master is None:
+            return False
+        work.leads, work.posted = services.index == 0, self._post_counters
+        work.share, counters = joined(master, work.optimiser, work.leads, loaded and loaded.part)
+        work.load_counters(counters)
+        return bool(counters)
 
     def close(self) -> None:
         """End the assembly thread."""

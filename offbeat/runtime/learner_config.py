@@ -18,8 +18,14 @@ class LearnerConfig:
     draws each batch, all take the gradient of a share of it, and step with the sum: what one learner of the whole batch
     would do. With ``async`` samplers must be such that each learner can have its own (``uniform``)."""
     max_restarts: int = 5
-    """Replacements of dead or hung learners in a run; one more ends it. The first learner, which keeps what the run has
-    learnt, is never replaced."""
+    """Replacements of learners in a run; one more ends it. The first learner, and those that step together, are rebuilt
+    where a signal killed them (SIGKILL, a crash, the system for want of memory), as ``mirror_every`` says; asynchronous
+    learners beside the first are replaced whatever they died of, or if they hang."""
+    mirror_every: int = 100
+    """Updates that are lost at most when the learner is killed: after so many it keeps weights, statistics and what the
+    agent has beside them in memory that outlives it, and one that takes its place goes on from there; sooner where that
+    takes less than a hundredth of the time. 0: the run ends when it dies. Deterministic and inline runs always end, and
+    asynchronous learners lose nothing that was given to the others. Unit: updates."""
     batch_size: int = 32
     """Unrolls per update, all samplers together. Source: Espeholt et al. 2018, table D.3."""
     unroll_length: int = 20

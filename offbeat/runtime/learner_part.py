@@ -10,8 +10,10 @@ import torch
 
 from offbeat.agents.base import LearnerState
 from offbeat.runtime.generators import generator_state, load_generator_state
+from offbeat.runtime.learner_report import Counted
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import Point
+from offbeat.runtime.services import Loaded, Services
 from offbeat.types import under
 
 OPTIMISER = "optimiser/"
@@ -32,17 +34,40 @@ def part_of(
 
     ``staleness``: counts of the master, where learners share one.
     """
-    arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in optimiser.weights().items()}
-    arrays |= {f"{OPTIMISER}{name}": value.cpu() for name, value in optimiser.state().items()}
-    for kept, state in states.items():
-        arrays |= {f"{kept}/{name}": value for name, value in state.state().items()}
+    arrays = kept_of(optimiser, states, device)
     flat, point = published
     arrays["published/point"] = np.array(point)
     if point.updates < updates:
         arrays["published/flat"] = flat
     if len(staleness):
         arrays["master/staleness"] = np.array(staleness)
+    return arrays
+
+
+def kept_of(optimiser: FlatOptimiser, states: Mapping[str, LearnerState], device: torch.device) -> dict[str, Any]:
+    """What of it a learner on ``device`` has to itself: all but what others have. Some are no copies."""
+    arrays: dict[str, Any] = {f"weights/{name}": value.cpu() for name, value in optimiser.weights().items()}
+    arrays |= {f"{OPTIMISER}{name}": value.cpu() for name, value in optimiser.state().items()}
+    for kept, state in states.items():
+        arrays |= {f"{kept}/{name}": value for name, value in state.state().items()}
     return arrays | generator_state(device)
+
+
+def begun(
+    services: Services, optimiser: FlatOptimiser, states: Mapping[str, LearnerState], counted: Counted
+) -> tuple[Loaded | None, Published | None]:
+    """Bring a new learner to where it begins: what it goes on from, else what a new run starts from, else its seed.
+
+    What was loaded, and what others had then.
+    """
+    if (loaded := services.loaded()) is None:
+        if (initial := services.initial_part()) is not None:
+            begin_with(initial, optimiser)
+        return None, None
+    with services.heart.beating():
+        load_part(loaded.part, optimiser, states, optimiser.flat.device)
+        counted.load_counters(counted_in(loaded.counters, services.spec.frame_skip))
+    return loaded, published_in(loaded.part, optimiser.flat, counted.updates)
 
 
 def load_part(

@@ -55,6 +55,12 @@ def _not_finite(batch: Batch) -> str:
     return " and ".join(name for name, value in seen.items() if not bool(torch.isfinite(value).all()))
 
 
+def lag(batch: Batch, updates: int) -> float:
+    """Of ``updates`` those since the rows of ``batch`` were acted, in the mean."""
+    version = batch.param_version[batch.param_version >= 0]  # a demonstration's rows have none
+    return updates - float(version.double().mean()) if version.numel() else 0.0
+
+
 class Counted:
     """The counters of a learner's work: the attributes that ``COUNTERS`` names, all from 0 on."""
 

@@ -20,6 +20,7 @@ from offbeat.runtime.demonstrated import demonstrated
 from offbeat.runtime.encoding import Encoding
 from offbeat.runtime.inbox import RemotePolicy, SharedRequests
 from offbeat.runtime.master import MasterStore
+from offbeat.runtime.mirror import MirrorStore
 from offbeat.runtime.pacing import Drawn
 from offbeat.runtime.params import ParamStore
 from offbeat.runtime.ports import Batches, MetricSink
@@ -36,6 +37,7 @@ from offbeat.runtime.writer import StoreWriter, writers_held
 from offbeat.storage.checkpoint import WEIGHTS, find, load, write_part
 from offbeat.storage.traces import FOLDER as TRACES
 from offbeat.storage.traces import write_trace
+from offbeat.types import ArrayDict
 
 
 def offer(world: World, role: str, *, free: bool, incarnation: int, checkpoint: Path | None) -> Offer:
@@ -60,6 +62,8 @@ class LocalServices(Brief):
         self._world, self._checkpoint = world, checkpoint
         self.metrics, self.notices, self.heart = metrics, BoardNotices(world.board.arrays), world.heart(role)
         self.wait = world.wait(role) if free else None
+        self._tallies: ArrayDict | None = None
+        """Of the samplers whose place those of this learner take."""
 
     def beat(self) -> None:
         """A sign of life, between two environments that are made."""
@@ -116,7 +120,7 @@ class LocalServices(Brief):
             updates=lambda: posted("updates"),
             oldest=(lambda: max(0, posted("updates") - lag)) if lag else (lambda: 0),
             before=before,
-            offset=(int(master.before[0]), int(master.before[1])) if master is not None and self.index else None,
+            offset=self._offset(mixture),
             frame_skip=self.spec.frame_skip,
             hold=partial(writers_held, world.store, world.board["pause"], wait, world.ring),
             saved=world.saves_streams(),
@@ -124,32 +128,57 @@ class LocalServices(Brief):
         )
         if master is not None and not self.index:
             master.before[:] = batches.offset
+        if world.mirror is not None:
+            world.mirror.offset[:] = batches.offset
         if config.realtime.fps and self.wait is not None:
             seed = self.seeds(self.index, self.incarnation)[1]
             durations = Drawn(config.realtime.learn_s, config.realtime.jitter, seed)
             return PacedBatches(batches, self.realtime(), self.wait, self.clock, durations)
         return batches
 
+    def _rebuilt(self) -> bool:
+        """Whether this learner takes the place of one that has died, and goes on from what that one had kept."""
+        mirror, row = self._world.mirror, self._world.topology.row(self.name)
+        return mirror is not None and mirror.restarts > 0 and (row.keeper or bool(row.part))
+
+    def _offset(self, mixture: Mixture) -> tuple[int, int] | None:
+        """What is added to the streams' own counts to have those of the run, where others have found that before."""
+        world = self._world
+        found = world.mirror.offset if world.mirror is not None and self._rebuilt() and not mixture.paced else None
+        if world.master is not None and (self.index or world.master.store().version()):
+            found = world.master.before
+        return None if found is None else (int(found[0]), int(found[1]))
+
     def _mixture(self, last: bool, device: torch.device) -> Mixture:
-        """The run's samplers, new ones."""
+        """The run's samplers, new ones; in the place of others, if those died with the learner before this one."""
         world, config, posted = self._world, self._world.config, self.notices.posted
-        total, master = max(1, config.total_frames), world.master
+        total, drawn = max(1, config.total_frames), None
+        if world.master is not None:
+            drawn = world.master.drawn, self.index
+        elif world.mirror is not None:
+            drawn = world.mirror.drawn, 0
+        anew = self.index or self._rebuilt()  # else as the run's seed says
+        if self._rebuilt():
+            world.store.settle_cursors()
         register_again(world.registered)
         rows = demonstrated(config, world.spec, lambda: self.agent("cpu").discount, world.env_factory)
-        return make_mixture(
+        mixture = make_mixture(
             world.store,
             config.replay,
             config.learner.batch_size,
             last,
-            self.seeds(*((self.index, self.incarnation) if self.index else ()))[0],
+            self.seeds(*((self.index, self.incarnation) if anew else ()))[0],
             progress=lambda: min(1.0, posted("frames") / total),
             hold_writers=holds_writers(config),
-            drawn=None if master is None else (master.drawn, self.index),
+            drawn=drawn,
             encode=Encoding(self.agent(device), world.params.store) if config.replay.encodes else None,
             demonstrations=config.demonstrations,
             rows=rows,
             tried=posted("updates") + posted("skipped"),
         )
+        if self._tallies is not None:
+            mixture.load_tallies(self._tallies)
+        return mixture
 
     def _leading(self, dealing: SharedDealing) -> dict[str, Any]:
         """What the first of several learners deals batches with."""
@@ -176,7 +205,7 @@ class LocalServices(Brief):
         )
 
     def _saved_streams(self) -> dict[str, Any] | None:
-        if self._checkpoint is None:
+        if self._checkpoint is None or self._rebuilt():
             return None
         return load(find(self._checkpoint, only=()))[0].get("streams")  # the main process has verified them
 
@@ -195,6 +224,11 @@ class LocalServices(Brief):
             assert wait is not None, "learners beside the first run freely"
             wait.until("first weights", lambda: store.version() > 0)
         return store
+
+    def mirror(self) -> MirrorStore | None:
+        """Of the first learner, where it would be rebuilt from that."""
+        mirror = self._world.mirror
+        return None if mirror is None or self.index else mirror.end(self.clock)
 
     def reduction(self) -> ReductionStore | None:
         """Where learners that step together add up gradients."""
@@ -243,7 +277,12 @@ class LocalServices(Brief):
         return SharedRequests(world.inbox, own, self.wait, last, world.guard)
 
     def loaded(self) -> Loaded | None:
-        """Its part of the checkpoint."""
+        """Its part of the checkpoint, or what a learner before it had kept."""
+        if self._rebuilt():
+            assert self._world.mirror is not None, "it was rebuilt from there"
+            kept = self._world.mirror.read()
+            self._tallies = kept.tallies
+            return Loaded(kept.part, kept.counters, False)
         if self._checkpoint is None:
             return None
         name = self._world.topology.row(self.name).part or self.name

@@ -87,6 +87,9 @@ class Batches(BatchSource, FeedbackSink, Protocol):
     def missing(self) -> str:
         """What the next batch waits for, in one line."""
 
+    def tallies(self) -> ArrayDict:
+        """The few numbers of the samplers that others go on with if these are lost: see ``Mixture.tallies``."""
+
     def state(self) -> tuple[ArrayDict | None, str]:
         """What a checkpoint holds of the streams and their samplers, None where it holds none; and a line to say."""
 
@@ -134,6 +137,18 @@ class Master(Protocol):
 
     def set_staleness(self, counts: Sequence[int]) -> None:
         """Go on from these counts, before the first change."""
+
+
+class Mirror(Protocol):
+    """What a learner has learnt, a second time, where it outlives the learner's process."""
+
+    def tell(self, counters: Mapping[str, int]) -> bool:
+        """After each batch: the learner's counters are these now; whether its state is to be kept now."""
+
+    def keep(self, part: Mapping[str, Any], tallies: Mapping[str, np.ndarray]) -> None:
+        """Keep its state, of the counters that were told last: what it has to itself of its part of a checkpoint, and
+        the tallies of its samplers. All of it is there at once, or what was kept before.
+        """
 
 
 GIVEN = ("loss", "count", "rows", "env_steps", "fresh_rows", "fresh_env_steps")

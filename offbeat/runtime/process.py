@@ -181,6 +181,10 @@ class RoleProcess:
         if not self.alive():
             self.process.close()
 
+    def was_killed(self) -> bool:
+        """Whether a signal ended it: somebody's, the system's for want of memory, or a crash outside Python."""
+        return (self.process.exitcode or 0) < 0
+
     def death(self) -> str:
         """How the process died, in words."""
         code = self.process.exitcode

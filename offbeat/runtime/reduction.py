@@ -143,6 +143,11 @@ class SharedReduction:
         """The end of one learner; one that waits does so on ``bells[learner]``."""
         return ReductionStore(self.memory, self.bells, learner, wait, self._guard)
 
+    def clear(self) -> None:
+        """All learners are gone; others begin with the first round."""
+        for name in ("given", "counted"):
+            self.memory[name][:] = 0
+
     def close(self) -> None:
         """Give memory and bells back."""
         self.memory.close()

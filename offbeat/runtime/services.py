@@ -24,6 +24,7 @@ from offbeat.runtime.ports import (
     Batches,
     Master,
     MetricSink,
+    Mirror,
     Notices,
     ParamPublisher,
     ParamReader,
@@ -163,6 +164,9 @@ class Services(Protocol):
     def reduction(self) -> Reduction | None:
         """Where this learner adds up gradients with those that step together with it; None: it steps by itself."""
 
+    def mirror(self) -> Mirror | None:
+        """Where this learner keeps what one that takes its place would go on from; None: none would."""
+
     def weights(self) -> ParamReader:
         """The others' end of the weights. Waits for the first ones if it runs freely."""
 
@@ -176,7 +180,9 @@ class Services(Protocol):
         """The server's end of those policies, of the actors that are dealt to it."""
 
     def loaded(self) -> Loaded | None:
-        """What the run's checkpoint holds for it; None: nothing, or it starts anew."""
+        """What the run's checkpoint holds for it, or, if it takes the place of a learner that died, what that one had
+        kept in its mirror; None: nothing, or it starts anew.
+        """
 
     def initial_part(self) -> dict[str, torch.Tensor] | None:
         """What a new run's learner starts from, named as in its part of a checkpoint: weights, another run's or a

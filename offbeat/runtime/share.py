@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offbeat.runtime.learner_report import Counted
 from offbeat.runtime.optimiser import FlatOptimiser
 from offbeat.runtime.ports import Master
 
@@ -82,16 +81,17 @@ class Share:
         self._buffers = self._own_buffers().clone()
 
 
-def join(
-    master: Master, optimiser: FlatOptimiser, work: Counted, leads: bool, loaded: Mapping[str, Any] | None
-) -> Share:
-    """A learner's share in ``master``, with what the others have. The first one (``leads``) fills it, once it is ready.
+def joined(
+    master: Master, optimiser: FlatOptimiser, leads: bool, part: Mapping[str, Any] | None
+) -> tuple[Share, dict[str, int]]:
+    """A share in ``master`` for a learner that begins, and the counters that it takes over; {}: it goes by its own.
 
-    ``work``: its counters. ``loaded``: its part of the checkpoint that it goes on from.
+    The first learner finds it empty, and fills it once it is ready. All others have what is in there, and so has one
+    that takes the place of the first. ``part``: of the checkpoint that the run goes on from; None: of none.
     """
     share = Share(master, optimiser)
-    if not leads:
-        work.load_counters(share.take() or {})
-    elif loaded is not None:
-        master.set_staleness([int(count) for count in loaded.get("master/staleness", ())])
-    return share
+    if not leads or master.version():
+        return share, share.take() or {}
+    if part is not None:
+        master.set_staleness([int(count) for count in part.get("master/staleness", ())])
+    return share, {}

@@ -221,6 +221,10 @@ class FollowingBatches:
         """What the next batch waits for, in one line."""
         return "the first learner, which draws the batches"
 
+    def tallies(self) -> ArrayDict:
+        """The first learner has the samplers."""
+        return {}
+
     def state(self) -> tuple[ArrayDict | None, str]:
         """The first learner saves the streams."""
         return None, ""

@@ -19,7 +19,7 @@ import select
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import reduction
 from typing import Any
@@ -90,6 +90,50 @@ class SharedArrays:
         with suppress(BufferError):  # somebody still looks at an array
             self._mmap.close()
         del self._mmap
+
+
+class SharedFile:
+    """Bytes of any length that no name in the file system refers to. They travel to child processes at spawn; nobody
+    maps them, so they may grow.
+
+    ``backing``, ``folder``: as ``SharedArrays`` has them.
+    """
+
+    def __init__(self, backing: str = "auto", folder: str | None = None) -> None:
+        self._fd = _open_block(0, backing, folder)
+
+    def write(self, pieces: Iterable[bytes | memoryview]) -> int:
+        """Put these in the place of what was there; how many bytes they are. OSError where there is no room."""
+        at = 0
+        for piece in pieces:
+            left = memoryview(piece)
+            while left.nbytes:
+                done = os.pwrite(self._fd, left, at)
+                at, left = at + done, left[done:]
+        return at
+
+    def read(self, nbytes: int) -> bytes:
+        """The first ``nbytes`` bytes. ValueError where there are fewer."""
+        parts: list[bytes] = []
+        at = 0
+        while at < nbytes:
+            parts.append(os.pread(self._fd, nbytes - at, at))
+            if not parts[-1]:
+                raise ValueError(f"shared file: expected {nbytes} bytes, got {at}")
+            at += len(parts[-1])
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Give the descriptor back; harmless when called twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"fd": reduction.DupFd(self._fd)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._fd = state["fd"].detach()
 
 
 def _open_block(nbytes: int, backing: str, folder: str | None) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.process import MakeOffer, RoleProcess
+from offbeat.runtime.rebuilding import Rebuilding
 from offbeat.runtime.world import World
 from offbeat.storage.checkpoint import CheckpointError
 
@@ -74,6 +75,9 @@ class Supervisor:
         """When silence was last excused; None: never."""
         self.failed: str | None = None
         self.roles: dict[str, RoleProcess] = {}
+        self.learnt = False
+        """Whether all that was learnt is saved for good, so that no learner is needed any more."""
+        self._rebuilding = Rebuilding(world)
 
     def start(self) -> None:
         """Start every role."""
@@ -81,9 +85,10 @@ class Supervisor:
         for role in self.world.topology.names():
             self._start(role, self.conductor.resumes * INCARNATIONS)
 
-    def _start(self, role: str, incarnation: int) -> None:
+    def _start(self, role: str, incarnation: int, again: bool = False) -> None:
+        """Start a role; ``again``: in place of another process, whose checkpoint is long past."""
         row = self.world.topology.row(role)
-        goes_on = row.keeper or row.part or (row.saved and self._lockstep)
+        goes_on = not again and (row.keeper or row.part or (row.saved and self._lockstep))
         checkpoint = self._checkpoint if goes_on else None
         self.roles[role] = RoleProcess(
             self.world,
@@ -113,7 +118,8 @@ class Supervisor:
             for process in self.roles.values():
                 process.excuse()
         for process in list(self.roles.values()):
-            self._look_after(process)
+            if not process.aside:  # it may have been replaced just now, with another
+                self._look_after(process)
         self._looked = self._clock.now()
 
     def shows_life(self, column: str) -> bool:
@@ -140,7 +146,7 @@ class Supervisor:
             text, process.error = process.error, None
             self._fail(process.role, f"{process.role} failed:\n{text}")
         elif not alive:
-            self._replace(process, process.death())
+            self._replace(process, process.death(), died=process.was_killed())
         elif self._hangs(process):
             age, stack, option = process.silent_s(), process.stack(), process.row.hang_option
             more, told = f" ({option} allows more)" if option else "", stack or "(no answer)"
@@ -174,25 +180,49 @@ class Supervisor:
         self.failed = role
         raise RoleFailed(text)
 
-    def _replace(self, process: RoleProcess, how: str) -> None:
+    def _replace(self, process: RoleProcess, how: str, died: bool = False) -> None:
+        """Replace a role, with all that can only go on ``together``, or end the run. ``died``: a signal killed it."""
         role, row = process.role, process.row
-        if not row.replaced or self._lockstep or self.failed is not None:
+        keeps = row.keeper or row.together
+        if not row.replaced or self._lockstep or self.failed is not None or (keeps and not died):
             self._fail(role, f"{role} {how}")
             return
+        if self.learnt and row.turn == "learn":
+            self.conductor.say(f"{role} {how}; not replaced, since all is learnt and saved")
+            self.set_aside(role)
+            return
         if self.conductor.stop_reason is not None:
+            if keeps:
+                self._fail(role, f"{role} {how}")
+                return
             self.conductor.say(f"{role} {how}; not replaced, since the run ends")
             self.set_aside(role)
+            return
+        if keeps and (reason := self._rebuilding.refused()):
+            self._fail(role, f"{role} {how}; {reason}")
             return
         self.restarts[row.kind] += 1
         count, limit = self.restarts[row.kind], row.replaced
         if count > limit:
             self._fail(role, f"{role} {how}; it was not replaced again because {row.limit}={limit} is used up")
-        self.conductor.say(f"{role} {how}; replaced ({count} of at most {limit} times)")
-        which = {row.kind: self.world.topology.index(role), "restarts": self.restarts.total()}
-        self.conductor.logger.record("supervisor", "restart", which)
-        process.kill()
-        process.free()
-        self._start(role, process.incarnation + 1)
+        self._start_again(process, how, f"({count} of at most {limit} times)")
+
+    def _start_again(self, process: RoleProcess, how: str, times: str) -> None:
+        row, which = process.row, {process.row.kind: self.world.topology.index(process.role)}
+        gone = self.that("together") if row.together else [process]
+        for each in gone:
+            each.aside = True
+            each.kill()
+        text = "replaced"
+        if row.keeper or row.together:
+            lost = self._rebuilding.begin()
+            which |= {"lost_updates": lost}
+            text = f"rebuilt{' with those that step with it' if row.together else ''}, {lost:,} updates are lost"
+        self.conductor.say(f"{process.role} {how}; {text} {times}")
+        self.conductor.logger.record("supervisor", "restart", which | {"restarts": self.restarts.total()})
+        for each in gone:
+            each.free()
+            self._start(each.role, each.incarnation + 1, again=True)
 
     def set_aside(self, role: str) -> None:
         """End a role and look after it no more."""
@@ -231,9 +261,8 @@ class Supervisor:
         try:
             return self.ask(process, "save", folder=str(folder))
         except Unanswered:
-            raise CheckpointError(
-                f"the part of {process.role} is missing: it has shown no life for {process.silent_s():.0f} s"
-            ) from None
+            why = "it died" if process.aside else f"it has shown no life for {process.silent_s():.0f} s"
+            raise CheckpointError(f"the part of {process.role} is missing: {why}") from None
 
     def answers(
         self,

@@ -70,6 +70,8 @@ class Role:
     """How often, all instances together, a dead or hung one is replaced; 0: it ends the run."""
     limit: str = ""
     """The option that says so."""
+    together: bool = False
+    """All with this mark go on together or not at all: where one is replaced, so are the others."""
     nice: int = 0
     """Lower priority of its processes; scores can wait, for instance."""
     calls: Mapping[str, str] = field(default_factory=dict)
@@ -162,7 +164,9 @@ def topology(config: Settings, items: ItemSpec) -> Topology:
     """What a configuration starts for an agent that trains on ``items``."""
     fixed = config.engine == "inline" or config.deterministic  # in rounds every actor acts by itself
     serves = config.actor.inference == "server" and not fixed
-    roles = [*_learners(config, items), _evaluator(config), *([_validator(config)] if config.validation.wanted else [])]
+    restarts = 0 if fixed or not config.learner.mirror_every else config.learner.max_restarts
+    validators = [_validator(config)] if config.validation.wanted else []
+    roles = [*_learners(config, items, restarts), _evaluator(config), *validators]
     if config.realtime.fps:
         roles = [replace(role, nice=max(role.nice, BESIDE_REALTIME)) for role in roles]
         return Topology((*roles, _realtime_env(config), _realtime_actor(config)), tuple(_realtime_wires(config)))
@@ -170,9 +174,13 @@ def topology(config: Settings, items: ItemSpec) -> Topology:
     return Topology(tuple(roles), tuple(_wires(config, serves)))
 
 
-def _learners(config: Settings, items: ItemSpec) -> list[Role]:
-    """The learner and, where there are several, those beside it, which come and go."""
-    learner, first = config.learner, _learner(config, items)
+def _learners(config: Settings, items: ItemSpec, restarts: int) -> list[Role]:
+    """The learner and, where there are several, those beside it, which come and go.
+
+    ``restarts``: how often the first one, and those that step together, are rebuilt.
+    """
+    learner = config.learner
+    first = replace(_learner(config, items), replaced=restarts, limit="learner.max_restarts")
     if learner.mode == "async":
         of_turns = {"work.share.master.wait.until": "wait for {}", "work.commit": "give to others"}
         first = replace(first, calls={**first.calls, **of_turns})
@@ -182,10 +190,10 @@ def _learners(config: Settings, items: ItemSpec) -> list[Role]:
     if learner.mode == "sync":
         calls = {name: span for name, span in first.calls.items() if not name.startswith("batches.mixture.")}
         others = replace(others, calls=calls, part="learner", detail="beside the first; a share of each batch")
-        return [replace(row, calls={**row.calls, "work.joint.whole": "wait for others"}) for row in (first, others)]
-    restarts = learner.max_restarts
-    detail = f"beside the first, replaced {restarts} times at most; batches of its own"
-    return [first, replace(others, replaced=restarts, limit="learner.max_restarts", detail=detail)]
+        rows = [replace(row, calls={**row.calls, "work.joint.whole": "wait for others"}) for row in (first, others)]
+        return [replace(row, together=True) for row in rows]
+    detail = f"beside the first, replaced {learner.max_restarts} times at most; batches of its own"
+    return [first, replace(others, replaced=learner.max_restarts, detail=detail)]
 
 
 def _learner(config: Settings, items: ItemSpec) -> Role:
@@ -380,20 +388,3 @@ def _wires(config: Settings, serves: bool) -> list[Wire]:
         wires.append(Wire("actor", "inference", "Policy", "observations; actions come back"))
     wires.append(Wire("learner", "inference" if serves else "actor", "ParamStore", weights))
     return [*wires, Wire("every role", "main", "MetricSink", "records; errors; signs of life")]
-
-
-def describe(config: Settings, items: ItemSpec) -> str:
-    """The topology as text."""
-    graph = topology(config, items)
-    mode = "lock-step" if config.deterministic else "free-running"
-    engine = "inline, one thread, fixed rounds" if config.engine == "inline" else f"local processes, {mode}"
-    lines = [f"engine     {engine}", "", "roles"]
-    for role in graph.roles:
-        where = ", ".join(dict.fromkeys(role.devices))
-        lines.append(
-            f"  {role.count:>3} x {role.kind:<10} {role.threads} torch thread(s) on {where:<10} {role.loop:<34} "
-            f"{role.detail}"
-        )
-    lines += ["", "ports"]
-    lines += [f"  {wire.source:>10} --> {wire.target:<10} {wire.port:<28} {wire.carries}" for wire in graph.wires]
-    return "\n".join(lines)

@@ -25,8 +25,10 @@ from offbeat.runtime.encoding import check_encodes
 from offbeat.runtime.inbox import inbox_arrays
 from offbeat.runtime.joint import check_joint
 from offbeat.runtime.master import SharedMaster
+from offbeat.runtime.mirror import SharedMirror
 from offbeat.runtime.optimiser import slot_names
 from offbeat.runtime.params import SharedParams
+from offbeat.runtime.ports import Point
 from offbeat.runtime.realtime import check_realtime_agent, realtime_arrays
 from offbeat.runtime.reduction import SharedReduction
 from offbeat.runtime.settings import Settings
@@ -67,6 +69,7 @@ class World:
     guard: Any = None
     inbox: SharedArrays | None = None
     master: SharedMaster | None = None
+    mirror: SharedMirror | None = None
     reduction: SharedReduction | None = None
     dealing: SharedDealing | None = None
     realtime: SharedArrays | None = None
@@ -117,6 +120,13 @@ class World:
         """This role's sign of life."""
         return Heart(self.beats, list(self.bells).index(role), self.clock)
 
+    def learnt(self) -> Point:
+        """The newest point of the run that anybody can have seen, now that no learner is at work."""
+        store = self.params.store
+        published = store.newest()[1] if store.version() >= 0 else Point(0)
+        posted = Point(*(int(self.board[name][0]) for name in Point._fields))
+        return Point(*(max(pair) for pair in zip(published, posted, strict=True)))
+
     def close(self) -> None:
         """Give shared memory and descriptors back, at the end of the run."""
         self._store = None
@@ -124,7 +134,7 @@ class World:
             if block is not None:
                 block.close()
         self.params.close()
-        for shared in (self.master, self.reduction, self.dealing):
+        for shared in (self.master, self.mirror, self.reduction, self.dealing):
             if shared is not None:
                 shared.close()
         for bell in self.bells.values():
@@ -200,6 +210,7 @@ def make_world(
         guard=make_guard(),
         inbox=inbox,
         master=_make_master(config, weights),
+        mirror=_make_mirror(config, roles),
         **_make_shares(config, weights),
         realtime=SharedArrays(realtime_arrays(config.realtime, layout)) if config.realtime.fps else None,
         registered=registrations(*(game for env in environments(config) for game in env.games)),
@@ -218,6 +229,13 @@ def _make_master(config: Settings, weights: int) -> SharedMaster | None:
     if config.learner.mode != "async":
         return None
     return SharedMaster(weights, 1 + len(slot_names(config.learner)), config.learner.count, make_guard())
+
+
+def _make_mirror(config: Settings, roles: Topology) -> SharedMirror | None:
+    """Where a learner is rebuilt from; None where it is not, or goes on from the master that others have too."""
+    if config.learner.mode == "async" or not any(role.keeper and role.replaced for role in roles.roles):
+        return None
+    return SharedMirror(config.learner.mirror_every)
 
 
 def _make_shares(config: Settings, weights: int) -> dict[str, Any]:
@@ -242,6 +260,8 @@ def learners_nbytes(config: Settings, weights: int) -> int:
     learner = config.learner
     each = 1 + len(slot_names(learner))
     shared = 2 * each if learner.mode == "async" else 2 * learner.count if learner.count > 1 else 0
+    if learner.mode == "sync" and learner.mirror_every and not is_deterministic(config):
+        shared += 2 * (each + 2)  # what the agent keeps beside the network too, if that is no larger than two of it
     return 4 * weights * (16 + shared + (learner.count - 1) * (each + 2))
 
 

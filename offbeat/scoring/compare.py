@@ -24,9 +24,10 @@ COLUMNS = (
 )  # fmt: skip
 NOT_PART_OF_A_SETTING = (
     "seed", "out", "device", "engine", "deterministic", "total_frames", "env.id", "eval_env.id", "learner.device",
-    "learner.threads", "learner.hang_timeout_s", "actor.workers", "actor.threads", "actor.env_threads",
-    "actor.inference", "actor.precision", "actor.hang_timeout_s", "actor.max_restarts", "inference.*", "log.*",
-    "checkpoint.*", "evaluation.*", "validation.*", "valid_env.*", "final.*", "final_env.*", "trace.*",
+    "learner.threads", "learner.hang_timeout_s", "learner.max_restarts", "learner.mirror_every", "actor.workers",
+    "actor.threads", "actor.env_threads", "actor.inference", "actor.precision", "actor.hang_timeout_s",
+    "actor.max_restarts", "inference.*", "log.*", "checkpoint.*",
+    "evaluation.*", "validation.*", "valid_env.*", "final.*", "final_env.*", "trace.*",
 )  # fmt: skip
 """Options in which runs may differ and still be seeds of one setting: where and how long a run ran, how it was scored
 and written down."""

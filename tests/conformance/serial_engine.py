@@ -86,13 +86,15 @@ class Desk(threading.Thread):
     def end(self) -> None:
         """The role is dead. A call that still waits is broken off; then nothing of it touches the streams any more."""
         self.replaced = True
+        if (batches := self._ports.get("batches")) is not None:
+            batches.close()  # its threads draw no more
         self.there.close()  # it may have died before it said anything
         self.services._world.bells[self.services.name].ring()
         self.join(30)
         assert not self.is_alive()
 
 
-PORTS = ("writer", "batches", "publisher", "weights", "policy", "requests", "stop")
+PORTS = ("writer", "batches", "publisher", "weights", "policy", "requests", "stop", "mirror")
 """Services that give a port."""
 
 
@@ -256,6 +258,10 @@ class SerialServices(Brief):
 
     def reduction(self) -> None:
         """A learner is alone."""
+
+    def mirror(self) -> Any:
+        """Where the learner is rebuilt from."""
+        return Port(self._wire, "mirror") if self._open("mirror") else None
 
     def weights(self) -> Any:
         """The others' end."""

@@ -146,3 +146,44 @@ def test_items_go_on_after_an_actor_was_killed(name: str, kind: str, tmp_path: P
     assert all(count >= 0 for count in rows.values()), rows
     assert rows["produced"] == rows["stored"] + rows["expired"] + rows["lost"] + rows["in_hand"], rows
     assert 0 < rows["lost"] <= (kills + WORKERS) * ENVS * UNROLL
+
+
+class LearnerKiller(Killer):
+    """Kills the learner, each time once it has learnt on."""
+
+    def run(self) -> None:
+        """Kill it when it has learnt for a while; at the end until it has learnt on."""
+        try:
+            for number in range(self._kills):
+                self._wait(lambda: self._updates() > 30)
+                time.sleep(self._random.uniform(0, 0.1))
+                (pid,) = [p.pid for p in multiprocessing.active_children() if p.name == "offbeat-learner"]
+                os.kill(pid, signal.SIGKILL)
+                self.killed.append("learner")
+                self._wait(lambda number=number: self._restarts() == number + 1)
+            self._wait(lambda: self._updates() > 30)
+        except BaseException as error:
+            self.error = error
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("name", ["free", pytest.param("serial-free", marks=pytest.mark.slow)])
+def test_each_row_comes_once_and_in_order_also_after_the_learner_was_killed(name: str, tmp_path: Path) -> None:
+    """The learner that takes its place checks from where the streams are; actors see whole weights, ever newer ones."""
+    out = tmp_path / "run"
+    config = counting_config(out, total_frames=10**9, learner__mirror_every=10, **(ENGINES | SERIAL)[name])
+    killer = LearnerKiller(out, 1 if name == "free" else 2, 3, replays=False)
+    killer.start()
+    with engine_of(name):
+        agent = partial(CountingAgent, allowed=Allowed(rebuilds=True))
+        result = train(config, env_factory=make_counting, agent_factory=agent)
+    if killer.error is not None:
+        raise killer.error
+    rows = ledger(out)
+    assert rows.pop("learner_restarts") == len(killer.killed) and 0 <= rows.pop("lost_updates") <= 10 * len(
+        killer.killed
+    )
+    check_ledger(rows, trained=rows["fifo0/trained"])
+    most = len(killer.killed) * (3 + 2) * config.learner.batch_size * UNROLL
+    assert rows["fifo0/skipped"] <= most, "batches that were drawn ahead, and in the making"
+    assert result.agent_steps <= rows["fifo0/trained"]

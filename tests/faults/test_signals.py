@@ -143,8 +143,8 @@ def test_no_role_outlives_a_killed_command_not_even_one_that_hangs(tmp_path: Pat
         check_gone(children)
 
 
-def test_a_killed_learner_ends_the_run_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
-    with training(tmp_path, *SAVE_OFTEN) as command:
+def test_a_killed_learner_that_nothing_is_kept_of_ends_the_run_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    with training(tmp_path, *SAVE_OFTEN, "--learner.mirror-every", "0") as command:
         command.until(lambda: len(saved(tmp_path)) >= 2, "two checkpoints")
         children = command.children()
         os.kill(children[0], signal.SIGKILL)
@@ -159,6 +159,21 @@ def test_a_killed_learner_ends_the_run_and_leaves_the_last_checkpoint(tmp_path: 
     assert "skipped a broken checkpoint" in said
     assert newest.name in said
     assert "finished" in said
+
+
+@pytest.mark.slow
+def test_a_killed_learner_is_rebuilt_and_the_run_goes_on_from_what_it_saves_then(tmp_path: Path) -> None:
+    with training(tmp_path, *SAVE_OFTEN) as command:
+        command.until(lambda: len(saved(tmp_path)) >= 2, "two checkpoints")
+        before = command.children()
+        os.kill(before[0], signal.SIGKILL)
+        command.until_said("learner was killed by SIGKILL; rebuilt")
+        at = saved(tmp_path)[-1]
+        command.until(lambda: saved(tmp_path)[-1] > at, "another checkpoint")
+        assert set(before[1:]) < set(command.children()), "all others are those of before"
+        command.press_ctrl_c()
+        check_stopped(command, tmp_path, "SIGINT")
+    assert "finished" in resumes(tmp_path, int(saved(tmp_path)[-1]) + 100)
 
 
 @pytest.mark.parametrize("role", [pytest.param("evaluator", marks=pytest.mark.slow), "inference"])

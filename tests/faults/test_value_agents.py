@@ -36,7 +36,10 @@ FAULTS: dict[str, Callable[..., None]] = {
     "ctrl-c": test_signals.test_ctrl_c_saves_and_the_run_goes_on_later,
     "sigterm at the start": partial(test_signals.test_sigterm_while_the_run_starts_up, ()),
     "two ctrl-c": test_signals.test_a_second_ctrl_c_ends_the_run_at_once,
-    "killed learner": test_signals.test_a_killed_learner_ends_the_run_and_leaves_the_last_checkpoint,
+    "killed learner": test_signals.test_a_killed_learner_is_rebuilt_and_the_run_goes_on_from_what_it_saves_then,
+    "killed learner, nothing kept": (
+        test_signals.test_a_killed_learner_that_nothing_is_kept_of_ends_the_run_and_leaves_the_last_checkpoint
+    ),
     "killed server": partial(test_signals.test_any_other_killed_role_ends_the_run_which_saves, "inference"),
     "killed command": test_signals.test_no_role_outlives_a_killed_command_not_even_one_that_hangs,
     "disk": test_disk.test_a_full_disk_ends_no_run,

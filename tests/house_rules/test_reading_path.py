@@ -24,7 +24,8 @@ from tests.runtime.parts import small_config
 INLINE, PROCESSES = 6, 8
 OPTIONS = ["impala-catch", "--total-frames", "640", "--evaluation.at_end", "false", "--log.tensorboard", "false"]
 OF_ENGINES = {"shm", "world", "params", "inbox", "batches", "writer", "link", "process", "child", "supervisor",
-              "conductor", "engines", "local_services", "master", "spans", "spawning"}  # fmt: skip
+              "conductor", "engines", "local_services", "master", "mirror", "rebuilding", "spans",
+              "spawning"}  # fmt: skip
 """Modules of the runtime that know processes, shared memory, or who else there is."""
 
 

@@ -42,7 +42,7 @@ def test_a_dead_process_is_no_error_of_its_parent() -> None:
 def test_deaths_are_told_in_words(code: int, text: str) -> None:
     role = talking_half()
     role.process = SimpleNamespace(exitcode=code)  # type: ignore[assignment]
-    assert role.death() == text
+    assert role.death() == text and role.was_killed() == (code < 0)
 
 
 def test_the_longest_silence_is_that_between_two_signs_of_life() -> None:

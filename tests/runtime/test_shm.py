@@ -16,7 +16,7 @@ import pytest
 from offbeat.runtime import shm
 from offbeat.runtime.params import SharedParams
 from offbeat.runtime.ports import Stopped
-from offbeat.runtime.shm import Bell, Heart, SharedArrays, Wait, make_guard
+from offbeat.runtime.shm import Bell, Heart, SharedArrays, SharedFile, Wait, make_guard
 from offbeat.types import ArraySpec
 
 SPECS = {
@@ -45,6 +45,8 @@ def other_process(given: dict[str, Any]) -> None:
         with guard:
             memory["a"][2, 4] += 1
     flat = given["flat"].clone()
+    for number, file in enumerate(given["files"]):
+        file.write([file.read(3), b"", memoryview(np.full(100_000, number + 1, np.uint8))])
     memory["flag"][0] = given["params"].store.pull(flat).updates == 5 and bool((flat == 5).all())
 
 
@@ -55,6 +57,7 @@ def both() -> Iterator[tuple[dict[str, Any], int, int]]:
 
     given: dict[str, Any] = {
         "blocks": [SharedArrays(SPECS, backing) for backing in ("auto", "memfd", "file") if usable(backing)],
+        "files": [SharedFile(backing) for backing in ("auto", "memfd", "file") if usable(backing)],
         "ping": Bell(),
         "pong": Bell(),
         "guard": make_guard(force=True),
@@ -62,6 +65,8 @@ def both() -> Iterator[tuple[dict[str, Any], int, int]]:
         "flat": torch.zeros(40),
     }
     given["params"].store.publish(torch.full((40,), 5.0), 5)
+    for file in given["files"]:
+        assert file.write([b"abc", b"de"]) == 5
     child = multiprocessing.get_context("spawn").Process(target=other_process, args=(given,), daemon=True)
     child.start()
     memory, lost = given["blocks"][0], 0
@@ -264,3 +269,21 @@ def test_a_lock_goes_with_a_block_and_keeps_processes_apart() -> None:
         assert other.exitcode == 0
     assert block["count"][0] == 600
     block.close()
+
+
+def test_files_without_a_name_grow_and_are_read_by_all(both: tuple[dict[str, Any], int, int]) -> None:
+    for number, file in enumerate(both[0]["files"]):
+        assert file.read(100_003) == b"abc" + bytes([number + 1]) * 100_000
+        with pytest.raises(ValueError, match="expected 100004 bytes, got 100003"):
+            file.read(100_004)
+        assert file.write([b"xy"]) == 2 and file.read(3) == b"xyc"
+
+
+def test_a_write_that_the_system_does_in_parts_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, write, read = SharedFile(), os.pwrite, os.pread
+    monkeypatch.setattr(shm.os, "pwrite", lambda fd, data, at: write(fd, data[:7], at))
+    monkeypatch.setattr(shm.os, "pread", lambda fd, count, at: read(fd, min(count, 5), at))
+    assert file.write([bytes(range(100)), b"end"]) == 103
+    assert file.read(103) == bytes(range(100)) + b"end"
+    for _ in range(2):
+        file.close()

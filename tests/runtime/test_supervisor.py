@@ -15,6 +15,7 @@ from offbeat.runtime.clock import VirtualClock
 from offbeat.runtime.conductor import Conductor
 from offbeat.runtime.local_services import offer
 from offbeat.runtime.process import MakeOffer, RoleProcess
+from offbeat.runtime.rebuilding import Rebuilding
 from offbeat.runtime.supervisor import INCARNATIONS, PAUSED_S, SILENT_S, START_S, RoleFailed, Supervisor
 from offbeat.runtime.topology import topology
 from offbeat.storage.checkpoint import CheckpointError
@@ -54,6 +55,10 @@ class FakeProcess:
         self.longest_silence_s = 0.0
         self.lost_at: float | None = None
         self.stopped = self.aside = False
+        self.signalled = True
+
+    def was_killed(self) -> bool:
+        return self.signalled
 
     def started(self) -> bool:
         return self.beat > 0
@@ -140,7 +145,7 @@ def make(
 
 
 def test_the_stand_ins_have_the_faces_of_what_they_stand_for() -> None:
-    own = "clock other beat silent living ends records commands killed excused freed stopped checkpoint"
+    own = "clock other beat silent living ends records commands killed excused freed stopped checkpoint signalled"
     same_face(FakeProcess, RoleProcess, besides=set(own.split()))
     same_face(Notes, Conductor, besides={"said", "records", "stopping"})
 
@@ -195,14 +200,117 @@ def test_learners_beside_the_first_are_replaced_until_their_limit(
         supervisor.pump(0)
 
 
-def test_the_first_of_several_learners_is_not_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    supervisor, _ = make(monkeypatch, tmp_path, learner={"mode": "async", "count": 2})
+def test_a_learner_that_nothing_is_kept_of_is_not_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path, learner={"mode": "async", "count": 2, "mirror_every": 0})
     supervisor.roles["learner"].living = False
     with pytest.raises(RoleFailed, match="learner was killed by SIGKILL"):
         supervisor.pump(0)
 
 
-@pytest.mark.parametrize("role", ["learner", "evaluator", "actor-0"])
+class FakeRebuilding:
+    """Says no when a test wants it to, and how much is lost."""
+
+    def __init__(self, world: Any) -> None:
+        self.reason, self.begun = "", 0
+
+    def refused(self) -> str:
+        return self.reason
+
+    def begin(self) -> int:
+        self.begun += 1
+        return 30 + self.begun
+
+
+@pytest.fixture
+def rebuilding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in shared memory is no business of these tests."""
+    same_face(FakeRebuilding, Rebuilding, besides={"reason", "begun"})
+    monkeypatch.setattr(module, "Rebuilding", FakeRebuilding)
+
+
+@pytest.mark.usefixtures("rebuilding")
+def test_the_learner_is_rebuilt_until_the_limit_and_loads_no_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path, learner={"max_restarts": 2})
+    for number in (1, 2):
+        dead = supervisor.roles["learner"]
+        dead.living = False
+        supervisor.pump(0)
+        new = supervisor.roles["learner"]
+        assert new is not dead and dead.aside and dead.freed and new.checkpoint is None
+        assert new.incarnation == 2 * INCARNATIONS + number
+        said = f"learner was killed by SIGKILL; rebuilt, 3{number} updates are lost ({number} of at most 2 times)"
+        assert notes.said[-1] == said
+        lost = {"learner": 0, "lost_updates": 30 + number, "restarts": number}
+        assert notes.records[-1] == ("supervisor", "restart", lost)
+    supervisor.roles["learner"].living = False
+    with pytest.raises(RoleFailed, match=r"learner was .*not replaced again because learner.max_restarts=2 is used up"):
+        supervisor.pump(0)
+
+
+@pytest.mark.usefixtures("rebuilding")
+@pytest.mark.parametrize("why", ["exit code", "hangs", "refused", "stops", "lock-step"])
+def test_a_learner_is_not_rebuilt_for_other_reasons(why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path, lockstep=why == "lock-step")
+    learner, says = supervisor.roles["learner"], "learner was killed by SIGKILL"
+    match why:
+        case "exit code":
+            learner.signalled = False
+        case "refused":
+            supervisor._rebuilding.reason, says = "it had no luck", "learner was killed by SIGKILL; it had no luck"
+        case "stops":
+            notes.stop_reason = "SIGINT"
+    if why == "hangs":
+        learner.silent, says = 1e6, "learner showed no life for"
+    else:
+        learner.living = False
+    with pytest.raises(RoleFailed, match=says):
+        supervisor.pump(0)
+    assert supervisor.roles["learner"] is learner and not supervisor._rebuilding.begun
+
+
+@pytest.mark.usefixtures("rebuilding")
+@pytest.mark.parametrize("dies", ["learner", "learner-1"])
+def test_learners_that_step_together_are_all_rebuilt(
+    dies: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path, learner={"count": 2})
+    before = dict(supervisor.roles)
+    supervisor.roles[dies].living = False
+    supervisor.pump(0)
+    changed = {role for role, process in supervisor.roles.items() if process is not before[role]}
+    assert changed == {"learner", "learner-1"} and supervisor._rebuilding.begun == 1
+    assert all(before[role].killed and before[role].freed for role in changed)
+    how = f"{dies} was killed by SIGKILL; rebuilt with those that step with it"
+    assert notes.said == [f"{how}, 31 updates are lost (1 of at most 5 times)"]
+    supervisor.pump(0)
+
+
+@pytest.mark.usefixtures("rebuilding")
+def test_who_waits_for_the_answer_of_one_that_was_rebuilt_hears_that_it_died(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    supervisor, _ = make(monkeypatch, tmp_path)
+    learner = supervisor.roles["learner"]
+    learner.living = False
+    with pytest.raises(CheckpointError, match="the part of learner is missing: it died"):
+        supervisor.save_part(learner, tmp_path)
+    assert supervisor.roles["learner"] is not learner
+
+
+@pytest.mark.usefixtures("rebuilding")
+def test_a_learner_that_dies_when_all_is_saved_is_missed_by_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    supervisor, notes = make(monkeypatch, tmp_path)
+    supervisor.learnt = True
+    supervisor.roles["learner"].living = False
+    supervisor.pump(0)
+    assert "learner" not in supervisor.roles and "not replaced, since all is learnt and saved" in notes.said[-1]
+
+
+@pytest.mark.parametrize("role", ["evaluator", "actor-0"])
 def test_nobody_else_is_replaced(role: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     supervisor, _ = make(monkeypatch, tmp_path, lockstep=role == "actor-0")
     supervisor.roles[role].living = False

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from offbeat.cli import main
-from offbeat.runtime.topology import Role, Topology, describe, topology
-from offbeat.types import UNROLL, ItemSpec
+from offbeat.runtime.topology import Role, Topology, topology
+from offbeat.types import UNROLL
 from tests.runtime.parts import small_config
 
 PLACES = ("actor", "server")
@@ -48,12 +47,21 @@ def test_learners_beside_the_first_have_a_row_of_their_own() -> None:
     assert [graph.index(name) for name in graph.of("learner")] == [0, 1, 2]
     assert graph.that("keeper") == ["learner"]
     first, other = graph.row("learner"), graph.row("learner-2")
-    assert (first.replaced, other.replaced, other.limit) == (0, 7, "learner.max_restarts")
+    assert (first.replaced, other.replaced, other.limit) == (7, 7, "learner.max_restarts")
     assert (other.keeper, other.saved, other.seed, other.turn) == (False, False, first.seed, "learn")
     assert graph.nbytes(inline=False) - free().nbytes(inline=False) == 2 * graph.nbytes(inline=True)
-    text = describe(small_config(engine="local", **options), UNROLL)
-    assert "  2 x learner" in text and "Master" in text
-    assert "Master" not in describe(small_config(engine="local"), UNROLL)
+
+
+def test_the_first_learner_is_rebuilt_where_something_is_kept_to_do_so_from() -> None:
+    limit = {"learner__max_restarts": 7}
+    assert free(**limit).row("learner").replaced == 7 and not free(**limit).row("learner").together
+    assert free(**limit, learner__mode="async").row("learner").replaced == 7
+    assert free(**limit, learner__mirror_every=0).row("learner").replaced == 0
+    for fixed in ({"engine": "inline"}, {"engine": "local", "deterministic": True}):
+        assert topology(small_config(**fixed, **limit), UNROLL).row("learner").replaced == 0
+    both = free(**limit, learner__count=2)
+    assert [(row.replaced, row.together) for row in map(both.row, both.of("learner"))] == [(7, True)] * 2
+    assert both.that("together") == both.of("learner")
 
 
 def test_a_name_leads_to_its_row() -> None:
@@ -72,7 +80,7 @@ def test_options_are_columns() -> None:
     options = {"learner__hang_timeout_s": 7.0, "learner__compile": True, "actor__max_restarts": 9, "actor__threads": 3}
     graph = free(actor__hang_timeout_s=8.0, evaluation__threads=2, **options)
     learner, actor = graph.row("learner"), graph.row("actor-0")
-    assert (learner.hang_timeout_s, learner.long_start, learner.replaced) == (7.0, True, 0)
+    assert (learner.hang_timeout_s, learner.long_start, learner.replaced) == (7.0, True, 5)
     assert (actor.hang_timeout_s, actor.threads, actor.replaced, actor.limit) == (8.0, 3, 9, "actor.max_restarts")
     assert graph.row("evaluator").threads == 2
 
@@ -118,27 +126,6 @@ def test_names_that_are_taken_are_refused(kind: str) -> None:
         Topology((*rows, Role(kind, "module:build", "module.run")))
     with pytest.raises(ValueError, match=r"build='module\.build' is no 'module:function'"):
         Role("mine", "module.build", "module.run").builder()
-
-
-@pytest.mark.parametrize("inference", PLACES)
-def test_all_roles_are_described_with_their_counts(inference: str) -> None:
-    config = small_config(engine="local", actor__workers=3, actor__inference=inference, actor__threads=2)
-    graph, text = topology(config, UNROLL), describe(config, UNROLL)
-    for role in graph.roles:
-        assert f"{role.count} x {role.kind}" in text
-        assert role.loop in text
-    assert "3 x actor      2 torch thread(s)" in text
-    assert ("inference" in text) == (inference == "server")
-
-
-def test_the_text_says_how_the_run_is_scheduled_and_what_is_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "one thread, fixed rounds" in describe(small_config(), UNROLL)
-    assert "lock-step" in describe(small_config(engine="local", deterministic="true"), UNROLL)
-    assert "free-running" in describe(small_config(engine="local"), UNROLL)
-    assert "batches of 2 unrolls x 5 rows from fifo 1" in describe(small_config(), UNROLL)
-    assert "2 sequences x 24 rows" in describe(small_config(), ItemSpec("sequence", length=24))
-    assert main(["graph", "apex-catch"]) == 0
-    assert "batches of 64 3-step transitions from prioritised 1" in capsys.readouterr().out
 
 
 def test_a_row_of_somebody_elses_is_found_by_its_name() -> None:

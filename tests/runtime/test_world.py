@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from offbeat.runtime.ports import Stopped
+from offbeat.agents.make import make_agent
+from offbeat.networks.flat import flat_size
+from offbeat.runtime.ports import Point, Stopped
 from offbeat.runtime.world import learners_nbytes
 from tests.runtime.parts import small_config, small_world
 
@@ -45,7 +48,8 @@ def test_stores_of_one_world_share_memory(tmp_path: Path) -> None:
 
 
 def test_learners_that_share_a_master_are_counted_and_woken(tmp_path: Path) -> None:
-    alone = small_config(engine="local")
+    alone, kept = small_config(engine="local", learner__mirror_every=0), small_config(engine="local")
+    assert learners_nbytes(kept, 1000) - learners_nbytes(alone, 1000) == 4000 * 2 * 4, "what it would be rebuilt from"
     several = small_config(engine="local", learner__mode="async", learner__count=3)
     assert small_world(tmp_path, alone).master is None
     assert learners_nbytes(several, 1000) - learners_nbytes(alone, 1000) == 4000 * (2 * 2 + 2 * 4)
@@ -54,6 +58,16 @@ def test_learners_that_share_a_master_are_counted_and_woken(tmp_path: Path) -> N
     assert world.master.memory["vectors"].shape[:2] == (2, 2), "weights and one statistic, twice"
     world.stop()
     assert all(bell.wait(0) for bell in world.master.bells)
+    world.close()
+
+
+def test_the_newest_point_is_what_anybody_can_have_seen(tmp_path: Path) -> None:
+    world = small_world(tmp_path, small_config(engine="local"))
+    weights = flat_size(make_agent(world.config.agent_name, world.config.agent, world.spec, "cpu").network)
+    assert world.learnt() == Point(0, 0, 0)
+    world.board["updates"][0], world.board["frames"][0] = 4, 90
+    world.params.store.publish(torch.zeros(weights), 5, 30, 60)
+    assert world.learnt() == Point(5, 30, 90)
     world.close()
 
 

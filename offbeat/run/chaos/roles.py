@@ -7,7 +7,19 @@ import signal
 import time
 
 from offbeat.run.chaos.child import Child, descriptors
-from offbeat.run.chaos.ground import HANG_S, Fault, Ground, ended, goes_on, intact, ledger, role, saved, within
+from offbeat.run.chaos.ground import (
+    HANG_S,
+    Fault,
+    Ground,
+    ended,
+    goes_on,
+    intact,
+    last_records,
+    ledger,
+    role,
+    saved,
+    within,
+)
 from offbeat.run.chaos.verdicts import Unfit, expect
 
 SOON_S = 10.0
@@ -22,12 +34,17 @@ def kill(child: Child, name: str, told: str) -> str:
     return within(SOON_S, began, told)
 
 
+def another(child: Child, name: str, before: int) -> None:
+    """Wait until a role is another process than ``before``."""
+    child.until(lambda: child.roles().get(name, before) != before, f"another process of {name}")
+
+
 def actor_killed(ground: Ground) -> str:
     """SIGKILL for actor-0."""
     child = ground.live()
     before, began_as = descriptors(child.process.pid), role(child, "actor-0")
     took = kill(child, "actor-0", "actor-0 was killed by SIGKILL; replaced")
-    child.until(lambda: child.roles().get("actor-0", began_as) != began_as, "another process of actor-0")
+    another(child, "actor-0", began_as)
     goes_on(child, ground.run)
     after = descriptors(child.process.pid)
     expect(after <= before, f"{before} descriptors at most, as before", after)
@@ -42,7 +59,7 @@ def actor_stopped(ground: Ground) -> str:
     began = time.monotonic()
     child.until_said("actor-0 showed no life for")
     took = within(HANG_S, began, "noticed")
-    child.until(lambda: child.roles().get("actor-0", process) != process, "another process of actor-0")
+    another(child, "actor-0", process)
     goes_on(child, ground.run)
     return f"noticed in {took} (actor.hang_timeout_s = {HANG_S:g}), replaced, trains on; {ledger(ground.stopped())}"
 
@@ -70,11 +87,51 @@ def _ends_the_run(ground: Ground, child: Child, name: str) -> str:
 
 def learner_killed(ground: Ground) -> str:
     """SIGKILL for the learner."""
-    child = ground.live(2)
-    before = saved(ground.run)[-1]
-    evidence = _ends_the_run(ground, child, "learner")
-    expect(before in saved(ground.run), f"the checkpoint {before}", ", ".join(saved(ground.run)))
-    return f"{evidence} from the last checkpoint"
+    most = ground.config.learner.mirror_every
+    if not most:
+        raise Unfit("keeps nothing to rebuild a learner from (learner.mirror_every = 0)")
+    child, evidence = ground.live(), ""
+    for name in ("learner-1", "learner") if "learner-1" in child.roles() else ("learner",):
+        before = role(child, name)
+        took = kill(child, name, f"{name} was killed by SIGKILL; re")
+        another(child, name, before)
+        goes_on(child, ground.run)
+        evidence = f"noticed in {took}, rebuilt, trains on"
+    lost = [one["lost_updates"] for one in last_records(ground.run) if one.get("lost_updates") is not None]
+    expect(lost, "a record that counts lost updates", "none")
+    expect(lost[-1] <= most, f"{most} lost updates at most", lost[-1])
+    run = ground.stopped()
+    return f"{evidence}, {lost[-1]:.0f} updates lost; {ledger(run)}"
+
+
+def learner_keeps_dying(ground: Ground) -> str:
+    """SIGKILL for the learner, and for the one that takes its place."""
+    child = ground.train("learner-dies", "--learner.max-restarts", "1", "--learner.mirror-every", "100")
+    run = ground.folder / "learner-dies" / "run"
+    child.until(lambda: saved(run), "a checkpoint")
+    before = role(child, "learner")
+    kill(child, "learner", "learner was killed by SIGKILL; rebuilt")
+    another(child, "learner", before)
+    goes_on(child, run)
+    kill(child, "learner", "learner.max_restarts=1 is used up")
+    ended(child, run, 1)
+    return f"rebuilt once, exit code 1 the second time; {int(intact(run).name):,} steps are saved"
+
+
+def learner_killed_for_good(ground: Ground) -> str:
+    """SIGKILL for the learner of a run that keeps nothing to rebuild it from."""
+    child = ground.train("no-mirror", "--learner.mirror-every", "0")
+    run = ground.folder / "no-mirror" / "run"
+    child.until(lambda: len(saved(run)) > 1, "two checkpoints")
+    before = saved(run)[-1]
+    took = kill(child, "learner", "learner was killed by SIGKILL")
+    ended(child, run, 1)
+    expect(before in saved(run), f"the checkpoint {before}", ", ".join(saved(run)))
+    again = ground.resume(run)
+    goes_on(again, run)
+    again.process.terminate()
+    ended(again, run, 0, "stopped (SIGTERM) and saved")
+    return f"noticed in {took}, exit code 1, resumed from the last checkpoint"
 
 
 def evaluator_killed(ground: Ground) -> str:
@@ -132,26 +189,30 @@ def one_of_several_killed(ground: Ground) -> str:
     """SIGKILL for the second of two learners that step together."""
     child = _several(ground, "two-learners", "--learner.mode", "sync")
     run = ground.folder / "two-learners" / "run"
-    took = kill(child, "learner-1", "learner-1 was killed by SIGKILL")
-    ended(child, run, 1)
-    at = int(intact(run).name)
-    again = ground.resume(run)
-    goes_on(again, run)
-    again.process.terminate()
-    ended(again, run, 0, "stopped (SIGTERM) and saved")
-    return f"noticed in {took}, saved at {at:,} steps, exit code 1; resumed; {ledger(run)}"
-
-
-def one_of_asynchronous_killed(ground: Ground) -> str:
-    """SIGKILL for the second of two learners that step by themselves."""
-    child = _several(ground, "async-learners", "--learner.mode", "async")
-    run, before = ground.folder / "async-learners" / "run", role(child, "learner-1")
-    took = kill(child, "learner-1", "learner-1 was killed by SIGKILL; replaced")
-    child.until(lambda: child.roles().get("learner-1", before) != before, "another process of learner-1")
+    before = {name: role(child, name) for name in ("learner", "learner-1")}
+    took = kill(child, "learner-1", "learner-1 was killed by SIGKILL; rebuilt with those that step with it")
+    for name, process in before.items():
+        another(child, name, process)
     goes_on(child, run)
     child.process.terminate()
     ended(child, run, 0, "stopped (SIGTERM) and saved")
-    return f"noticed in {took}, replaced, trains on; {ledger(run)}"
+    return f"noticed in {took}, both rebuilt, trains on; {ledger(run)}"
+
+
+def one_of_asynchronous_killed(ground: Ground) -> str:
+    """SIGKILL for the second of two learners that step by themselves, then for the first."""
+    child = _several(ground, "async-learners", "--learner.mode", "async")
+    run, second = ground.folder / "async-learners" / "run", role(child, "learner-1")
+    took = kill(child, "learner-1", "learner-1 was killed by SIGKILL; replaced")
+    another(child, "learner-1", second)
+    goes_on(child, run)
+    before = role(child, "learner")
+    kill(child, "learner", "learner was killed by SIGKILL; rebuilt")
+    another(child, "learner", before)
+    goes_on(child, run)
+    child.process.terminate()
+    ended(child, run, 0, "stopped (SIGTERM) and saved")
+    return f"noticed in {took}, replaced, then the first one rebuilt, trains on; {ledger(run)}"
 
 
 FAULTS = (
@@ -182,9 +243,25 @@ FAULTS = (
     Fault(
         "learner-killed",
         "the learner is killed",
-        "the run ends with exit code 1; the newest checkpoint is the last one saved",
-        ("the learner is killed (of several, the first)",),
+        "noticed at once, rebuilt with at most learner.mirror_every updates less; the ledger closes",
+        ("the learner is killed by a signal (SIGKILL, a crash in C code, want of memory)",),
         learner_killed,
+        ("freedom",),
+    ),
+    Fault(
+        "learner-dies-twice",
+        "the learner keeps dying",
+        "after learner.max_restarts replacements the run ends with exit code 1",
+        ("learners keep dying",),
+        learner_keeps_dying,
+        ("freedom",),
+    ),
+    Fault(
+        "learner-lost",
+        "the learner is killed and nothing is kept of it",
+        "the run ends with exit code 1; the newest checkpoint is the last one saved",
+        ("the learner is killed in a run that cannot rebuild it: `learner.mirror_every = 0`, `deterministic`",),
+        learner_killed_for_good,
         ("processes",),
     ),
     Fault(
@@ -222,16 +299,19 @@ FAULTS = (
     Fault(
         "two-learners",
         "one of two learners that step together is killed",
-        "the run is saved by the first learner and ends, exit code 1; resumed, it goes on",
+        "both are rebuilt, and training goes on",
         ("one of several learners that step together is killed",),
         one_of_several_killed,
         ("freedom", "actors"),
     ),
     Fault(
         "async-learners",
-        "one of two asynchronous learners is killed",
-        "it is replaced, the other goes on meanwhile",
-        ("one of several asynchronous learners is killed, also in the middle of its turn",),
+        "one of two asynchronous learners is killed, then the other",
+        "each is replaced, the other goes on meanwhile",
+        (
+            "one of several asynchronous learners is killed, also in the middle of its turn",
+            "the first of several asynchronous learners is killed by a signal",
+        ),
         one_of_asynchronous_killed,
         ("freedom", "actors"),
     ),

@@ -26,6 +26,7 @@ ELSEWHERE = {
         "runtime/test_outputs.py, networks/test_own_torso.py"
     ),
     "the learner raises": "test_train.py",
+    "the learner is killed in the middle of writing what it would be rebuilt from": "runtime/test_mirror.py",
     "a run can make no progress: no batch will ever come": "test_going_on.py",
     "TensorBoard cannot be imported, the dashboard or the curve cannot be drawn": "test_metrics.py",
     "a hook of the user's raises": "run/test_hooks.py, outside/test_hooks_outside.py",

@@ -57,31 +57,45 @@ def run(world: World, conductor: Conductor, checkpoint: Path | None, offer: Make
 
 def run_free(supervisor: Supervisor, conductor: Conductor) -> bool:
     """Let the roles run; save, evaluate and validate on schedule; at the end save, then score the final weights."""
-    world, learner, evaluator = supervisor.world, supervisor.roles["learner"], supervisor.roles["evaluator"]
-    watch = ProgressWatch(world)
-    while not learner.finished and conductor.stop_reason is None:
+    while True:
+        _train_freely(supervisor, conductor)
+        _note_progress(conductor)
+        learner = supervisor.roles["learner"]
+        if learner.finished:
+            _end_validation(supervisor, conductor)
+        conductor.save(partial(_save, supervisor))
+        if conductor.stop_reason is not None:
+            return False
+        if supervisor.roles.get("learner") is learner:
+            break  # else it died while it saved, and another one has to do that
+    supervisor.learnt = True
+    conductor.tick()
+    supervisor.world.board["pause"][0] = 1  # actors have nothing left to do and would only take the evaluator's cores
+    return score_final_weights(partial(_play, supervisor, "evaluator", tick=conductor.tick), conductor)
+
+
+def _train_freely(supervisor: Supervisor, conductor: Conductor) -> None:
+    """Until the learner has finished, or the run is to stop."""
+    world, evaluator, watch = supervisor.world, supervisor.roles["evaluator"], ProgressWatch(supervisor.world)
+    while not supervisor.roles["learner"].finished and conductor.stop_reason is None:
         supervisor.pump()
         _note_progress(conductor)
         conductor.tick()
-        if not evaluator.busy and conductor.evaluation_due() and not learner.finished:
+        if not evaluator.busy and conductor.evaluation_due() and not supervisor.roles["learner"].finished:
             evaluator.command("evaluate", number=conductor.evaluations)
         _validate(supervisor, conductor)
         if conductor.checkpoint_due():
-            conductor.save(lambda folder: supervisor.save_part(learner, folder))
+            conductor.save(partial(_save, supervisor))
         tries = int(world.board["updates"][0]) + int(world.board["skipped"][0])  # now: a hook may have taken long
         if watch.stuck_freely(tries, supervisor.shows_life("owns_streams")):
-            missing = watch.fruitless or supervisor.ask(learner, "missing")["text"]
-            conductor.save(lambda folder: supervisor.save_part(learner, folder))
+            missing = watch.fruitless or supervisor.ask(supervisor.roles["learner"], "missing")["text"]
+            conductor.save(partial(_save, supervisor))
             raise NoProgress(missing)
-    _note_progress(conductor)
-    if learner.finished:
-        _end_validation(supervisor, conductor)
-    conductor.save(lambda folder: supervisor.save_part(learner, folder))
-    if conductor.stop_reason is not None:
-        return False
-    conductor.tick()
-    world.board["pause"][0] = 1  # actors have nothing left to do and would only take the evaluator's cores
-    return score_final_weights(partial(_play, supervisor, "evaluator", tick=conductor.tick), conductor)
+
+
+def _save(supervisor: Supervisor, folder: Path) -> dict[str, Any]:
+    """The learner's part of a checkpoint, of whichever process it is now."""
+    return supervisor.save_part(supervisor.roles["learner"], folder)
 
 
 def _validate(supervisor: Supervisor, conductor: Conductor) -> None:
