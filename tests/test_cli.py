@@ -67,7 +67,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["resume"], ["required: run", "offbeat resume --help"]),
         (["eval", "x", "--polcy", "greedy"], ["unknown option '--polcy'", "did you mean '--policy'?"]),
         (["eval", "x", "--policy", "best"], ["invalid choice: 'best'", "greedy"]),
-        (["bench", "speed"], ["needs one of: throughput, streams", "'speed'"]),
+        (["bench", "speed"], ["needs one of: throughput, actor, streams", "'speed'"]),
         (["verify", "resume", "debug", "--kills", "no"], ["--kills='no'"]),
     ],
 )

@@ -23,7 +23,7 @@ from offbeat.types import EnvSpec
 
 ENTRY_POINT_GROUP = "offbeat.agents"
 _NOT_AGENTS = {
-    "base", "contract", "make", "policy_agent", "q_agent", "replay_terms", "sensitivities", "target",
+    "base", "contract", "joined_loss", "make", "policy_agent", "q_agent", "replay_terms", "sensitivities", "target",
 }  # fmt: skip
 
 

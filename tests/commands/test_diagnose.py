@@ -40,7 +40,7 @@ def test_rtrl_takes_a_preset_and_its_options(capsys):
         (["copy", "r2ac"], "takes only its own options, got 'r2ac'"),
         (["copy", "--total-frames", "5"], "takes only its own options, got '--total_frames'"),
         (["copy", "--core", "gru"], "core='gru' is not allowed"),
-        (["copy", "--lenght", "4"], "unknown option '--lenght'; did you mean 'length'?"),
+        (["copy", "--lenght", "4"], "unknown option '--lenght'; did you mean '--length'?"),
         (["copy", "--json", "no/such/file.json"], "--json='no/such/file.json' cannot be written"),
     ],
 )

@@ -127,7 +127,10 @@ def test_the_command_line_names_it_again_and_again(
     for command in (["eval", run], ["record", run, "--format", "gif"], ["export", run], ["resume", run]):
         assert main(command) == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-        assert f"give --env {ID} on the command line" in line and f"functools.partial(gymnasium.make, '{ID}')" in line
+        assert (
+            f"give it again: --env {ID} on the command line" in line
+            and f"functools.partial(gymnasium.make, '{ID}')" in line
+        )
     assert not imported.exists()
     assert main(["eval", run, "--env", ID, "--episodes", "2"]) == 0
     assert main(["record", run, "--env", ID, "--format", "gif"]) == 0

@@ -161,7 +161,7 @@ def test_the_command_line(first: Path, tmp_path: Path, capsys: pytest.CaptureFix
             "takes over the statistics of another run's optimiser: name it, --from RUN",
         ),
         (["--from", str(first), "--with-optimiser=maybe"], "--with-optimiser maybe: expected true or false"),
-        (["--with-optimizer"], "unknown option '--with_optimizer'; did you mean 'with_optimiser'"),
+        (["--with-optimizer"], "unknown option '--with_optimizer'; did you mean '--with_optimiser'"),
     ):
         assert main([*again, "--out", str(tmp_path / "c"), *wrong]) == 2
         assert text in capsys.readouterr().err

@@ -88,7 +88,14 @@ def test_a_real_role_works_shows_its_stack_and_ends(tmp_path: Path) -> None:
         while role.result is None and role.alive():
             role.pipe.poll(1.0)
             assert list(role.read()) == []
-        assert role.result == {"finished": False, "skipped": 0, "updates": 0, "agent_steps": 0, "frames": 0}
+        assert role.result == {
+            "finished": False,
+            "pretraining": False,
+            "skipped": 0,
+            "updates": 0,
+            "agent_steps": 0,
+            "frames": 0,
+        }
         role.command("stop")
         assert role.join(20.0)
         assert not role.is_stopped()

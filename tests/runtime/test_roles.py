@@ -99,7 +99,14 @@ def test_a_round_is_one_block_of_every_stream_and_every_batch_of_it(name: str, t
         status = run.round()
         steps = int(run.world.store.arrays["valid"][:, : 5 * rounds].sum())
         assert steps == 20 * rounds - 4 * (rounds == 2), "an episode's final observation is no step"
-        assert status == {"finished": False, "skipped": 0, "updates": 2 * rounds, "agent_steps": steps, "frames": steps}
+        assert status == {
+            "finished": False,
+            "pretraining": False,
+            "skipped": 0,
+            "updates": 2 * rounds,
+            "agent_steps": steps,
+            "frames": steps,
+        }
         assert run.world.store.head.tolist() == [5 * rounds] * 4
         assert run.world.params.store.version() == 2 * rounds
         assert run.world.board["updates"][0] == 2 * rounds
@@ -113,7 +120,14 @@ def test_a_round_is_one_block_of_every_stream_and_every_batch_of_it(name: str, t
 def test_the_run_ends_at_its_length(tmp_path: Path) -> None:
     run = Run.start(tmp_path, small_config(total_frames=35))
     assert not run.round()["finished"]
-    assert run.round() == {"finished": True, "skipped": 0, "updates": 4, "agent_steps": 36, "frames": 36}
+    assert run.round() == {
+        "finished": True,
+        "pretraining": False,
+        "skipped": 0,
+        "updates": 4,
+        "agent_steps": 36,
+        "frames": 36,
+    }
     assert run.learner.advance()["finished"]
 
 

@@ -38,6 +38,10 @@ class Notes:
             stuck=lambda updates: self.round == self.stuck_at, missing=lambda: "a miracle",
         )  # fmt: skip
 
+    def pretrains(self) -> bool:
+        """There is no demonstration."""
+        return False
+
     def finished(self) -> bool:
         """Whether the run was over before it began."""
         return self.round >= self.rounds
