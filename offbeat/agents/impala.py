@@ -71,7 +71,7 @@ class Agent(PolicyAgent):
         """See ``PolicyAgent``."""
         super().__init__(config, spec, device, torso, keeps_value=config.keeps_value, keeps_policy=config.keeps_policy)
         terms = config.keeps_policy or config.keeps_value or config.entropy_on == "online"
-        self._published = self.discrete and not self._nvec and not terms
+        self._three_terms = self.discrete and not self._nvec and not terms
         self._points = torch.zeros(0)  # where the trust region looks at a box of actions
         if config.trust_region and config.trust_region_form == "laser" and not self.discrete:
             size = torch.Size(spec.action.shape).numel()
@@ -115,7 +115,7 @@ class Agent(PolicyAgent):
     def _joined(self, output: NetworkOutput, batch: Unroll) -> LossOutput | None:
         """The loss in few steps where it has no terms but the three of the paper, and ``joins`` says so."""
         config = self.config
-        if not self._published or output.policy.dim() != 3:
+        if not self._three_terms or output.policy.dim() != 3:
             return None
         rows = PlainRows(batch.extras["behaviour_logits"], batch.action, batch.reward, batch.discount, batch.valid[:-1])
         if not joins(output.policy, output.value, rows):

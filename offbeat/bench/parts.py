@@ -23,7 +23,7 @@ from offbeat.agents.make import make_agent
 from offbeat.bench.batches import make_batch, make_inputs, random_action
 from offbeat.config.run_config import RunConfig
 from offbeat.envs.registry import env_spec, make_env
-from offbeat.run.inference_times import NoWeights
+from offbeat.run.nobody import NoWeights
 from offbeat.runtime.actor import acting_precision
 from offbeat.runtime.learner import LearnerWork
 from offbeat.runtime.policy import LocalPolicy

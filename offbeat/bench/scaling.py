@@ -24,6 +24,7 @@ from offbeat.envs.base import EnvConfig
 from offbeat.envs.decisions import DecisionRows, delayed_spec
 from offbeat.envs.delay_config import DelayConfig
 from offbeat.envs.registry import make_env
+from offbeat.run.nobody import Nobody
 from offbeat.runtime.clock import VirtualClock
 from offbeat.runtime.events import Events
 from offbeat.runtime.pacing import Drawn, Punctual, Timing
@@ -103,29 +104,6 @@ class Free:
     def act(self, env_ids: np.ndarray, inputs: Inputs) -> ActOutput:
         """Action 1."""
         return self._output
-
-
-class Nobody:
-    """Takes rows, takes numbers, never stops anybody."""
-
-    def append(self, block: Any) -> None:
-        """Taken."""
-
-    def offer(self, block: Any) -> None:
-        """Taken."""
-
-    def produced(self, streams: np.ndarray) -> None:
-        """Not counted."""
-
-    def attach(self, streams: np.ndarray) -> ArrayDict | None:
-        """Streams are empty."""
-
-    def write(self, kind: str, values: dict[str, float]) -> None:
-        """Not written."""
-
-    def is_set(self) -> bool:
-        """The run is never over."""
-        return False
 
 
 class Staggered:

@@ -20,7 +20,8 @@ from offbeat.envs.registry import make_env
 from offbeat.errors import UserError
 from offbeat.replay.layout import layout_for
 from offbeat.replay.streams import StreamStore
-from offbeat.run.inference_times import NoWeights, threads
+from offbeat.run.inference_times import threads
+from offbeat.run.nobody import Nobody, NoWeights
 from offbeat.runtime.actor import ActorWork, acting_precision, run_actor
 from offbeat.runtime.policy import LocalPolicy
 from offbeat.runtime.world import plan_layout
@@ -126,7 +127,7 @@ def actor_loop(
         block=config.actor.append_rows,
         items=trains_on(agent),
     )
-    streams = np.arange(count)
+    streams, nobody = np.arange(count), Nobody()
     explore = (lambda made: agent.exploration(streams, count, made)) if isinstance(agent, Explores) else None
     precision = acting_precision(config.actor, config.learner)
     policy = LocalPolicy(agent, NoWeights(), count, seed=0, precision=precision)
@@ -146,7 +147,7 @@ def actor_loop(
         )
         writer = StoreWriter(StreamStore.allocate(layout), None, None, (), streams)
         watch({"work": work, "policy": policy, "envs": envs, "writer": writer})
-        loop = run_actor(envs, policy, writer, _NoMetrics(), _Never(), work)
+        loop = run_actor(envs, policy, writer, nobody, nobody, work)
         for _ in range(WARM_UPS):
             next(loop)
         yield loop
@@ -170,18 +171,3 @@ class _Replay:
 
     capacity = 0
     samplers: tuple[Any, ...] = ()
-
-
-class _NoMetrics:
-    """Takes records and forgets them."""
-
-    def write(self, kind: str, values: dict[str, float]) -> None:
-        """Nothing is kept."""
-
-
-class _Never:
-    """A signal to stop that never comes."""
-
-    def is_set(self) -> bool:
-        """Go on."""
-        return False

@@ -21,6 +21,7 @@ from offbeat.config.validation import validate
 from offbeat.envs.registry import env_spec, specs_kept
 from offbeat.errors import UserError
 from offbeat.networks.flat import flat_size
+from offbeat.run.nobody import Nobody
 from offbeat.run.own import with_torso
 from offbeat.run.stem import Start, begin_with_stem, with_stem
 from offbeat.runtime.host import Host, built
@@ -114,7 +115,7 @@ def _roles(config: RunConfig, start: Start, own: dict[str, Any]) -> Iterator[tup
     hosts: list[Host] = []
     try:
         for name in (*roles.of("actor"), "learner"):
-            services = LocalServices(world, name, _Silent(), free=False)
+            services = LocalServices(world, name, Nobody(), free=False)
             hosts.append(built(roles.row(name).builder(), services))
         *actors, learner = hosts
         assert isinstance(learner, Learner)
@@ -159,10 +160,3 @@ def _lines(value: Any, name: str = "") -> Iterator[str]:
     elif hasattr(value, "__dataclass_fields__"):
         for field in fields(value):
             yield from _lines(getattr(value, field.name), f"{name}.{field.name}".lstrip("."))
-
-
-class _Silent:
-    """Nobody reads the metrics."""
-
-    def write(self, kind: str, values: dict[str, float]) -> None:
-        """Nothing."""

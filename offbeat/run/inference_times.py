@@ -18,12 +18,12 @@ import torch
 
 from offbeat.algorithms.stagger import WINDOW
 from offbeat.errors import UserError
+from offbeat.run.nobody import NoWeights
 from offbeat.runtime.actor import acting_precision
 from offbeat.runtime.clock import WALL
 from offbeat.runtime.mailbox import ENDED, READ
 from offbeat.runtime.pacing import Drawn, Punctual, Timing
 from offbeat.runtime.policy import LocalPolicy
-from offbeat.runtime.ports import Point, WeightTarget
 from offbeat.runtime.realtime import make_realtime, realtime_arrays
 from offbeat.runtime.realtime_actor import RealtimeActorWork
 from offbeat.runtime.realtime_config import MOST, RealtimeConfig
@@ -147,22 +147,3 @@ def _made_up(spec: EnvSpec) -> ArrayDict:
         else:
             found[key] = random.integers(int(part.high or 1) + 1, size=lead).astype(part.dtype)
     return found
-
-
-class NoWeights:
-    """A reader of weights that never has newer ones than the network was made with."""
-
-    def version(self) -> int:
-        """Always the version that a policy starts with."""
-        return -1
-
-    def pull(self, flat: WeightTarget) -> Point:
-        """Leaves the weights as they are."""
-        return Point(-1)
-
-    def pin(self) -> tuple[torch.Tensor, Point]:
-        """There are none."""
-        raise RuntimeError("no weights have been published")
-
-    def release(self) -> None:
-        """Nothing is pinned."""

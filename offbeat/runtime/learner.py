@@ -370,8 +370,8 @@ class Learner(Host):
         """Weights, optimiser, generators; and (if wanted) the streams with their samplers."""
         work = self.work
         with work.turn():
-            begun = self.params.version() >= 0
-            published = work.scheduled or (self.params.newest() if begun else (work.optimiser.flat, work.point()))
+            own = (work.optimiser.flat, work.point())
+            published = work.scheduled or (self.params.newest() if self.params.version() >= 0 else own)
         if not work.optimiser.finite():
             raise CheckpointError("the weights or the optimiser's statistics are not finite; such a state is not saved")
         stale = work.share.master.staleness() if work.share is not None else ()

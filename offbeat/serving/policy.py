@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from offbeat.acting.episodes import Player, network_device
+from offbeat.acting.trace_facts import weights_hash
 from offbeat.agents.base import Agent, policy_name
 from offbeat.envs.base import Misbehaved
 from offbeat.envs.spaces import Leaf, Translator
@@ -97,7 +97,7 @@ class ServedPolicy:
             "env": agent.spec.id,
             "policy": policy_name(agent, greedy),
             "version": str(version),
-            "weights": weights_hash(agent),
+            "weights": weights_hash(agent.network.state_dict()),
             "recurrent": str(int(bool(agent.initial_state(1)))),
             "needs_reward": str(int(agent.wants_last)),
             "most_bytes": str(self.most_bytes),
@@ -205,16 +205,6 @@ def _parts(agent: Agent, translator: Translator | None) -> dict[str, _Part]:
 def example(spec: ArraySpec, number: Any) -> np.ndarray:
     """An array of ``spec`` in which every element, or each for itself, is ``number``."""
     return np.array(np.broadcast_to(np.asarray(number), spec.shape), spec.dtype)
-
-
-def weights_hash(agent: Agent) -> str:
-    """sha256 of the network's weights: name, dtype, shape and bytes of each, in order of their names."""
-    found = hashlib.sha256()
-    for name, value in sorted(agent.network.state_dict().items()):
-        plain = value.detach().cpu().contiguous()
-        found.update(f"{name} {plain.dtype} {list(plain.shape)}\n".encode())
-        found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 def served_policy(

@@ -87,7 +87,7 @@ def test_an_agent_learns_the_same_and_tells_the_same(reduction: str) -> None:
     batch = make_unroll(agent, *with_episode_ends(agent.spec))
     found = []
     for published in (True, False):
-        agent._published = published
+        agent._three_terms = published
         agent.network.zero_grad()
         output = agent.loss(batch, 0.0)
         assert ("_Known" in type(output.total.grad_fn).__name__) == published
@@ -107,7 +107,7 @@ def test_an_agent_learns_the_same_and_tells_the_same(reduction: str) -> None:
     [{"trust_region": 0.3}, {"policy_cloning_cost": 0.1}, {"value_cloning_cost": 0.1}, {"entropy_on": "online"}],
 )
 def test_losses_with_more_terms_are_left_to_autograd(options: dict[str, float | str]) -> None:
-    assert not Agent(Config(hidden_size=(8,), **options), make_spec())._published  # type: ignore[arg-type]
+    assert not Agent(Config(hidden_size=(8,), **options), make_spec())._three_terms  # type: ignore[arg-type]
 
 
 def test_it_is_asked_only_where_it_can() -> None:
